@@ -1,0 +1,285 @@
+"""Every error that a client can be told: its code, its HTTP status, its class.
+
+A code is part of the API: clients branch on it. The message is ours, in plain English, and names what was
+wrong. Nothing outside this module invents a code; whatever else is raised is answered as `InternalError`.
+"""
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+
+class ApiError(Exception):
+    """A refusal that the client is told about, as ``{"error": {"code": ..., "message": ...}}``.
+
+    `code` and `status` belong to the class; `headers` are added to the answer (`Retry-After`, say).
+    """
+
+    code = 0
+    status = 500
+
+    def __init__(self, message: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "Error").strip().splitlines()[0])
+        self.headers: Mapping[str, str] = headers or {}
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InternalError(ApiError):
+    """The server failed; the log has the details under the request id."""
+
+
+class NotFound(ApiError):
+    """There is nothing at this address."""
+
+    code, status = 1, 404
+
+
+class Unauthorized(ApiError):
+    """Sign in to do this."""
+
+    code, status = 3, 401
+
+
+class InvalidRequest(ApiError):
+    """The request does not hold what it must."""
+
+    code, status = 4, 422
+
+
+class MethodNotAllowed(ApiError):
+    """This address does not answer to this method."""
+
+    code, status = 6, 405
+
+
+class CommentRequired(ApiError):
+    """The role must explain this change: give a comment."""
+
+    code, status = 10, 403
+
+
+class InvalidPayload(ApiError):
+    """The payload does not fit the collection."""
+
+    code, status = 12, 422
+
+
+class UnusableBody(ApiError):
+    """The body cannot be read."""
+
+    code, status = 13, 400
+
+
+class BadRequest(ApiError):
+    """The request cannot be done in this form."""
+
+    code, status = 15, 400
+
+
+class ServiceUnavailable(ApiError):
+    """The server cannot answer now; try again shortly."""
+
+    code, status = 16, 503
+
+
+class Conflict(ApiError):
+    """Others are changing the same items; try again."""
+
+    code, status = 17, 409
+
+
+class ProjectExists(ApiError):
+    """A project of this key exists already."""
+
+    code, status = 18, 409
+
+
+class AddressNotAllowed(ApiError):
+    """The role may not be used from this IP address."""
+
+    code, status = 19, 401
+
+
+class PayloadTooLarge(ApiError):
+    """The body is larger than the server accepts."""
+
+    code, status = 601, 413
+
+
+class InvalidCredentials(ApiError):
+    """The e-mail address or the password is wrong."""
+
+    code, status = 100, 404
+
+
+class InvalidToken(ApiError):
+    """The token is not valid."""
+
+    code, status = 101, 401
+
+
+class ExpiredToken(ApiError):
+    """The token has expired."""
+
+    code, status = 102, 401
+
+
+class InactiveUser(ApiError):
+    """The user is not active."""
+
+    code, status = 103, 401
+
+
+class UserUnknown(ApiError):
+    """Sign in as a user of the project to do this."""
+
+    code, status = 108, 401
+
+
+class InvalidSignIn(ApiError):
+    """E-mail address and password are needed, both as text."""
+
+    code, status = 114, 422
+
+
+class CollectionNotFound(ApiError):
+    """There is no such collection."""
+
+    code, status = 200, 404
+
+
+class SystemCollection(ApiError):
+    """System collections have endpoints of their own."""
+
+    code, status = 201, 401
+
+
+class FieldNotFound(ApiError):
+    """There is no such field."""
+
+    code, status = 202, 404
+
+
+class UnknownField(ApiError):
+    """The query names a field that the collection does not have."""
+
+    code, status = 202, 422
+
+
+class ItemNotFound(ApiError):
+    """There is no such item."""
+
+    code, status = 203, 404
+
+
+class NotUnique(ApiError):
+    """An item with this value exists already."""
+
+    code, status = 204, 409
+
+
+class UnmanagedCollection(ApiError):
+    """The collection is not managed."""
+
+    code, status = 205, 404
+
+
+class InvalidFieldValue(ApiError):
+    """The field does not take a value of this kind."""
+
+    code, status = 213, 422
+
+
+class UnknownOperator(ApiError):
+    """There is no such filter operator."""
+
+    code, status = 214, 422
+
+
+class HiddenField(ApiError):
+    """The field may not be read."""
+
+    code, status = 215, 403
+
+
+class LastAdministrator(ApiError):
+    """The project needs an active administrator."""
+
+    code, status = 216, 403
+
+
+class ReadForbidden(ApiError):
+    """The items may not be read."""
+
+    code, status = 300, 403
+
+
+class CreateForbidden(ApiError):
+    """Items may not be created here."""
+
+    code, status = 301, 403
+
+
+class UpdateForbidden(ApiError):
+    """The item may not be changed."""
+
+    code, status = 302, 403
+
+
+class DeleteForbidden(ApiError):
+    """The item may not be deleted."""
+
+    code, status = 303, 403
+
+
+class AlterForbidden(ApiError):
+    """The schema may not be changed."""
+
+    code, status = 306, 403
+
+
+class CollectionExists(ApiError):
+    """A collection of this name exists already."""
+
+    code, status = 307, 422
+
+
+class FieldExists(ApiError):
+    """A field of this name exists already."""
+
+    code, status = 308, 422
+
+
+class UnknownType(ApiError):
+    """There is no such field type or datatype."""
+
+    code, status = 401, 422
+
+
+class LengthRequired(ApiError):
+    """The datatype needs a length."""
+
+    code, status = 402, 422
+
+
+class LengthForbidden(ApiError):
+    """The datatype takes no length."""
+
+    code, status = 403, 422
+
+
+class FieldNotAltered(ApiError):
+    """The stored data do not allow this change of the field."""
+
+    code, status = 404, 422
+
+
+@frozen
+class Warning:
+    """Something the client should know beside its data: `code` and the names it concerns."""
+
+    code: int
+    message: str
