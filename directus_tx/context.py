@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from directus_tx.schema.model import Snapshot
 
 if TYPE_CHECKING:
+    from directus_tx.accounts.passwords import PasswordHasher
     from directus_tx.db import Session
     from directus_tx.rules import CollectionRules
 
@@ -46,6 +47,7 @@ class Context:
     db: "Session"
     request_id: str = ""
     rules: "Mapping[str, CollectionRules]" = {}
+    hasher: "PasswordHasher | None" = None
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """What *work* gives, called with this context over one transaction: all of its statements or none.

@@ -1,0 +1,374 @@
+"""From a Query to SQL: one statement a level of relations, with the caller's rights in it. Pure: no I/O.
+
+`compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from directus_tx.access import Access, Rights
+from directus_tx.db import SQL, Composable, Identifier, Statement
+from directus_tx.errors import HiddenField, InvalidPayload, UnknownField
+from directus_tx.filters import (
+    TRUE,
+    Asked,
+    Bind,
+    Clause,
+    Conditions,
+    all_of,
+    column,
+    comparable_keys,
+    comparison_type,
+    folded,
+    is_text,
+    not_deleted,
+    q_bind,
+    search,
+    shape,
+)
+from directus_tx.query import Query, Sort
+from directus_tx.schema.model import Collection, Field, Relation
+from directus_tx.schema.types import answer
+
+Item = dict[str, Any]
+Cast = Callable[[Any], Any]
+MAX_PLANS = 2000
+MAX_DEPTH = 10
+
+
+@frozen
+class Prepared:
+    """A statement and the binds of its placeholders."""
+
+    statement: Statement
+    binds: tuple[Bind, ...]
+
+    def parameters(self, asked: Asked) -> list[Any]:
+        return [bind(asked) for bind in self.binds]
+
+
+@frozen
+class Level:
+    """One collection of a read: the statement, and how its rows become items.
+
+    A row holds the values of `names`, then whatever the branches and the level above need. `casts` turn some into what the
+    API shows.
+    """
+
+    collection: str
+    select: Prepared
+    names: tuple[str, ...]
+    casts: tuple[tuple[str, Cast], ...]
+    branches: "tuple[Branch, ...]" = ()
+
+    def items(self, rows: Sequence[tuple[Any, ...]]) -> list[Item]:
+        """The rows as the API shows them, without related items."""
+        names = self.names
+        items: list[Item] = [dict(zip(names, row)) for row in rows]  # noqa: B905 - rows are longer than names, on purpose
+        for name, cast in self.casts:
+            for item in items:
+                item[name] = cast(item[name])
+        return items
+
+
+@frozen
+class Branch:
+    """A relation that a level opens as `name`: an object (`to_one`) or a list. `source` is the position, in the rows of this
+    level, of the key to look for; the last value of each related row is the key that it answers to. `as_text`: the two keys
+    are of different kinds and meet as text."""
+
+    name: str
+    level: Level
+    source: int
+    to_one: bool
+    as_text: bool = False
+
+
+@frozen
+class Plan:
+    """What answers a read: the tree of levels, and the counts of meta."""
+
+    level: Level
+    filter_count: Prepared
+    total_count: Prepared
+    status_count: Prepared | None
+    filtered: bool
+
+
+def plan_for(access: Access, collection: str, query: Query, *, by_key: bool) -> Plan:
+    """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
+    the collection or the query does not fit it."""
+    plans = access.schema.plans
+    key = (
+        access.key,
+        collection,
+        by_key,
+        query.fields,
+        query.sort,
+        shape(query.scope),
+        by_key or (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ())),
+        bool(query.lang) and "*" not in query.lang,
+    )
+    plan: Plan | None = plans.get(key)
+    if plan is None:
+        plan = compile_read(access, collection, query, by_key=by_key)
+        if len(plans) >= MAX_PLANS:
+            plans.clear()
+        plans[key] = plan
+    return plan
+
+
+def compile_read(access: Access, collection: str, query: Query, *, by_key: bool) -> Plan:
+    """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
+    rights = access.require_read(collection)
+    found = rights.collection
+    conditions = Conditions(access)
+    own = conditions.chain("t0", rights, query.scope, "scope")
+    visible = all_of([own, not_deleted("t0", found)])
+    filtered = not by_key and bool(query.filter or query.q)
+    if by_key:
+        where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
+    else:
+        status = query.status or ()
+        where = all_of(
+            [
+                own,
+                conditions.status("t0", found, query.status is not None, "*" in status),
+                search("t0", rights, q_bind) if query.q else TRUE,
+                conditions.chain("t0", rights, query.filter),
+            ]
+        )
+    order = order_of("t0", rights, query.sort, nulls_last=access.schema.sort_null_last)
+    root = Tree(access, lang=bool(query.lang) and "*" not in query.lang).level(
+        rights, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
+    )
+    return Plan(
+        root,
+        count("t0", found, where if filtered else visible),
+        count("t0", found, visible),
+        status_count(found, own),
+        filtered,
+    )
+
+
+def key_among(alias: str, key: Field) -> Clause:
+    """The key is one of those asked for."""
+    sql = SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
+    return Clause(sql, (lambda asked: asked.keys,))
+
+
+def count(alias: str, collection: Collection, where: Clause) -> Prepared:
+    sql = SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
+        Identifier(collection.collection), Identifier(alias), where.sql
+    )
+    return Prepared(Statement(sql), where.binds)
+
+
+def status_count(collection: Collection, where: Clause) -> Prepared | None:
+    """Counts by status, or None for a collection without one."""
+    field = collection.status_field
+    if field is None:
+        return None
+    sql = SQL("SELECT {0}, count(*) FROM {1} AS t0 WHERE {2} AND {0} IS NOT NULL GROUP BY 1 ORDER BY 1").format(
+        column("t0", field.field), Identifier(collection.collection), where.sql
+    )
+    return Prepared(Statement(sql), where.binds)
+
+
+def order_of(alias: str, rights: Rights, sort: Sequence[Sort], *, nulls_last: bool = True) -> Composable:
+    """The ORDER BY list: the sorts asked for, or the sort field; ties go by the key, ascending."""
+    collection = rights.collection
+    key = collection.primary_key
+    if not sort:
+        sort = [Sort(collection.sort_field.field)] if collection.sort_field else []
+    parts: list[Composable] = []
+    for each in sort:
+        if each.field == "?":
+            parts.append(SQL("random()"))
+            continue
+        field = collection.fields.get(each.field)
+        if field is None:
+            raise UnknownField(f'"{collection.collection}" has no field "{each.field}" to sort by.')
+        if field.field in rights.hidden:
+            raise HiddenField(f'You may not ask about "{field.field}".')
+        if not field.has_column:
+            raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
+        direction = "{} DESC" if each.descending else "{} ASC"
+        if field.nullable and not field.primary_key:
+            # Nulls are last both ways, or else the lowest. PostgreSQL's own default is that they are the highest.
+            direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
+        parts.append(SQL(direction).format(folded(alias, field)))
+    if not any(each.field == key.field for each in sort):
+        parts.append(column(alias, key.field))
+    elif is_text(key):
+        parts.append(column(alias, key.field))
+    return SQL(", ").join(parts)
+
+
+def parse_fields(fields: Iterable[str]) -> list[tuple[str, ...]]:
+    """The expressions of `fields`, split at the dots; those that leave a field out begin with "-". ("*",) where there is none."""
+    return [tuple(field.split(".")) for field in fields if field] or [("*",)]
+
+
+@frozen
+class Tree:
+    """Compiles the levels of one read."""
+
+    access: Access
+    lang: bool = False
+
+    def level(
+        self,
+        rights: Rights,
+        fields: Sequence[tuple[str, ...]],
+        where: Clause,
+        order: Composable,
+        *,
+        alias: str = "t0",
+        paged: bool = False,
+        key: Field | None = None,
+        depth: int = 0,
+    ) -> Level:
+        """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last,
+        for the level above."""
+        if depth > MAX_DEPTH:
+            raise InvalidPayload(f"Fields may not be nested more than {MAX_DEPTH} levels deep.")
+        collection = rights.collection
+        shown, opened = self.resolve(rights, fields, top=depth == 0)
+        columns = [name for name in shown if name not in opened]
+        names = tuple(columns)
+        branches = []
+        for name, below in opened.items():
+            relation = self.relation(collection, name)
+            to_one = collection.fields[name].has_column
+            source = collection.fields[name] if to_one else collection.primary_key
+            if source.field not in columns:
+                columns.append(source.field)
+            branch = self.branch(collection, name, relation, below, to_one, columns.index(source.field), depth)
+            if branch is not None:
+                branches.append(branch)
+        selected = [column(alias, name) for name in columns]
+        if key is not None:
+            selected.append(column(alias, key.field))
+        if not selected:
+            # Nothing of a row is shown, but it is still one item of the answer.
+            selected.append(SQL("1"))
+        sql = SQL("SELECT {} FROM {} AS {} WHERE {} ORDER BY {}").format(
+            SQL(", ").join(selected), Identifier(collection.collection), Identifier(alias), where.sql, order
+        )
+        binds = where.binds
+        if paged:
+            sql = SQL("{} LIMIT %s OFFSET %s").format(sql)
+            binds = (*binds, lambda asked: asked.limit, lambda asked: asked.offset)
+        casts = tuple((name, cast) for name in names if (cast := answer(collection.fields[name])) is not None)
+        return Level(collection.collection, Prepared(Statement(sql), binds), names, casts, tuple(branches))
+
+    def relation(self, collection: Collection, name: str) -> Relation | None:
+        field = collection.fields[name]
+        schema = self.access.schema
+        found = schema.many_to_one if field.has_column else schema.one_to_many
+        return found.get((collection.collection, name))
+
+    def resolve(
+        self, rights: Rights, fields: Sequence[tuple[str, ...]], *, top: bool
+    ) -> tuple[list[str], dict[str, list[tuple[str, ...]]]]:
+        """What expressions mean here: the names of the columns shown, in order, and the relations opened with the
+        expressions that go below them."""
+        collection = rights.collection
+        shown: dict[str, None] = {}
+        opened: dict[str, list[tuple[str, ...]]] = {}
+        left_out: set[str] = set()
+        star = False
+        for head, *rest in fields:
+            if head == "*":
+                star = True
+                shown.update(dict.fromkeys(collection.columns))
+                if rest:
+                    for name in collection.fields:
+                        if self.relation(collection, name) is not None:
+                            opened.setdefault(name, []).append(tuple(rest))
+                continue
+            if top and head.startswith("-") and head not in collection.fields:
+                left_out.add(head[1:])
+                continue
+            field = collection.fields.get(head)
+            if field is None:
+                raise UnknownField(f'"{collection.collection}" has no field "{head}".')
+            if rest and self.relation(collection, head) is not None:
+                opened.setdefault(head, []).append(tuple(rest))
+            elif field.has_column:
+                shown[head] = None
+        if star and opened:
+            # The reference's habit, which clients know: beside a deeper field, a star opens the other relations to their keys.
+            for name in collection.fields:
+                relation = self.relation(collection, name)
+                if relation is not None and name not in opened:
+                    opened[name] = [(self.back_reference(collection, name, relation),)]
+        hidden = left_out | rights.hidden
+        return [n for n in shown if n not in hidden], {n: below for n, below in opened.items() if n not in hidden}
+
+    def back_reference(self, collection: Collection, name: str, relation: Relation) -> str:
+        """The one field that a relation shows when it is opened without being asked for."""
+        if collection.fields[name].has_column:
+            return self.access.schema.collections[relation.collection_one or ""].primary_key.field
+        return relation.field_many
+
+    def branch(
+        self,
+        collection: Collection,
+        name: str,
+        relation: Relation | None,
+        fields: Sequence[tuple[str, ...]],
+        to_one: bool,
+        source: int,
+        depth: int,
+    ) -> Branch | None:
+        if relation is None:
+            return None
+        rights = self.access.rights((relation.collection_one if to_one else relation.collection_many) or "")
+        target = rights.collection
+        if to_one:
+            here, there = collection.fields[name], target.primary_key
+        else:
+            here, there = collection.primary_key, target.fields[relation.field_many]
+        as_text = not comparable_keys(here, there)
+        looked_for = "{}::text = ANY(%s::text[])" if as_text else "{} = ANY(%s::" + comparison_type(there) + "[])"
+        conditions = [
+            Clause(SQL(looked_for).format(column("t0", there.field)), (lambda asked: asked.keys,)),
+            not_deleted("t0", target),
+        ]
+        language = target.field_of_type("lang")
+        if self.lang and language is not None and not to_one:
+            sql = SQL("{} = ANY(%s)").format(folded("t0", language))
+            conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang],)))
+        order = order_of("t0", rights, (), nulls_last=self.access.schema.sort_null_last)
+        level = self.level(rights, fields, all_of(conditions), order, key=there, depth=depth + 1)
+        return Branch(name, level, source, to_one, as_text)
+
+
+def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
+    """The limit (None is all) and the offset that a query means."""
+    limit = default_limit if query.limit is None else query.limit
+    if limit < 0:
+        return (1 if query.single else None), 0
+    if query.offset is not None:
+        offset = max(query.offset, 0)
+    elif query.limit is not None and query.page is not None:
+        offset = (max(query.page, 1) - 1) * limit
+    else:
+        offset = 0
+    return (1 if query.single else limit), offset
+
+
+def page_meta(query: Query, default_limit: int, filter_count: int) -> Mapping[str, int]:
+    """The paging part of meta: limit, offset, page, page_count. A page past the end is reported as the last."""
+    limit, offset = paging(query, default_limit)
+    if query.limit is None or limit is None:
+        limit = filter_count if limit is None else min(limit, filter_count)
+    pages = max(-(-filter_count // limit), 1) if limit else 1
+    page = min(offset // limit + 1, pages) if limit else 1
+    if offset >= filter_count:
+        offset = (page - 1) * limit
+    return {"limit": limit, "offset": offset, "page": page, "page_count": pages}

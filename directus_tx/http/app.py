@@ -1,0 +1,311 @@
+"""The Klein app: every route, behind one wrapper that authenticates, calls the endpoint, and writes the answer.
+
+Nothing else writes to a request. Whatever an endpoint raises becomes the API's error here.
+"""
+
+import base64
+import ipaddress
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+from klein import Klein
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.resource import Resource
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+
+from directus_tx.accounts.tokens import identify
+from directus_tx.context import Accountability, Context
+from directus_tx.errors import ApiError, InternalError, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
+from directus_tx.http import encode
+from directus_tx.http.endpoints import all_routes
+from directus_tx.http.params import Params, parsed
+from directus_tx.http.routes import Answer, Call, Route, Services
+from directus_tx.logs import log_request
+from directus_tx.projects import Project
+from directus_tx.rules import CollectionRules
+
+log = Logger()
+
+ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
+ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization"
+OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
+
+
+class ApiRequest(server.Request):  # type: ignore[misc]
+    """A request whose body has a limit. `project`, `accountability` and `session` are noted for the log as they become known."""
+
+    max_body_size = 0
+    too_large = False
+    project: Project | None = None
+    accountability: Accountability | None = None
+    session: Any = None
+
+    def gotLength(self, length: int | None) -> None:
+        self.started = self.channel.site.reactor.seconds()
+        if length is not None and length > self.max_body_size:
+            self.too_large = True
+            length = 0
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.too_large:
+            return
+        if self.content.tell() + len(data) > self.max_body_size:
+            self.too_large = True
+            self.content = BytesIO()
+            return
+        super().handleContentChunk(data)
+
+
+class ApiSite(server.Site):  # type: ignore[misc]
+    """The site of an app: bodies are left to the endpoints to read, and the log is our own."""
+
+    def __init__(self, app: "App", reactor: Any, max_body_size: int) -> None:
+        request = type("BoundedRequest", (ApiRequest,), {"max_body_size": max_body_size})
+        super().__init__(RootResource(app), requestFactory=request, reactor=reactor, parsePOSTFormSubmission=False)
+
+    def log(self, request: Any) -> None:
+        """Nothing: the wrapper has written the request's line."""
+
+
+class RootResource(Resource):  # type: ignore[misc]
+    """Where every request arrives, before it is routed."""
+
+    isLeaf = True
+
+    def __init__(self, app: "App") -> None:
+        super().__init__()
+        self.app = app
+        self.klein = app.klein.resource()
+
+    def render(self, request: Any) -> Any:
+        request.request_id = secrets.token_hex(8)
+        override = request.getHeader(b"x-http-method-override")
+        if override and request.method == b"POST" and override.upper() in OVERRIDES:
+            request.method = override.upper()
+        if request.method == b"OPTIONS":
+            return self.app.preflight(request)
+        try:
+            request.path.decode("utf-8")
+        except UnicodeDecodeError:
+            return self.app.refuse(request, NotFound())
+        return self.klein.render(request)
+
+
+class App:
+    """The HTTP face of a server. `site` is what endpoints listen with; `running` holds the requests that are being answered."""
+
+    def __init__(self, reactor: Any, services: Services, rules: Mapping[str, CollectionRules]) -> None:
+        self.reactor = reactor
+        self.services = services
+        self.rules = rules
+        self.proxies = [ipaddress.ip_network(each, strict=False) for each in services.settings.server.trusted_proxies]
+        self.running: set[defer.Deferred[Any]] = set()
+        self.klein = Klein()
+        self.klein.url_map.merge_slashes = False
+        for route in all_routes():
+            self._register(route)
+        self.klein.handle_errors(HTTPException)(self._unrouted)
+        self.site = ApiSite(self, reactor, services.settings.server.max_body_size)
+
+    def _register(self, route: Route) -> None:
+        def view(request: Any, **path: str) -> defer.Deferred[bytes]:
+            return self._serve(route, request, path)
+
+        self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
+
+    # the way of a request
+
+    def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> "defer.Deferred[bytes]":
+        """The body of the answer. A client that goes away does not stop the work: what it has begun comes to its own end."""
+        work = defer.Deferred.fromCoroutine(self._answer(route, request, path))
+        if work.called:
+            return work
+        self.running.add(work)
+        answer: defer.Deferred[bytes] = defer.Deferred(lambda _: None)
+
+        def done(result: Any) -> None:
+            self.running.discard(work)
+            if not answer.called:
+                answer.callback(result)
+
+        work.addBoth(done)
+        return answer
+
+    async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
+        public = True
+        try:
+            if request.too_large:
+                raise PayloadTooLarge
+            params = parsed(request.uri.partition(b"?")[2])
+            call = Call(request, params, self.services, self.base(request), path)
+            if route.in_project:
+                public = await self._enter(route, call)
+            else:
+                public = self._token(request, params) is None
+            answer = await route.endpoint(call)
+        except ApiError as error:
+            return self.refuse(request, error)
+        except Exception:
+            return self._failed(request)
+        return self._write(request, answer, public)
+
+    async def _enter(self, route: Route, call: Call) -> bool:
+        """Gives a call its project and context, and says whether it comes from the public."""
+        request = call.request
+        project = self.services.projects.get(call.path["project"])
+        request.project = call.project = project
+        schema = project.current() or await project.snapshot()
+        session = project.database.session()
+        request.session = session
+        now = datetime.fromtimestamp(int(self.reactor.seconds()), UTC).replace(tzinfo=None)
+        token = None if route.anonymous else self._token(request, call.params)
+        bearer = None if token is None else await identify(project, session, token, now)
+        agent = request.getHeader("user-agent") or ""
+        if bearer is None:
+            who = Accountability(None, None, self.ip(request), agent)
+        else:
+            who = Accountability(bearer.user, bearer.role, self.ip(request), agent)
+        request.accountability = who
+        call.ctx = Context(
+            project.key, schema, who, now, session, request.request_id, self.rules, self.services.hasher
+        )
+        return who.public
+
+    def _token(self, request: Any, params: Params) -> str | None:
+        """The token that a request carries: the parameter access_token, the user name of Basic, or Bearer; the first of them."""
+        token = params.text("access_token")
+        if token:
+            return token
+        header = request.getHeader("authorization")
+        if not header:
+            return None
+        scheme, _, value = header.partition(" ")
+        scheme, value = scheme.lower(), value.strip()
+        if scheme == "bearer":
+            return value or None
+        if scheme == "basic":
+            try:
+                user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            except ValueError:
+                return None
+            return user if user and password in ("", user) else None
+        return None
+
+    def ip(self, request: Any) -> str:
+        """Where a request comes from: the peer, or whom a trusted proxy says it speaks for."""
+        peer = getattr(request.getClientAddress(), "host", None) or ""
+        if self.proxies and self._trusted(peer):
+            forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
+            # The proxy next to us has appended the address that it saw; what stands before may be anybody's invention.
+            for address in reversed(forwarded):
+                if not self._trusted(address):
+                    return address
+        return peer
+
+    def _trusted(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.proxies)
+
+    def base(self, request: Any) -> str:
+        """The address that the client reached us at, without a path."""
+        scheme = "https" if request.isSecure() else "http"
+        if self.proxies and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
+            scheme = request.getHeader("x-forwarded-proto") or scheme
+        host = request.getHeader("host") or f"{request.getHost().host}:{request.getHost().port}"
+        return f"{scheme}://{host}"
+
+    # answers
+
+    def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
+        for name, value in answer.headers.items():
+            request.setHeader(name, value)
+        if answer.text is not None:
+            return self._finish(request, answer.status, answer.text.encode(), "text/html; charset=utf-8")
+        if answer.empty and not public:
+            return self._finish(request, answer.status, b"", None)
+        data, status = (..., 200) if answer.empty else (answer.data, answer.status)
+        body = encode.envelope(data, answer.meta, public=public, messages=answer.messages)
+        return self._finish(request, status, body, "application/json")
+
+    def refuse(self, request: Any, error: ApiError) -> bytes:
+        """Writes an error."""
+        for name, value in error.headers.items():
+            request.setHeader(name, value)
+        return self._finish(request, error.status, encode.refusal(error), "application/json")
+
+    def _failed(self, request: Any) -> bytes:
+        """Writes the error of what nobody has foreseen. The log explains the request id that the client is told."""
+        log.failure("request {request_id} failed", request_id=request.request_id)
+        return self.refuse(request, InternalError(f"The server failed. The request's id is {request.request_id}."))
+
+    def preflight(self, request: Any) -> bytes:
+        """Answers OPTIONS, on any path."""
+        request.setHeader(b"Access-Control-Allow-Methods", ALLOWED_METHODS)
+        request.setHeader(b"Access-Control-Allow-Headers", ALLOWED_HEADERS)
+        request.setHeader(b"Access-Control-Max-Age", b"600")
+        return self._finish(request, 200, b"", None)
+
+    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None) -> bytes:
+        request.setResponseCode(status)
+        request.setHeader(b"X-Request-Id", request.request_id)
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        self._allow_origin(request)
+        if content_type is None:
+            request.responseHeaders.removeHeader(b"content-type")
+            request.defaultContentType = None
+        else:
+            request.setHeader(b"Content-Type", content_type)
+        if len(body) >= encode.GZIP_FROM and b"gzip" in (request.getHeader(b"accept-encoding") or b""):
+            body = encode.compressed(body)
+            request.setHeader(b"Content-Encoding", b"gzip")
+            request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+        if status != 204:
+            request.setHeader(b"Content-Length", b"%d" % len(body))
+        log_request(log, request, status, self.reactor.seconds())
+        return body
+
+    def _allow_origin(self, request: Any) -> None:
+        """Says which origins may read the answer: any, unless the project names its own."""
+        origin = request.getHeader(b"origin")
+        if origin is not None:
+            request.responseHeaders.addRawHeader(b"Vary", b"Origin")
+        allowed = _origins(request.project)
+        if allowed is not None and (origin is None or origin.decode("latin-1") not in allowed):
+            return
+        request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
+        request.setHeader(b"Access-Control-Allow-Credentials", b"true")
+
+    def _unrouted(self, request: Any, failure: Failure) -> bytes:
+        """Answers what no route does. Whether the project exists comes first: of a project that does not, nothing exists."""
+        first = request.path.decode().lstrip("/").partition("/")[0]
+        error: ApiError = MethodNotAllowed() if isinstance(failure.value, WrongMethod) else NotFound()
+        if first == "server":
+            error = error if isinstance(error, MethodNotAllowed) else Unauthorized()
+        elif request.path != b"/" and first not in UNPREFIXED:
+            try:
+                request.project = self.services.projects.get(first)
+            except ApiError as unknown:
+                error = unknown
+        return self.refuse(request, error)
+
+
+UNPREFIXED = frozenset({"types", "interfaces", "layouts", "modules"})
+
+
+def _origins(project: Project | None) -> Iterable[str] | None:
+    """The origins that a project allows; None where it allows all."""
+    origin = project.config.cors.get("origin") if project is not None else None
+    if not origin or origin == "*" or origin == ["*"]:
+        return None
+    return [origin] if isinstance(origin, str) else origin

@@ -1,0 +1,14 @@
+"""The endpoints, a module for each group of routes. A new group is a module with `routes`, and its name here."""
+
+from collections.abc import Iterator
+
+from directus_tx.http.endpoints import auth, collections, fields, home, items, server, system, types
+from directus_tx.http.routes import Route
+
+GROUPS = (home, server, types, auth, collections, fields, items, system)
+
+
+def all_routes() -> Iterator[Route]:
+    """Every route of the API."""
+    for group in GROUPS:
+        yield from group.routes

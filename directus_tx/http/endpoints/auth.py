@@ -1,0 +1,11 @@
+"""/:project/auth: signing in. Nobody is signed in on these routes, whatever token comes along."""
+
+from directus_tx.accounts.sign_in import sign_in
+from directus_tx.http.routes import Answer, Call, Routes
+
+routes = Routes()
+
+
+@routes.post("/<project>/auth/authenticate", anonymous=True)
+async def authenticate(call: Call) -> Answer:
+    return Answer(await sign_in(call.ctx, call.project, call.services.hasher, call.item()))

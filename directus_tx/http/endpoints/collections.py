@@ -1,0 +1,45 @@
+"""/:project/collections: the collections of a project."""
+
+from directus_tx import schema_service
+from directus_tx.http.endpoints.items import keys_of
+from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.items import Item, Result
+
+routes = Routes()
+COLLECTIONS = "/<project>/collections"
+
+
+def written(call: Call, collection: str, item: Item) -> Answer:
+    """The answer to a change of the schema, with the meta that is asked for."""
+    names = call.query().meta
+    meta = {"collection": collection, "type": "item"}
+    chosen = None if names is None else {n: v for n, v in meta.items() if "*" in names or n in names}
+    return call.answer(Result(item, chosen))
+
+
+@routes.get(COLLECTIONS)
+async def list_collections(call: Call) -> Answer:
+    return call.answer(schema_service.read_collections(call.ctx, call.query()))
+
+
+@routes.get(COLLECTIONS + "/<names>")
+async def read_collections(call: Call) -> Answer:
+    return call.answer(schema_service.read_collections(call.ctx, call.query(), keys_of(call.path["names"])))
+
+
+@routes.post(COLLECTIONS)
+async def create_collection(call: Call) -> Answer:
+    item = await schema_service.create_collection(call.ctx, call.item(), call.options())
+    return written(call, schema_service.COLLECTIONS, item)
+
+
+@routes.patch(COLLECTIONS + "/<name>")
+async def update_collection(call: Call) -> Answer:
+    item = await schema_service.update_collection(call.ctx, call.path["name"], call.item(), call.options())
+    return written(call, schema_service.COLLECTIONS, item)
+
+
+@routes.delete(COLLECTIONS + "/<name>")
+async def delete_collection(call: Call) -> Answer:
+    await schema_service.delete_collection(call.ctx, call.path["name"], call.options())
+    return EMPTY

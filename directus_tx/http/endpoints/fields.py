@@ -1,0 +1,87 @@
+"""/:project/fields: the fields of collections."""
+
+from typing import Any
+
+from directus_tx import schema_service
+from directus_tx.access import access_of
+from directus_tx.errors import InvalidPayload, InvalidRequest, SystemCollection
+from directus_tx.http.endpoints.collections import written
+from directus_tx.http.endpoints.items import keys_of, payload_of
+from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.items import Result
+
+routes = Routes()
+FIELDS = "/<project>/fields"
+
+
+@routes.get(FIELDS)
+async def list_all_fields(call: Call) -> Answer:
+    return call.answer(schema_service.read_fields(call.ctx, call.query()))
+
+
+@routes.get(FIELDS + "/<collection>")
+async def list_fields(call: Call) -> Answer:
+    return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"]))
+
+
+@routes.get(FIELDS + "/<collection>/<names>")
+async def read_fields(call: Call) -> Answer:
+    names = keys_of(call.path["names"])
+    return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
+
+
+@routes.post(FIELDS + "/<collection>")
+async def create_field(call: Call) -> Answer:
+    item = await schema_service.create_field(call.ctx, call.path["collection"], call.item(), call.options())
+    return written(call, schema_service.FIELDS, item)
+
+
+@routes.patch(FIELDS + "/<collection>")
+async def update_fields(call: Call) -> Answer:
+    """Several fields, each in its own way."""
+    _refuse_system(call)
+    payload = payload_of(call)
+    if not isinstance(payload, list):
+        raise InvalidPayload("The body takes a list of fields.")
+    changes = []
+    for each in payload:
+        name = each.get("field")
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest('Each field needs its name, "field".')
+        changes.append((name, each))
+    return _many(call, await schema_service.update_fields(call.ctx, call.path["collection"], changes, call.options()))
+
+
+@routes.patch(FIELDS + "/<collection>/<names>")
+async def update_field(call: Call) -> Answer:
+    """One field, or several in the same way."""
+    names = keys_of(call.path["names"])
+    if len(names) > 1:
+        _refuse_system(call)
+    payload = call.item()
+    changes = [(name, payload) for name in names]
+    items = await schema_service.update_fields(call.ctx, call.path["collection"], changes, call.options())
+    return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])
+
+
+@routes.delete(FIELDS + "/<collection>/<name>")
+async def delete_field(call: Call) -> Answer:
+    junction = call.params.text("delete_junction") in ("1", "true")
+    await schema_service.delete_field(
+        call.ctx, call.path["collection"], call.path["name"], call.options(), delete_junction=junction
+    )
+    return EMPTY
+
+
+def _refuse_system(call: Call) -> None:
+    collection = call.path["collection"]
+    access_of(call.ctx).rights(collection)
+    if collection.startswith("directus_"):
+        raise SystemCollection("The fields of system collections cannot be changed together.")
+
+
+def _many(call: Call, items: list[dict[str, Any]]) -> Answer:
+    names = call.query().meta
+    meta = {"collection": schema_service.FIELDS, "type": "collection", "result_count": len(items)}
+    chosen = None if names is None else {n: v for n, v in meta.items() if "*" in names or n in names}
+    return call.answer(Result(items, chosen))

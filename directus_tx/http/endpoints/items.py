@@ -1,0 +1,125 @@
+"""/:project/items/:collection: the items of the user's collections, and their revisions."""
+
+from attrs import evolve
+
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
+from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.items import Item, create_items, delete_items, read_items, update_items
+from directus_tx.query import Condition
+
+routes = Routes()
+ITEMS = "/<project>/items/<collection>"
+REVISIONS = "directus_revisions"
+
+
+def _collection(call: Call) -> str:
+    """The collection of the path. Raises SystemCollection for those that have endpoints of their own."""
+    name = call.path["collection"]
+    if name.startswith("directus_"):
+        raise SystemCollection(f'"{name}" has endpoints of its own.')
+    return name
+
+
+def keys_of(text: str) -> list[str]:
+    """The keys that a path names, separated by commas, each once."""
+    return list(dict.fromkeys(key.strip() for key in text.split(",") if key.strip()))
+
+
+def payload_of(call: Call) -> Item | list[Item]:
+    """The body as one item or a list of items. Raises UnusableBody, InvalidPayload, InvalidRequest."""
+    body = call.body()
+    if isinstance(body, list):
+        if body and not isinstance(body[0], dict):
+            raise InvalidPayload("The body takes items: objects of fields and values.")
+        if not all(isinstance(each, dict) for each in body):
+            raise InvalidRequest("Each member of the list must be an item.")
+    return body
+
+
+async def listing(call: Call, collection: str) -> Answer:
+    return call.answer(await read_items(call.ctx, collection, call.query()))
+
+
+async def reading(call: Call, collection: str, ids: str) -> Answer:
+    return call.answer(await read_items(call.ctx, collection, call.query(), keys_of(ids)))
+
+
+async def creating(call: Call, collection: str) -> Answer:
+    return call.answer(await create_items(call.ctx, collection, payload_of(call), call.query(), call.options()))
+
+
+async def updating(call: Call, collection: str, ids: str) -> Answer:
+    payload = payload_of(call)
+    if isinstance(payload, list):
+        raise InvalidPayload("The path names the items: the body takes one object for all of them.")
+    keys = keys_of(ids)
+    return call.answer(await update_items(call.ctx, collection, keys, payload, call.query(), call.options()))
+
+
+async def updating_many(call: Call, collection: str) -> Answer:
+    payload = payload_of(call)
+    if not isinstance(payload, list):
+        raise ItemNotFound("The path names no item, and the body is no list of them.")
+    return call.answer(await update_items(call.ctx, collection, None, payload, call.query(), call.options()))
+
+
+async def deleting(call: Call, collection: str, ids: str) -> Answer:
+    await delete_items(call.ctx, collection, keys_of(ids), call.options())
+    return EMPTY
+
+
+async def revisions(call: Call, collection: str, key: str) -> Answer:
+    """The revisions of one item. What the client filters by collection and item is overruled."""
+    scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
+    query = call.query()
+    query = evolve(query, scope=scope, filter=tuple(c for c in query.filter if c.path not in (("collection",), ("item",))))
+    return call.answer(await read_items(call.ctx, REVISIONS, query))
+
+
+async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
+    """One revision of an item, counted from the oldest. Raises InvalidRequest, ItemNotFound."""
+    if not offset.isdigit():
+        raise InvalidRequest("The offset of a revision is a number.")
+    scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
+    query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=int(offset))
+    return call.answer(await read_items(call.ctx, REVISIONS, query))
+
+
+@routes.get(ITEMS)
+async def list_items(call: Call) -> Answer:
+    return await listing(call, _collection(call))
+
+
+@routes.post(ITEMS)
+async def create(call: Call) -> Answer:
+    return await creating(call, _collection(call))
+
+
+@routes.patch(ITEMS)
+async def update_many(call: Call) -> Answer:
+    return await updating_many(call, _collection(call))
+
+
+@routes.get(ITEMS + "/<ids>")
+async def read(call: Call) -> Answer:
+    return await reading(call, _collection(call), call.path["ids"])
+
+
+@routes.patch(ITEMS + "/<ids>")
+async def update(call: Call) -> Answer:
+    return await updating(call, _collection(call), call.path["ids"])
+
+
+@routes.delete(ITEMS + "/<ids>")
+async def delete(call: Call) -> Answer:
+    return await deleting(call, _collection(call), call.path["ids"])
+
+
+@routes.get(ITEMS + "/<key>/revisions")
+async def list_revisions(call: Call) -> Answer:
+    return await revisions(call, call.path["collection"], call.path["key"])
+
+
+@routes.get(ITEMS + "/<key>/revisions/<offset>")
+async def read_revision(call: Call) -> Answer:
+    return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])

@@ -1,0 +1,81 @@
+"""The system collections' own addresses, one table of them: each is served by what serves all items."""
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+
+from directus_tx.errors import NotFound, Unauthorized
+from directus_tx.http.endpoints import items
+from directus_tx.http.routes import Answer, Call, Routes
+
+routes = Routes()
+
+
+@frozen
+class Address:
+    """A system collection's place below a project. `methods` of "c", "r", "u" and "d": what may be done there. `numbers`: a key that
+    is no number is no address at all. `revisions`: its items show theirs."""
+
+    path: str
+    collection: str
+    methods: str = "crud"
+    numbers: bool = False
+    revisions: bool = False
+
+
+ADDRESSES = (
+    Address("activity", "directus_activity", "r"),
+    Address("collection_presets", "directus_collection_presets"),
+    Address("files", "directus_files", "r", revisions=True),
+    Address("folders", "directus_folders", numbers=True),
+    Address("permissions", "directus_permissions"),
+    Address("relations", "directus_relations"),
+    Address("revisions", "directus_revisions", "r"),
+    Address("roles", "directus_roles"),
+    Address("settings", "directus_settings", numbers=True),
+    Address("users", "directus_users", revisions=True),
+    Address("webhooks", "directus_webhooks", revisions=True),
+)
+
+
+def _ids(call: Call, address: Address) -> str:
+    """The keys of the path; of users, "me" is who asks. Raises NotFound, Unauthorized."""
+    ids = call.path["ids"]
+    if address.numbers and not ids.replace(",", "").isdigit():
+        raise NotFound
+    if address.collection == "directus_users" and ids == "me":
+        if call.ctx.accountability.user is None:
+            raise Unauthorized
+        return str(call.ctx.accountability.user)
+    return ids
+
+
+def _serve(address: Address) -> None:
+    path, name = f"/<project>/{address.path}", address.collection
+    one = f"{path}/<ids>"
+
+    def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer]]) -> None:
+        if letter in address.methods:
+            routes.add(method, path, work)
+
+    on("r", "GET", path, lambda call: items.listing(call, name))
+    on("c", "POST", path, lambda call: items.creating(call, name))
+    on("u", "PATCH", path, lambda call: items.updating_many(call, name))
+    on("r", "GET", one, lambda call: _with_ids(items.reading, call, address))
+    on("u", "PATCH", one, lambda call: _with_ids(items.updating, call, address))
+    on("d", "DELETE", one, lambda call: _with_ids(items.deleting, call, address))
+    if address.revisions:
+        routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address))
+
+        async def revision(call: Call) -> Answer:
+            return await items.revision(call, name, _ids(call, address), call.path["offset"])
+
+        routes.add("GET", f"{one}/revisions/<offset>", revision)
+
+
+async def _with_ids(work: Callable[[Call, str, str], Awaitable[Answer]], call: Call, address: Address) -> Answer:
+    return await work(call, address.collection, _ids(call, address))
+
+
+for _address in ADDRESSES:
+    _serve(_address)

@@ -1,0 +1,181 @@
+"""Query strings: PHP's bracketed parameters, which clients of the API write, and what they mean as a Query.
+
+`parsed` is on the way of every request; it remembers what the same text has meant before.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_plus
+
+from attrs import frozen
+
+from directus_tx.errors import InvalidRequest, UnknownOperator
+from directus_tx.query import Condition, Query, Sort, WriteOptions
+
+MAX_PARAMETERS = 1000
+Tree = dict[str, Any]
+
+
+@frozen(eq=False)
+class Params:
+    """A query string. `pairs` are its parameters, decoded, in order; `tree` nests bracketed ones: `filter[a][eq]=1` is
+    {"filter": {"a": {"eq": "1"}}}, `x[]=1` is {"x": {"0": "1"}}."""
+
+    pairs: tuple[tuple[str, str], ...]
+    tree: Mapping[str, Any]
+
+    def text(self, name: str) -> str | None:
+        """The text of a parameter; None where it is missing or has brackets."""
+        value = self.tree.get(name)
+        return value if isinstance(value, str) else None
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The members of a list: csv, or an array, whose members are no csv. Blanks around them and empty ones are dropped."""
+        value = self.tree.get(name)
+        parts: Iterable[Any] = ()
+        if isinstance(value, str):
+            parts = value.split(",")
+        elif isinstance(value, dict):
+            parts = (part for part in value.values() if isinstance(part, str))
+        return tuple(stripped for part in parts if (stripped := part.strip()))
+
+    def number(self, name: str) -> int | None:
+        """A whole number; None where the parameter is missing or empty, 0 where it is no number."""
+        value = self.text(name)
+        if value is None or not value.strip():
+            return None
+        found = re.fullmatch(r"\s*([+-]?\d{1,15})\s*", value)
+        return int(found[1]) if found else 0
+
+    def options(self) -> WriteOptions:
+        """What a write is told beside its payload."""
+        return WriteOptions(self.text("comment") or None, self.text("activity_skip") == "1")
+
+    def query(self) -> Query:
+        """What a read asks for. Raises InvalidRequest, UnknownOperator for a filter that is none."""
+        return _query(self)
+
+
+@lru_cache(maxsize=1000)
+def parsed(raw: bytes) -> Params:
+    """The parameters of a raw query string. Raises InvalidRequest where there are too many."""
+    pairs = []
+    for part in raw.decode("utf-8", "replace").split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            pairs.append((unquote_plus(name), unquote_plus(value)))
+    if len(pairs) > MAX_PARAMETERS:
+        raise InvalidRequest(f"A query string may have up to {MAX_PARAMETERS} parameters.")
+    return Params(tuple(pairs), nested(pairs))
+
+
+def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
+    """Parameters nested as their brackets say. Of a plain and a bracketed form of one name, the later wins."""
+    tree: Tree = {}
+    for name, value in pairs:
+        start = name.find("[")
+        if start <= 0 or "]" not in name[start:]:
+            tree[name] = value
+            continue
+        keys = [name[:start], *re.findall(r"\[([^\]]*)\]", name[start:])]
+        place = tree
+        for key in keys[:-1]:
+            below = place.get(key)
+            if not isinstance(below, dict):
+                place[key] = below = {}
+            place = below
+        last = keys[-1]
+        place[last if last else str(len(place))] = value
+    return tree
+
+
+@lru_cache(maxsize=1000)
+def _query(params: Params) -> Query:
+    meta = params.names("meta")
+    status = params.names("status")
+    return Query(
+        fields=params.names("fields"),
+        filter=tuple(_conditions(params.tree.get("filter"))),
+        sort=tuple(_sorts(params.names("sort"))),
+        limit=params.number("limit"),
+        offset=params.number("offset"),
+        page=params.number("page"),
+        single=params.text("single") in ("1", "true"),
+        status=status or None,
+        q=params.text("q") or None,
+        meta=meta or None,
+        lang=params.names("lang"),
+    )
+
+
+def _sorts(names: Iterable[str]) -> Iterable[Sort]:
+    for name in names:
+        yield Sort(name[1:], True) if name.startswith("-") else Sort(name)
+
+
+def _conditions(filter: Any) -> Iterable[Condition]:
+    """The conditions of a filter, in the order of its parameters."""
+    if filter is None or filter == "":
+        return
+    if not isinstance(filter, dict):
+        raise InvalidRequest('A filter names a field in brackets: "filter[field][operator]=value".')
+    for field, wanted in filter.items():
+        path = tuple(field.split("."))
+        if not isinstance(wanted, dict):
+            yield Condition(path, "eq", wanted)
+        elif wanted and all(key.isdigit() for key in wanted):
+            # Several conditions on one field, each with its own `logical`.
+            for member in wanted.values():
+                yield from _operators(path, member if isinstance(member, dict) else {"eq": member})
+        else:
+            yield from _operators(path, wanted)
+
+
+def _operators(path: tuple[str, ...], wanted: Mapping[str, Any]) -> Iterable[Condition]:
+    logical = str(wanted.get("logical", "and")).lower()
+    operators = [name for name in wanted if name != "logical"]
+    if not operators:
+        raise UnknownOperator(f'The filter on "{".".join(path)}" has no operator.')
+    for name in operators:
+        yield Condition(path, name, _value(wanted[name]), "or" if logical == "or" else "and")
+
+
+def _value(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if not all(isinstance(member, str) for member in value.values()):
+        raise InvalidRequest("The value of a filter is text, or a list of texts.")
+    return tuple(value.values())
+
+
+# --- links
+
+
+def links(base: str, params: Params, meta: Mapping[str, Any]) -> dict[str, str | None]:
+    """The links of a page of a list. They repeat the request's parameters as they were, but for offset and page; never a token."""
+    page, pages, limit = meta["page"], meta["page_count"], meta["limit"]
+    pairs = [(name, value) for name, value in params.pairs if name != "access_token"]
+
+    def to(number: int) -> str:
+        return _link(base, pairs, {"offset": str((number - 1) * limit), "page": str(number)})
+
+    several = pages > 1
+    return {
+        "self": base,
+        "current": _link(base, pairs, {"page": str(page)}),
+        "next": to(page + 1) if page < pages else None,
+        "previous": to(page - 1) if several and page > 1 else None,
+        "first": to(1) if several else None,
+        "last": to(pages) if several else None,
+    }
+
+
+def _link(base: str, pairs: Iterable[tuple[str, str]], replaced: Mapping[str, str]) -> str:
+    left = dict(replaced)
+    parts = []
+    for name, value in pairs:
+        parts.append(f"{name}={left.pop(name, value)}")
+    parts += [f"{name}={value}" for name, value in left.items()]
+    return f"{base}?{'&'.join(parts)}"

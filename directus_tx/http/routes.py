@@ -1,0 +1,131 @@
+"""The interface of endpoints: a table of routes, the call that an endpoint gets, and the answer that it gives."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen, mutable
+
+from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.config import Settings
+from directus_tx.context import Context
+from directus_tx.errors import InvalidPayload, Warning
+from directus_tx.http.multipart import payload
+from directus_tx.http.params import Params, links
+from directus_tx.items import Result
+from directus_tx.projects import Project, Projects
+from directus_tx.query import Query, WriteOptions
+
+
+@frozen
+class Services:
+    """What endpoints may call on, beside the context of a call."""
+
+    projects: Projects
+    hasher: PasswordHasher
+    settings: Settings
+
+
+@frozen
+class Answer:
+    """What an endpoint answers. `data` of `...` is an envelope without data; `text` is a plain text instead of an envelope; None
+    for both is an empty answer, which is a 204."""
+
+    data: Any = ...
+    meta: Mapping[str, Any] | None = None
+    status: int = 200
+    text: str | None = None
+    headers: Mapping[str, str] = field(factory=dict)
+    messages: Sequence[Warning] = ()
+    empty: bool = False
+
+
+EMPTY = Answer(empty=True, status=204)
+
+
+@mutable
+class Call:
+    """One request, as an endpoint sees it. `ctx` and `project` are there on routes below a project alone."""
+
+    request: Any
+    params: Params
+    services: Services
+    base: str
+    path: Mapping[str, str]
+    ctx: Context = None  # type: ignore[assignment]
+    project: Project = None  # type: ignore[assignment]
+
+    def query(self) -> Query:
+        return self.params.query()
+
+    def options(self) -> WriteOptions:
+        return self.params.options()
+
+    def body(self) -> dict[str, Any] | list[Any]:
+        """The payload: an object or a list. Raises UnusableBody."""
+        return payload(self.request.content, self.request.getHeader("content-type") or "")
+
+    def item(self) -> dict[str, Any]:
+        """The payload of one thing. Raises UnusableBody, InvalidPayload."""
+        found = self.body()
+        if not isinstance(found, dict):
+            raise InvalidPayload("The body takes one object here.")
+        return found
+
+    def answer(self, result: Result) -> Answer:
+        """The answer of a service's result, with the links that only a request can make."""
+        meta = result.meta
+        if meta is not None and "page" in meta:
+            meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
+        return EMPTY if result.data is None else Answer(result.data, meta)
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]
+
+
+@frozen
+class Route:
+    """A route: method, path with <arguments>, and the endpoint that answers. Below "/<project>" a call has a context; on *anonymous*
+    routes nobody is signed in, whatever token is sent."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    anonymous: bool = False
+
+    @property
+    def in_project(self) -> bool:
+        return self.path.startswith("/<project>")
+
+
+class Routes:
+    """The routes of one group of endpoints."""
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def add(self, method: str, path: str, endpoint: Endpoint, *, anonymous: bool = False) -> None:
+        self._routes.append(Route(method, path, endpoint, anonymous))
+
+    def route(self, method: str, path: str, *, anonymous: bool = False) -> Callable[[Endpoint], Endpoint]:
+        """Makes a function the endpoint of a route."""
+
+        def register(endpoint: Endpoint) -> Endpoint:
+            self.add(method, path, endpoint, anonymous=anonymous)
+            return endpoint
+
+        return register
+
+    def get(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
+        return self.route("GET", path, **options)
+
+    def post(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
+        return self.route("POST", path, **options)
+
+    def patch(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
+        return self.route("PATCH", path, **options)
+
+    def delete(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
+        return self.route("DELETE", path, **options)

@@ -1,0 +1,637 @@
+"""Reads and writes the items of any collection: nested to any depth, with their history, in one transaction a request.
+
+`read_items`, `create_items`, `update_items` and `delete_items` are what endpoints call. `Writer` is one request's writing:
+whatever it touches on the way, through whichever relation, goes by the same rules.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet import defer
+
+from directus_tx import values
+from directus_tx.access import Access, access_of
+from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
+from directus_tx.context import Context
+from directus_tx.db import SQL, Identifier, Session
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound
+from directus_tx.filters import Asked, column, comparison_type, not_deleted
+from directus_tx.history import Record, chunks, logged, record
+from directus_tx.query import Query, WriteOptions
+from directus_tx.rules import NO_RULES, CollectionRules
+from directus_tx.schema.model import Collection, Field, Relation
+from directus_tx.schema.types import NO_MATCH, comparable, decoded, stored_as_text
+
+Item = dict[str, Any]
+Key = Any
+
+
+@frozen
+class Result:
+    """The answer to a read or a write: an item, a list of them, or None where there is nothing to show; and meta, if asked."""
+
+    data: Any
+    meta: dict[str, Any] | None = None
+
+
+# --- reading
+
+
+async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
+    """The items that a query finds; with *keys*, those items, whatever filter, q and status say: one key gives the item, several
+    a list without the missing ones.
+
+    Raises CollectionNotFound, ItemNotFound (one key, or `single`), and what the query deserves.
+    """
+    access = access_of(ctx)
+    rules = ctx.rules.get(collection, NO_RULES)
+    asked_for = query
+    if rules.needed and query.fields:
+        query = evolve(query, fields=(*query.fields, *rules.needed))
+    plan = plan_for(access, collection, query, by_key=keys is not None)
+    found = access.schema.collections[collection]
+    limit, offset = paging(query, access.schema.default_limit)
+    if keys is not None and query.limit is None:
+        limit = len(keys)
+    asked = Asked(query, _keys(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
+    one = query.single or (keys is not None and len(keys) == 1)
+    if one or not query.meta:
+        _, items = await _load(ctx.db, plan.level, asked)
+        counts: dict[str, Any] = {}
+    else:
+        (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
+    for item in items if rules is not NO_RULES else ():
+        rules.present(ctx, item)
+        if query is not asked_for:
+            for name in set(rules.needed) - set(asked_for.fields) if "*" not in asked_for.fields else ():
+                item.pop(name, None)
+    if one:
+        if not items:
+            raise ItemNotFound(f'There is no such item in "{collection}".')
+        return Result(items[0], _chosen(query, {"collection": collection, "type": "item"}))
+    if query.meta is None:
+        return Result(items)
+    return Result(items, _meta(query, collection, len(items), counts, access))
+
+
+def _keys(collection: Collection, keys: Iterable[Any]) -> list[Key]:
+    """Keys as the database holds them; what can be no key is left out."""
+    field = collection.primary_key
+    found = (comparable(field, str(key)) for key in keys)
+    return [key for key in found if key is not NO_MATCH]
+
+
+async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:
+    """The rows of a level, and its items with everything below."""
+    rows = await db.query(level.select.statement, level.select.parameters(asked))
+    items = level.items(rows)
+    if rows and level.branches:
+        if len(level.branches) == 1:
+            await _attach(db, level.branches[0], asked, rows, items)
+        else:
+            await _together(*(_attach(db, branch, asked, rows, items) for branch in level.branches))
+    return rows, items
+
+
+async def _attach(db: Session, branch: Branch, asked: Asked, rows: list[tuple[Any, ...]], items: list[Item]) -> None:
+    """Puts the related items of a branch into *items*."""
+    source = branch.source
+    keys = {row[source] for row in rows}
+    keys.discard(None)
+    found: list[tuple[Any, ...]] = []
+    related: list[Item] = []
+    if keys:
+        looked_for = [str(key) for key in keys] if branch.as_text else list(keys)
+        found, related = await _load(db, branch.level, evolve(asked, keys=looked_for))
+    alike: Callable[[Any], Any] = str if branch.as_text else _same
+    if branch.to_one:
+        by_key = {alike(row[-1]): item for row, item in zip(found, related, strict=True)}
+        for row, item in zip(rows, items, strict=True):
+            item[branch.name] = None if row[source] is None else by_key.get(alike(row[source]))
+        return
+    lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
+    for row, item in zip(found, related, strict=True):
+        lists[alike(row[-1])].append(item)
+    for row, item in zip(rows, items, strict=True):
+        item[branch.name] = lists.get(alike(row[source]), [])
+
+
+def _same(key: Any) -> Any:
+    return key
+
+
+async def _together(*work: Awaitable[Any]) -> list[Any]:
+    """What several coroutines give, run side by side; the first failure fails all, as itself."""
+    deferreds = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
+    try:
+        return await defer.gatherResults(deferreds, consumeErrors=True)
+    except defer.FirstError as first:
+        raise first.subFailure.value from None
+
+
+_COUNTED = {"total_count", "filter_count", "status_count", "page", "links"}
+
+
+async def _counts(ctx: Context, plan: Plan, asked: Asked) -> dict[str, Any]:
+    """The counts that meta asks for."""
+    names = _meta_names(asked.query)
+    wanted = {}
+    if names & {"total_count"} or (names & {"filter_count", "page"} and not plan.filtered):
+        wanted["total_count"] = plan.total_count
+    if names & {"filter_count", "page"} and plan.filtered:
+        wanted["filter_count"] = plan.filter_count
+    if "status_count" in names and plan.status_count is not None:
+        wanted["status_count"] = plan.status_count
+    found = await _together(*(ctx.db.query(each.statement, each.parameters(asked)) for each in wanted.values()))
+    counts = dict(zip(wanted, found, strict=True))
+    answer: dict[str, Any] = {n: rows[0][0] for n, rows in counts.items() if n != "status_count"}
+    if "status_count" in counts:
+        answer["status_count"] = {status: number for status, number in counts["status_count"]}
+    answer.setdefault("filter_count", answer.get("total_count"))
+    return answer
+
+
+META_ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
+
+
+def _meta_names(query: Query) -> set[str]:
+    if "*" in (query.meta or ()):
+        return {"collection", "type", "result_count", "total_count", "status_count", "filter_count", "page"}
+    return {META_ALIASES.get(name, name) for name in query.meta or ()}
+
+
+def _chosen(query: Query, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Of *meta* what the query asks for; None where it asks for none."""
+    if query.meta is None:
+        return None
+    names = _meta_names(query)
+    return {name: value for name, value in meta.items() if name in names}
+
+
+def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], access: Access) -> dict[str, Any]:
+    """The meta of a list, without links, which only the endpoint can make."""
+    meta = {"collection": collection, "type": "collection", "result_count": shown}
+    for name in ("total_count", "status_count", "filter_count"):
+        if counts.get(name) is not None:
+            meta[name] = counts[name]
+    chosen = _chosen(query, meta) or {}
+    if "page" in _meta_names(query):
+        chosen |= page_meta(query, access.schema.default_limit, counts["filter_count"])
+    return chosen
+
+
+# --- writing
+
+
+async def create_items(
+    ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions
+) -> Result:
+    """Creates one item, or several all together, and reads them back. `data` is None where the result may not be read.
+
+    Raises InvalidPayload, InvalidRequest, NotUnique and their like; then nothing has been written.
+    """
+    payloads = payload if isinstance(payload, list) else [payload]
+
+    async def work(ctx: Context) -> Result:
+        writer = Writer(ctx, options)
+        keys = await writer.create(collection, payloads, action="create")
+        await writer.finish()
+        return await _read_back(ctx, collection, query, keys, one=not isinstance(payload, list))
+
+    return await ctx.transaction(work)
+
+
+async def update_items(
+    ctx: Context,
+    collection: str,
+    keys: Sequence[str] | None,
+    payload: Item | list[Item],
+    query: Query,
+    options: WriteOptions,
+) -> Result:
+    """Changes items and reads them back: those of *keys*, all in the same way; or without keys those of a list of payloads, each
+    with its key in it. `data` is None where nothing is left to show (soft deletion).
+
+    Raises ItemNotFound where one is missing, and the errors of `create_items`; then nothing has been written.
+    """
+
+    async def work(ctx: Context) -> Result:
+        found = access_of(ctx).rights(collection).collection
+        name = found.primary_key.field
+        if keys is None:
+            changes = [(_key_in(found, each), each) for each in payload]
+        else:
+            changes = [(_key(found, key), {n: v for n, v in payload.items() if n != name}) for key in keys]  # type: ignore[union-attr]
+        writer = Writer(ctx, options)
+        await writer.update(collection, changes)
+        await writer.finish()
+        one = keys is not None and len(keys) == 1
+        return await _read_back(ctx, collection, query, [key for key, _ in changes], one=one)
+
+    return await ctx.transaction(work)
+
+
+async def delete_items(ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
+    """Deletes items for good. Raises ItemNotFound where one is missing; then none is deleted."""
+
+    async def work(ctx: Context) -> None:
+        writer = Writer(ctx, options)
+        rights = access_of(ctx).require_delete(collection)
+        await writer.delete(collection, [_key(rights.collection, key) for key in keys])
+        await writer.finish()
+
+    await ctx.transaction(work)
+
+
+def _key(collection: Collection, key: Any) -> Key:
+    """A key as the database holds it. Raises ItemNotFound where it can be none."""
+    found = comparable(collection.primary_key, str(key))
+    if found is NO_MATCH:
+        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+    return found
+
+
+def _key_in(collection: Collection, payload: Any) -> Key:
+    """The key that a payload names. Raises InvalidPayload where it names none."""
+    key = payload.get(collection.primary_key.field) if isinstance(payload, dict) else None
+    if key is None or isinstance(key, (dict, list)):
+        raise InvalidPayload(f'Each item needs its key, "{collection.primary_key.field}".')
+    return _key(collection, key)
+
+
+async def _read_back(ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool) -> Result:
+    """The written items as the answer shows them, in the order of *keys*. Soft-deleted ones are left out."""
+    access = access_of(ctx)
+    if not access.rights(collection).read:
+        return Result(None)
+    shown = Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta)
+    rules = ctx.rules.get(collection, NO_RULES)
+    if rules.needed and shown.fields:
+        shown = evolve(shown, fields=(*shown.fields, *rules.needed))
+    plan = plan_for(access, collection, shown, by_key=True)
+    rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
+    by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
+    answer = [by_key[key] for key in keys if key in by_key]
+    for item in answer:
+        rules.present(ctx, item)
+    if not answer:
+        return Result(None)
+    if one:
+        return Result(answer[0], _chosen(query, {"collection": collection, "type": "item"}))
+    return Result(
+        answer, _chosen(query, {"collection": collection, "type": "collection", "result_count": len(answer)})
+    )
+
+
+@frozen
+class Nested:
+    """What a payload asks of a related collection: for each of several items, a value of the same relational field."""
+
+    field: Field
+    relation: Relation
+    wanted: list[tuple[int, Any]]
+
+
+class Writer:
+    """One request's writing, inside its transaction. Collects the history, which `finish` writes."""
+
+    def __init__(self, ctx: Context, options: WriteOptions) -> None:
+        self.ctx = ctx
+        self.options = options
+        self.access = access_of(ctx)
+        self.records: list[Record] = []
+
+    async def finish(self) -> None:
+        """Writes the history of all that was done."""
+        if self.records and not self.options.activity_skip:
+            await record(self.ctx, self.records, self.options.comment)
+
+    def rules(self, collection: str) -> CollectionRules:
+        return self.ctx.rules.get(collection, NO_RULES)
+
+    def log(self, each: Record) -> None:
+        if not self.rules(each.collection).unlogged:
+            self.records.append(each)
+
+    # creating
+
+    async def create(
+        self,
+        name: str,
+        payloads: Sequence[Item],
+        *,
+        action: str = "create",
+        parents: Sequence[tuple[str, str]] | None = None,
+        through: str | None = None,
+    ) -> list[Key]:
+        """Creates items, with what their payloads hold of related ones, and gives their keys, in order.
+
+        *parents*: the items through whose lists these are written; *through*: the field of theirs that leads on to the far side
+        of a junction.
+        """
+        collection = self.access.require_create(name).collection
+        rules = self.rules(name)
+        payloads = [await rules.prepare_create(self.ctx, dict(values.payload_of(each))) for each in payloads]
+        for payload in payloads:
+            values.check_fields(collection, payload)
+        ones, manies = self.relations(collection, payloads)
+        checked = []
+        for payload in payloads:
+            plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
+            parsed = values.parse_all(collection, plain)
+            values.require_on_create(collection, payload)
+            checked.append(parsed)
+        for nested in ones:
+            for index, key in (await self.link(nested, through)).items():
+                checked[index][nested.field.field] = payloads[index][nested.field.field] = key
+        for row, payload in zip(checked, payloads, strict=True):
+            await values.complete(self.ctx, collection, row, payload, stored_row=None)
+        written = await self.insert(collection, checked)
+        keys = [key for key, _ in written]
+        for index, (key, data) in enumerate(written):
+            parent = parents[index] if parents else None
+            delta = _delta(collection, payloads[index])
+            self.log(Record(action, name, str(key), logged(collection, data), logged(collection, delta), parent))
+        for nested in manies:
+            await self.spread(collection, nested, keys)
+        for key, payload in zip(keys, payloads, strict=True):
+            await rules.created(self.ctx, key, payload)
+        return keys
+
+    async def insert(self, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
+        """Inserts rows, a few statements for all, and gives each one's key and stored values."""
+        written: list[tuple[Key, Item]] = []
+        key = collection.primary_key
+        for chunk in chunks(rows):
+            names = list(dict.fromkeys(name for row in chunk for name in row)) or [key.field]
+            lines = [
+                "(" + ", ".join("%s" if n in row and row[n] is not values.DEFAULT else "DEFAULT" for n in names) + ")"
+                for row in chunk
+            ]
+            bound = [row[n] for row in chunk for n in names if n in row and row[n] is not values.DEFAULT]
+            sql = SQL("INSERT INTO {} AS t ({}) VALUES {} RETURNING {}").format(
+                Identifier(collection.collection),
+                SQL(", ").join([Identifier(n) for n in names]),
+                SQL(", ".join(lines)),
+                _returning(collection),
+            )
+            written += _stored_rows(collection, await self.ctx.db.query(sql, bound))
+        given = [row[key.field] for row in rows if isinstance(row.get(key.field), int)]
+        if key.auto_increment and given and max(given) > 0:
+            # The counter goes on after the greatest key that a client chose.
+            await self.ctx.db.query(
+                "SELECT setval(s, greatest(%s, coalesce(pg_sequence_last_value(s), 0)))"
+                " FROM (SELECT pg_get_serial_sequence(quote_ident(%s), %s)::regclass AS s) AS sequence WHERE s IS NOT NULL",
+                (max(given), collection.collection, key.field),
+            )
+        return written
+
+    # changing
+
+    async def update(
+        self,
+        name: str,
+        changes: Sequence[tuple[Key, Item]],
+        *,
+        action: str = "update",
+        parents: Sequence[tuple[str, str]] | None = None,
+        through: str | None = None,
+    ) -> None:
+        """Changes items, and what their payloads hold of related ones. Raises ItemNotFound where one is missing or
+        soft-deleted."""
+        collection = self.access.require_update(name).collection
+        rules = self.rules(name)
+        present = await self.lock(collection, [key for key, _ in changes])
+        payloads = []
+        for key, payload in changes:
+            payload = await rules.prepare_update(self.ctx, present[key], dict(values.payload_of(payload)))
+            values.check_fields(collection, payload)
+            payloads.append(payload)
+        ones, manies = self.relations(collection, payloads)
+        rows: list[tuple[Key, Item]] = []
+        for (key, _), payload in zip(changes, payloads, strict=True):
+            plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
+            parsed = values.parse_all(collection, plain)
+            values.require_on_update(collection, present[key], payload)
+            rows.append((key, parsed))
+        for nested in ones:
+            for index, key in (await self.link(nested, through)).items():
+                rows[index][1][nested.field.field] = payloads[index][nested.field.field] = key
+        gone = set()
+        for (key, row), payload in zip(rows, payloads, strict=True):
+            await values.complete(self.ctx, collection, row, payload, stored_row=present[key])
+            if values.is_soft_deleted(collection, row):
+                self.access.require_delete(name)
+                gone.add(key)
+        data = await self.write(collection, rows)
+        for index, (key, _) in enumerate(rows):
+            parent = parents[index] if parents else None
+            delta = _delta(collection, payloads[index])
+            done = "soft-delete" if key in gone else action
+            self.log(Record(done, name, str(key), logged(collection, data[key]), logged(collection, delta), parent))
+        for nested in manies:
+            await self.spread(collection, nested, [key for key, _ in rows])
+        for (key, _), payload in zip(rows, payloads, strict=True):
+            await rules.updated(self.ctx, key, payload)
+
+    async def lock(self, collection: Collection, keys: Sequence[Key]) -> dict[Key, Item]:
+        """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
+        the same rows wait for each other instead of deadlocking). Raises ItemNotFound."""
+        key = collection.primary_key
+        names = list(collection.columns)
+        alive = not_deleted("t", collection)
+        sql = SQL("SELECT {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE")
+        sql = sql.format(  # type: ignore[assignment]
+            SQL(", ").join([column("t", name) for name in names]),
+            Identifier(collection.collection),
+            column("t", key.field),
+            alive.sql,
+            column("t", key.field),
+        )
+        bound = [list(keys), *(bind(Asked(Query())) for bind in alive.binds)]
+        rows = await self.ctx.db.query(sql, bound)
+        found = {row[names.index(key.field)]: dict(zip(names, row, strict=True)) for row in rows}
+        for wanted in keys:
+            if wanted not in found:
+                raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+        return found
+
+    async def write(self, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:
+        """Updates rows, one statement for all that set the same columns, and gives their stored values by key."""
+        key = collection.primary_key
+        alike: dict[tuple[str, ...], list[tuple[Key, Item]]] = {}
+        for each in rows:
+            alike.setdefault(tuple(sorted(each[1])), []).append(each)
+        data: dict[Key, Item] = {}
+        for names, group in alike.items():
+            for chunk in chunks(group):
+                # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
+                assignments = [
+                    SQL("{} = v.{}::" + comparison_type(collection.fields[n])).format(Identifier(n), Identifier(f"_{n}"))
+                    for n in names
+                ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
+                line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
+                sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v._key::" + comparison_type(key) + " RETURNING {}").format(
+                    Identifier(collection.collection),
+                    SQL(", ").join(assignments),
+                    SQL(", ".join([line] * len(chunk))),
+                    SQL(", ").join([Identifier("_key"), *(Identifier(f"_{n}") for n in names)]),
+                    Identifier(key.field),
+                    _returning(collection),
+                )
+                bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
+                data.update(_stored_rows(collection, await self.ctx.db.query(sql, bound)))
+        return data
+
+    # deleting
+
+    async def delete(self, name: str, keys: Sequence[Key]) -> None:
+        """Deletes rows for good, soft-deleted ones too. Raises ItemNotFound where one is missing."""
+        collection = self.access.require_delete(name).collection
+        rules = self.rules(name)
+        await rules.prepare_delete(self.ctx, keys)
+        key = collection.primary_key
+        sql = SQL("DELETE FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) RETURNING {}").format(
+            Identifier(collection.collection), column("t", key.field), column("t", key.field)
+        )
+        gone = {row[0] for row in await self.ctx.db.query(sql, (list(keys),))}
+        for wanted in keys:
+            if wanted not in gone:
+                raise ItemNotFound(f'There is no such item in "{name}".')
+            self.log(Record("delete", name, str(wanted)))
+        await rules.deleted(self.ctx, keys)
+
+    # related items
+
+    def relations(self, collection: Collection, payloads: Sequence[Item]) -> tuple[list[Nested], list[Nested]]:
+        """What the payloads ask of related items: objects in many-to-one fields, and lists in one-to-many fields."""
+        schema = self.access.schema
+        ones: list[Nested] = []
+        manies: list[Nested] = []
+        for name in dict.fromkeys(n for payload in payloads for n in payload):
+            field = collection.fields[name]
+            wanted = [(i, payload[name]) for i, payload in enumerate(payloads) if name in payload]
+            if field.has_column:
+                relation = schema.many_to_one.get((collection.collection, name))
+                objects = [(i, value) for i, value in wanted if isinstance(value, dict)]
+                if relation is not None and objects:
+                    ones.append(Nested(field, relation, objects))
+            else:
+                relation = schema.one_to_many.get((collection.collection, name))
+                lists = [(i, value) for i, value in wanted if value]
+                if relation is not None and lists:
+                    manies.append(Nested(field, relation, lists))
+        return ones, manies
+
+    async def link(self, nested: Nested, through: str | None) -> dict[int, Key]:
+        """Creates, changes or deletes the items that many-to-one fields hold as objects; gives the key to store, by index."""
+        target = self.access.rights(nested.relation.collection_one or "").collection
+        name = target.primary_key.field
+        links: dict[int, Key] = {}
+        new: list[tuple[int, Item]] = []
+        changed: list[tuple[Key, Item]] = []
+        for index, value in nested.wanted:
+            value = dict(value)
+            doomed = value.pop("$delete", False)
+            if doomed and nested.field.field == through:
+                raise InvalidPayload("The far side of a junction cannot be deleted through it.")
+            key = value.get(name)
+            if key is None:
+                value.pop(name, None)
+                if value:
+                    new.append((index, value))
+                else:
+                    links[index] = None
+                continue
+            key = _key(target, key)
+            if doomed:
+                await self.delete(target.collection, [key])
+                links[index] = None
+                continue
+            rest = {n: v for n, v in value.items() if n != name}
+            exists = await self.exists(target, key)
+            if not exists and not rest:
+                raise ItemNotFound(f'There is no such item in "{target.collection}".')
+            if not exists:
+                new.append((index, value))
+                continue
+            links[index] = key
+            if rest:
+                changed.append((key, rest))
+        if new:
+            keys = await self.create(target.collection, [value for _, value in new])
+            links |= dict(zip([index for index, _ in new], keys, strict=True))
+        if changed:
+            await self.update(target.collection, changed)
+        return links
+
+    async def exists(self, collection: Collection, key: Key) -> bool:
+        sql = SQL("SELECT 1 FROM {} AS t WHERE {} = %s").format(
+            Identifier(collection.collection), column("t", collection.primary_key.field)
+        )
+        return bool(await self.ctx.db.query(sql, (key,)))
+
+    async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key]) -> None:
+        """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists."""
+        relation = nested.relation
+        target = self.access.rights(relation.collection_many).collection
+        name, back = target.primary_key.field, relation.field_many
+        new: list[Item] = []
+        new_parents: list[tuple[str, str]] = []
+        changed: list[tuple[Key, Item]] = []
+        changed_parents: list[tuple[str, str]] = []
+        doomed: list[Key] = []
+        for index, members in nested.wanted:
+            if not isinstance(members, list):
+                raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
+            parent = (collection.collection, str(keys[index]))
+            for member in members:
+                if not isinstance(member, dict):
+                    raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
+                value = dict(member)
+                delete = value.pop("$delete", False)
+                key = value.pop(name, None)
+                if key is not None and delete:
+                    doomed.append(_key(target, key))
+                    continue
+                value.setdefault(back, keys[index])
+                if key is None or (not target.primary_key.auto_increment and not await self.exists(target, _key(target, key))):
+                    new.append(value if key is None else {name: key, **value})
+                    new_parents.append(parent)
+                else:
+                    changed.append((_key(target, key), value))
+                    changed_parents.append(parent)
+        through = relation.junction_field
+        if doomed:
+            await self.delete(target.collection, doomed)
+        if changed:
+            await self.update(target.collection, changed, parents=changed_parents, through=through)
+        if new:
+            await self.create(target.collection, new, parents=new_parents, through=through)
+
+
+def _pending(ones: Sequence[Nested], payload: Item) -> set[str]:
+    """The many-to-one fields of a payload that hold objects, whose keys come later."""
+    return {nested.field.field for nested in ones if isinstance(payload.get(nested.field.field), dict)}
+
+
+def _delta(collection: Collection, payload: Item) -> Item:
+    """What a revision keeps of a payload: the values of columns, as sent."""
+    return {name: value for name, value in payload.items() if name in collection.columns}
+
+
+def _returning(collection: Collection) -> Any:
+    """The key and then the stored form of every column."""
+    columns = [
+        SQL("{}::text" if stored_as_text(field) else "{}").format(column("t", field.field))
+        for field in collection.columns.values()
+    ]
+    return SQL(", ").join([column("t", collection.primary_key.field), *columns])
+
+
+def _stored_rows(collection: Collection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Key, Item]]:
+    fields = collection.columns.values()
+    return [
+        (row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows
+    ]

@@ -1,0 +1,157 @@
+"""The files that projects are kept in: projects/KEY.toml in the data directory, private.KEY.toml for those that no list shows."""
+
+import contextlib
+import os
+import pathlib
+import re
+import secrets
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+from attrs import asdict, field, fields, frozen
+
+from directus_tx.errors import ProjectExists
+
+KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,39}")
+RESERVED = frozenset({"admin", "interfaces", "layouts", "modules", "server", "types", "uploads"})
+PRIVATE = "private."
+
+
+@frozen
+class ProjectDatabase:
+    """Where a project's database is. What is None is as for the server's own. `owned`: the server made it, and may drop it."""
+
+    name: str
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    owned: bool = False
+
+
+@frozen
+class ProjectConfig:
+    """A project as its file says. The tables mail, storage, cache, cors and auth are as given at its creation."""
+
+    key: str
+    private: bool
+    database: ProjectDatabase
+    secret_key: str = field(repr=False)
+    public_key: str
+    mail_from: str = ""
+    mail: Mapping[str, Any] = field(factory=dict, repr=False)
+    storage: Mapping[str, Any] = field(factory=dict, repr=False)
+    cache: Mapping[str, Any] = field(factory=dict)
+    cors: Mapping[str, Any] = field(factory=dict)
+    auth: Mapping[str, Any] = field(factory=dict, repr=False)
+
+
+class BrokenProjectFile(Exception):
+    """A project file cannot be used; the message says why."""
+
+
+def new_keys() -> dict[str, str]:
+    """The keys of a new project: `secret_key` signs its tokens, `public_key` names them."""
+    return {"secret_key": secrets.token_urlsafe(32), "public_key": secrets.token_hex(8)}
+
+
+class ProjectFiles:
+    """The project files of one data directory."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._read: dict[str, tuple[tuple[int, int, int], ProjectConfig]] = {}
+
+    def keys(self, *, private: bool = False) -> list[str]:
+        """The keys of all projects, or of all that are not private, sorted."""
+        names = sorted(path.name.removesuffix(".toml") for path in self.directory.glob("*.toml"))
+        public = [name for name in names if not name.startswith(PRIVATE)]
+        return sorted(name.removeprefix(PRIVATE) for name in names) if private else public
+
+    def get(self, key: str) -> ProjectConfig | None:
+        """The project of a key, or None. A file that has changed is read anew; this is cheap enough for every request.
+
+        Raises BrokenProjectFile.
+        """
+        if not KEY.fullmatch(key):
+            return None
+        for private in (False, True):
+            path = self._path(key, private)
+            try:
+                found = os.stat(path)
+            except FileNotFoundError:
+                continue
+            stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
+            read = self._read.get(path)
+            if read is None or read[0] != stamp:
+                self._read[path] = read = (stamp, _parsed(key, private, path))
+            return read[1]
+        return None
+
+    def add(self, config: ProjectConfig) -> None:
+        """Writes the file of a new project, whole or not at all, for its owner's eyes alone. Raises ProjectExists."""
+        path = self._path(config.key, config.private)
+        temporary = f"{path}.{secrets.token_hex(4)}.new"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                tomli_w.dump(_as_table(config), file)
+                file.flush()
+                os.fsync(file.fileno())
+            if self.get(config.key) is not None:
+                raise ProjectExists
+            try:
+                # Unlike a rename, a link never replaces what another process has put there.
+                os.link(temporary, path)
+            except FileExistsError:
+                raise ProjectExists from None
+        finally:
+            os.unlink(temporary)
+
+    def remove(self, config: ProjectConfig) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(config.key, config.private))
+
+    def _path(self, key: str, private: bool) -> str:
+        return f"{self.directory}/{PRIVATE if private else ''}{key}.toml"
+
+
+_TABLES = ("mail", "storage", "cache", "cors", "auth")
+
+
+def _as_table(config: ProjectConfig) -> dict[str, Any]:
+    table = asdict(config)
+    del table["key"], table["private"]
+    return _without_nulls({name: value for name, value in table.items() if value not in ("", {})})
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without what TOML cannot say."""
+    if isinstance(value, dict):
+        return {str(key): _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value if each is not None]
+    return value
+
+
+def _parsed(key: str, private: bool, path: str) -> ProjectConfig:
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+        database = table.pop("database")
+        known = {each.name for each in fields(ProjectConfig)} - {"key", "private"}
+        unknown = sorted(set(table) - known) + sorted(
+            f"database.{name}" for name in set(database) - {each.name for each in fields(ProjectDatabase)}
+        )
+        if unknown:
+            raise ValueError(f"there is no setting {', '.join(unknown)}")
+        if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
+            raise ValueError(f"{', '.join(_TABLES)} are tables")
+        return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BrokenProjectFile(f"{path}: {error}") from error
+
+

@@ -1,0 +1,51 @@
+"""What a system collection adds to the writing and reading of items: `items` calls these, modules of `system` fill them in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from directus_tx.context import Context
+
+Item = dict[str, Any]
+
+
+class CollectionRules:
+    """The rules of an ordinary collection: none. A subclass overrides what its collection needs.
+
+    All run inside the write's transaction, with values as the client sent them (not yet parsed); any may refuse by raising an
+    ApiError.
+    """
+
+    secret: frozenset[str] = frozenset()
+    """Fields whose values nobody is ever shown, nor may ask about; nor do revisions keep them."""
+
+    unlogged: bool = False
+    """Whether writes leave neither activity nor revision."""
+
+    needed: tuple[str, ...] = ()
+    """Fields that `present` must see, whether the client asked for them or not."""
+
+    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
+        """The payload to create an item with."""
+        return payload
+
+    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
+        """The payload to change an item with, *stored* being its present row."""
+        return payload
+
+    async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
+        """Refuses, or does what must come before the deletion of these items."""
+
+    async def created(self, ctx: Context, key: Any, payload: Item) -> None:
+        """Does what follows from a new item."""
+
+    async def updated(self, ctx: Context, key: Any, payload: Item) -> None:
+        """Does what follows from a changed item."""
+
+    async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
+        """Does what follows from the deletion of these items."""
+
+    def present(self, ctx: Context, item: Item) -> None:
+        """Changes an item in place to what the client is shown. It holds the fields asked for and those of `needed`."""
+
+
+NO_RULES = CollectionRules()

@@ -1,0 +1,215 @@
+"""Reads a project's database into a Snapshot: PostgreSQL's catalogue and the `directus_*` tables, in one transaction."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from directus_tx.db import Session
+from directus_tx.schema.model import ALIAS_TYPES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.system import CATALOGUE
+from directus_tx.schema.types import nearest
+
+_COLUMNS = """
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
+       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attnum
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+ORDER BY c.relname, a.attnum
+"""
+
+# Indexes on one column, or on one expression, whose text then names the column: lower(email).
+_UNIQUE = """
+SELECT c.relname, coalesce(a.attname, substring(pg_get_indexdef(i.indexrelid, 1, true) FROM '^lower\\("?(.*?)"?(?:::text)?\\)$')),
+       i.indisprimary
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indrelid
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] AND i.indkey[0] > 0
+WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
+"""
+
+_FIELD_COLUMNS = (
+    "id collection field type interface options locked validation required readonly hidden_detail hidden_browse sort width"
+    " group note translation datatype length signed"
+).split()
+
+Column = dict[str, Any]
+
+
+async def read_snapshot(session: Session) -> Snapshot:
+    """The snapshot of a project's database as it is now, of one moment."""
+    if session.in_transaction:
+        return await _read(session)
+    return await session.transaction(_read, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+async def _read(session: Session) -> Snapshot:
+    ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
+    columns = _columns(await session.query(_COLUMNS), await session.query(_UNIQUE))
+    rows = await session.query("SELECT collection, managed, hidden, single, icon, note, translation FROM directus_collections")
+    listed = ", ".join(f'"{name}"' for name in _FIELD_COLUMNS)
+    field_rows: dict[str, list[Column]] = {}
+    for values in await session.query(f"SELECT {listed} FROM directus_fields ORDER BY id"):
+        row = dict(zip(_FIELD_COLUMNS, values, strict=True))
+        field_rows.setdefault(row["collection"], []).append(row)
+    relations = await session.query(
+        "SELECT id, collection_many, field_many, collection_one, field_one, junction_field FROM directus_relations ORDER BY id"
+    )
+    settings = await session.query("SELECT key, value FROM directus_settings")
+    roles = await session.query("SELECT id, name, ip_whitelist, enforce_2fa FROM directus_roles")
+    permissions = await session.query(
+        'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
+        " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
+    )
+    collections = dict(_collections(columns, {row[0]: row for row in rows}, field_rows))
+    return Snapshot(
+        version,
+        collections,
+        tuple(Relation(*row) for row in relations),
+        dict(settings),
+        {
+            id: {"id": id, "name": name, "ip_whitelist": _csv(ips), "enforce_2fa": bool(enforce)}
+            for id, name, ips, enforce in roles
+        },
+        tuple(_permission(row) for row in permissions),
+    )
+
+
+def _permission(row: tuple[Any, ...]) -> Mapping[str, Any]:
+    names = (
+        "id collection role status create read update delete comment explain"
+        " read_field_blacklist write_field_blacklist status_blacklist"
+    ).split()
+    permission = dict(zip(names, row, strict=True))
+    for name in names[-3:]:
+        permission[name] = _csv(permission[name])
+    return permission
+
+
+def _csv(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _columns(
+    columns: Iterable[tuple[Any, ...]], unique: Iterable[tuple[Any, ...]]
+) -> dict[str, dict[str, Column]]:
+    """The columns of each table by name, with what is known of them as attributes of a Field."""
+    keys: dict[str, str] = {}
+    single: set[tuple[str, str]] = set()
+    for table, column, primary in unique:
+        if primary:
+            keys[table] = column
+        elif column is not None:
+            single.add((table, column))
+    found: dict[str, dict[str, Column]] = {}
+    for table, column, column_type, default, not_null, counted, _ in columns:
+        found.setdefault(table, {})[column] = {
+            "column_type": column_type,
+            "default_value": None if counted else default_text(default),
+            "nullable": not not_null,
+            "auto_increment": counted,
+            "primary_key": keys.get(table) == column,
+            "unique": (table, column) in single,
+        }
+    return found
+
+
+_LITERAL = re.compile(r"^(?:'((?:[^']|'')*)'|\(?(-?[\d.]+)\)?)(?:::[\w\s\"().,]+)?$")
+
+
+def default_text(expression: str | None) -> str | None:
+    """A column's default as the API shows it: the text of a literal, "1" and "0" for booleans, None for NULL; an expression as
+    PostgreSQL writes it."""
+    if expression is None or expression.startswith("NULL"):
+        return None
+    if expression in ("true", "false"):
+        return "1" if expression == "true" else "0"
+    found = _LITERAL.match(expression)
+    if found is None:
+        return expression
+    return found[1].replace("''", "'") if found[1] is not None else found[2]
+
+
+def _collections(
+    columns: Mapping[str, Mapping[str, Column]],
+    rows: Mapping[str, tuple[Any, ...]],
+    field_rows: Mapping[str, list[Column]],
+) -> Iterable[tuple[str, Collection]]:
+    """The user's collections by name, then the system's."""
+    for table, found in columns.items():
+        if table.startswith("directus_") or not any(column["primary_key"] for column in found.values()):
+            continue
+        fields = _fields(table, found, field_rows.get(table, ()))
+        row = rows.get(table)
+        if row is None:
+            yield table, Collection(table, fields)
+        else:
+            _, managed, hidden, single, icon, note, translation = row
+            yield (
+                table,
+                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), has_row=True),
+            )
+    for table, catalogued in CATALOGUE.collections.items():
+        yield table, Collection(table, _system_fields(table, columns[table], catalogued, field_rows.get(table, ())))
+
+
+def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:
+    """The fields of a table: its columns in their order, then the aliases."""
+    by_name = {row["field"]: row for row in rows}
+    fields = {name: _field(table, name, column, by_name.get(name)) for name, column in columns.items()}
+    for name, row in by_name.items():
+        if name not in columns and row["type"] in ALIAS_TYPES:
+            fields[name] = _field(table, name, {}, row)
+    return fields
+
+
+def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
+    attributes: dict[str, Any] = dict(column)
+    attributes["required"] = bool(column) and not column["nullable"] and column["default_value"] is None
+    if row is not None:
+        attributes |= {n: v for n, v in row.items() if n not in ("collection", "field")}
+        attributes["options"] = _json(row["options"])
+        attributes["translation"] = _json(row["translation"])
+        attributes["required"] = row["required"] or attributes.get("primary_key", False)
+    if column and (row is None or row["datatype"] is None):
+        type, datatype, length = nearest(column["column_type"])
+        attributes |= {"datatype": datatype, "length": length, "signed": True}
+        attributes.setdefault("type", type)
+    return Field(table, name, **attributes)
+
+
+_CATALOGUED = (
+    "type interface options locked required readonly hidden_detail hidden_browse sort width note validation id"
+).split()
+
+
+def _system_fields(
+    table: str, columns: Mapping[str, Column], catalogued: Iterable[Mapping[str, Any]], rows: Iterable[Column]
+) -> dict[str, Field]:
+    """The fields of a system collection: the catalogue's, and those that somebody has added."""
+    fields: dict[str, Field] = {}
+    for entry in catalogued:
+        column = columns.get(entry["field"], {})
+        attributes = dict(column) | {name: entry[name] for name in _CATALOGUED if name in entry}
+        if column:
+            _, datatype, length = nearest(column["column_type"])
+            # Keys are bigint columns, but to clients they are numbers like others: only a declared BIGINT is text.
+            attributes |= {"datatype": "INT" if datatype == "BIGINT" else datatype, "length": length, "signed": True}
+        fields[entry["field"]] = Field(table, entry["field"], **attributes)
+    added = [row for row in rows if row["field"] not in fields]
+    for row in added:
+        if row["field"] in columns or row["type"] in ALIAS_TYPES:
+            fields[row["field"]] = _field(table, row["field"], columns.get(row["field"], {}), row)
+    return fields
+
+
+def _json(text: str | None) -> Any:
+    if not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,598 @@
+"""Field types and datatypes: the PostgreSQL column that each means, and how values go in, come out, and compare.
+
+The datatypes are the names that clients of Directus 8 use. `parse` takes a value of a payload to the column, `answer` takes one
+from the column to the API, `stored` and `decoded` to the history, `comparable` takes a filter's text to what compares with it.
+"""
+
+import base64
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+
+import orjson
+import regex
+from attrs import frozen
+
+from directus_tx.errors import (
+    InvalidFieldValue,
+    InvalidPayload,
+    InvalidRequest,
+    LengthForbidden,
+    LengthRequired,
+    UnknownType,
+)
+from directus_tx.schema.model import ALIAS_TYPES, Field
+
+FIELD_TYPES = (
+    "alias array binary boolean datetime date time file hash group integer decimal json lang m2o o2m slug sort status string"
+    " translation uuid datetime_created datetime_updated owner user_updated user"
+).split()
+"""The types, in the order in which /types answers them."""
+
+
+@frozen
+class Datatype:
+    """A datatype of the vocabulary. `column` is its PostgreSQL type: "{}" takes the length. `length` is "required", "optional"
+    or "forbidden"; `digits` limits integers, as (signed, unsigned) greatest values."""
+
+    column: str
+    length: str = "optional"
+    bare: str | None = None
+    maximum: tuple[int, int] | None = None
+
+
+def _integer(column: str, bits: int, unsigned_column: str | None = None) -> Datatype:
+    signed = 2 ** (bits - 1) - 1
+    return Datatype(column, bare=unsigned_column, maximum=(signed, min(2**bits - 1, 2**63 - 1)))
+
+
+_TEXT = Datatype("text", "forbidden")
+_BLOB = Datatype("bytea", "forbidden")
+_FLOAT = Datatype("numeric({})", bare="double precision")
+
+DATATYPES: Mapping[str, Datatype] = {
+    "CHAR": Datatype("character varying({})", "required"),
+    "VARCHAR": Datatype("character varying({})", "required"),
+    "TINYTEXT": _TEXT,
+    "TEXT": _TEXT,
+    "MEDIUMTEXT": _TEXT,
+    "LONGTEXT": _TEXT,
+    "JSON": Datatype("text"),
+    "ENUM": Datatype("text", "required"),
+    "SET": Datatype("text", "required"),
+    "UUID": Datatype("character varying(36)"),
+    "TINYINT": _integer("smallint", 8),
+    "SMALLINT": _integer("smallint", 16, "integer"),
+    "MEDIUMINT": _integer("integer", 24),
+    "INT": _integer("integer", 32, "bigint"),
+    "INTEGER": _integer("integer", 32, "bigint"),
+    "BIGINT": _integer("bigint", 64),
+    "SERIAL": _integer("bigint", 64),
+    "YEAR": Datatype("smallint", maximum=(9999, 9999)),
+    "BIT": Datatype("boolean"),
+    "BOOL": Datatype("boolean"),
+    "BOOLEAN": Datatype("boolean"),
+    "DECIMAL": Datatype("numeric({})", "required"),
+    "NUMERIC": Datatype("numeric({})", "required"),
+    "FLOAT": _FLOAT,
+    "DOUBLE": _FLOAT,
+    "REAL": _FLOAT,
+    "DATE": Datatype("date"),
+    "TIME": Datatype("time(0) without time zone"),
+    "DATETIME": Datatype("timestamp(0) without time zone"),
+    "TIMESTAMP": Datatype("timestamp(0) without time zone"),
+    "BINARY": Datatype("bytea"),
+    "VARBINARY": Datatype("bytea", "required"),
+    "TINYBLOB": _BLOB,
+    "BLOB": _BLOB,
+    "MEDIUMBLOB": _BLOB,
+    "LONGBLOB": _BLOB,
+}
+
+
+def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
+    """PostgreSQL's name of the column that a declared field has; None for an alias.
+
+    Raises UnknownType, LengthRequired, LengthForbidden; InvalidPayload where a datatype is missing or a length is none.
+    """
+    if type not in FIELD_TYPES:
+        raise UnknownType(f'There is no field type "{type}".')
+    if type in ALIAS_TYPES:
+        return None
+    if not datatype:
+        raise InvalidPayload(f'A field of type "{type}" needs a datatype.')
+    found = DATATYPES.get(datatype.upper())
+    if found is None:
+        raise UnknownType(f'There is no datatype "{datatype}".')
+    if found.length == "required" and not length:
+        raise LengthRequired(f"{datatype.upper()} needs a length.")
+    if found.length == "forbidden" and length:
+        raise LengthForbidden(f"{datatype.upper()} takes no length.")
+    if type == "boolean":
+        return "boolean"
+    if found.maximum is not None:
+        return found.column if signed or found.bare is None else found.bare
+    if "{}" not in found.column:
+        return found.column
+    if not length:
+        return found.bare
+    parts = [part.strip() for part in length.split(",")]
+    if not all(part.isdigit() for part in parts) or len(parts) > (2 if found.column.startswith("numeric") else 1):
+        raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
+    if found.column.startswith("numeric"):
+        precision, scale = int(parts[0]), int(parts[1]) if len(parts) > 1 else 0
+        if not (1 <= precision <= 1000 and scale <= precision):
+            raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
+        return f"numeric({precision},{scale})"
+    if not 1 <= int(parts[0]) <= 10_485_760:
+        raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
+    return found.column.format(int(parts[0]))
+
+
+def enumerated(length: str) -> list[str]:
+    """The values of an ENUM or SET, which its length lists: "'a','b'" or "a,b"."""
+    quoted = re.findall(r"'((?:[^']|'')*)'", length)
+    return [value.replace("''", "'") for value in quoted] or [value.strip() for value in length.split(",")]
+
+
+_LENGTH = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
+
+_NEAREST: Mapping[str, tuple[str, str]] = {
+    "smallint": ("integer", "SMALLINT"),
+    "integer": ("integer", "INT"),
+    "bigint": ("integer", "BIGINT"),
+    "numeric": ("decimal", "DECIMAL"),
+    "double precision": ("decimal", "DOUBLE"),
+    "real": ("decimal", "FLOAT"),
+    "boolean": ("boolean", "TINYINT"),
+    "date": ("date", "DATE"),
+    "timestamp": ("datetime", "DATETIME"),
+    "time": ("time", "TIME"),
+    "json": ("json", "JSON"),
+    "bytea": ("binary", "BLOB"),
+    "uuid": ("uuid", "VARCHAR"),
+    "character": ("string", "VARCHAR"),
+}
+
+
+def nearest(column: str) -> tuple[str, str, str | None]:
+    """The type, datatype and length that come nearest to a column that nobody declared."""
+    for start, (type, datatype) in _NEAREST.items():
+        if column.startswith(start):
+            if column.startswith("uuid"):
+                return type, datatype, "36"
+            if column in ("character varying", "bpchar"):
+                return "string", "TEXT", None
+            found = _LENGTH.search(column) if datatype in ("VARCHAR", "DECIMAL") else None
+            return type, datatype, ",".join(part for part in found.groups() if part) if found else None
+    return "string", "TEXT", None
+
+
+# --- families of columns
+
+
+def family(field: Field) -> str:
+    """What kind of values the column holds: text, integer, number, boolean, date, time, datetime, binary, uuid or other."""
+    return _family(field.column_type or "")
+
+
+@lru_cache(maxsize=1024)
+def _family(column: str) -> str:
+    for start, name in (
+        ("character", "text"),
+        ("text", "text"),
+        ("citext", "text"),
+        ("name", "text"),
+        ("bpchar", "text"),
+        ("smallint", "integer"),
+        ("integer", "integer"),
+        ("bigint", "integer"),
+        ("numeric", "number"),
+        ("double", "number"),
+        ("real", "number"),
+        ("boolean", "boolean"),
+        ("date", "date"),
+        ("timestamp", "datetime"),
+        ("time", "time"),
+        ("bytea", "binary"),
+        ("uuid", "uuid"),
+    ):
+        if column.startswith(start):
+            return name if not column.endswith("[]") else "other"
+    return "other"
+
+
+def maximum_length(field: Field) -> int | None:
+    """The number of characters that a text column takes; None where it is not limited."""
+    found = _LENGTH.search(field.column_type or "")
+    return int(found[1]) if found and family(field) == "text" else None
+
+
+# --- values of payloads
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME = re.compile(r"\d\d:\d\d:\d\d")
+_DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:?\d\d)")
+
+
+def parse(field: Field, value: Any) -> Any:
+    """A value of a payload as it is bound for its column; None stays None.
+
+    Raises InvalidPayload where it does not fit (length, digits), InvalidRequest where it is of the wrong kind, InvalidFieldValue
+    for an object or list where a plain value belongs.
+    """
+    if value is None:
+        return None
+    if field.type == "array":
+        return _parse_array(field, value)
+    if field.type == "json":
+        if not isinstance(value, (dict, list)):
+            raise InvalidRequest(f'"{field.field}" takes an object or a list.')
+        return _fitting(field, orjson.dumps(value).decode())
+    if isinstance(value, (dict, list)):
+        raise InvalidFieldValue(f'"{field.field}" takes a plain value.')
+    return _PARSERS.get(family(field), _parse_text)(field, value)
+
+
+def _parse_array(field: Field, value: Any) -> str:
+    if not isinstance(value, list):
+        raise InvalidRequest(f'"{field.field}" takes a list.')
+    if any(isinstance(member, (dict, list)) for member in value):
+        raise InvalidFieldValue(f'"{field.field}" takes a list of plain values.')
+    length = maximum_length(field)
+    # The reference measures the list as JSON.
+    if length is not None and len(orjson.dumps(value).decode()) > max(length, 2):
+        raise InvalidPayload(f'"{field.field}" takes at most {length} characters.')
+    return _clean(field, ",".join(_plain_text(member) for member in value))
+
+
+def _plain_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def _clean(field: Field, text: str) -> str:
+    if "\x00" in text:
+        raise InvalidRequest(f'"{field.field}" holds a character that cannot be stored (NUL).')
+    return text
+
+
+def _fitting(field: Field, text: str) -> str:
+    length = maximum_length(field)
+    if length is not None and len(text) > length:
+        raise InvalidPayload(f'"{field.field}" takes at most {length} characters.')
+    return _clean(field, text)
+
+
+def _parse_text(field: Field, value: Any) -> str:
+    if field.type == "boolean":
+        return "1" if _truth(field, value) else "0"
+    text = _plain_text(value)
+    if field.type == "hash":
+        return _clean(field, text)
+    if field.datatype == "ENUM" and field.length and text not in enumerated(field.length):
+        raise InvalidRequest(f'"{field.field}" is one of {field.length}.')
+    return _fitting(field, text)
+
+
+def _decimal(field: Field, value: Any) -> Decimal:
+    if isinstance(value, bool):
+        return Decimal(int(value))
+    try:
+        number = Decimal(value if isinstance(value, (int, str)) else repr(value))
+    except InvalidOperation:
+        raise InvalidRequest(f'"{field.field}" takes a number.') from None
+    if not number.is_finite():
+        raise InvalidRequest(f'"{field.field}" takes a number.')
+    if number.adjusted() > 400 or number.adjusted() < -400:
+        raise InvalidPayload(f'"{field.field}" takes no number of that size.')
+    return number
+
+
+def _parse_integer(field: Field, value: Any) -> int:
+    if field.type == "boolean":
+        return int(_truth(field, value))
+    number = int(_decimal(field, value).to_integral_value(ROUND_HALF_UP))
+    lowest, highest = integer_range(field)
+    if not lowest <= number <= highest:
+        raise InvalidPayload(f'"{field.field}" takes whole numbers from {lowest} to {highest}.')
+    return number
+
+
+_COLUMN_RANGES = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
+
+
+def integer_range(field: Field) -> tuple[int, int]:
+    """The least and greatest number that an integer field takes: by its datatype, and never beyond its column."""
+    column = _COLUMN_RANGES.get(field.column_type or "", 2**63 - 1)
+    declared = DATATYPES.get(field.datatype or "")
+    if declared is None or declared.maximum is None or field.id is None:
+        return -column - 1, column
+    signed, unsigned = declared.maximum
+    highest = min(signed if field.signed else unsigned, column)
+    return (-signed - 1 if field.signed else 0), highest
+
+
+def _parse_number(field: Field, value: Any) -> Decimal:
+    number = _decimal(field, value)
+    found = _LENGTH.search(field.column_type or "")
+    if found:
+        precision, scale = int(found[1]), int(found[2] or 0)
+        exponent = number.normalize().as_tuple().exponent
+        assert isinstance(exponent, int)
+        if -exponent > scale:
+            raise InvalidPayload(f'"{field.field}" takes at most {scale} decimal places.')
+        if number and number.adjusted() + 1 > precision - scale:
+            raise InvalidPayload(f'"{field.field}" takes at most {precision - scale} digits before the point.')
+    return number
+
+
+_TRUTHS = {"1": True, "true": True, "0": False, "false": False, "": False}
+
+
+def _truth(field: Field, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    found = _TRUTHS.get(str(value).strip().lower())
+    if found is None:
+        raise InvalidRequest(f'"{field.field}" is true or false.')
+    return found
+
+
+def _parse_date(field: Field, value: Any) -> str | None:
+    return _moment(field, value, "a date (YYYY-MM-DD)", lambda text: date.fromisoformat(text), _DATE)
+
+
+def _parse_time(field: Field, value: Any) -> str | None:
+    return _moment(field, value, "a time (HH:MM:SS)", lambda text: datetime.strptime(text, "%H:%M:%S"), _TIME)
+
+
+def _parse_datetime(field: Field, value: Any) -> str | None:
+    if isinstance(value, str) and _ISO.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
+        except (ValueError, OverflowError):
+            pass
+    kind = "a date and time (YYYY-MM-DD HH:MM:SS, or ISO 8601 with Z or an offset)"
+    return _moment(field, value, kind, datetime.fromisoformat, _DATETIME)
+
+
+def _moment(field: Field, value: Any, kind: str, read: Callable[[str], Any], shape: re.Pattern[str]) -> str | None:
+    if value == "":
+        return None
+    if isinstance(value, str) and shape.fullmatch(value):
+        try:
+            read(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    raise InvalidRequest(f'"{field.field}" takes {kind}.')
+
+
+def _parse_binary(field: Field, value: Any) -> bytes:
+    data = _plain_text(value).encode()
+    if field.datatype in ("BINARY", "VARBINARY") and field.length and len(data) > int(field.length):
+        raise InvalidPayload(f'"{field.field}" takes at most {field.length} bytes.')
+    return data
+
+
+def _parse_uuid(field: Field, value: Any) -> str:
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        raise InvalidRequest(f'"{field.field}" takes a UUID.') from None
+
+
+_PARSERS: Mapping[str, Callable[[Field, Any], Any]] = {
+    "text": _parse_text,
+    "integer": _parse_integer,
+    "number": _parse_number,
+    "boolean": _truth,
+    "date": _parse_date,
+    "time": _parse_time,
+    "datetime": _parse_datetime,
+    "binary": _parse_binary,
+    "uuid": _parse_uuid,
+}
+
+
+# --- values of answers
+
+
+def answer(field: Field) -> Callable[[Any], Any] | None:
+    """What makes a row's value what the API shows; None where it goes as it is."""
+    kind = family(field)
+    found = _ANSWERS.get(field.type)
+    if found is not None:
+        return found
+    if kind == "datetime":
+        # Seconds are what the API shows; only columns that were there before know parts of them, or zones.
+        return None if "(0) without" in (field.column_type or "") else _whole_seconds
+    if kind == "binary":
+        return _shown_binary
+    if kind == "integer":
+        if field.datatype == "BIGINT":
+            return _shown_big
+        return None if field.type not in ("string", "slug", "status", "lang", "uuid") else _shown_text
+    return None
+
+
+def _shown_number(value: Any) -> Any:
+    if value is None:
+        return 0
+    return value if isinstance(value, (int, float)) else _number_of(value)
+
+
+def _number_of(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0
+
+
+def _shown_boolean(value: Any) -> bool:
+    return value is True or (value is not None and value is not False and str(value).lower() not in ("", "0", "false"))
+
+
+def _shown_array(value: Any) -> list[str]:
+    return value.split(",") if value else []
+
+
+def _shown_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _shown_binary(value: bytes | None) -> str:
+    return base64.b64encode(value).decode() if value else ""
+
+
+def _shown_big(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+_shown_text = _shown_big
+
+
+def _whole_seconds(value: str | None) -> str | None:
+    return value and value[:19]
+
+
+def _shown_iso(value: str | None) -> str | None:
+    return value and f"{value[:10]}T{value[11:19]}+00:00"
+
+
+_ANSWERS: Mapping[str, Callable[[Any], Any]] = {
+    "boolean": _shown_boolean,
+    "decimal": _shown_number,
+    "array": _shown_array,
+    "json": _shown_json,
+    "datetime_created": _shown_iso,
+    "datetime_updated": _shown_iso,
+}
+
+
+# --- values of the history
+
+
+def stored_as_text(field: Field) -> bool:
+    """Whether the history holds the column's value as text: numbers, whose text keeps every digit."""
+    return family(field) in ("integer", "number") and field.type != "boolean"
+
+
+def decoded(field: Field, value: Any) -> Any:
+    """A row's value as the history holds it: numbers are text already; booleans, json and arrays decoded."""
+    if field.type == "boolean":
+        return None if value is None else _shown_boolean(value)
+    if field.type in ("array", "json"):
+        return _ANSWERS[field.type](value)
+    return _shown_binary(value) if isinstance(value, bytes) else value
+
+
+# --- values of filters
+
+
+class _NoMatch:
+    """What no value of a column equals."""
+
+
+NO_MATCH = _NoMatch()
+
+
+def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
+    """What a filter's text is bound as, to compare with the column; NO_MATCH where it can be no value of it. *now* is what the
+    word "now" means to dates."""
+    kind = family(field)
+    if "\x00" in text:
+        return NO_MATCH
+    if kind in ("date", "time", "datetime"):
+        return _comparable_moment(kind, text.strip(), now)
+    if kind in ("integer", "number"):
+        return _comparable_number(kind, text.strip())
+    if kind == "boolean":
+        return _TRUTHS.get(text.strip().lower(), NO_MATCH)
+    if kind == "uuid":
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            return NO_MATCH
+    return NO_MATCH if kind == "binary" else text
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+
+
+def _comparable_number(kind: str, text: str) -> Any:
+    if not _NUMBER.fullmatch(text) or len(text) > 400:
+        return NO_MATCH
+    number = Decimal(text)
+    if kind == "integer" and number == number.to_integral_value():
+        return max(min(int(number), 2**63 - 1), -(2**63))
+    return number
+
+
+def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
+    if text.lower() == "now" and now is not None:
+        moment = now
+    else:
+        try:
+            if kind == "time":
+                return datetime.strptime(text if text.count(":") == 2 else f"{text}:00", "%H:%M:%S").strftime("%H:%M:%S")
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return NO_MATCH
+        if moment.tzinfo is not None:
+            try:
+                moment = moment.astimezone(UTC)
+            except OverflowError:
+                return NO_MATCH
+    moment = moment.replace(tzinfo=None)
+    return {"date": moment.date().isoformat, "time": moment.time().isoformat, "datetime": moment.isoformat}[kind]()
+
+
+# --- patterns
+
+PATTERN_TIMEOUT = 0.1
+"""Seconds that matching one value may take: a pattern that explodes refuses the value, it does not stop the server."""
+
+_EMAIL = r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"
+_DELIMITED = re.compile(r"/(.*)/([a-zA-Z]*)", re.DOTALL)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text matches a field's `validation`: "/.../flags" as JavaScript writes it, a bare expression, or "$email".
+
+    Raises InvalidPayload where the pattern is broken, InvalidRequest where matching takes too long.
+    """
+    try:
+        return _compiled(pattern).search(text, timeout=PATTERN_TIMEOUT) is not None
+    except regex.error as error:
+        raise InvalidPayload(f'The pattern "{pattern}" is broken: {error}.') from None
+    except TimeoutError:
+        raise InvalidRequest(f'Matching the pattern "{pattern}" takes too long.') from None
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Any:
+    if pattern == "$email":
+        pattern = _EMAIL
+    flags = regex.VERSION1
+    delimited = _DELIMITED.fullmatch(pattern)
+    if delimited:
+        pattern, letters = delimited.groups()
+        for letter, flag in (("i", regex.IGNORECASE), ("m", regex.MULTILINE), ("s", regex.DOTALL)):
+            flags |= flag if letter in letters else 0
+    return regex.compile(pattern, flags)

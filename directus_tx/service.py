@@ -1,0 +1,115 @@
+"""Puts the parts of a server together: the one place that knows them all."""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet import defer
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from directus_tx import logs
+from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.config import Settings, libpq_parameters
+from directus_tx.embedded import EmbeddedPostgres
+from directus_tx.http.app import App
+from directus_tx.http.routes import Services
+from directus_tx.projects import Projects
+from directus_tx.system import RULES
+
+log = Logger()
+
+
+class Backend:
+    """What a server or a command works with: the database server, the projects, the hasher. `open` before use, `close` after."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.data_dir = pathlib.Path(settings.server.data_dir)
+        self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
+        self.hasher = PasswordHasher(reactor)
+        parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.projects = Projects(
+            reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token
+        )
+
+    async def open(self) -> None:
+        """Starts the embedded database, if it is used."""
+        self.hasher.start()
+        if self.embedded is not None:
+            await deferToThread(self.embedded.start)
+        await self.projects.measure()
+
+    async def close(self) -> None:
+        await self.projects.close()
+        self.hasher.stop()
+        if self.embedded is not None:
+            await deferToThread(self.embedded.stop)
+
+
+class ApiService(MultiService):
+    """The server as a service: opens the backend, then listens; on stopping it hangs up, lets running requests finish, and closes."""
+
+    def __init__(self, settings: Settings, reactor: Any, *, demo: bool = False) -> None:
+        super().__init__()
+        self.settings = settings
+        self.reactor = reactor
+        self.demo = demo
+        self.backend = Backend(settings, reactor)
+        services = Services(self.backend.projects, self.backend.hasher, settings)
+        self.app = App(reactor, services, RULES)
+        self._started: defer.Deferred[None] | None = None
+        self._ports: list[Any] = []
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Gives twistd's application our log, before it starts its own."""
+        if isinstance(parent, Componentized):
+            name = self.settings.server.log_file
+            stream = open(name, "a", encoding="utf-8") if name else sys.stdout  # noqa: SIM115 - open as long as the process
+            parent.setComponent(ILogObserver, logs.observer(self.settings.server.log_format, stream))
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        super().startService()
+        self._started = defer.Deferred.fromCoroutine(self._start())
+        self._started.addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        await self.backend.open()
+        await self.backend.projects.migrate_all()
+        if self.demo:
+            await self._make_demo()
+        for description in self.settings.server.listen:
+            self._ports.append(await serverFromString(self.reactor, description).listen(self.app.site))
+        log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
+
+    async def _make_demo(self) -> None:
+        from directus_tx.demo import announce, create_demo
+
+        announce(await create_demo(self.backend.projects, RULES, self.backend.hasher, self.reactor), self.settings)
+
+    def _start_failed(self, failure: Any) -> None:
+        """Ends the process with a status that says so."""
+        log.failure("the server cannot start", failure)
+        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self.reactor.callWhenRunning(self.reactor.stop)
+
+    def stopService(self) -> "defer.Deferred[None]":
+        started = self._started or defer.succeed(None)
+        return started.addBoth(lambda _: defer.Deferred.fromCoroutine(self._stop()))
+
+    async def _stop(self) -> None:
+        await defer.maybeDeferred(super().stopService)
+        for port in self._ports:
+            await defer.maybeDeferred(port.stopListening)
+        if self.app.running:
+            waiting = defer.DeferredList(list(self.app.running))
+            waiting.addTimeout(self.settings.server.shutdown_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
+            await waiting
+        await self.backend.close()

@@ -1,0 +1,119 @@
+"""What the values of a payload must be, known, of their type, valid, there where required; and those that the server fills in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from slugify import slugify
+
+from directus_tx.context import Context
+from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
+from directus_tx.schema.model import Collection, Field
+from directus_tx.schema.types import matches, parse
+
+Item = dict[str, Any]
+
+
+class _Default:
+    """Stands for the column's own default in a row to insert."""
+
+
+DEFAULT = _Default()
+
+# A slug is made for people who write these languages, not only for those who read ASCII.
+GERMAN = [["ä", "ae"], ["ö", "oe"], ["ü", "ue"], ["Ä", "Ae"], ["Ö", "Oe"], ["Ü", "Ue"], ["ß", "ss"]]
+
+
+def payload_of(value: Any) -> Item:
+    """The payload of one item. Raises InvalidRequest where it is no object."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("An item is an object of fields and values.")
+    return value
+
+
+def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
+    """Raises InvalidPayload where a field is unknown."""
+    unknown = [name for name in payload if name not in collection.fields]
+    if unknown:
+        raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
+
+
+def parse_all(collection: Collection, payload: Mapping[str, Any]) -> Item:
+    """The values of columns as they are stored. Raises what the first unfit value deserves; a value that does not fit its column
+    counts before one of the wrong kind."""
+    row: Item = {}
+    refusal: ApiError | None = None
+    for name, value in payload.items():
+        field = collection.fields[name]
+        try:
+            parsed = parse(field, value)
+            if field.validation and parsed is not None and parsed != "" and not matches(field.validation, str(value)):
+                raise InvalidRequest(f'"{name}" does not match its pattern.')
+        except ApiError as error:
+            if refusal is None or (error.code == InvalidPayload.code != refusal.code):
+                refusal = error
+            continue
+        row[name] = DEFAULT if parsed is None and field.primary_key and field.auto_increment else parsed
+    if refusal is not None:
+        raise refusal
+    return row
+
+
+def waived(collection: Collection, payload: Mapping[str, Any]) -> bool:
+    """Whether the status that a payload names asks for no required fields."""
+    field = collection.status_field
+    status = collection.statuses.get(str(payload.get(field.field))) if field else None
+    return status is not None and not status.required_fields
+
+
+def require_on_create(collection: Collection, payload: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest where a required field, or a key that nobody makes up, is missing or empty."""
+    key = collection.primary_key
+    if not key.auto_increment and key.default_value is None and payload.get(key.field) in (None, ""):
+        raise InvalidRequest(f'"{key.field}" is the key: it must be given.')
+    if waived(collection, payload):
+        return
+    for name, field in collection.columns.items():
+        missing = name not in payload and field.default_value is None
+        if needed(field) and (missing or (name in payload and payload[name] in (None, ""))):
+            raise InvalidRequest(f'"{name}" is required.')
+
+
+def require_on_update(collection: Collection, present: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest where a required field would be empty afterwards."""
+    if waived(collection, payload):
+        return
+    for name, field in collection.columns.items():
+        if needed(field) and payload.get(name, present[name]) in (None, ""):
+            raise InvalidRequest(f'"{name}" is required.')
+
+
+FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
+
+
+def needed(field: Field) -> bool:
+    """Whether a client must give the field's value: it is required, and the server does not fill it in."""
+    return field.required and not field.auto_increment and field.type not in FILLED_IN
+
+
+async def complete(
+    ctx: Context, collection: Collection, row: Item, payload: Mapping[str, Any], stored_row: Mapping[str, Any] | None
+) -> None:
+    """Puts into *row* what the server fills in or transforms. *stored_row* is None on create."""
+    for name, field in collection.columns.items():
+        kind = field.type
+        if kind == "user_updated" or (kind == "owner" and stored_row is None):
+            row[name] = ctx.accountability.user
+        elif kind == "datetime_updated" or (kind == "datetime_created" and stored_row is None):
+            row[name] = ctx.now
+        elif kind == "slug" and name not in payload:
+            mirrored = (field.options or {}).get("mirroredField")
+            if mirrored and isinstance(payload.get(mirrored), str):
+                row[name] = slugify(payload[mirrored], replacements=GERMAN)
+        elif kind == "hash" and row.get(name) and ctx.hasher is not None:
+            row[name] = await ctx.hasher.hash(str(row[name]))
+
+
+def is_soft_deleted(collection: Collection, row: Mapping[str, Any]) -> bool:
+    """Whether writing *row* deletes the item softly."""
+    field = collection.status_field
+    return field is not None and row.get(field.field) in collection.soft_deleted

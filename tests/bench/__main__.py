@@ -1,0 +1,256 @@
+"""Measures the server against the bare program of `tests.bench.bare`: the same answers, the same data, the same run.
+
+    python -m tests.bench [--rounds N] [--seconds N]
+
+Starts a private server with 10,000 articles (200 authors, 50 tags, 3 tags an article), loads both with wrk in turns, and prints
+requests a second and their ratio, which is what counts: the machines are noisy. Needs wrk (Debian: apt-get install wrk).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+
+ARTICLES, AUTHORS, TAGS, TAGS_EACH = 10_000, 200, 50, 3
+SUPER_ADMIN_TOKEN = "bench-super-admin"
+TOKEN = "bench-token"
+KEY = {
+    "field": "id",
+    "type": "integer",
+    "datatype": "INT",
+    "length": 11,
+    "interface": "primary-key",
+    "primary_key": True,
+    "auto_increment": True,
+}
+EXPLICIT = "fields=id,status,title,body,views,rating,featured,published_on,author.*,tags.tag.*&limit=100"
+CASES = (
+    # name, path of ours, path of the bare program, the ratio aimed at
+    ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55),
+    ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7),
+    ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8),
+)
+
+
+def string(name: str, length: int = 200) -> dict:
+    return {"field": name, "type": "string", "datatype": "VARCHAR", "length": length}
+
+
+def m2o(name: str) -> dict:
+    return {"field": name, "type": "m2o", "datatype": "INT", "length": 11, "interface": "many-to-one"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A twistd of ours in a directory of its own."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        environment = {**os.environ, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
+        self.log = (directory / "log").open("wb")
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        twistd = pathlib.Path(sys.executable).with_name("twistd")
+        self.process = subprocess.Popen(
+            [twistd, "-n", "--pidfile=", "directus", "--data-dir", directory / "var", "--listen", listen],
+            env=environment,
+            cwd=directory,
+            stdout=self.log,
+            stderr=self.log,
+        )
+        wait_for(self.base + "/server/ping")
+
+    def call(self, method: str, path: str, body: object = None) -> dict:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"bearer {TOKEN}"}
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def memory(self) -> float:
+        """The resident memory of the server process in MB."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+    def dsn(self) -> str:
+        """Where the project's database is, for the bare program."""
+        project = tomllib.loads((self.directory / "var" / "projects" / "bench.toml").read_text())
+        return " ".join(f"{key}={value}" for key, value in connection(self.directory / "var", project).items())
+
+
+def connection(data_dir: pathlib.Path, project: dict) -> dict[str, str]:
+    """The libpq parameters of a project on the embedded database."""
+    lines = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
+    return {"host": lines[4], "port": lines[3], "user": "postgres", "dbname": project["database"]["name"]}
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(url).read()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def fill(server: Server) -> None:
+    """The project and its rows."""
+    server.call(
+        "POST",
+        "/server/projects",
+        {
+            "project": "bench",
+            "super_admin_token": SUPER_ADMIN_TOKEN,
+            "user_email": "admin@example.com",
+            "user_password": "password",
+            "user_token": TOKEN,
+        },
+    )
+    print(f"idle memory with one project: {server.memory():.0f} MB")
+    make = lambda name, fields: server.call("POST", "/bench/collections", {"collection": name, "fields": [KEY, *fields]})  # noqa: E731
+    o2m = {"type": "o2m", "interface": "one-to-many"}
+    make("authors", [string("name"), string("email"), {"field": "articles", **o2m}])
+    make("tags", [string("name")])
+    status = {"published": {"name": "Published"}, "deleted": {"name": "Deleted", "soft_delete": True}}
+    make(
+        "articles",
+        [
+            {
+                "field": "status",
+                "type": "status",
+                "datatype": "VARCHAR",
+                "length": 20,
+                "default_value": "published",
+                "options": {"status_mapping": status},
+            },
+            string("title"),
+            {"field": "body", "type": "string", "datatype": "TEXT"},
+            {"field": "views", "type": "integer", "datatype": "INT", "length": 11},
+            {"field": "rating", "type": "decimal", "datatype": "DECIMAL", "length": "5,2"},
+            {"field": "featured", "type": "boolean", "datatype": "TINYINT", "length": 1},
+            {"field": "published_on", "type": "datetime", "datatype": "DATETIME"},
+            m2o("author"),
+            {"field": "tags", **o2m},
+        ],
+    )
+    make("articles_tags", [m2o("article"), m2o("tag")])
+    relations = [
+        ("articles", "author", "authors", "articles", None),
+        ("articles_tags", "article", "articles", "tags", "tag"),
+        ("articles_tags", "tag", "tags", None, "article"),
+    ]
+    names = ("collection_many", "field_many", "collection_one", "field_one", "junction_field")
+    for relation in relations:
+        server.call("POST", "/bench/relations", dict(zip(names, relation, strict=True)))
+    draw = random.Random(1)
+    post(server, "authors", [{"name": f"Author {n}", "email": f"author{n}@example.com"} for n in range(AUTHORS)])
+    post(server, "tags", [{"name": f"tag {n}"} for n in range(TAGS)])
+    articles = [
+        {
+            "title": f"Article number {n}",
+            "body": "Some text that is about as long as a teaser would be. " * 4,
+            "views": draw.randrange(10_000),
+            "rating": draw.randrange(500) / 100,
+            "featured": draw.random() < 0.1,
+            "published_on": f"2024-0{draw.randrange(1, 10)}-1{draw.randrange(10)} 10:00:00",
+            "author": draw.randrange(AUTHORS) + 1,
+        }
+        for n in range(ARTICLES)
+    ]
+    started = time.monotonic()
+    post(server, "articles", articles)
+    print(f"{ARTICLES} articles created in {time.monotonic() - started:.1f} s")
+    links = [
+        {"article": n + 1, "tag": tag + 1} for n in range(ARTICLES) for tag in draw.sample(range(TAGS), TAGS_EACH)
+    ]
+    post(server, "articles_tags", links)
+
+
+def post(server: Server, collection: str, rows: list[dict]) -> None:
+    for start in range(0, len(rows), 1000):
+        server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + 1000])
+
+
+def wrk(url: str, seconds: int, connections: int) -> float:
+    """Requests a second. Raises where an answer was an error."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {TOKEN}", url]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in report:
+        raise SystemExit(f"{url} answered with errors:\n{report}")
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
+
+
+def get(url: str) -> object:
+    request = urllib.request.Request(url, headers={"Authorization": f"bearer {TOKEN}"})
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--keep", action="store_true", help="leave the server running until a key is pressed")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    with tempfile.TemporaryDirectory(prefix="directus-bench-") as directory:
+        server = Server(pathlib.Path(directory))
+        bare = None
+        try:
+            fill(server)
+            port = free_port()
+            bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), server.dsn()])
+            bare_base = f"http://127.0.0.1:{port}"
+            wait_for(bare_base + "/one/1")
+            print(f"{'case':<12} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
+            for name, path, bare_path, aim in CASES:
+                ours, theirs = server.base + path.format(key=4711), bare_base + bare_path.format(key=4711)
+                if get(ours) != get(theirs):
+                    raise SystemExit(f"{name}: the two programs answer differently")
+                pairs = []
+                for _ in range(options.rounds):
+                    pairs.append([wrk(url, options.seconds, options.connections) for url in (ours, theirs)])
+                ratio = statistics.median(a / b for a, b in pairs)
+                ours_rate, bare_rate = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+                print(f"{name:<12} {ours_rate:>8.0f} {bare_rate:>8.0f} {ratio:>6.2f}  {aim}")
+            print(f"memory after the load: {server.memory():.0f} MB")
+            if options.keep:
+                input(f"{server.base} — press Enter to stop ")
+        finally:
+            if bare is not None:
+                bare.kill()
+                bare.wait()
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

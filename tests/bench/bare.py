@@ -1,0 +1,80 @@
+"""What the server is measured against: a bare Klein and txpostgres program whose SQL is written by hand for the same answers.
+
+    python -m tests.bench.bare PORT DSN
+
+It knows no permissions, no schema, no parameters; it is what somebody would write who needs just these answers.
+"""
+
+import sys
+
+import orjson
+from klein import Klein
+from psycopg2.extensions import DATE, DECIMAL, FLOAT, TIME, new_type, register_type
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.web.server import Site
+from txpostgres import txpostgres
+
+COLUMNS = ("id", "status", "title", "body", "views", "rating", "featured", "published_on", "author")
+ARTICLE = ", ".join(COLUMNS)
+LISTED = f"SELECT {ARTICLE} FROM articles WHERE status IS DISTINCT FROM 'deleted' ORDER BY id LIMIT 100"
+
+register_type(new_type(DECIMAL.values, "FLOAT", FLOAT))
+register_type(new_type((1114, *DATE.values, *TIME.values), "TEXT", lambda value, cursor: value))
+
+
+class Bare:
+    app = Klein()
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def answer(self, request, data):
+        request.setHeader(b"Content-Type", b"application/json")
+        return orjson.dumps({"data": data})
+
+    @app.route("/one/<int:key>")
+    async def one(self, request, key):
+        rows = await self.pool.runQuery(f"SELECT {ARTICLE} FROM articles WHERE id = %s AND status <> 'deleted'", (key,))
+        return self.answer(request, dict(zip(COLUMNS, rows[0], strict=True)))
+
+    @app.route("/flat")
+    async def flat(self, request):
+        rows = await self.pool.runQuery(LISTED)
+        return self.answer(request, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+    @app.route("/nested")
+    async def nested(self, request):
+        rows = await self.pool.runQuery(LISTED)
+        items = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        authors, links = await gatherResults(
+            [
+                self.pool.runQuery(
+                    "SELECT id, name, email FROM authors WHERE id = ANY(%s)", ([item["author"] for item in items],)
+                ),
+                self.pool.runQuery(
+                    "SELECT articles_tags.article, tags.id, tags.name FROM articles_tags"
+                    " JOIN tags ON tags.id = articles_tags.tag WHERE articles_tags.article = ANY(%s) ORDER BY articles_tags.id",
+                    ([item["id"] for item in items],),
+                ),
+            ]
+        )
+        by_key = {key: {"id": key, "name": name, "email": email} for key, name, email in authors}
+        tags: dict[int, list] = {item["id"]: [] for item in items}
+        for article, key, name in links:
+            tags[article].append({"tag": {"id": key, "name": name}})
+        for item in items:
+            item["author"] = by_key.get(item["author"])
+            item["tags"] = tags[item["id"]]
+        return self.answer(request, items)
+
+
+async def main(port, dsn):
+    pool = txpostgres.ConnectionPool(None, dsn, min=8)
+    await pool.start()
+    reactor.listenTCP(port, Site(Bare(pool).app.resource()), interface="127.0.0.1", backlog=512)
+
+
+if __name__ == "__main__":
+    ensureDeferred(main(int(sys.argv[1]), sys.argv[2])).addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))
+    reactor.run()
