@@ -222,7 +222,8 @@ async def update_items(
         if keys is None:
             changes = [(_key_in(found, each), each) for each in payload]
         else:
-            changes = [(_key(found, key), {n: v for n, v in payload.items() if n != name}) for key in keys]  # type: ignore[union-attr]
+            shared = {n: v for n, v in payload.items() if n != name}  # type: ignore[union-attr]
+            changes = [(key, shared) for key in dict.fromkeys(_key(found, key) for key in keys)]
         writer = Writer(ctx, options)
         await writer.update(collection, changes)
         await writer.finish()
@@ -233,15 +234,18 @@ async def update_items(
 
 
 async def delete_items(ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
-    """Deletes items for good. Raises ItemNotFound where one is missing; then none is deleted."""
+    """Deletes items for good. Raises ItemNotFound where one is missing; those that were there are deleted all the same, since what
+    was asked for is so then."""
 
-    async def work(ctx: Context) -> None:
+    async def work(ctx: Context) -> bool:
         writer = Writer(ctx, options)
-        rights = access_of(ctx).require_delete(collection)
-        await writer.delete(collection, [_key(rights.collection, key) for key in keys])
+        found = access_of(ctx).require_delete(collection).collection
+        gone = await writer.delete(collection, list(dict.fromkeys(_keys(found, keys))))
         await writer.finish()
+        return len(gone) == len(set(keys))
 
-    await ctx.transaction(work)
+    if not await ctx.transaction(work):
+        raise ItemNotFound(f'There is no such item in "{collection}".')
 
 
 def _key(collection: Collection, key: Any) -> Key:
@@ -486,8 +490,8 @@ class Writer:
 
     # deleting
 
-    async def delete(self, name: str, keys: Sequence[Key]) -> None:
-        """Deletes rows for good, soft-deleted ones too. Raises ItemNotFound where one is missing."""
+    async def delete(self, name: str, keys: Sequence[Key]) -> set[Key]:
+        """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there."""
         collection = self.access.require_delete(name).collection
         rules = self.rules(name)
         await rules.prepare_delete(self.ctx, keys)
@@ -496,11 +500,16 @@ class Writer:
             Identifier(collection.collection), column("t", key.field), column("t", key.field)
         )
         gone = {row[0] for row in await self.ctx.db.query(sql, (list(keys),))}
-        for wanted in keys:
-            if wanted not in gone:
-                raise ItemNotFound(f'There is no such item in "{name}".')
-            self.log(Record("delete", name, str(wanted)))
+        for each in keys:
+            if each in gone:
+                self.log(Record("delete", name, str(each)))
         await rules.deleted(self.ctx, keys)
+        return gone
+
+    async def delete_all(self, collection: Collection, keys: Sequence[Key]) -> None:
+        """Deletes rows, all of which must be there. Raises ItemNotFound."""
+        if len(await self.delete(collection.collection, keys)) < len(set(keys)):
+            raise ItemNotFound(f'There is no such item in "{collection.collection}".')
 
     # related items
 
@@ -546,7 +555,7 @@ class Writer:
                 continue
             key = _key(target, key)
             if doomed:
-                await self.delete(target.collection, [key])
+                await self.delete_all(target, [key])
                 links[index] = None
                 continue
             rest = {n: v for n, v in value.items() if n != name}
@@ -604,7 +613,7 @@ class Writer:
                     changed_parents.append(parent)
         through = relation.junction_field
         if doomed:
-            await self.delete(target.collection, doomed)
+            await self.delete_all(target, doomed)
         if changed:
             await self.update(target.collection, changed, parents=changed_parents, through=through)
         if new:

@@ -544,6 +544,9 @@ def _comparable_number(kind: str, text: str) -> Any:
     return number
 
 
+_BLANK_OFFSET = re.compile(r"(:\d\d) (\d\d:?\d\d)$")
+
+
 def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
     if text.lower() == "now" and now is not None:
         moment = now
@@ -551,7 +554,8 @@ def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
         try:
             if kind == "time":
                 return datetime.strptime(text if text.count(":") == 2 else f"{text}:00", "%H:%M:%S").strftime("%H:%M:%S")
-            moment = datetime.fromisoformat(text)
+            # A plus that nobody has encoded arrives as a space.
+            moment = datetime.fromisoformat(_BLANK_OFFSET.sub(r"\1+\2", text))
         except ValueError:
             return NO_MATCH
         if moment.tzinfo is not None:

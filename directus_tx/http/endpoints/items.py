@@ -2,6 +2,7 @@
 
 from attrs import evolve
 
+from directus_tx.access import access_of
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
 from directus_tx.items import Item, create_items, delete_items, read_items, update_items
@@ -21,8 +22,8 @@ def _collection(call: Call) -> str:
 
 
 def keys_of(text: str) -> list[str]:
-    """The keys that a path names, separated by commas, each once."""
-    return list(dict.fromkeys(key.strip() for key in text.split(",") if key.strip()))
+    """The keys that a path names, separated by commas."""
+    return [key.strip() for key in text.split(",") if key.strip()]
 
 
 def payload_of(call: Call) -> Item | list[Item]:
@@ -57,6 +58,7 @@ async def updating(call: Call, collection: str, ids: str) -> Answer:
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
+    access_of(call.ctx).rights(collection)
     payload = payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")
