@@ -1,4 +1,5 @@
-"""From a Query to SQL: one statement a level of relations, with the caller's rights in it. Pure: no I/O.
+"""From a Query to SQL: one statement for the items and what they lead to, one for each list below them, the caller's rights in all.
+Pure: no I/O.
 
 `compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
 """
@@ -21,6 +22,7 @@ from directus_tx.filters import (
     column,
     comparable_keys,
     comparison_type,
+    equal_keys,
     folded,
     is_text,
     not_deleted,
@@ -33,6 +35,7 @@ from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import answer
 
 Item = dict[str, Any]
+Row = tuple[Any, ...]
 Cast = Callable[[Any], Any]
 MAX_PLANS = 2000
 MAX_DEPTH = 10
@@ -50,39 +53,59 @@ class Prepared:
 
 
 @frozen
-class Level:
-    """One collection of a read: the statement, and how its rows become items.
+class Part:
+    """What of a row makes one item: the values from `start` on are those of `names`; `casts` turn some into what the API shows.
 
-    A row holds the values of `names`, then whatever the branches and the level above need. `casts` turn some into what the
-    API shows.
+    `key` is the position of the item's key, None for the item that the row is about; where the key is null there is no item.
+    `parts` are items of the same row that this one holds, through many-to-one fields; `branches` lists that are read by themselves.
     """
 
-    collection: str
-    select: Prepared
+    name: str
+    start: int
     names: tuple[str, ...]
     casts: tuple[tuple[str, Cast], ...]
+    key: int | None = None
+    parts: "tuple[Part, ...]" = ()
     branches: "tuple[Branch, ...]" = ()
 
-    def items(self, rows: Sequence[tuple[Any, ...]]) -> list[Item]:
-        """The rows as the API shows them, without related items."""
-        names = self.names
-        items: list[Item] = [dict(zip(names, row)) for row in rows]  # noqa: B905 - rows are longer than names, on purpose
+    def items(self, rows: Sequence[Row], pending: "list[tuple[Branch, list[Item | None]]]") -> list[Item | None]:
+        """The items of the rows, None where a row has none; what is still to be read goes to *pending*."""
+        names, start, key = self.names, self.start, self.key
+        items: list[Item | None]
+        if key is None:
+            items = [dict(zip(names, row)) for row in rows]  # noqa: B905 - rows are longer than names, on purpose
+        else:
+            items = [None if row[key] is None else dict(zip(names, row[start:])) for row in rows]  # noqa: B905
         for name, cast in self.casts:
             for item in items:
-                item[name] = cast(item[name])
+                if item is not None:
+                    item[name] = cast(item[name])
+        for part in self.parts:
+            name = part.name
+            for item, below in zip(items, part.items(rows, pending), strict=True):
+                if item is not None:
+                    item[name] = below
+        pending += [(branch, items) for branch in self.branches]
         return items
 
 
 @frozen
+class Level:
+    """One statement of a read, and the items that its rows make. The last value of a row is the key by which it is looked for, where
+    the level is a branch's, or the read is by keys."""
+
+    select: Prepared
+    part: Part
+
+
+@frozen
 class Branch:
-    """A relation that a level opens as `name`: an object (`to_one`) or a list. `source` is the position, in the rows of this
-    level, of the key to look for; the last value of each related row is the key that it answers to. `as_text`: the two keys
-    are of different kinds and meet as text."""
+    """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of the item's level, of the
+    key to look for. `as_text`: the two keys are of different kinds and meet as text."""
 
     name: str
     level: Level
     source: int
-    to_one: bool
     as_text: bool = False
 
 
@@ -156,7 +179,7 @@ def compile_read(access: Access, collection: str, query: Query, *, by_key: bool)
 def key_among(alias: str, key: Field) -> Clause:
     """The key is one of those asked for."""
     sql = SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
-    return Clause(sql, (lambda asked: asked.keys,))
+    return Clause(sql, (lambda asked: array(asked.keys),))
 
 
 def count(alias: str, collection: Collection, where: Clause) -> Prepared:
@@ -226,44 +249,63 @@ class Tree:
         where: Clause,
         order: Composable,
         *,
-        alias: str = "t0",
         paged: bool = False,
         key: Field | None = None,
         depth: int = 0,
     ) -> Level:
-        """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last,
-        for the level above."""
+        """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last."""
+        select = Select()
+        part = self.part(select, "t0", "", rights, fields, depth)
+        if key is not None:
+            select.columns.append(column("t0", key.field))
+        sql = SQL("SELECT {} FROM {} AS t0{} WHERE {} ORDER BY {}").format(
+            # Even where nothing of a row is shown it is one item of the answer.
+            SQL(", ").join(select.columns or [SQL("1")]),
+            Identifier(rights.collection.collection),
+            SQL("").join([join.sql for join in select.joins]),
+            where.sql,
+            order,
+        )
+        binds = (*(bind for join in select.joins for bind in join.binds), *where.binds)
+        if paged:
+            sql = SQL("{} LIMIT %s OFFSET %s").format(sql)
+            binds = (*binds, lambda asked: asked.limit, lambda asked: asked.offset)
+        return Level(Prepared(Statement(sql), binds), part)
+
+    def part(
+        self,
+        select: "Select",
+        alias: str,
+        name: str,
+        rights: Rights,
+        fields: Sequence[tuple[str, ...]],
+        depth: int,
+    ) -> Part:
+        """The part of a statement's rows that shows *fields* of the table called *alias*. Many-to-one fields are joined to it: the one
+        row that they lead to costs less beside its item than in a statement of its own."""
         if depth > MAX_DEPTH:
             raise InvalidPayload(f"Fields may not be nested more than {MAX_DEPTH} levels deep.")
         collection = rights.collection
         shown, opened = self.resolve(rights, fields, top=depth == 0)
-        columns = [name for name in shown if name not in opened]
-        names = tuple(columns)
-        branches = []
-        for name, below in opened.items():
-            relation = self.relation(collection, name)
-            to_one = collection.fields[name].has_column
-            source = collection.fields[name] if to_one else collection.primary_key
-            if source.field not in columns:
-                columns.append(source.field)
-            branch = self.branch(collection, name, relation, below, to_one, columns.index(source.field), depth)
-            if branch is not None:
-                branches.append(branch)
-        selected = [column(alias, name) for name in columns]
-        if key is not None:
-            selected.append(column(alias, key.field))
-        if not selected:
-            # Nothing of a row is shown, but it is still one item of the answer.
-            selected.append(SQL("1"))
-        sql = SQL("SELECT {} FROM {} AS {} WHERE {} ORDER BY {}").format(
-            SQL(", ").join(selected), Identifier(collection.collection), Identifier(alias), where.sql, order
-        )
-        binds = where.binds
-        if paged:
-            sql = SQL("{} LIMIT %s OFFSET %s").format(sql)
-            binds = (*binds, lambda asked: asked.limit, lambda asked: asked.offset)
-        casts = tuple((name, cast) for name in names if (cast := answer(collection.fields[name])) is not None)
-        return Level(collection.collection, Prepared(Statement(sql), binds), names, casts, tuple(branches))
+        names = tuple(each for each in shown if each not in opened)
+        start = select.add(alias, names)
+        key = None if alias == "t0" else select.position(alias, collection.primary_key.field)
+        casts = tuple((each, cast) for each in names if (cast := answer(collection.fields[each])) is not None)
+        parts: list[Part] = []
+        branches: list[Branch] = []
+        for each, below in opened.items():
+            field = collection.fields[each]
+            relation = self.relation(collection, each)
+            if relation is None:
+                continue
+            if field.has_column:
+                target = self.access.rights(relation.collection_one or "")
+                joined = select.join(alias, field, target.collection)
+                parts.append(self.part(select, joined, each, target, below, depth + 1))
+            else:
+                source = select.position(alias, collection.primary_key.field)
+                branches.append(self.branch(collection, each, relation, below, source, depth))
+        return Part(name, start, names, casts, key, tuple(parts), tuple(branches))
 
     def relation(self, collection: Collection, name: str) -> Relation | None:
         field = collection.fields[name]
@@ -319,33 +361,72 @@ class Tree:
         self,
         collection: Collection,
         name: str,
-        relation: Relation | None,
+        relation: Relation,
         fields: Sequence[tuple[str, ...]],
-        to_one: bool,
         source: int,
         depth: int,
-    ) -> Branch | None:
-        if relation is None:
-            return None
-        rights = self.access.rights((relation.collection_one if to_one else relation.collection_many) or "")
+    ) -> Branch:
+        """The statement that finds the related items of all items of a level at once."""
+        rights = self.access.rights(relation.collection_many)
         target = rights.collection
-        if to_one:
-            here, there = collection.fields[name], target.primary_key
-        else:
-            here, there = collection.primary_key, target.fields[relation.field_many]
+        here, there = collection.primary_key, target.fields[relation.field_many]
         as_text = not comparable_keys(here, there)
         looked_for = "{}::text = ANY(%s::text[])" if as_text else "{} = ANY(%s::" + comparison_type(there) + "[])"
         conditions = [
-            Clause(SQL(looked_for).format(column("t0", there.field)), (lambda asked: asked.keys,)),
+            Clause(SQL(looked_for).format(column("t0", there.field)), (lambda asked: array(asked.keys),)),
             not_deleted("t0", target),
         ]
         language = target.field_of_type("lang")
-        if self.lang and language is not None and not to_one:
+        if self.lang and language is not None:
             sql = SQL("{} = ANY(%s)").format(folded("t0", language))
             conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang],)))
-        order = order_of("t0", rights, (), nulls_last=self.access.schema.sort_null_last)
+        # Within each list the default order; that of the lists is nobody's, but it keeps PostgreSQL from reading the whole table
+        # along its key.
+        order = SQL("{}, {}").format(
+            column("t0", there.field), order_of("t0", rights, (), nulls_last=self.access.schema.sort_null_last)
+        )
         level = self.level(rights, fields, all_of(conditions), order, key=there, depth=depth + 1)
-        return Branch(name, level, source, to_one, as_text)
+        return Branch(name, level, source, as_text)
+
+
+class Select:
+    """The columns and joins of a statement in the making."""
+
+    def __init__(self) -> None:
+        self.columns: list[Composable] = []
+        self.joins: list[Clause] = []
+        self._positions: dict[tuple[str, str], int] = {}
+
+    def add(self, alias: str, names: Iterable[str]) -> int:
+        """Adds columns side by side and gives the position of the first."""
+        start = len(self.columns)
+        for name in names:
+            self._positions.setdefault((alias, name), len(self.columns))
+            self.columns.append(column(alias, name))
+        return start
+
+    def position(self, alias: str, name: str) -> int:
+        """The position of a column, which is added if it is not there yet."""
+        if (alias, name) not in self._positions:
+            self.add(alias, (name,))
+        return self._positions[alias, name]
+
+    def join(self, alias: str, field: Field, target: Collection) -> str:
+        """Joins the item that a many-to-one field leads to, unless it is soft-deleted, and gives its alias."""
+        joined = f"j{len(self.joins) + 1}"
+        key = target.primary_key
+        alive = not_deleted(joined, target)
+        on = equal_keys(column(alias, field.field), field, column(joined, key.field), key)
+        sql = SQL(" LEFT JOIN {} AS {} ON {} AND {}").format(Identifier(target.collection), Identifier(joined), on, alive.sql)
+        self.joins.append(Clause(sql, alive.binds))
+        return joined
+
+
+def array(keys: Sequence[Any]) -> Any:
+    """Keys as what is bound for an array: numbers as PostgreSQL's own text of one, which the driver makes much faster."""
+    if keys and all(type(key) is int for key in keys):
+        return "{" + ",".join(map(str, keys)) + "}"
+    return list(keys)
 
 
 def paging(query: Query, default_limit: int) -> tuple[int | None, int]:

@@ -85,18 +85,20 @@ def _keys(collection: Collection, keys: Iterable[Any]) -> list[Key]:
 async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:
     """The rows of a level, and its items with everything below."""
     rows = await db.query(level.select.statement, level.select.parameters(asked))
-    items = level.items(rows)
-    if rows and level.branches:
-        if len(level.branches) == 1:
-            await _attach(db, level.branches[0], asked, rows, items)
-        else:
-            await _together(*(_attach(db, branch, asked, rows, items) for branch in level.branches))
-    return rows, items
+    pending: list[tuple[Branch, list[Item | None]]] = []
+    items = level.part.items(rows, pending)
+    if len(pending) == 1:
+        await _attach(db, *pending[0], asked, rows)
+    elif pending:
+        await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
+    return rows, items  # type: ignore[return-value] # only parts of a row may lack an item
 
 
-async def _attach(db: Session, branch: Branch, asked: Asked, rows: list[tuple[Any, ...]], items: list[Item]) -> None:
-    """Puts the related items of a branch into *items*."""
-    source = branch.source
+async def _attach(
+    db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]
+) -> None:
+    """Puts the lists of a branch into the items that hold them."""
+    source, name = branch.source, branch.name
     keys = {row[source] for row in rows}
     keys.discard(None)
     found: list[tuple[Any, ...]] = []
@@ -105,16 +107,12 @@ async def _attach(db: Session, branch: Branch, asked: Asked, rows: list[tuple[An
         looked_for = [str(key) for key in keys] if branch.as_text else list(keys)
         found, related = await _load(db, branch.level, evolve(asked, keys=looked_for))
     alike: Callable[[Any], Any] = str if branch.as_text else _same
-    if branch.to_one:
-        by_key = {alike(row[-1]): item for row, item in zip(found, related, strict=True)}
-        for row, item in zip(rows, items, strict=True):
-            item[branch.name] = None if row[source] is None else by_key.get(alike(row[source]))
-        return
     lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
     for row, item in zip(found, related, strict=True):
         lists[alike(row[-1])].append(item)
-    for row, item in zip(rows, items, strict=True):
-        item[branch.name] = lists.get(alike(row[source]), [])
+    for row, holder in zip(rows, holders, strict=True):
+        if holder is not None:
+            holder[name] = lists.get(alike(row[source]), [])
 
 
 def _same(key: Any) -> Any:
