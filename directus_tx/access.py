@@ -94,8 +94,10 @@ class Access:
     def require_schema(self, *, delete: bool = False) -> None:
         """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""
         if not self.accountability.admin:
-            raise AlterForbidden("Only administrators may delete collections.") if delete else Unauthorized(
-                "Only administrators may change the schema."
+            raise (
+                AlterForbidden("Only administrators may delete collections.")
+                if delete
+                else Unauthorized("Only administrators may change the schema.")
             )
 
     def refused(self, error: ApiError) -> ApiError:

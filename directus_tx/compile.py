@@ -183,9 +183,7 @@ def key_among(alias: str, key: Field) -> Clause:
 
 
 def count(alias: str, collection: Collection, where: Clause) -> Prepared:
-    sql = SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
-        Identifier(collection.collection), Identifier(alias), where.sql
-    )
+    sql = SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(Identifier(collection.collection), Identifier(alias), where.sql)
     return Prepared(Statement(sql), where.binds)
 
 
@@ -223,9 +221,7 @@ def order_of(alias: str, rights: Rights, sort: Sequence[Sort], *, nulls_last: bo
             # Nulls are last both ways, or else the lowest. PostgreSQL's own default is that they are the highest.
             direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
         parts.append(SQL(direction).format(folded(alias, field)))
-    if not any(each.field == key.field for each in sort):
-        parts.append(column(alias, key.field))
-    elif is_text(key):
+    if not any(each.field == key.field for each in sort) or is_text(key):
         parts.append(column(alias, key.field))
     return SQL(", ").join(parts)
 

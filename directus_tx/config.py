@@ -200,7 +200,7 @@ def described(settings: Settings) -> dict[str, Any]:
     """The settings as nested plain values, secrets hidden."""
 
     def shown(owner: Any) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for each in fields(type(owner)):
             value = getattr(owner, each.name)
             if each.name in SECTIONS and owner is settings:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from directus_tx.schema.model import Snapshot
 
@@ -46,7 +46,7 @@ class Context:
     now: datetime
     db: "Session"
     request_id: str = ""
-    rules: "Mapping[str, CollectionRules]" = {}
+    rules: "Mapping[str, CollectionRules]" = field(factory=dict)
     hasher: "PasswordHasher | None" = None
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:

@@ -100,7 +100,7 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
         """The rows of one statement; none for a statement without a result. Raises psycopg2.Error."""
         raw = self._connection
-        if type(statement) is Statement:
+        if isinstance(statement, Statement):
             text = statement.text
             if text is None:
                 text = statement.text = statement.composable.as_string(raw)
@@ -192,9 +192,7 @@ class ConnectionBudget:
     def wanted_elsewhere(self, database: "Database") -> bool:
         """Whether a connection given back to *database* should rather make room for a pool that has fewer in use."""
         return self.open >= self.limit and any(
-            d.waiting and d.size < d.pool_size and d.in_use < max(database.in_use, 1)
-            for d in self.databases
-            if d is not database
+            d.waiting and d.size < d.pool_size and d.in_use < max(database.in_use, 1) for d in self.databases if d is not database
         )
 
     def _close_idle(self) -> None:
@@ -283,10 +281,7 @@ class Database:
     def release(self, connection: Connection, *, broken: bool = False) -> None:
         """Gives a connection back; a broken one is closed."""
         self._in_use.discard(connection)
-        if broken or self.closed or connection._connection.closed:
-            connection.close()
-            self._forget()
-        elif self.budget.wanted_elsewhere(self):
+        if broken or self.closed or connection._connection.closed or self.budget.wanted_elsewhere(self):
             connection.close()
             self._forget()
         elif self.waiting:
@@ -370,9 +365,7 @@ class Session:
 
     __slots__ = ("_connection", "_counter", "_lock", "database")
 
-    def __init__(
-        self, database: Database, connection: Connection | None = None, counter: list[int] | None = None
-    ) -> None:
+    def __init__(self, database: Database, connection: Connection | None = None, counter: list[int] | None = None) -> None:
         self.database = database
         self._connection = connection
         self._counter = counter if counter is not None else [0]
@@ -421,9 +414,7 @@ class Session:
         finally:
             database.release(connection, broken=broken)
 
-    async def _query_within(
-        self, connection: Connection, statement: Statement | Composable | str, parameters: Any
-    ) -> list[Row]:
+    async def _query_within(self, connection: Connection, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
         lock = self._lock
         assert lock is not None
         await lock.acquire()
@@ -523,7 +514,7 @@ _STATES: Mapping[str, tuple[type[ApiError], str]] = {
 
 def api_error(error: psycopg2.Error) -> Exception:
     """What an error of the database means to a client; the error itself where it is none of a client's making."""
-    code = error.pgcode
+    code = error.pgcode or ""
     if code in _STATES:
         kind, message = _STATES[code]
         headers = {"Retry-After": "1"} if kind.status == ServiceUnavailable.status else None

@@ -312,6 +312,7 @@ def search(alias: str, rights: Rights, bind: Bind) -> Clause:
 
 # --- conditions
 
+
 class Conditions:
     """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way."""
 
@@ -492,4 +493,3 @@ def q_bind(asked: Asked) -> str | None:
 def shape(conditions: Sequence[Condition]) -> tuple[Any, ...]:
     """What of a chain of conditions its SQL depends on."""
     return tuple((c.path, c.operator, c.logical, _is_empty(c)) for c in conditions)
-

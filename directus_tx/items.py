@@ -94,9 +94,7 @@ async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any
     return rows, items  # type: ignore[return-value] # only parts of a row may lack an item
 
 
-async def _attach(
-    db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]
-) -> None:
+async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]) -> None:
     """Puts the lists of a branch into the items that hold them."""
     source, name = branch.source, branch.name
     keys = {row[source] for row in rows}
@@ -121,11 +119,11 @@ def _same(key: Any) -> Any:
 
 async def _together(*work: Awaitable[Any]) -> list[Any]:
     """What several coroutines give, run side by side; the first failure fails all, as itself."""
-    deferreds = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
+    deferreds: list[defer.Deferred[Any]] = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
     try:
         return await defer.gatherResults(deferreds, consumeErrors=True)
     except defer.FirstError as first:
-        raise first.subFailure.value from None
+        raise first.subFailure.value from None  # type: ignore[misc]
 
 
 _COUNTED = {"total_count", "filter_count", "status_count", "page", "links"}
@@ -145,7 +143,7 @@ async def _counts(ctx: Context, plan: Plan, asked: Asked) -> dict[str, Any]:
     counts = dict(zip(wanted, found, strict=True))
     answer: dict[str, Any] = {n: rows[0][0] for n, rows in counts.items() if n != "status_count"}
     if "status_count" in counts:
-        answer["status_count"] = {status: number for status, number in counts["status_count"]}
+        answer["status_count"] = dict(counts["status_count"])
     answer.setdefault("filter_count", answer.get("total_count"))
     return answer
 
@@ -182,9 +180,7 @@ def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], 
 # --- writing
 
 
-async def create_items(
-    ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions
-) -> Result:
+async def create_items(ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions) -> Result:
     """Creates one item, or several all together, and reads them back. `data` is None where the result may not be read.
 
     Raises InvalidPayload, InvalidRequest, NotUnique and their like; then nothing has been written.
@@ -217,6 +213,7 @@ async def update_items(
     async def work(ctx: Context) -> Result:
         found = access_of(ctx).rights(collection).collection
         name = found.primary_key.field
+        changes: list[tuple[Key, Any]]
         if keys is None:
             changes = [(_key_in(found, each), each) for each in payload]
         else:
@@ -281,9 +278,7 @@ async def _read_back(ctx: Context, collection: str, query: Query, keys: Sequence
         return Result(None)
     if one:
         return Result(answer[0], _chosen(query, {"collection": collection, "type": "item"}))
-    return Result(
-        answer, _chosen(query, {"collection": collection, "type": "collection", "result_count": len(answer)})
-    )
+    return Result(answer, _chosen(query, {"collection": collection, "type": "collection", "result_count": len(answer)}))
 
 
 @frozen
@@ -474,7 +469,11 @@ class Writer:
                     for n in names
                 ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
                 line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
-                sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v._key::" + comparison_type(key) + " RETURNING {}").format(
+                sql = SQL(
+                    "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v._key::"
+                    + comparison_type(key)
+                    + " RETURNING {}"
+                ).format(
                     Identifier(collection.collection),
                     SQL(", ").join(assignments),
                     SQL(", ".join([line] * len(chunk))),
@@ -639,6 +638,4 @@ def _returning(collection: Collection) -> Any:
 
 def _stored_rows(collection: Collection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Key, Item]]:
     fields = collection.columns.values()
-    return [
-        (row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows
-    ]
+    return [(row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows]

@@ -52,7 +52,7 @@ class BrokenProjectFile(Exception):
     """A project file cannot be used; the message says why."""
 
 
-def new_keys() -> dict[str, str]:
+def new_keys() -> dict[str, Any]:
     """The keys of a new project: `secret_key` signs its tokens, `public_key` names them."""
     return {"secret_key": secrets.token_urlsafe(32), "public_key": secrets.token_hex(8)}
 
@@ -125,7 +125,8 @@ _TABLES = ("mail", "storage", "cache", "cors", "auth")
 def _as_table(config: ProjectConfig) -> dict[str, Any]:
     table = asdict(config)
     del table["key"], table["private"]
-    return _without_nulls({name: value for name, value in table.items() if value not in ("", {})})
+    cleaned: dict[str, Any] = _without_nulls({name: value for name, value in table.items() if value not in ("", {})})
+    return cleaned
 
 
 def _without_nulls(value: Any) -> Any:
@@ -153,5 +154,3 @@ def _parsed(key: str, private: bool, path: str) -> ProjectConfig:
         return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BrokenProjectFile(f"{path}: {error}") from error
-
-

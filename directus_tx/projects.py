@@ -276,7 +276,7 @@ class Projects:
                 await self._install(database.session(), new, hashed)
             finally:
                 await database.close()
-            config = ProjectConfig(new.key, new.private, place, **new_keys(), **new.tables)
+            config = ProjectConfig(new.key, new.private, place, **(new_keys() | dict(new.tables)))
             self.files.add(config)
         except BaseException:
             if place.owned:
@@ -430,7 +430,11 @@ async def _create_utf8(connection: Connection, name: str) -> None:
 
 
 async def _drop_system_tables(session: Session) -> None:
-    tables = await session.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE %s", ("directus\\_%",))
+    tables = await session.query(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE %s", ("directus\\_%",)
+    )
     for (table,) in tables:
         await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(table)))
-    await session.query("DROP FUNCTION IF EXISTS directus_touched() CASCADE; DROP FUNCTION IF EXISTS directus_touch(text) CASCADE")
+    await session.query(
+        "DROP FUNCTION IF EXISTS directus_touched() CASCADE; DROP FUNCTION IF EXISTS directus_touch(text) CASCADE"
+    )

@@ -49,3 +49,5 @@ class CollectionRules:
 
 
 NO_RULES = CollectionRules()
+Rules = Mapping[str, CollectionRules]
+"""The rules of the system collections, by name."""

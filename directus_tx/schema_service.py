@@ -42,9 +42,22 @@ Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
 
 COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
-ROW_ATTRIBUTES = (
-    "type interface options locked validation required readonly hidden_detail hidden_browse sort width group note translation"
-).split()
+ROW_ATTRIBUTES = [
+    "type",
+    "interface",
+    "options",
+    "locked",
+    "validation",
+    "required",
+    "readonly",
+    "hidden_detail",
+    "hidden_browse",
+    "sort",
+    "width",
+    "group",
+    "note",
+    "translation",
+]
 """What a row of directus_fields says of a field."""
 
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
@@ -293,9 +306,7 @@ async def update_fields(
     return await ctx.transaction(work)
 
 
-async def delete_field(
-    ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False
-) -> None:
+async def delete_field(ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False) -> None:
     """Deletes a field with its column, and what it means to relations and permissions."""
     if not ctx.accountability.admin:
         raise DeleteForbidden("Only administrators may delete fields.")
@@ -379,7 +390,7 @@ async def _change(ctx: Context, writer: Writer, old: Field, payload: Mapping[str
     await _change_column(ctx, old, new)
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
-        await _create_rows(writer, [(new, payload)])
+        await _create_rows(writer, [(new, {"type": new.type} | dict(payload))])
         return
     await writer.update(FIELDS, [(old.id, row)])
     await _declare(ctx, [new])
@@ -412,9 +423,11 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
             await _execute(ctx, ddl.alter_type(old, new, using))
         if unlike or old.default_value != new.default_value:
             await _execute(ctx, [ddl.set_default(new)] if not new.auto_increment else [])
-        if unlike or old.unique != new.unique:
-            await _execute(ctx, ddl.indexes(new))
-        elif new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES and not new.unique:
+        if (
+            unlike
+            or old.unique != new.unique
+            or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES and not new.unique)
+        ):
             await _execute(ctx, ddl.indexes(new))
     except (NotUnique, InvalidPayload, InvalidRequest) as error:
         raise FieldNotAltered(f'The stored values of "{old.field}" do not allow this: {error.message}') from error
@@ -477,7 +490,9 @@ def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
         raise InvalidPayload("A collection needs its key.")
     payload.pop("primary_key", None)
     payload.pop("auto_increment", None)
-    declared = any(payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload)
+    declared = any(
+        payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
+    )
     if not declared:
         # What is not touched stays as it is, be it a column that nobody declared.
         return _declared(old, payload, keep=old.column_type)

@@ -15,6 +15,7 @@ from twisted.python.components import Componentized
 from directus_tx import logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
+from directus_tx.demo import announce, create_demo
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
@@ -35,9 +36,7 @@ class Backend:
         self.hasher = PasswordHasher(reactor)
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.projects = Projects(
-            reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token
-        )
+        self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
 
     async def open(self) -> None:
         """Starts the embedded database, if it is used."""
@@ -83,16 +82,16 @@ class ApiService(MultiService):
     async def _start(self) -> None:
         await self.backend.open()
         await self.backend.projects.migrate_all()
-        if self.demo:
-            await self._make_demo()
         for description in self.settings.server.listen:
             self._ports.append(await serverFromString(self.reactor, description).listen(self.app.site))
+        if self.demo:
+            await self._make_demo()
         log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
 
     async def _make_demo(self) -> None:
-        from directus_tx.demo import announce, create_demo
-
-        announce(await create_demo(self.backend.projects, RULES, self.backend.hasher, self.reactor), self.settings)
+        demo = await create_demo(self.backend.projects, RULES, self.backend.hasher)
+        hosts = [str(port.getHost().port) for port in self._ports if hasattr(port.getHost(), "port")]
+        announce(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen))
 
     def _start_failed(self, failure: Any) -> None:
         """Ends the process with a status that says so."""

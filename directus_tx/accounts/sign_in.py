@@ -12,10 +12,24 @@ from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn
 from directus_tx.history import Record, record
 from directus_tx.schema.types import matches
 
-SHOWN = (
-    "id status role first_name last_name email timezone locale locale_options avatar company title external_id theme"
-    " 2fa_secret password_reset_token"
-).split()
+SHOWN = [
+    "id",
+    "status",
+    "role",
+    "first_name",
+    "last_name",
+    "email",
+    "timezone",
+    "locale",
+    "locale_options",
+    "avatar",
+    "company",
+    "title",
+    "external_id",
+    "theme",
+    "2fa_secret",
+    "password_reset_token",
+]
 USERS = "directus_users"
 
 

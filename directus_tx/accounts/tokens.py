@@ -84,9 +84,7 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         except (ExpiredToken, InvalidToken):
             return None
         expires = claims["exp"]
-        rows = await session.query(
-            "SELECT id, role FROM directus_users WHERE id = %s AND status = 'active'", (claims["id"],)
-        )
+        rows = await session.query("SELECT id, role FROM directus_users WHERE id = %s AND status = 'active'", (claims["id"],))
     elif "\x00" in token:
         return None
     else:

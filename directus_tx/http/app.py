@@ -48,7 +48,7 @@ class ApiRequest(server.Request):  # type: ignore[misc]
     session: Any = None
 
     def gotLength(self, length: int | None) -> None:
-        self.started = self.channel.site.reactor.seconds()
+        self.started = self.channel.site.reactor.seconds()  # type: ignore[attr-defined]
         if length is not None and length > self.max_body_size:
             self.too_large = True
             length = 0
@@ -57,7 +57,7 @@ class ApiRequest(server.Request):  # type: ignore[misc]
     def handleContentChunk(self, data: bytes) -> None:
         if self.too_large:
             return
-        if self.content.tell() + len(data) > self.max_body_size:
+        if self.content is not None and self.content.tell() + len(data) > self.max_body_size:
             self.too_large = True
             self.content = BytesIO()
             return
@@ -174,9 +174,7 @@ class App:
         else:
             who = Accountability(bearer.user, bearer.role, self.ip(request), agent)
         request.accountability = who
-        call.ctx = Context(
-            project.key, schema, who, now, session, request.request_id, self.rules, self.services.hasher
-        )
+        call.ctx = Context(project.key, schema, who, now, session, request.request_id, self.rules, self.services.hasher)
         return who.public
 
     def _token(self, request: Any, params: Params) -> str | None:

@@ -11,7 +11,6 @@ from directus_tx.errors import UnusableBody
 from directus_tx.http.params import nested
 
 
-
 def payload(content: IO[bytes], content_type: str) -> dict[str, Any] | list[Any]:
     """What a body says: an object or a list. Raises UnusableBody."""
     kind, options = multipart.parse_options_header(content_type or "")

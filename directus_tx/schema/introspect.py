@@ -31,10 +31,28 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] AND i.
 WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
 """
 
-_FIELD_COLUMNS = (
-    "id collection field type interface options locked validation required readonly hidden_detail hidden_browse sort width"
-    " group note translation datatype length signed"
-).split()
+_FIELD_COLUMNS = [
+    "id",
+    "collection",
+    "field",
+    "type",
+    "interface",
+    "options",
+    "locked",
+    "validation",
+    "required",
+    "readonly",
+    "hidden_detail",
+    "hidden_browse",
+    "sort",
+    "width",
+    "group",
+    "note",
+    "translation",
+    "datatype",
+    "length",
+    "signed",
+]
 
 Column = dict[str, Any]
 
@@ -79,10 +97,21 @@ async def _read(session: Session) -> Snapshot:
 
 
 def _permission(row: tuple[Any, ...]) -> Mapping[str, Any]:
-    names = (
-        "id collection role status create read update delete comment explain"
-        " read_field_blacklist write_field_blacklist status_blacklist"
-    ).split()
+    names = [
+        "id",
+        "collection",
+        "role",
+        "status",
+        "create",
+        "read",
+        "update",
+        "delete",
+        "comment",
+        "explain",
+        "read_field_blacklist",
+        "write_field_blacklist",
+        "status_blacklist",
+    ]
     permission = dict(zip(names, row, strict=True))
     for name in names[-3:]:
         permission[name] = _csv(permission[name])
@@ -93,9 +122,7 @@ def _csv(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def _columns(
-    columns: Iterable[tuple[Any, ...]], unique: Iterable[tuple[Any, ...]]
-) -> dict[str, dict[str, Column]]:
+def _columns(columns: Iterable[tuple[Any, ...]], unique: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Column]]:
     """The columns of each table by name, with what is known of them as attributes of a Field."""
     keys: dict[str, str] = {}
     single: set[tuple[str, str]] = set()
@@ -181,9 +208,21 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
     return Field(table, name, **attributes)
 
 
-_CATALOGUED = (
-    "type interface options locked required readonly hidden_detail hidden_browse sort width note validation id"
-).split()
+_CATALOGUED = [
+    "type",
+    "interface",
+    "options",
+    "locked",
+    "required",
+    "readonly",
+    "hidden_detail",
+    "hidden_browse",
+    "sort",
+    "width",
+    "note",
+    "validation",
+    "id",
+]
 
 
 def _system_fields(

@@ -27,10 +27,35 @@ from directus_tx.errors import (
 )
 from directus_tx.schema.model import ALIAS_TYPES, Field
 
-FIELD_TYPES = (
-    "alias array binary boolean datetime date time file hash group integer decimal json lang m2o o2m slug sort status string"
-    " translation uuid datetime_created datetime_updated owner user_updated user"
-).split()
+FIELD_TYPES = [
+    "alias",
+    "array",
+    "binary",
+    "boolean",
+    "datetime",
+    "date",
+    "time",
+    "file",
+    "hash",
+    "group",
+    "integer",
+    "decimal",
+    "json",
+    "lang",
+    "m2o",
+    "o2m",
+    "slug",
+    "sort",
+    "status",
+    "string",
+    "translation",
+    "uuid",
+    "datetime_created",
+    "datetime_updated",
+    "owner",
+    "user_updated",
+    "user",
+]
 """The types, in the order in which /types answers them."""
 
 
@@ -236,7 +261,8 @@ def parse(field: Field, value: Any) -> Any:
         return _fitting(field, orjson.dumps(value).decode())
     if isinstance(value, (dict, list)):
         raise InvalidFieldValue(f'"{field.field}" takes a plain value.')
-    return _PARSERS.get(family(field), _parse_text)(field, value)
+    parser: Callable[[Field, Any], Any] = _PARSERS.get(family(field), _parse_text)
+    return parser(field, value)
 
 
 def _parse_array(field: Field, value: Any) -> str:

@@ -189,9 +189,7 @@ def fill(server: Server) -> None:
     started = time.monotonic()
     post(server, "articles", articles)
     print(f"{ARTICLES} articles created in {time.monotonic() - started:.1f} s")
-    links = [
-        {"article": n + 1, "tag": tag + 1} for n in range(ARTICLES) for tag in draw.sample(range(TAGS), TAGS_EACH)
-    ]
+    links = [{"article": n + 1, "tag": tag + 1} for n in range(ARTICLES) for tag in draw.sample(range(TAGS), TAGS_EACH)]
     post(server, "articles_tags", links)
 
 

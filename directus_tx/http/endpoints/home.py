@@ -11,9 +11,16 @@ routes = Routes()
 DATABASE = "mysql"
 """The name of the datatypes' vocabulary, by which the admin app looks them up. /server/info tells the true engine."""
 
-PUBLIC_SETTINGS = (
-    "project_logo project_color project_foreground project_background project_public_note default_locale telemetry project_name"
-).split()
+PUBLIC_SETTINGS = [
+    "project_logo",
+    "project_color",
+    "project_foreground",
+    "project_background",
+    "project_public_note",
+    "default_locale",
+    "telemetry",
+    "project_name",
+]
 
 
 @routes.get("/")

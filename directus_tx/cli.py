@@ -1,0 +1,239 @@
+"""The `directus` command, for the person who runs the server: the same configuration, the same services."""
+
+import argparse
+import getpass
+import json
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.internet import defer, task
+
+from directus_tx import config
+from directus_tx.context import ADMINISTRATOR, Accountability, Context
+from directus_tx.embedded import EmbeddedError
+from directus_tx.errors import ApiError
+from directus_tx.items import create_items, update_items
+from directus_tx.projects import checked
+from directus_tx.query import Query, WriteOptions
+from directus_tx.service import Backend
+from directus_tx.system import RULES
+
+USERS = "directus_users"
+OK, FAILED, MISUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command. Exits 0 when it is done, 1 when it cannot be, 2 when it is not understood or the configuration is wrong."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    overrides: dict[tuple[str, str], Any] = {("server", "data_dir"): options.data_dir} if options.data_dir else {}
+    try:
+        settings = config.load(options.config, os.environ, overrides)
+    except config.ConfigError as error:
+        _complain("the configuration is wrong:", *error.mistakes)
+        sys.exit(MISUSED)
+    if options.offline is not None:
+        options.offline(options, settings)
+        sys.exit(OK)
+    task.react(lambda reactor: defer.ensureDeferred(_online(reactor, options, settings)))
+
+
+async def _online(reactor: Any, options: argparse.Namespace, settings: config.Settings) -> None:
+    backend = Backend(settings, reactor)
+    try:
+        await backend.open()
+        try:
+            await options.command(options, backend)
+        finally:
+            await backend.close()
+    except ApiError as error:
+        _complain(error.message)
+        raise SystemExit(FAILED) from None
+    except EmbeddedError as error:
+        _complain(str(error))
+        raise SystemExit(FAILED) from None
+
+
+# --- commands
+
+
+async def project_list(options: argparse.Namespace, backend: Backend) -> None:
+    files = backend.projects.files
+    public = set(files.keys())
+    rows = [{"project": key, "private": key not in public} for key in files.keys(private=True)]
+    _show(options, rows, "\n".join(f"{row['project']}{'  (private)' if row['private'] else ''}" for row in rows))
+
+
+async def project_create(options: argparse.Namespace, backend: Backend) -> None:
+    password, shown = _password(options)
+    token = backend.projects.super_admin_token() or secrets.token_urlsafe(24)
+    attributes = {
+        "project": options.project,
+        "project_name": options.name or options.project,
+        "user_email": options.email,
+        "user_password": password,
+        "super_admin_token": token,
+        "private": options.private,
+    }
+    await backend.projects.create(checked(attributes))
+    _show(
+        options,
+        {"project": options.project, "email": options.email} | shown,
+        "\n".join([f"project {options.project} created, administrator {options.email}", *_said(shown)]),
+    )
+
+
+async def project_delete(options: argparse.Namespace, backend: Backend) -> None:
+    if not options.yes and input(f"Delete project {options.project} and its database? Type its key: ") != options.project:
+        _complain("not deleted")
+        raise SystemExit(FAILED)
+    await backend.projects.delete(options.project)
+    _show(options, {"project": options.project}, f"project {options.project} deleted")
+
+
+async def user_create(options: argparse.Namespace, backend: Backend) -> None:
+    password, shown = _password(options)
+    ctx = await _context(backend, options.project)
+    payload = {"email": options.email, "password": password, "role": options.role, "status": "active"}
+    payload |= {"first_name": options.first_name, "last_name": options.last_name}
+    result = await create_items(ctx, USERS, payload, Query(fields=("id", "email", "role")), WriteOptions())
+    _show(options, result.data | shown, "\n".join([f"user {result.data['id']} created", *_said(shown)]))
+
+
+async def user_password(options: argparse.Namespace, backend: Backend) -> None:
+    ctx = await _context(backend, options.project)
+    rows = await ctx.db.query("SELECT id FROM directus_users WHERE lower(email) = lower(%s)", (options.email,))
+    if not rows:
+        _complain(f"there is no user {options.email}")
+        raise SystemExit(FAILED)
+    password, shown = _password(options)
+    await update_items(ctx, USERS, [str(rows[0][0])], {"password": password}, Query(fields=("id",)), WriteOptions())
+    _show(options, {"id": rows[0][0]} | shown, "\n".join([f"password of {options.email} changed", *_said(shown)]))
+
+
+async def migrate(options: argparse.Namespace, backend: Backend) -> None:
+    failed = []
+    for key in backend.projects.files.keys(private=True):
+        try:
+            await backend.projects.get(key).snapshot()
+        except ApiError as error:
+            failed.append(key)
+            _complain(f"{key}: {error.message}")
+    _show(options, {"failed": failed}, "all projects are up to date" if not failed else f"{len(failed)} projects failed")
+    if failed:
+        raise SystemExit(FAILED)
+
+
+def config_check(options: argparse.Namespace, settings: config.Settings) -> None:
+    _show(options, {"ok": True}, "the configuration is right")
+
+
+def config_show(options: argparse.Namespace, settings: config.Settings) -> None:
+    described = config.described(settings)
+    lines = []
+    for name, value in described.items():
+        if isinstance(value, dict):
+            lines += [f"{name}.{key} = {json.dumps(each)}" for key, each in value.items()]
+        else:
+            lines.append(f"{name} = {json.dumps(value)}")
+    _show(options, described, "\n".join(lines))
+
+
+# --- what they share
+
+
+async def _context(backend: Backend, key: str) -> Context:
+    """The context of somebody who sits at the server: an administrator, but no user."""
+    project = backend.projects.get(key)
+    schema = await project.snapshot()
+    who = Accountability(None, ADMINISTRATOR, "", "directus command")
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    return Context(key, schema, who, now, project.database.session(), "command", RULES, backend.hasher)
+
+
+def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    """The password: typed twice at a terminal, read from a pipe, or generated; and what is to be shown of it."""
+    if options.generate:
+        password = secrets.token_urlsafe(12)
+        return password, {"password": password}
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n"), {}
+    password = getpass.getpass("Password: ")
+    if password != getpass.getpass("Again: "):
+        _complain("the two differ")
+        raise SystemExit(FAILED)
+    return password, {}
+
+
+def _said(shown: dict[str, str]) -> list[str]:
+    return [f"{name}: {value}" for name, value in shown.items()]
+
+
+def _show(options: argparse.Namespace, value: Any, text: str) -> None:
+    sys.stdout.write((json.dumps(value) if options.json else text) + "\n")
+
+
+def _complain(*lines: str) -> None:
+    sys.stderr.write("directus: " + "\n  ".join(lines) + "\n")
+
+
+Command = Callable[[argparse.Namespace, Backend], Awaitable[None]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", "-c", help="the configuration, a TOML file")
+    common.add_argument("--data-dir", "-d", help="where projects and the embedded database live")
+    common.add_argument("--json", action="store_true", help="answer in JSON")
+    passwords = argparse.ArgumentParser(add_help=False)
+    passwords.add_argument("--generate", action="store_true", help="generate the password and print it")
+
+    parser = argparse.ArgumentParser(prog="directus", description="Manages the projects of a directus_tx server.")
+    groups = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(group: Any, name: str, about: str, command: Command | None = None, **options: Any) -> argparse.ArgumentParser:
+        offline = options.pop("offline", None)
+        added: argparse.ArgumentParser = group.add_parser(name, help=about, description=about, **options)
+        added.set_defaults(command=command, offline=offline)
+        return added
+
+    project = groups.add_parser("project", help="list, create and delete projects").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    add(project, "list", "List the projects.", project_list, parents=[common])
+    create = add(project, "create", "Create a project and its administrator.", project_create, parents=[common, passwords])
+    create.add_argument("project")
+    create.add_argument("--email", required=True, help="the administrator's e-mail address")
+    create.add_argument("--name", help="the project's name")
+    create.add_argument("--private", action="store_true", help="no list shows it")
+    delete = add(project, "delete", "Delete a project with its database.", project_delete, parents=[common])
+    delete.add_argument("project")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+
+    user = groups.add_parser("user", help="create users, set passwords").add_subparsers(required=True, metavar="ACTION")
+    create = add(user, "create", "Create an active user.", user_create, parents=[common, passwords])
+    create.add_argument("project")
+    create.add_argument("email")
+    create.add_argument("--role", type=int, default=ADMINISTRATOR, help="the id of the role (default: administrator)")
+    create.add_argument("--first-name")
+    create.add_argument("--last-name")
+    password = add(user, "password", "Set a user's password.", user_password, parents=[common, passwords])
+    password.add_argument("project")
+    password.add_argument("email")
+
+    add(groups, "migrate", "Bring the system tables of all projects up to date.", migrate, parents=[common])
+
+    settings = groups.add_parser("config", help="check and show the configuration").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    add(settings, "check", "Say whether the configuration is right.", offline=config_check, parents=[common])
+    add(settings, "show", "Show every setting, secrets hidden.", offline=config_show, parents=[common])
+    return parser
+
+
+if __name__ == "__main__":
+    main()

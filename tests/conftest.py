@@ -1,0 +1,192 @@
+"""What tests share: a private PostgreSQL for the whole run, and a server in this process that speaks HTTP.
+
+Both are real; nothing here stands in for anything.
+"""
+
+import json
+import pathlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import frozen
+from twisted.internet import defer, reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from directus_tx.config import Settings, load
+from directus_tx.embedded import EmbeddedPostgres
+from directus_tx.http.app import App
+from directus_tx.http.routes import Services
+from directus_tx.service import Backend
+from directus_tx.system import RULES
+
+SUPER_ADMIN_TOKEN = "super-admin"
+TOKEN = "admin-static-token"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[dict[str, Any]]:
+    """libpq's keywords of a superuser's connection to a PostgreSQL of this run's own."""
+    with tempfile.TemporaryDirectory(prefix="directus-test-") as directory:
+        server = EmbeddedPostgres(pathlib.Path(directory), options="-c fsync=off -c synchronous_commit=off")
+        server.start()
+        try:
+            yield dict(server.parameters)
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def settings(postgres: dict[str, Any], tmp_path: pathlib.Path) -> Settings:
+    """The settings of a server on that PostgreSQL."""
+    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
+    environ = {"DIRECTUS_DATABASE_URL": url, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
+    return load(None, environ, {("server", "data_dir"): str(tmp_path / "var")})
+
+
+@frozen
+class Reply:
+    """What a server has answered. `json` is None where the body is none."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def data(self) -> Any:
+        return self.json["data"]
+
+    @property
+    def code(self) -> int:
+        return self.json["error"]["code"]
+
+
+@implementer(IBodyProducer)
+class _Bytes:
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> "defer.Deferred[None]":
+        consumer.write(self.body)
+        return defer.succeed(None)
+
+    def stopProducing(self) -> None: ...
+
+    pauseProducing = resumeProducing = stopProducing
+
+
+class Client:
+    """Speaks HTTP to a server in this process. Paths begin with the project's key where they begin with "~"."""
+
+    def __init__(self, backend: Backend, port: int) -> None:
+        self.backend = backend
+        self.base = f"http://127.0.0.1:{port}"
+        self.pool = HTTPConnectionPool(reactor)
+        self.agent = Agent(reactor, pool=self.pool)
+        self.project = ""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = ...,
+        *,
+        token: str | None = TOKEN,
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        sent = dict(headers or {})
+        if token is not None:
+            sent["Authorization"] = f"bearer {token}"
+        producer = None
+        if body is not ...:
+            sent.setdefault("Content-Type", "application/json")
+            producer = _Bytes(body if isinstance(body, bytes) else json.dumps(body).encode())
+        url = self.base + path.replace("~", f"/{self.project}", 1)
+        raw = Headers({name: [value] for name, value in sent.items()})
+        response = await self.agent.request(method.encode(), url.encode(), raw, producer)
+        found = {k.decode().lower(): v[-1].decode() for k, v in response.headers.getAllRawHeaders()}
+        return Reply(response.code, found, await readBody(response))
+
+    async def get(self, path: str, **options: Any) -> Reply:
+        return await self.call("GET", path, **options)
+
+    async def post(self, path: str, body: Any, **options: Any) -> Reply:
+        return await self.call("POST", path, body, **options)
+
+    async def patch(self, path: str, body: Any, **options: Any) -> Reply:
+        return await self.call("PATCH", path, body, **options)
+
+    async def delete(self, path: str, **options: Any) -> Reply:
+        return await self.call("DELETE", path, **options)
+
+    async def collection(self, name: str, *fields: dict[str, Any]) -> None:
+        """Makes a collection with a counting key and these fields."""
+        answer = await self.post("~/collections", {"collection": name, "fields": [KEY, *fields]})
+        assert answer.status == 200, answer.body
+
+
+KEY = {
+    "field": "id",
+    "type": "integer",
+    "datatype": "INT",
+    "length": 11,
+    "interface": "primary-key",
+    "primary_key": True,
+    "auto_increment": True,
+}
+
+
+def field(name: str, type: str = "string", datatype: str = "VARCHAR", length: Any = 200, **more: Any) -> dict[str, Any]:
+    """The payload of a field."""
+    return {"field": name, "type": type, "datatype": datatype, "length": length, **more}
+
+
+@pytest_twisted.async_yield_fixture
+async def server(settings: Settings) -> Any:
+    """A client of a server without projects."""
+    backend = Backend(settings, reactor)
+    await backend.open()
+    app = App(reactor, Services(backend.projects, backend.hasher, settings), RULES)
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
+    client = Client(backend, port.getHost().port)
+    yield client
+    await client.pool.closeCachedConnections()
+    await defer.maybeDeferred(port.stopListening)
+    for key in backend.projects.files.keys(private=True):
+        await backend.projects.delete(key)
+    await backend.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def client(server: Client) -> Any:
+    """A client of a server with one project, as its administrator."""
+    server.project = f"t{secrets.token_hex(4)}"
+    answer = await server.post(
+        "/server/projects",
+        {
+            "project": server.project,
+            "project_name": "Test",
+            "super_admin_token": SUPER_ADMIN_TOKEN,
+            "user_email": "admin@example.com",
+            "user_password": "password",
+            "user_token": TOKEN,
+        },
+        token=None,
+    )
+    assert answer.status == 200, answer.body
+    yield server
