@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from typing import Any
 
 from twisted.logger import Logger
@@ -28,6 +29,10 @@ SYSTEM_USER = "directus"
 """Who runs PostgreSQL where we are root, which it refuses to be run by."""
 
 OPTIONS = "-c listen_addresses='' -c shared_buffers=64MB -c max_connections=100 -c log_min_messages=warning"
+
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that starts or stops the same database."""
 
 
 class EmbeddedError(Exception):
@@ -63,20 +68,39 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             self._user = _system_user()
             _open_way(self.data_dir)
-        # Two that start at once do so one after the other; then both hold the lock together.
         self._lock = (self.data_dir / "postgres.lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            bin_dir = self._bin_dir()
+            self._join_or_launch(self._bin_dir())
+        except BaseException:
+            self._lock.close()
+            self._lock = None
+            raise
+
+    def _join_or_launch(self, bin_dir: pathlib.Path) -> None:
+        """Ends with PostgreSQL running and the lock shared. Whoever holds it alone is starting or stopping PostgreSQL."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+                if self._is_running(bin_dir):
+                    return
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                if time.monotonic() > until:
+                    raise EmbeddedError(f"Another process holds {self._lock.name}, but no database runs.") from None
+                time.sleep(0.1)
+                continue
             if not (self.cluster / "PG_VERSION").exists():
                 self._make(bin_dir)
             self._own(self._socket_dir)
-            if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "status", check=False) != 0:
+            if not self._is_running(bin_dir):
                 self._launch(bin_dir)
-        except BaseException:
-            self._lock.close()
-            raise
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            return
+
+    def _is_running(self, bin_dir: pathlib.Path) -> bool:
+        return self._run(bin_dir, "pg_ctl", "-D", self.cluster, "status", check=False) == 0
 
     def stop(self) -> None:
         """Stops PostgreSQL, unless another process still uses it."""

@@ -36,11 +36,20 @@ NOTED = ("request_id", "project", "user", "method", "path", "status", "ms", "sta
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event as one line to a stream."""
+    """Writes each event as one line to the end of a file, or to standard output where there is no name."""
 
-    def __init__(self, stream: IO[str], write: "Callable[[dict[str, Any]], str]") -> None:
-        self.stream = stream
+    def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
+        self.name = name
         self.write = write
+        self.stream: IO[str] = sys.stdout
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Opens the file anew: somebody may have moved it away."""
+        if self.name:
+            old, self.stream = self.stream, open(self.name, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+            if old is not sys.stdout:
+                old.close()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["log_level"] is LogLevel.debug:
@@ -80,9 +89,9 @@ def json_line(event: dict[str, Any]) -> str:
     return orjson.dumps(found, default=str).decode() + "\n"
 
 
-def observer(format: str, stream: IO[str] | None = None) -> LineObserver:
-    """The observer of a log format, "text" or "json"."""
-    return LineObserver(stream or sys.stdout, json_line if format == "json" else text_line)
+def observer(format: str, name: str = "") -> LineObserver:
+    """The observer of a log format, "text" or "json", that writes to a file of this name, or to standard output."""
+    return LineObserver(name, json_line if format == "json" else text_line)
 
 
 def _one_line(text: str | None) -> str:

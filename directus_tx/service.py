@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-import sys
+import signal
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -64,20 +64,38 @@ class ApiService(MultiService):
         services = Services(self.backend.projects, self.backend.hasher, settings)
         self.app = App(reactor, services, RULES)
         self._started: defer.Deferred[None] | None = None
+        self._stopping = False
         self._ports: list[Any] = []
+        self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
 
     def setServiceParent(self, parent: Any) -> None:
         """Gives twistd's application our log, before it starts its own."""
         if isinstance(parent, Componentized):
-            name = self.settings.server.log_file
-            stream = open(name, "a", encoding="utf-8") if name else sys.stdout  # noqa: SIM115 - open as long as the process
-            parent.setComponent(ILogObserver, logs.observer(self.settings.server.log_format, stream))
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
         super().startService()
+        # Later than when it runs: Twisted sets its own handlers then.
+        self.reactor.callWhenRunning(self.reactor.callLater, 0, self._handle_signals)
         self._started = defer.Deferred.fromCoroutine(self._start())
         self._started.addErrback(self._start_failed)
+
+    def _handle_signals(self) -> None:
+        """Makes SIGTERM and Ctrl-C end the process with status 0, where Twisted would die of the signal after all is closed, and
+        SIGHUP open the log file anew. (Project files need no signal: they are looked at with each request.)"""
+
+        def stop(*_: Any) -> None:
+            self.reactor.callFromThread(self._stop_once)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._observer.reopen))
+
+    def _stop_once(self) -> None:
+        if self.reactor.running and not self._stopping:
+            self._stopping = True
+            self.reactor.stop()
 
     async def _start(self) -> None:
         await self.backend.open()

@@ -1,0 +1,86 @@
+"""A twistd of ours as a process of its own, in a directory of its own: what tests of the daemon and the benchmark start."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+BIN = pathlib.Path(sys.executable).parent
+SUPER_ADMIN_TOKEN = "daemon-super-admin"
+TOKEN = "daemon-token"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Daemon:
+    """A server with its data in *directory*. `output` is what it has printed."""
+
+    def __init__(self, directory: pathlib.Path, *options: str, url: str | None = None, command: str | None = None) -> None:
+        self.directory = directory
+        self.options = options
+        self.command = command or str(BIN / "twistd")
+        self.environment = {**os.environ, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
+        if url is not None:
+            self.environment["DIRECTUS_DATABASE_URL"] = url
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.log = directory / f"log-{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Daemon":
+        """Starts the process, and waits until it answers."""
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        arguments = [self.command, "-n", "--pidfile=", "directus", "--data-dir", str(self.directory / "var"), "--listen", listen]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*arguments, *self.options], env=self.environment, cwd=self.directory, stdout=log, stderr=log
+            )
+        until = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(self.base + "/server/ping").read()
+                return self
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > until:
+                    raise AssertionError(f"the server does not start:\n{self.output}") from None
+                time.sleep(0.05)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal, and gives the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def call(self, method: str, path: str, body: Any = None, token: str | None = TOKEN) -> Any:
+        """The parsed body of an answer; raises urllib.error.HTTPError for an error."""
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def create_project(self, key: str) -> None:
+        attributes = {"project": key, "super_admin_token": SUPER_ADMIN_TOKEN, "user_token": TOKEN}
+        self.call("POST", "/server/projects", {**attributes, "user_email": "admin@example.com", "user_password": "password"})

@@ -1,0 +1,251 @@
+"""The daemon as a real process: started, used, stopped, killed, and two at once."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import KEY, field
+from tests.daemon import BIN, Daemon
+
+THINGS = {"collection": "things", "fields": [KEY, field("name")]}
+
+
+@pytest.fixture
+def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+    """A running daemon on an embedded database, with a project `p`."""
+    found = Daemon(tmp_path).start()
+    found.create_project("p")
+    yield found
+    if found.process is not None and found.process.poll() is None:
+        found.stop()
+
+
+def embedded_pid(daemon: Daemon) -> int | None:
+    file = daemon.directory / "var" / "postgres" / "postmaster.pid"
+    return int(file.read_text().splitlines()[0]) if file.exists() else None
+
+
+def is_running(pid: int) -> bool:
+    return pathlib.Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_and_takes_the_embedded_database_along(daemon: Daemon, number: int) -> None:
+    pid = embedded_pid(daemon)
+    assert pid is not None
+    assert is_running(pid)
+    assert daemon.stop(number) == 0
+    assert not is_running(pid)
+    assert "Traceback" not in daemon.output
+
+
+def test_after_a_kill_nothing_acknowledged_is_lost(daemon: Daemon) -> None:
+    daemon.call("POST", "/p/collections", THINGS)
+    acknowledged: list[int] = []
+    stopped = threading.Event()
+
+    def write() -> None:
+        while not stopped.is_set():
+            try:
+                acknowledged.append(daemon.call("POST", "/p/items/things", {"name": "n"})["data"]["id"])
+            except OSError:
+                return
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    time.sleep(1)
+    daemon.stop(signal.SIGKILL)
+    stopped.set()
+    for writer in writers:
+        writer.join()
+    daemon.start()
+    stored = {item["id"] for item in daemon.call("GET", "/p/items/things?limit=-1&fields=id")["data"]}
+    assert len(acknowledged) > 20
+    assert set(acknowledged) <= stored
+    revised = {row["item"] for row in daemon.call("GET", "/p/revisions?filter[collection]=things&limit=-1&fields=item")["data"]}
+    assert revised == {str(key) for key in stored}
+
+
+def test_after_its_database_was_killed_too_it_recovers(daemon: Daemon) -> None:
+    daemon.call("POST", "/p/collections", THINGS)
+    daemon.call("POST", "/p/items/things", {"name": "kept"})
+    pid = embedded_pid(daemon)
+    assert pid is not None
+    daemon.stop(signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    while is_running(pid):
+        time.sleep(0.05)
+    daemon.start()
+    assert daemon.call("GET", "/p/items/things?fields=name")["data"] == [{"name": "kept"}]
+
+
+def test_a_running_request_is_finished_before_it_stops(daemon: Daemon) -> None:
+    daemon.call("POST", "/p/collections", THINGS)
+    answers: list[Any] = []
+    rows = [{"name": f"n{n}"} for n in range(20_000)]
+    request = threading.Thread(target=lambda: answers.append(daemon.call("POST", "/p/items/things?fields=id", rows)))
+    request.start()
+    time.sleep(0.4)
+    assert daemon.stop() == 0
+    request.join()
+    assert len(answers[0]["data"]) == 20_000
+
+
+def test_two_on_one_database_see_each_others_schema_and_accounts(tmp_path: pathlib.Path, postgres: dict[str, Any]) -> None:
+    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
+    one = Daemon(tmp_path, url=url).start()
+    other = Daemon(tmp_path, url=url).start()
+    try:
+        one.create_project("p")
+        assert other.call("GET", "/p/collections?limit=0")["data"] == []
+        one.call("POST", "/p/collections", THINGS)
+        until = time.monotonic() + 5
+        while True:
+            try:
+                assert other.call("POST", "/p/items/things", {"name": "seen"})["data"]["name"] == "seen"
+                break
+            except urllib.error.HTTPError as error:
+                if error.code != 404 or time.monotonic() > until:
+                    raise
+        one.call("PATCH", "/p/users/1", {"token": "another-token"})
+        time.sleep(0.2)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            other.call("GET", "/p/items/things")
+        assert len(other.call("GET", "/p/items/things", token="another-token")["data"]) == 1
+        one.call("DELETE", "/server/projects/p?super_admin_token=daemon-super-admin")
+    finally:
+        assert {one.stop(), other.stop()} == {0}
+
+
+def test_what_is_wrong_with_the_configuration_is_said_all_at_once(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "wrong.toml").write_text('colour = "red"\n[server]\nlog_format = "xml"\n[database]\npool_size = "ten"\n')
+    environment = {**os.environ, "DIRECTUS_SERVER_NOPE": "1"}
+    command = [str(BIN / "twistd"), "-n", "--pidfile=", "directus", "--config", str(tmp_path / "wrong.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode != 0
+    for name in ("colour", "server.log_format", "database.pool_size", "DIRECTUS_SERVER_NOPE"):
+        assert name in done.stdout + done.stderr
+
+
+def test_a_port_that_is_taken_ends_it_with_a_status(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    listen = f"tcp:{daemon.port}:interface=127.0.0.1"
+    (tmp_path / "other").mkdir()
+    command = [str(BIN / "twistd"), "-n", "--pidfile=", "directus", "-d", str(tmp_path / "other"), "--listen", listen]
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60).returncode == 1
+
+
+def test_the_log_has_a_line_a_request_and_no_secret(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "directus.toml"
+    config.write_text('[server]\nlog_format = "json"\n')
+    daemon = Daemon(tmp_path, "--config", str(config)).start()
+    try:
+        daemon.create_project("p")
+        daemon.call("GET", "/p/users/me?access_token=daemon-token&fields=id", token=None)
+        daemon.call("POST", "/p/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)
+    finally:
+        daemon.stop()
+    lines = [json.loads(line) for line in daemon.output.splitlines() if line.startswith("{")]
+    request = next(line for line in lines if line.get("path") == "/p/users/me")
+    assert (request["project"], request["user"], request["status"], request["method"]) == ("p", 1, 200, "GET")
+    assert re.fullmatch(r"[0-9a-f]{16}", request["request_id"])
+    for secret in ("daemon-token", "daemon-super-admin", '"password"'):
+        assert secret not in daemon.output
+
+
+def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
+    """Runs the README's curl lines against the demo and compares what they print; "..." stands for what differs."""
+    daemon = Daemon(tmp_path, "--demo").start()
+    try:
+        until = time.monotonic() + 20
+        while not (password := re.search(r"password\s+(\S+)", daemon.output)):
+            assert time.monotonic() < until, daemon.output
+            time.sleep(0.1)
+        text = pathlib.Path("README.rst").read_text().replace("http://127.0.0.1:8080", daemon.base)
+        block = text.split(".. code-block:: console\n\n")[1].split("\nThese lines")[0]
+        steps: list[tuple[str, str]] = []
+        for line in block.splitlines():
+            line = line.removeprefix("    ")
+            if line.startswith("$ "):
+                steps.append((line[2:], ""))
+            elif line:
+                steps[-1] = (steps[-1][0], steps[-1][1] + line)
+        script = "\n".join(f"{command}\necho; echo =====" for command, _ in steps)
+        environment = {**os.environ, "PASSWORD": password[1]}
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+        printed = [part.strip() for part in done.stdout.split("=====\n")]
+        assert len(steps) == 6
+        for (command, wanted), got in zip(steps, printed, strict=False):
+            pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
+            assert re.fullmatch(pattern, got, re.DOTALL), (command, wanted, got)
+    finally:
+        assert daemon.stop() == 0
+
+
+def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path, "--demo").start()
+    time.sleep(1)
+    assert daemon.stop() == 0
+    assert "(shown this once)" in daemon.output
+    daemon.log.write_text("")
+    daemon.start()
+    time.sleep(0.5)
+    assert daemon.stop() == 0
+    assert "(shown this once)" not in daemon.output
+
+
+def test_the_command_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
+    def directus(*arguments: str, text: str = "") -> Any:
+        command = [str(BIN / "directus"), *arguments, "--json", "--data-dir", str(daemon.directory / "var")]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=daemon.directory, timeout=60)
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    assert directus("project", "list") == (0, [{"project": "p", "private": False}])
+    status, made = directus("project", "create", "q", "--email", "q@example.com", "--generate")
+    assert status == 0
+    signed_in = {"email": "q@example.com", "password": made["password"]}
+    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "1"
+    assert directus("user", "create", "q", "second@example.com", text="second-password\n")[0] == 0
+    assert directus("user", "password", "q", "second@example.com", text="changed-password\n")[0] == 0
+    signed_in = {"email": "second@example.com", "password": "changed-password"}
+    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "2"
+    assert directus("migrate") == (0, {"failed": []})
+    assert directus("config", "show")[1]["database"]["url"] == ""
+    assert directus("project", "delete", "q", "--yes")[0] == 0
+    assert directus("project", "delete", "q", "--yes")[0] == 1
+    assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]
+
+
+def test_a_wheel_holds_all_that_the_server_needs(tmp_path: pathlib.Path) -> None:
+    """Builds a wheel and runs the server from it, in an environment that has only the libraries besides."""
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", ".", str(source)], check=True)
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "installed"
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True, capture_output=True)
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
+    start = tmp_path / "twistd"
+    # -S: neither this checkout nor what else the environment adds to the path.
+    start.write_text(
+        f"#!{sys.executable} -S\nimport sys\nsys.path[:0] = [{str(target)!r}, {libraries!r}]\n"
+        "from twisted.scripts.twistd import run\nimport directus_tx\n"
+        f"assert directus_tx.__file__.startswith({str(target)!r}), directus_tx.__file__\nrun()\n"
+    )
+    start.chmod(0o755)
+    daemon = Daemon(tmp_path, command=str(start)).start()
+    daemon.create_project("p")
+    assert len(daemon.call("GET", "/p/collections")["data"]) == 15
+    assert daemon.stop() == 0
