@@ -62,6 +62,7 @@ async def _online(reactor: Any, options: argparse.Namespace, settings: config.Se
 
 
 async def project_list(options: argparse.Namespace, backend: Backend) -> None:
+    """Lists the projects, private ones too."""
     files = backend.projects.files
     public = set(files.keys())
     rows = [{"project": key, "private": key not in public} for key in files.keys(private=True)]
@@ -69,6 +70,7 @@ async def project_list(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def project_create(options: argparse.Namespace, backend: Backend) -> None:
+    """Creates a project with its administrator."""
     password, shown = _password(options)
     token = backend.projects.super_admin_token() or secrets.token_urlsafe(24)
     attributes = {
@@ -88,6 +90,7 @@ async def project_create(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def project_delete(options: argparse.Namespace, backend: Backend) -> None:
+    """Deletes a project, once its key has been typed or --yes given."""
     if not options.yes and input(f"Delete project {options.project} and its database? Type its key: ") != options.project:
         _complain("not deleted")
         raise SystemExit(FAILED)
@@ -96,6 +99,7 @@ async def project_delete(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def user_create(options: argparse.Namespace, backend: Backend) -> None:
+    """Creates an active user of a project."""
     password, shown = _password(options)
     ctx = await _context(backend, options.project)
     payload = {"email": options.email, "password": password, "role": options.role, "status": "active"}
@@ -105,6 +109,7 @@ async def user_create(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def user_password(options: argparse.Namespace, backend: Backend) -> None:
+    """Sets the password of a user, found by e-mail address."""
     ctx = await _context(backend, options.project)
     rows = await ctx.db.query("SELECT id FROM directus_users WHERE lower(email) = lower(%s)", (options.email,))
     if not rows:
@@ -116,6 +121,7 @@ async def user_password(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def migrate(options: argparse.Namespace, backend: Backend) -> None:
+    """Opens every project, which brings its system tables up to date."""
     failed = []
     for key in backend.projects.files.keys(private=True):
         try:
@@ -133,6 +139,7 @@ def config_check(options: argparse.Namespace, settings: config.Settings) -> None
 
 
 def config_show(options: argparse.Namespace, settings: config.Settings) -> None:
+    """Shows the settings, a line each."""
     described = config.described(settings)
     lines = []
     for name, value in described.items():

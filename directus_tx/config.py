@@ -22,6 +22,8 @@ def setting(default: Any, about: str, *, secret: bool = False, choices: tuple[st
 
 @frozen
 class ServerSettings:
+    """The section [server]."""
+
     listen: tuple[str, ...] = setting(
         ("tcp:8080:interface=127.0.0.1",), "Where to listen: endpoint strings of Twisted, one or several."
     )
@@ -37,6 +39,8 @@ class ServerSettings:
 
 @frozen
 class DatabaseSettings:
+    """The section [database]."""
+
     url: str = setting(
         "",
         "postgresql://user:password@host:port/dbname of the server that projects are kept on; dbname is where databases are made"

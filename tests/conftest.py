@@ -29,6 +29,7 @@ from directus_tx.system import RULES
 
 SUPER_ADMIN_TOKEN = "super-admin"
 TOKEN = "admin-static-token"
+MAX_BODY_SIZE = 4_000_000
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,7 @@ def settings(postgres: dict[str, Any], tmp_path: pathlib.Path) -> Settings:
     """The settings of a server on that PostgreSQL."""
     url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
     environ = {"DIRECTUS_DATABASE_URL": url, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
+    environ["DIRECTUS_SERVER_MAX_BODY_SIZE"] = str(MAX_BODY_SIZE)
     return load(None, environ, {("server", "data_dir"): str(tmp_path / "var")})
 
 

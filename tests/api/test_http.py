@@ -1,0 +1,120 @@
+"""What HTTP itself asks for: headers, limits, ids, compression."""
+
+import gzip
+import json
+import pathlib
+
+import bcrypt
+from pytest_twisted import ensureDeferred
+
+from directus_tx.db import Session
+from tests.conftest import MAX_BODY_SIZE, SUPER_ADMIN_TOKEN, Client, field
+
+
+@ensureDeferred
+async def test_every_answer_has_a_request_id(client: Client) -> None:
+    ids = {(await client.get(path)).headers["x-request-id"] for path in ("/server/ping", "~/items/nope", "/nope/x", "~/users/1")}
+    assert len(ids) == 4
+
+
+@ensureDeferred
+async def test_an_unforeseen_error_is_500_with_the_request_id_and_nothing_internal(client: Client) -> None:
+    await client.collection("things", field("name"))
+    session = client.backend.projects.get(client.project).database.session()
+    await client.get("~/items/things")
+
+    async def break_it(session: Session) -> None:
+        await session.query("ALTER TABLE things RENAME COLUMN name TO other")
+
+    await session.transaction(break_it)
+    answer = await client.get("~/items/things")
+    assert (answer.status, answer.code) == (500, 0)
+    assert answer.headers["x-request-id"] in answer.json["error"]["message"]
+    assert "column" not in answer.json["error"]["message"]
+
+
+@ensureDeferred
+async def test_large_answers_are_compressed_for_those_who_ask(client: Client) -> None:
+    answer = await client.get("~/fields", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in answer.headers["vary"].lower()
+    assert len(json.loads(gzip.decompress(answer.body))["data"]) > 100
+    assert "content-encoding" not in (await client.get("~/fields")).headers
+
+
+@ensureDeferred
+async def test_a_body_over_the_limit_is_413(client: Client) -> None:
+    await client.collection("things", field("name", datatype="TEXT", length=None))
+    fits, too_large = "x" * (MAX_BODY_SIZE - 100), "x" * (MAX_BODY_SIZE + 1)
+    assert (await client.post("~/items/things?fields=id", {"name": fits})).status == 200
+    answer = await client.post("~/items/things", {"name": too_large})
+    assert (answer.status, answer.code) == (413, 601)
+    assert (await client.get("~/items/things?fields=id")).data == [{"id": 1}]
+
+
+@ensureDeferred
+async def test_a_token_comes_as_a_parameter_as_basic_or_as_bearer(client: Client) -> None:
+    basic = {"Authorization": "Basic YWRtaW4tc3RhdGljLXRva2VuOg=="}
+    for options in ({}, {"token": None, "headers": basic}):
+        assert (await client.get("~/users/me?fields=id", **options)).data == {"id": 1}
+    assert (await client.get("~/users/me?fields=id&access_token=admin-static-token", token=None)).data == {"id": 1}
+    assert (await client.get("~/users/me", token=None)).status == 401
+    assert (await client.get("~/users/me?access_token=nope")).status == 401
+
+
+@ensureDeferred
+async def test_signing_in_gives_a_token_that_stops_counting_with_the_account(client: Client) -> None:
+    credentials = {"email": "ADMIN@example.com", "password": "password"}
+    token = (await client.post("~/auth/authenticate", credentials, token=None)).data["token"]
+    assert (await client.get("~/users/me?fields=id", token=token)).data == {"id": 1}
+    user = {"email": "b@example.com", "password": "password", "role": 1, "status": "active"}
+    await client.post("~/users", user)
+    other = (await client.post("~/auth/authenticate", user, token=None)).data["token"]
+    assert (await client.get("~/users/me?fields=id", token=other)).data == {"id": 2}
+    await client.patch("~/users/2", {"status": "suspended"})
+    assert (await client.get("~/users/me?fields=id", token=other)).status == 401
+    assert (await client.post("~/auth/authenticate", user, token=None)).code == 103
+
+
+@ensureDeferred
+async def test_passwords_hashed_by_bcrypt_work_and_are_hashed_anew(client: Client) -> None:
+    session = client.backend.projects.get(client.project).database.session()
+    old = "$2y$" + bcrypt.hashpw(b"old-password", bcrypt.gensalt(4)).decode()[4:]
+
+    async def put(session: Session) -> None:
+        await session.query("UPDATE directus_users SET password = %s WHERE id = 1", (old,))
+
+    await session.transaction(put)
+    credentials = {"email": "admin@example.com", "password": "old-password"}
+    assert (await client.post("~/auth/authenticate", credentials, token=None)).status == 200
+    ((now,),) = await session.query("SELECT password FROM directus_users WHERE id = 1")
+    assert now.startswith("$argon2id$")
+    assert (await client.post("~/auth/authenticate", credentials, token=None)).status == 200
+
+
+@ensureDeferred
+async def test_forwarded_addresses_of_strangers_are_not_believed(client: Client) -> None:
+    await client.collection("things", field("name"))
+    await client.post("~/items/things", {"name": "a"}, headers={"X-Forwarded-For": "203.0.113.9"})
+    assert (await client.get("~/activity?filter[collection]=things&fields=ip")).data == [{"ip": "127.0.0.1"}]
+
+
+@ensureDeferred
+async def test_one_project_down_leaves_the_others(client: Client) -> None:
+    projects = client.backend.projects
+    other = {
+        "project": client.project + "x",
+        "super_admin_token": SUPER_ADMIN_TOKEN,
+        "user_email": "a@example.com",
+        "user_password": "x",
+        "user_token": "other-token",
+    }
+    assert (await client.post("/server/projects", other, token=None)).status == 200
+    path = next(pathlib.Path(projects.files.directory).glob(f"{client.project}x.toml"))
+    text = path.read_text()
+    path.write_text(text.replace('name = "', 'host = "/nowhere"\nname = "'))
+    answer = await client.get(f"/{client.project}x/users", token="other-token")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert (await client.get("~/users/me?fields=id")).data == {"id": 1}
+    path.write_text(text)
+    assert (await client.get(f"/{client.project}x/users?fields=id", token="other-token")).data == [{"id": 1}]

@@ -1,0 +1,191 @@
+"""Projects: made whole or not at all, found without a restart, many on one server."""
+
+import os
+import pathlib
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import defer, reactor
+
+from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.config import DatabaseSettings
+from directus_tx.db import connected
+from directus_tx.errors import ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.projects import Projects, checked
+from directus_tx.schema.migrations import NewerSchema
+from tests.conftest import Client
+
+
+def attributes(key: str, **more: Any) -> dict[str, Any]:
+    return {
+        "project": key,
+        "super_admin_token": "super-admin",
+        "user_email": "a@example.com",
+        "user_password": "password",
+        "user_token": "t",
+        **more,
+    }
+
+
+async def databases(projects: Projects) -> set[str]:
+    async with connected(reactor, projects.server) as connection:
+        rows = await connection.run("SELECT datname FROM pg_database WHERE datname LIKE %s", ("directus\\_%",))
+    return {row[0] for row in rows if not row[0].startswith("directus_tx_template")}
+
+
+@pytest.mark.parametrize("step", ["_install", "migrate", "add"])
+@ensureDeferred
+async def test_a_creation_that_fails_leaves_nothing(server: Client, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    projects = server.backend.projects
+    before = await databases(projects)
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("injected")
+
+    if step == "add":
+        monkeypatch.setattr(projects.files, "add", fail)
+    elif step == "migrate":
+        monkeypatch.setattr("directus_tx.projects.migrate", fail)
+    else:
+        monkeypatch.setattr(projects, "_install", fail)
+    with pytest.raises(RuntimeError, match="injected"):
+        await projects.create(checked(attributes("broken")))
+    monkeypatch.undo()
+    assert await databases(projects) == before
+    assert projects.files.keys(private=True) == []
+    assert list(projects.files.directory.iterdir()) == []
+    await projects.create(checked(attributes("broken")))
+
+
+@ensureDeferred
+async def test_of_two_that_want_one_key_one_wins(server: Client) -> None:
+    projects = server.backend.projects
+    made = [defer.ensureDeferred(projects.create(checked(attributes("same")))) for _ in range(2)]
+    results = await defer.DeferredList(made, consumeErrors=True)
+    assert sorted(ok for ok, _ in results) == [False, True]
+    (failure,) = [result for ok, result in results if not ok]
+    assert failure.check(ProjectExists)
+
+
+@ensureDeferred
+async def test_files_are_their_owners_alone_and_private_ones_are_not_listed(server: Client) -> None:
+    projects = server.backend.projects
+    await projects.create(checked(attributes("open")))
+    await projects.create(checked(attributes("shut", private=True)))
+    assert projects.listed() == ["open"]
+    for name in ("open.toml", "private.shut.toml"):
+        assert (projects.files.directory / name).stat().st_mode & 0o777 == 0o600
+    assert (await server.get("/shut/users/1?fields=id", token="t")).data == {"id": 1}
+
+
+@ensureDeferred
+async def test_files_that_come_and_go_are_noticed_at_the_next_request(server: Client) -> None:
+    projects = server.backend.projects
+    await projects.create(checked(attributes("here")))
+    path = projects.files.directory / "here.toml"
+    assert (await server.get("/here/users?fields=id", token="t")).status == 200
+    away = pathlib.Path(f"{path}.away")
+    path.rename(away)
+    assert (await server.get("/here/users", token="t")).status == 401
+    away.rename(path)
+    assert (await server.get("/here/users?fields=id", token="t")).status == 200
+    text = path.read_text()
+    path.write_text(text + "\n[nonsense]\n")
+    with pytest.raises(ServiceUnavailable):
+        projects.get("here")
+    path.write_text(text)
+    os.utime(path)
+    assert projects.get("here").key == "here"
+
+
+@ensureDeferred
+async def test_deleting_takes_the_database_along(server: Client) -> None:
+    projects = server.backend.projects
+    before = await databases(projects)
+    project = await projects.create(checked(attributes("gone")))
+    await project.snapshot()
+    assert await databases(projects) - before == {project.config.database.name}
+    await projects.delete("gone")
+    assert await databases(projects) == before
+    with pytest.raises(Unauthorized):
+        projects.get("gone")
+
+
+@ensureDeferred
+async def test_a_database_of_ones_own_is_used_and_left(server: Client) -> None:
+    projects = server.backend.projects
+    async with connected(reactor, projects.server) as connection:
+        await connection.run("DROP DATABASE IF EXISTS own")
+        await connection.run("CREATE DATABASE own")
+    created = await server.post("/server/projects", attributes("own", db_name="own"), token=None)
+    assert created.status == 200
+    assert (await server.get("/own/users?fields=id", token="t")).data == [{"id": 1}]
+    again = await server.post("/server/projects", attributes("own2", db_name="own"), token=None)
+    assert (again.status, again.code) == (422, 4)
+    taken_over = await server.post("/server/projects", attributes("own3", db_name="own", existing=True), token=None)
+    assert taken_over.status == 200
+    await projects.delete("own")
+    assert (await server.get("/own3/users?fields=id", token="t")).data == [{"id": 1}]
+    await projects.delete("own3")
+    async with connected(reactor, projects.server) as connection:
+        assert await connection.run("SELECT 1 FROM pg_database WHERE datname = 'own'")
+        await connection.run("DROP DATABASE own WITH (FORCE)")
+
+
+@ensureDeferred
+async def test_a_newer_schema_is_refused(server: Client) -> None:
+    projects = server.backend.projects
+    project = await projects.create(checked(attributes("newer")))
+    await project.database.session().transaction(
+        lambda s: s.query("INSERT INTO directus_migrations (version, migration_name) VALUES (9999, 'later')")
+    )
+    with pytest.raises(NewerSchema):
+        await project.snapshot()
+    assert (await server.get("/newer/users", token="t")).status == 503
+
+
+@ensureDeferred
+async def test_two_servers_that_open_an_older_database_migrate_it_once(server: Client, tmp_path: pathlib.Path) -> None:
+    projects = server.backend.projects
+    async with connected(reactor, projects.server) as connection:
+        await connection.run("DROP DATABASE IF EXISTS older")
+        await connection.run("CREATE DATABASE older")
+    await projects.create(checked(attributes("older", db_name="older")))
+    project = projects.get("older")
+
+    async def age(session: Any) -> None:
+        rows = await session.query("SELECT tablename FROM pg_tables WHERE tablename LIKE 'directus\\_%%'")
+        await session.query("; ".join(f'DROP TABLE "{name}" CASCADE' for (name,) in rows))
+        await session.query("DROP FUNCTION directus_touched CASCADE; DROP FUNCTION directus_touch CASCADE")
+
+    await project.database.session().transaction(age)
+    await project.database.close()
+    hasher = PasswordHasher(reactor)
+    pair = [Projects(reactor, tmp_path / "var", projects.server, DatabaseSettings(), hasher) for _ in range(2)]
+    snapshots = await defer.gatherResults([defer.ensureDeferred(each.get("older").snapshot()) for each in pair])
+    assert [len(snapshot.collections) for snapshot in snapshots] == [15, 15]
+    ((times,),) = await pair[0].get("older").database.session().query("SELECT count(*) FROM directus_migrations")
+    assert times == 1
+    for each in pair:
+        await each.close()
+    await projects.delete("older")
+    async with connected(reactor, projects.server) as connection:
+        await connection.run("DROP DATABASE older WITH (FORCE)")
+
+
+@ensureDeferred
+async def test_two_hundred_projects_fit_on_a_stock_server(server: Client) -> None:
+    """The server allows 100 connections. Databases take time to make, so the projects share a few; pools they have each."""
+    projects = server.backend.projects
+    for number in range(4):
+        await projects.create(checked(attributes(f"p{number}")))
+    for number in range(4, 200):
+        text = (projects.files.directory / f"p{number % 4}.toml").read_text()
+        (projects.files.directory / f"p{number}.toml").write_text(text.replace("owned = true", "owned = false"))
+    paths = [f"/p{number}/users?fields=id" for number in range(200)]
+    for _ in range(2):
+        answers = await defer.gatherResults([defer.ensureDeferred(server.get(path, token="t")) for path in paths])
+        assert {answer.status for answer in answers} == {200}
+    budget = projects._budget(projects.server)
+    assert 0 < budget.open <= budget.limit <= 90

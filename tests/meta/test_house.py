@@ -1,0 +1,197 @@
+"""The house as the architecture says it is: imports point one way, and what is documented is what is there."""
+
+import ast
+import pathlib
+import re
+import tomllib
+
+from attrs import fields
+
+from directus_tx import config, errors
+from directus_tx.http.endpoints import all_routes
+
+ROOT = pathlib.Path(__file__).parents[2]
+PACKAGE = ROOT / "directus_tx"
+
+ROOMS = (
+    "errors",
+    "schema.model",
+    "query",
+    "context",
+    "config",
+    "schema.types",
+    "db",
+    "schema.system",
+    "schema.introspect",
+    "schema.ddl",
+    "schema.migrations",
+    "embedded",
+    "access",
+    "filters",
+    "compile",
+    "rules",
+    "values",
+    "history",
+    "items",
+    "schema_service",
+    "accounts",
+    "system",
+    "project_files",
+    "projects",
+    "demo",
+    "logs",
+    "http.params",
+    "http.multipart",
+    "http.encode",
+    "http.routes",
+    "http.endpoints",
+    "http.app",
+    "service",
+    "tap",
+    "cli",
+)
+"""The modules and packages in the order of their dependencies: each may import those before it."""
+
+MAY_SEE_THE_DRIVER = {"db", "projects"}
+MAY_RUN_SQL = {
+    "db",
+    "schema.introspect",
+    "schema.migrations",
+    "items",
+    "history",
+    "schema_service",
+    "accounts",
+    "system",
+    "projects",
+    "cli",
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def room_of(module: str) -> int | None:
+    """The place of a module in ROOMS; None for what is no room (the package itself, an empty package)."""
+    found = [index for index, room in enumerate(ROOMS) if module == room or module.startswith(room + ".")]
+    return found[-1] if found else None
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The modules of ours that are imported when a module is: not those that only type checkers see."""
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("directus_tx"):
+            base = node.module.removeprefix("directus_tx").lstrip(".")
+            names |= {f"{base}.{alias.name}".lstrip(".") for alias in node.names} if not base or room_of(base) is None else {base}
+            names |= {f"{base}.{alias.name}" for alias in node.names if room_of(f"{base}.{alias.name}") is not None}
+    return names
+
+
+def test_every_module_has_a_room() -> None:
+    empty = {"directus_tx", "", "schema", "http", "__init__"}
+    assert [name for name in modules() if name not in empty and room_of(name) is None] == []
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for name, tree in modules().items():
+        here = room_of(name)
+        for target in imported(tree):
+            there = room_of(target)
+            if here is not None and there is not None and there > here:
+                wrong.append(f"{name} imports {target}")
+    assert wrong == []
+
+
+def test_only_the_database_rooms_see_the_driver() -> None:
+    seen = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and re.search(r"\b(psycopg2|txpostgres)\b", ast.unparse(node))
+    }
+    assert seen <= MAY_SEE_THE_DRIVER
+
+
+def test_only_the_rooms_meant_to_run_sql() -> None:
+    running = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "query" and re.search(r"\b(db|session)\b", ast.unparse(node.value))
+    }
+    strangers = {name for name in running if not any(name == room or name.startswith(room + ".") for room in MAY_RUN_SQL)}
+    assert strangers == set()
+
+
+def test_nothing_below_http_sees_a_request() -> None:
+    for name, tree in modules().items():
+        if not name.startswith("http"):
+            lines = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+            assert not [line for line in lines if "klein" in line or "twisted.web" in line], name
+
+
+def test_no_module_imports_the_reactor_but_the_plugin() -> None:
+    importing = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "reactor" for alias in node.names)
+    }
+    assert importing <= {"tap"}
+
+
+def test_the_sample_configuration_has_every_setting_with_its_default() -> None:
+    text = re.sub(r"^# (\w+ = )", r"\1", (ROOT / "etc" / "directus.toml").read_text(), flags=re.MULTILINE)
+    table = tomllib.loads(text)
+    assert table.pop("super_admin_token") == ""
+    for section, cls in config.SECTIONS.items():
+        defaults = {each.name: list(each.default) if isinstance(each.default, tuple) else each.default for each in fields(cls)}
+        assert table.pop(section) == defaults
+    assert table == {}
+
+
+def test_every_error_code_is_documented() -> None:
+    text = (ROOT / "docs" / "running.rst").read_text()
+    for each in vars(errors).values():
+        if isinstance(each, type) and issubclass(each, errors.ApiError) and each is not errors.ApiError:
+            line = f"{each.code:<5}  {each.status:<6}  {(each.__doc__ or '').splitlines()[0]}"
+            assert line in text, f"docs/running.rst lacks: {line}"
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.rst").read_text()
+    for room in ROOMS:
+        assert f"``{room.split('.')[0] if room.startswith('http') else room}``" in text, room
+
+
+def test_no_route_is_there_twice() -> None:
+    routes = [(route.method, re.sub(r"<\w+>", "<>", route.path)) for route in all_routes()]
+    assert sorted(set(routes)) == sorted(routes)
+
+
+def test_public_functions_have_docstrings() -> None:
+    """In what services and plugins call; an endpoint's route says enough."""
+    missing = []
+    for name, tree in modules().items():
+        assert ast.get_docstring(tree), name
+        if name.startswith("http.endpoints"):
+            continue
+        for node in tree.body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+                long = (node.end_lineno or 0) - node.lineno > 8
+                if long and not ast.get_docstring(node):
+                    missing.append(f"{name}.{node.name}")
+    assert missing == []

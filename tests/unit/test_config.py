@@ -1,0 +1,52 @@
+"""Settings from files and the environment."""
+
+import pathlib
+
+import pytest
+
+from directus_tx.config import ConfigError, described, libpq_parameters, load
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = load(None, {})
+    assert settings.server.listen == ("tcp:8080:interface=127.0.0.1",)
+    assert settings.database.url == ""
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "directus.toml"
+    file.write_text('[server]\ndata_dir = "file"\nlog_format = "json"\n[database]\npool_size = 3\nqueue_timeout = 2\n')
+    environ = {"DIRECTUS_SERVER_DATA_DIR": "environment", "DIRECTUS_DATABASE_POOL_SIZE": "4"}
+    settings = load(str(file), environ, {("server", "listen"): ["tcp:1", "tcp:2"]})
+    assert (settings.server.data_dir, settings.server.log_format) == ("environment", "json")
+    assert (settings.database.pool_size, settings.database.queue_timeout) == (4, 2.0)
+    assert settings.server.listen == ("tcp:1", "tcp:2")
+
+
+def test_secrets_may_be_in_files_and_others_may_not(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    assert load(None, {"DIRECTUS_SUPER_ADMIN_TOKEN_FILE": str(tmp_path / "token")}).super_admin_token == "secret"
+    with pytest.raises(ConfigError):
+        load(None, {"DIRECTUS_SERVER_DATA_DIR_FILE": str(tmp_path / "token")})
+
+
+def test_every_mistake_is_named(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "directus.toml"
+    file.write_text("nope = 1\n[server]\nmax_body_size = -1\nlisten = 5\n[database]\nurl = 'mysql://x'\ncolour = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), {"DIRECTUS_DATABASE_POOL_SIZE": "many", "DIRECTUS_NOPE": ""})
+    said = str(caught.value)
+    for name in ("nope", "max_body_size", "listen", "database.url", "colour", "DIRECTUS_DATABASE_POOL_SIZE", "DIRECTUS_NOPE"):
+        assert name in said
+
+
+def test_shown_settings_hide_secrets() -> None:
+    settings = load(None, {"DIRECTUS_SUPER_ADMIN_TOKEN": "secret", "DIRECTUS_DATABASE_URL": "postgresql://u:pw@h/d"})
+    assert "secret" not in str(described(settings))
+    assert "pw" not in str(described(settings))
+
+
+def test_urls_become_the_keywords_of_libpq() -> None:
+    found = libpq_parameters("postgresql://u:p%40w@h:5433/d?sslmode=require")
+    assert found == {"host": "h", "port": 5433, "user": "u", "password": "p@w", "dbname": "d", "sslmode": "require"}
+    assert libpq_parameters("postgresql:///d?host=/run")["host"] == "/run"

@@ -1,0 +1,99 @@
+"""Query strings and what they mean."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from directus_tx.errors import ApiError, InvalidRequest, UnknownOperator
+from directus_tx.http.params import links, parsed
+from directus_tx.query import Condition, Sort
+
+
+def query(raw: str):
+    return parsed(raw.encode()).query()
+
+
+def test_fields_are_csv_or_an_array_whose_members_are_no_csv() -> None:
+    assert query("fields=id, title,,author.name").fields == ("id", "title", "author.name")
+    assert query("fields[]=id&fields[]=a,b").fields == ("id", "a,b")
+    assert query("fields[1]=b&fields[0]=a").fields == ("b", "a")
+    assert query("fields=").fields == ()
+
+
+def test_filters_are_one_chain_in_the_order_of_their_parameters() -> None:
+    assert query("filter[a]=1&filter[b.c][gt]=2&filter[a][lt]=9").filter == (
+        Condition(("a",), "lt", "9"),
+        Condition(("b", "c"), "gt", "2"),
+    )
+    assert query("filter[a][gt]=1&filter[a][lt]=9&filter[b][eq]=3&filter[b][logical]=OR").filter == (
+        Condition(("a",), "gt", "1"),
+        Condition(("a",), "lt", "9"),
+        Condition(("b",), "eq", "3", "or"),
+    )
+
+
+def test_operators_may_be_signs_and_brackets_may_be_escaped() -> None:
+    assert query("filter%5Ba%5D%5B%3C%3D%5D=1").filter == (Condition(("a",), "<=", "1"),)
+
+
+def test_a_list_of_conditions_has_a_logical_for_each() -> None:
+    assert query("filter[a][0][eq]=1&filter[a][1][eq]=2&filter[a][1][logical]=or").filter == (
+        Condition(("a",), "eq", "1"),
+        Condition(("a",), "eq", "2", "or"),
+    )
+
+
+def test_an_array_is_a_value_of_several_texts() -> None:
+    assert query("filter[a][in][]=1&filter[a][in][]=2").filter == (Condition(("a",), "in", ("1", "2")),)
+
+
+@pytest.mark.parametrize(("raw", "error"), [("filter=abc", InvalidRequest), ("filter[a][logical]=or", UnknownOperator)])
+def test_what_is_no_filter_is_refused(raw: str, error: type[ApiError]) -> None:
+    with pytest.raises(error):
+        query(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "limit", "offset", "page"),
+    [
+        ("limit=2&offset=3", 2, 3, None),
+        ("limit=abc&offset=x", 0, 0, None),
+        ("limit=-1&page=2", -1, None, 2),
+        ("limit=&offset=", None, None, None),
+        ("limit=99999999999999999999", 0, None, None),
+    ],
+)
+def test_numbers_that_are_none_are_zero(raw: str, limit: int | None, offset: int | None, page: int | None) -> None:
+    found = query(raw)
+    assert (found.limit, found.offset, found.page) == (limit, offset, page)
+
+
+def test_sorts_may_descend_and_may_be_random() -> None:
+    assert query("sort=-a, b ,?").sort == (Sort("a", True), Sort("b"), Sort("?"))
+
+
+def test_only_a_plain_one_skips_the_history() -> None:
+    assert parsed(b"activity_skip=1").options().activity_skip is True
+    assert parsed(b"activity_skip=true").options().activity_skip is False
+    assert parsed(b"comment=").options().comment is None
+
+
+def test_links_repeat_the_parameters_but_never_a_token() -> None:
+    meta = {"page": 2, "page_count": 3, "limit": 2}
+    found = links("http://h/p", parsed(b"access_token=secret&fields=id&limit=2&page=2"), meta)
+    assert found["next"] == "http://h/p?fields=id&limit=2&page=3&offset=4"
+    assert found["previous"] == "http://h/p?fields=id&limit=2&page=1&offset=0"
+    assert all("secret" not in (link or "") for link in found.values())
+
+
+NAMES = st.sampled_from(["fields", "filter", "sort", "limit", "offset", "page", "meta", "status", "q", "single", "lang", "x"])
+KEYS = st.lists(st.sampled_from(["[a]", "[a.b]", "[]", "[0]", "[eq]", "[logical]", "[", "]", "%5B", "[%00]"]), max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, KEYS, st.text(max_size=8)), max_size=8))
+def test_any_query_string_is_a_query_or_refused(parts: list[tuple[str, list[str], str]]) -> None:
+    raw = "&".join(f"{name}{''.join(keys)}={value}" for name, keys, value in parts)
+    try:
+        parsed(raw.encode("utf-8", "replace")).query()
+    except ApiError:
+        pass

@@ -1,0 +1,177 @@
+"""Values: from JSON to columns, back again, and what filters compare."""
+
+import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from directus_tx.errors import (
+    ApiError,
+    InvalidFieldValue,
+    InvalidPayload,
+    InvalidRequest,
+    LengthForbidden,
+    LengthRequired,
+    UnknownType,
+)
+from directus_tx.schema.model import Field
+from directus_tx.schema.types import DATATYPES, FIELD_TYPES, NO_MATCH, answer, column_type, comparable, matches, nearest, parse
+
+
+def declared(type: str, datatype: str, length: str | None = None, signed: bool = False) -> Field:
+    column = column_type(type, datatype, length, signed)
+    return Field("c", "f", type, datatype, length, signed, column_type=column, id=1)
+
+
+LENGTHS = {"DECIMAL": "10,2", "NUMERIC": "10,2", "ENUM": "'a','b'", "SET": "a,b", "FLOAT": "7,3"}
+ALL = [
+    declared(type, datatype, None if DATATYPES[datatype].length == "forbidden" else LENGTHS.get(datatype, "20"))
+    for datatype in DATATYPES
+    for type in ("string", "integer", "decimal", "boolean", "json", "array", "datetime", "date", "time", "hash", "m2o", "binary")
+    if datatype not in ("FLOAT", "DOUBLE", "REAL")
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(ALL), JSON)
+def test_any_value_is_parsed_or_refused_by_name(field: Field, value: Any) -> None:
+    try:
+        parsed = parse(field, value)
+    except ApiError as error:
+        assert error.status == 422
+        assert '"f"' in error.message
+    else:
+        assert not (isinstance(parsed, str) and "\x00" in parsed)
+
+
+@given(st.sampled_from(ALL), st.text(max_size=30) | st.from_regex(r"[0-9:TZ+\-. ]{0,25}", fullmatch=True))
+def test_any_text_of_a_filter_is_comparable_or_matches_nothing(field: Field, text: str) -> None:
+    found = comparable(field, text, datetime.datetime(2026, 1, 1))
+    assert not (isinstance(found, str) and "\x00" in found)
+
+
+@pytest.mark.parametrize("type", FIELD_TYPES)
+def test_every_type_has_a_column_or_is_an_alias(type: str) -> None:
+    column = column_type(type, "VARCHAR", "36", False)
+    assert (column is None) == (type in ("alias", "group", "o2m", "translation"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("nope", "INT", None), UnknownType),
+        (("string", "NOPE", None), UnknownType),
+        (("string", None, None), InvalidPayload),
+        (("string", "VARCHAR", None), LengthRequired),
+        (("decimal", "DECIMAL", None), LengthRequired),
+        (("string", "TEXT", "9"), LengthForbidden),
+        (("string", "VARCHAR", "x"), InvalidPayload),
+        (("string", "VARCHAR", "1); DROP TABLE x"), InvalidPayload),
+        (("decimal", "DECIMAL", "2,5"), InvalidPayload),
+    ],
+)
+def test_declarations_that_are_none_are_refused(arguments: tuple[Any, ...], error: type[ApiError]) -> None:
+    with pytest.raises(error):
+        column_type(*arguments, False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        (declared("integer", "INT", "11", True), 1.5, 2),
+        (declared("integer", "INT", "11", True), -2.5, -3),
+        (declared("integer", "INT", "11"), "7", 7),
+        (declared("integer", "INT", "11"), 4294967295, 4294967295),
+        (declared("boolean", "TINYINT", "1"), "0", False),
+        (declared("datetime", "DATETIME"), "2024-02-29T10:11:12+02:00", "2024-02-29 08:11:12"),
+        (declared("date", "DATE"), "", None),
+        (declared("array", "VARCHAR", "20"), [1, "a,b"], "1,a,b"),
+        (declared("json", "TEXT"), {"b": 1, "a": {}}, '{"b":1,"a":{}}'),
+        (declared("binary", "BLOB"), "abc", b"abc"),
+    ],
+)
+def test_values_are_stored_as_their_columns_want_them(field: Field, value: Any, wanted: Any) -> None:
+    assert parse(field, value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        (declared("integer", "INT", "11"), -1, InvalidPayload),
+        (declared("integer", "INT", "11"), 4294967296, InvalidPayload),
+        (declared("integer", "INT", "11", True), 2147483648, InvalidPayload),
+        (declared("integer", "INT", "11"), float("nan"), InvalidRequest),
+        (declared("integer", "INT", "11"), "abc", InvalidRequest),
+        (declared("integer", "INT", "11"), [1], InvalidFieldValue),
+        (declared("decimal", "DECIMAL", "5,2"), 1.234, InvalidPayload),
+        (declared("decimal", "DECIMAL", "5,2"), 1000, InvalidPayload),
+        (declared("string", "VARCHAR", "3"), "abcd", InvalidPayload),
+        (declared("string", "VARCHAR", "3"), "a\x00", InvalidRequest),
+        (declared("date", "DATE"), "2023-02-29", InvalidRequest),
+        (declared("datetime", "DATETIME"), "2024-02-29", InvalidRequest),
+        (declared("string", "ENUM", "'a','b'"), "c", InvalidRequest),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(field: Field, value: Any, error: type[ApiError]) -> None:
+    with pytest.raises(error):
+        parse(field, value)
+
+
+def test_what_cannot_be_a_value_matches_nothing() -> None:
+    assert comparable(declared("integer", "INT", "11"), "1abc") is NO_MATCH
+    assert comparable(declared("datetime", "DATETIME"), "someday") is NO_MATCH
+    assert comparable(declared("integer", "INT", "11"), "9" * 30) == 2**63 - 1
+
+
+def test_nulls_are_shown_as_their_type_shows_nothing() -> None:
+    for type, datatype, length, wanted in (
+        ("decimal", "DECIMAL", "5,2", 0),
+        ("boolean", "TINYINT", "1", False),
+        ("array", "VARCHAR", "9", []),
+        ("binary", "BLOB", None, ""),
+        ("json", "TEXT", None, None),
+    ):
+        cast = answer(declared(type, datatype, length))
+        assert cast is not None
+        assert cast(None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "wanted"),
+    [
+        ("/^[a-z]+$/", "abc", True),
+        ("/^[a-z]+$/", "ABC", False),
+        ("/^[a-z]+$/i", "ABC", True),
+        (r"^\d{5}$", "12345", True),
+        ("$email", "a@example.com", True),
+        ("$email", "a@example", False),
+        (r"/(?=^.{8,}$)(?=.*\d)(?=.*[a-z])(?!.*\s).*$/", "passw0rd", True),
+    ],
+)
+def test_patterns_match_as_clients_mean_them(pattern: str, text: str, wanted: bool) -> None:
+    assert matches(pattern, text) is wanted
+
+
+def test_a_pattern_that_explodes_refuses_the_value_in_time() -> None:
+    with pytest.raises(InvalidRequest):
+        matches(r"/^(a|a?)+$/", "a" * 40 + "!")
+
+
+def test_a_broken_pattern_is_refused() -> None:
+    with pytest.raises(InvalidPayload):
+        matches("[", "x")
+
+
+def test_columns_that_nobody_declared_get_the_nearest_names() -> None:
+    assert nearest("character varying(30)") == ("string", "VARCHAR", "30")
+    assert nearest("numeric(8,2)") == ("decimal", "DECIMAL", "8,2")
+    assert nearest("timestamp with time zone") == ("datetime", "DATETIME", None)
+    assert nearest("time without time zone") == ("time", "TIME", None)
+    assert nearest("uuid") == ("uuid", "VARCHAR", "36")
+    assert nearest("tsvector") == ("string", "TEXT", None)
