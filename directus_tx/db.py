@@ -43,6 +43,7 @@ Parameters = Mapping[str, Any]
 
 CHANNEL = "directus"
 CONNECT_TIMEOUT = 3.0
+TOO_LONG = "The database took too long (database.statement_timeout)."
 DOWN_FOR = 1.0
 ATTEMPTS = 4
 RETRIED = frozenset({"40001", "40P01"})
@@ -97,8 +98,13 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
     def __init__(self, reactor: IReactorTime) -> None:
         super().__init__(reactor, cooperator=_Immediately)
 
+    def continuePolling(self, swallowErrors: bool = False) -> None:
+        # A connection that dies while it is idle has nobody to tell; the pool finds it closed.
+        super().continuePolling(swallowErrors=True)
+
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
-        """The rows of one statement; none for a statement without a result. Raises psycopg2.Error."""
+        """The rows of one statement; none for a statement without a result. Raises psycopg2.Error, and ServiceUnavailable where the
+        statement took too long."""
         raw = self._connection
         if isinstance(statement, Statement):
             text = statement.text
@@ -107,8 +113,12 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         else:
             text = statement if isinstance(statement, str) else statement.as_string(raw)
         cursor = self.cursor()
-        # Without parameters psycopg2 would leave a doubled percent sign doubled.
-        await cursor.execute(text, parameters) if parameters else await cursor.execute(text.replace("%%", "%"))
+        try:
+            # Without parameters psycopg2 would leave a doubled percent sign doubled.
+            await (cursor.execute(text, parameters) if parameters else cursor.execute(text.replace("%%", "%")))
+        except defer.CancelledError:
+            # What txpostgres makes of PostgreSQL's own QueryCanceled.
+            raise ServiceUnavailable(TOO_LONG, headers={"Retry-After": "1"}) from None
         inner = cursor._cursor
         return inner.fetchall() if inner.description is not None else []  # type: ignore[no-any-return]
 
@@ -176,8 +186,9 @@ class ConnectionBudget:
             others = [d for d in self.databases if d.idle and d is not database]
             if not others:
                 return False
-            min(others, key=lambda d: d.idle[0].idle_since).close_idle(1)
-        self.open += 1
+            min(others, key=lambda d: d.idle[0].idle_since).give_up_idle()
+        else:
+            self.open += 1
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self.idle_timeout / 2, self._close_idle)
         return True
@@ -190,9 +201,12 @@ class ConnectionBudget:
             min(waiting, key=lambda d: d.in_use).open_for_waiting()
 
     def wanted_elsewhere(self, database: "Database") -> bool:
-        """Whether a connection given back to *database* should rather make room for a pool that has fewer in use."""
+        """Whether a connection given back to *database* should rather make room for another pool: for any that waits where nobody
+        waits here, else for one that has fewer in use."""
         return self.open >= self.limit and any(
-            d.waiting and d.size < d.pool_size and d.in_use < max(database.in_use, 1) for d in self.databases if d is not database
+            d.waiting and d.size < d.pool_size and (not database.waiting or d.in_use < database.in_use)
+            for d in self.databases
+            if d is not database
         )
 
     def _close_idle(self) -> None:
@@ -297,6 +311,11 @@ class Database:
             self.idle.popleft().close()
             self._forget()
 
+    def give_up_idle(self) -> None:
+        """Closes the connection that has been idle longest, whose place another pool takes."""
+        self.idle.popleft().close()
+        self.size -= 1
+
     def open_for_waiting(self) -> None:
         """Opens a connection for whoever waits longest."""
         if not self.budget.take(self):
@@ -309,7 +328,11 @@ class Database:
                 if self.waiting:
                     self.waiting.popleft().errback(error)
                 return
-            self.release(connection)
+            if self.waiting:
+                # Not by way of `release`, which might pass it on to the next pool unused, and that to the next.
+                self.waiting.popleft().callback(connection)
+            else:
+                self.release(connection)
 
         defer.ensureDeferred(work()).addErrback(lambda failure: log.failure("opening a connection", failure))
 
@@ -405,6 +428,9 @@ class Session:
             rows = await connection.run(statement, parameters)
             broken = False
             return rows
+        except ServiceUnavailable:
+            broken = bool(connection._connection.closed)
+            raise
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             broken = _is_lost(error) or bool(connection._connection.closed)
             raise
@@ -505,7 +531,6 @@ _STATES: Mapping[str, tuple[type[ApiError], str]] = {
     "22007": (InvalidRequest, "A value is no date or time."),
     "22008": (InvalidRequest, "A value is no date or time."),
     "22021": (InvalidRequest, "A text holds characters that cannot be stored."),
-    "57014": (ServiceUnavailable, "The database took too long (database.statement_timeout)."),
     "53300": (ServiceUnavailable, "The database has no connection to spare."),
     "40001": (Conflict, "Others are changing the same items; try again."),
     "40P01": (Conflict, "Others are changing the same items; try again."),

@@ -8,8 +8,9 @@ import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import Any, AnyStr
 
 from klein import Klein
 from twisted.internet import defer
@@ -22,7 +23,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import Accountability, Context
-from directus_tx.errors import ApiError, InternalError, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
+from directus_tx.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
 from directus_tx.http import encode
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import Params, parsed
@@ -36,32 +37,72 @@ log = Logger()
 ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization"
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+LINGER = 30.0
+"""Seconds that a client whose body is refused may go on sending it: many look at the answer only then."""
 
 
 class ApiRequest(server.Request):  # type: ignore[misc]
-    """A request whose body has a limit. `project`, `accountability` and `session` are noted for the log as they become known."""
+    """A request whose body has a limit: one that is larger is answered as soon as that is known, and what still comes of it is
+    dropped. `project`, `accountability` and `session` are noted for the log as they become known."""
 
     max_body_size = 0
     too_large = False
     project: Project | None = None
     accountability: Accountability | None = None
     session: Any = None
+    _secure: bool | None = None
 
     def gotLength(self, length: int | None) -> None:
         self.started = self.channel.site.reactor.seconds()  # type: ignore[attr-defined]
+        self.request_id = secrets.token_hex(8)
         if length is not None and length > self.max_body_size:
-            self.too_large = True
-            length = 0
-        super().gotLength(length)
+            super().gotLength(0)
+            self._refuse_body()
+        else:
+            super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.too_large:
             return
         if self.content is not None and self.content.tell() + len(data) > self.max_body_size:
-            self.too_large = True
-            self.content = BytesIO()
-            return
-        super().handleContentChunk(data)
+            self._refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        """Answers before the body is there, and closes the connection when it is, or after a while."""
+        channel: Any = self.channel
+        self.too_large = True
+        self.content = BytesIO()
+        # What requestReceived would note after the body. It also asks for the rest of the body, which nobody wants now.
+        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+        self.path = self.uri.partition(b"?")[0]
+        self.requestHeaders.removeHeader(b"expect")
+        self.setHeader(b"Connection", b"close")
+        channel.persistent = False
+        closing = channel.site.reactor.callLater(LINGER, channel.loseConnection)
+        self.notifyFinish().addBoth(lambda _: closing.active() and closing.cancel())
+        self.write(channel.site.resource.app.refuse_body(self))
+
+    def process(self) -> None:
+        if self.too_large:
+            self.finish()
+        else:
+            super().process()
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """As Twisted has it, but a text that is no UTF-8 is read as well as it can be, where Twisted fails."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)  # type: ignore[no-any-return]
+        value = super().getHeader(key.encode())
+        return None if value is None else value.decode("utf-8", "replace")
+
+    def isSecure(self) -> bool:
+        """As Twisted has it, found out once: it is asked for several times a request, and dear."""
+        if self._secure is None:
+            self._secure = super().isSecure()
+        return self._secure
 
 
 class ApiSite(server.Site):  # type: ignore[misc]
@@ -86,17 +127,25 @@ class RootResource(Resource):  # type: ignore[misc]
         self.klein = app.klein.resource()
 
     def render(self, request: Any) -> Any:
-        request.request_id = secrets.token_hex(8)
         override = request.getHeader(b"x-http-method-override")
         if override and request.method == b"POST" and override.upper() in OVERRIDES:
             request.method = override.upper()
         if request.method == b"OPTIONS":
             return self.app.preflight(request)
-        try:
-            request.path.decode("utf-8")
-        except UnicodeDecodeError:
+        # Klein would answer these itself, in HTML, or overlook them.
+        if not _is_text(request.getRequestHostname()):
+            return self.app.refuse(request, BadRequest("The Host header is no name."))
+        if request.path.startswith(b"//") or not all(_is_text(part) for part in request.postpath):
             return self.app.refuse(request, NotFound())
         return self.klein.render(request)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class App:
@@ -113,6 +162,7 @@ class App:
         for route in all_routes():
             self._register(route)
         self.klein.handle_errors(HTTPException)(self._unrouted)
+        self.klein.handle_errors(Exception)(self._failed)
         self.site = ApiSite(self, reactor, services.settings.server.max_body_size)
 
     def _register(self, route: Route) -> None:
@@ -142,20 +192,17 @@ class App:
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
         public = True
         try:
-            if request.too_large:
-                raise PayloadTooLarge
             params = parsed(request.uri.partition(b"?")[2])
-            call = Call(request, params, self.services, self.base(request), path)
+            call = Call(request, params, self.services, self.base, path)
             if route.in_project:
                 public = await self._enter(route, call)
             else:
                 public = self._token(request, params) is None
-            answer = await route.endpoint(call)
+            return self._write(request, await route.endpoint(call), public)
         except ApiError as error:
             return self.refuse(request, error)
         except Exception:
-            return self._failed(request)
-        return self._write(request, answer, public)
+            return self._failed(request, Failure())
 
     async def _enter(self, route: Route, call: Call) -> bool:
         """Gives a call its project and context, and says whether it comes from the public."""
@@ -242,9 +289,16 @@ class App:
             request.setHeader(name, value)
         return self._finish(request, error.status, encode.refusal(error), "application/json")
 
-    def _failed(self, request: Any) -> bytes:
+    def refuse_body(self, request: Any) -> bytes:
+        """Writes the error of a body that is too large. The limit is the server's, the origins that may read so are the project's."""
+        self._named_project(request)
+        return self.refuse(
+            request, PayloadTooLarge(f"The body has more than {request.max_body_size} bytes (server.max_body_size).")
+        )
+
+    def _failed(self, request: Any, failure: Failure) -> bytes:
         """Writes the error of what nobody has foreseen. The log explains the request id that the client is told."""
-        log.failure("request {request_id} failed", request_id=request.request_id)
+        log.failure("request {request_id} failed", failure, request_id=request.request_id)
         return self.refuse(request, InternalError(f"The server failed. The request's id is {request.request_id}."))
 
     def preflight(self, request: Any) -> bytes:
@@ -255,7 +309,7 @@ class App:
         return self._finish(request, 200, b"", None)
 
     def _finish(self, request: Any, status: int, body: bytes, content_type: str | None) -> bytes:
-        request.setResponseCode(status)
+        request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         self._allow_origin(request)
@@ -264,10 +318,11 @@ class App:
             request.defaultContentType = None
         else:
             request.setHeader(b"Content-Type", content_type)
-        if len(body) >= encode.GZIP_FROM and b"gzip" in (request.getHeader(b"accept-encoding") or b""):
-            body = encode.compressed(body)
-            request.setHeader(b"Content-Encoding", b"gzip")
+        if len(body) >= encode.GZIP_FROM:
             request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+            if encode.takes_gzip(request.getHeader(b"accept-encoding") or b""):
+                body = encode.compressed(body)
+                request.setHeader(b"Content-Encoding", b"gzip")
         if status != 204:
             request.setHeader(b"Content-Length", b"%d" % len(body))
         log_request(log, request, status, self.reactor.seconds())
@@ -286,16 +341,20 @@ class App:
 
     def _unrouted(self, request: Any, failure: Failure) -> bytes:
         """Answers what no route does. Whether the project exists comes first: of a project that does not, nothing exists."""
-        first = request.path.decode().lstrip("/").partition("/")[0]
         error: ApiError = MethodNotAllowed() if isinstance(failure.value, WrongMethod) else NotFound()
-        if first == "server":
-            error = error if isinstance(error, MethodNotAllowed) else Unauthorized()
-        elif request.path != b"/" and first not in UNPREFIXED:
+        if isinstance(error, NotFound) and request.path.split(b"/")[1:2] == [b"server"]:
+            error = Unauthorized()
+        return self.refuse(request, self._named_project(request) or error)
+
+    def _named_project(self, request: Any) -> ApiError | None:
+        """Notes the project that a path names; the error where it names one that is not there."""
+        first = request.path.decode("utf-8", "replace").lstrip("/").partition("/")[0]
+        if first and first != "server" and first not in UNPREFIXED:
             try:
                 request.project = self.services.projects.get(first)
             except ApiError as unknown:
-                error = unknown
-        return self.refuse(request, error)
+                return unknown
+        return None
 
 
 UNPREFIXED = frozenset({"types", "interfaces", "layouts", "modules"})

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -15,6 +15,9 @@ from directus_tx.errors import InvalidRequest, UnknownOperator
 from directus_tx.query import Condition, Query, Sort, WriteOptions
 
 MAX_PARAMETERS = 1000
+MAX_BRACKETS = 64
+REMEMBERED = 2000
+"""Bytes up to which a query string is remembered: longer ones are rare, and a thousand of them would be much to hold."""
 Tree = dict[str, Any]
 
 
@@ -55,12 +58,31 @@ class Params:
 
     def query(self) -> Query:
         """What a read asks for. Raises InvalidRequest, UnknownOperator for a filter that is none."""
-        return _query(self)
+        return self._query
+
+    @cached_property
+    def _query(self) -> Query:
+        return Query(
+            fields=self.names("fields"),
+            filter=tuple(_conditions(self.tree.get("filter"))),
+            sort=tuple(_sorts(self.names("sort"))),
+            limit=self.number("limit"),
+            offset=self.number("offset"),
+            page=self.number("page"),
+            single=self.text("single") in ("1", "true"),
+            status=self.names("status") or None,
+            q=self.text("q") or None,
+            meta=self.names("meta") or None,
+            lang=self.names("lang"),
+        )
 
 
-@lru_cache(maxsize=1000)
 def parsed(raw: bytes) -> Params:
     """The parameters of a raw query string. Raises InvalidRequest where there are too many."""
+    return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
+
+
+def _parsed(raw: bytes) -> Params:
     pairs = []
     for part in raw.decode("utf-8", "replace").split("&"):
         if part:
@@ -71,43 +93,41 @@ def parsed(raw: bytes) -> Params:
     return Params(tuple(pairs), nested(pairs))
 
 
+_remembered = lru_cache(maxsize=1000)(_parsed)
+
+
 def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
-    """Parameters nested as their brackets say. Of a plain and a bracketed form of one name, the later wins."""
+    """Parameters nested as their brackets say. Of a plain and a bracketed form of one name, the later wins. Raises InvalidRequest
+    where brackets are too many."""
     tree: Tree = {}
+    following: dict[int, int] = {}
+
+    def named(place: Tree, key: str) -> str:
+        """The name of a member; "[]" is the number that follows on the highest there is."""
+        number = following.get(id(place), 0)
+        if not key:
+            key = str(number)
+        if key.isdecimal() and len(key) < 10:
+            following[id(place)] = max(number, int(key) + 1)
+        return key
+
     for name, value in pairs:
         start = name.find("[")
         if start <= 0 or "]" not in name[start:]:
             tree[name] = value
             continue
         keys = [name[:start], *re.findall(r"\[([^\]]*)\]", name[start:])]
+        if len(keys) > MAX_BRACKETS:
+            raise InvalidRequest(f"A parameter may have up to {MAX_BRACKETS} brackets.")
         place = tree
-        for key in keys[:-1]:
+        for each in keys[:-1]:
+            key = named(place, each)
             below = place.get(key)
             if not isinstance(below, dict):
                 place[key] = below = {}
             place = below
-        last = keys[-1]
-        place[last if last else str(len(place))] = value
+        place[named(place, keys[-1])] = value
     return tree
-
-
-@lru_cache(maxsize=1000)
-def _query(params: Params) -> Query:
-    meta = params.names("meta")
-    status = params.names("status")
-    return Query(
-        fields=params.names("fields"),
-        filter=tuple(_conditions(params.tree.get("filter"))),
-        sort=tuple(_sorts(params.names("sort"))),
-        limit=params.number("limit"),
-        offset=params.number("offset"),
-        page=params.number("page"),
-        single=params.text("single") in ("1", "true"),
-        status=status or None,
-        q=params.text("q") or None,
-        meta=meta or None,
-        lang=params.names("lang"),
-    )
 
 
 def _sorts(names: Iterable[str]) -> Iterable[Sort]:

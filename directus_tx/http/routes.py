@@ -44,15 +44,21 @@ EMPTY = Answer(empty=True, status=204)
 
 @mutable
 class Call:
-    """One request, as an endpoint sees it. `ctx` and `project` are there on routes below a project alone."""
+    """One request, as an endpoint sees it. `ctx` and `project` are there on routes below a project alone. `address` gives the
+    address that the client reached us at, of a request."""
 
     request: Any
     params: Params
     services: Services
-    base: str
+    address: Callable[[Any], str]
     path: Mapping[str, str]
     ctx: Context = None  # type: ignore[assignment]
     project: Project = None  # type: ignore[assignment]
+
+    @property
+    def base(self) -> str:
+        """The address that the client reached us at, without a path: "https://example.com"."""
+        return self.address(self.request)
 
     def query(self) -> Query:
         return self.params.query()

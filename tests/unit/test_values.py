@@ -44,10 +44,13 @@ def test_any_value_is_parsed_or_refused_by_name(field: Field, value: Any) -> Non
     try:
         parsed = parse(field, value)
     except ApiError as error:
-        assert error.status == 422
-        assert '"f"' in error.message
+        refusal: ApiError | None = error
     else:
+        refusal = None
         assert not (isinstance(parsed, str) and "\x00" in parsed)
+    if refusal is not None:
+        assert refusal.status == 422
+        assert '"f"' in refusal.message
 
 
 @given(st.sampled_from(ALL), st.text(max_size=30) | st.from_regex(r"[0-9:TZ+\-. ]{0,25}", fullmatch=True))
@@ -160,7 +163,7 @@ def test_patterns_match_as_clients_mean_them(pattern: str, text: str, wanted: bo
 
 def test_a_pattern_that_explodes_refuses_the_value_in_time() -> None:
     with pytest.raises(InvalidRequest):
-        matches(r"/^(a|a?)+$/", "a" * 40 + "!")
+        matches(r"/^(a|aa)+$/", "a" * 60 + "!")
 
 
 def test_a_broken_pattern_is_refused() -> None:

@@ -1,0 +1,414 @@
+"""The pools against a real server: backends that are killed, deadlocks, a shared budget, a server that goes and comes back."""
+
+import os
+import pathlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+from twisted.internet import defer, reactor
+from twisted.internet.threads import deferToThread
+
+from directus_tx.db import SQL, ConnectionBudget, Database, Identifier, Session, connected
+from directus_tx.embedded import EmbeddedPostgres
+from directus_tx.errors import Conflict, ServiceUnavailable
+from tests.conftest import Client
+
+Make = Callable[..., Database]
+
+
+@pytest_twisted.async_yield_fixture
+async def make(postgres: dict[str, Any]) -> Any:
+    """Makes pools on the server of the run, or on another; they are closed in the end."""
+    made: list[Database] = []
+
+    def make(budget: ConnectionBudget | None = None, server: Any = postgres, **options: Any) -> Database:
+        parameters = {**server, "application_name": f"test_{secrets.token_hex(6)}"}
+        made.append(Database(reactor, budget or ConnectionBudget(reactor, 20), parameters, **options))
+        return made[-1]
+
+    yield make
+    for database in made:
+        await database.close()
+        database.budget.stop()
+
+
+def pause(seconds: float) -> "defer.Deferred[None]":
+    waiting: defer.Deferred[None] = defer.Deferred()
+    reactor.callLater(seconds, waiting.callback, None)
+    return waiting
+
+
+def start(work: Awaitable[Any]) -> Any:
+    return defer.ensureDeferred(work)  # type: ignore[arg-type]
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link).startswith("socket:") for link in links if os.path.lexists(link))
+
+
+async def kill(database: Database) -> int:
+    """Ends the backends of a pool, and waits until they are gone; says how many there were."""
+    name = (database.parameters["application_name"],)
+    async with connected(reactor, {**database.parameters, "application_name": "killer"}) as connection:
+        found = await connection.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", name)
+        while await connection.run("SELECT 1 FROM pg_stat_activity WHERE application_name = %s", name):
+            await pause(0.01)
+    return len(found)
+
+
+async def table(database: Database, *rows: tuple[int, int]) -> str:
+    """A new table of keys and numbers."""
+    name = f"t_{secrets.token_hex(6)}"
+
+    async def work(session: Session) -> None:
+        await session.query(SQL("CREATE TABLE {} (k int PRIMARY KEY, n int NOT NULL)").format(Identifier(name)))
+        for row in rows:
+            await session.query(SQL("INSERT INTO {} VALUES (%s, %s)").format(Identifier(name)), row)
+
+    await database.session().transaction(work)
+    return name
+
+
+# --- backends that are killed
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@ensureDeferred
+async def test_a_read_on_a_backend_that_was_killed_is_retried(make: Make, noticed: bool) -> None:
+    pool = make()
+    session = pool.session()
+    ((before,),) = await session.query("SELECT pg_backend_pid()")
+    if noticed:
+        assert await kill(pool) == 1
+        await pause(0.05)
+    else:
+        async with connected(reactor, pool.parameters) as connection:
+            # What is idle hears of nothing until the reactor turns.
+            running = start(connection.run("SELECT pg_terminate_backend(%s)", (before,)))
+            time.sleep(0.1)
+            await running
+    ((after,),) = await session.query("SELECT pg_backend_pid()")
+    assert after != before
+    assert (pool.size, pool.in_use, pool.budget.open) == (1, 0, 1)
+
+
+@ensureDeferred
+async def test_reads_whose_backends_are_killed_under_them_are_all_retried(make: Make) -> None:
+    pool = make()
+    running = [start(pool.session().query("SELECT pg_sleep(0.4), %s::int", (n,))) for n in range(8)]
+    await pause(0.2)
+    assert await kill(pool) == 8
+    assert [rows[0][1] for rows in await defer.gatherResults(running)] == list(range(8))
+    assert (pool.in_use, pool.budget.open) == (0, pool.size)
+
+
+@ensureDeferred
+async def test_a_read_that_always_loses_its_backend_is_unavailable(make: Make) -> None:
+    pool = make()
+    session = pool.session()
+    with pytest.raises(ServiceUnavailable):
+        await session.query("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)")
+    assert (pool.size, pool.budget.open) == (0, 0)
+    assert await session.query("SELECT 1") == [(1,)]
+
+
+@ensureDeferred
+async def test_a_transaction_whose_backend_is_killed_is_unavailable_and_leaves_nothing(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    insert = SQL("INSERT INTO {} VALUES (%s, 0)").format(Identifier(name))
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(insert, (1,))
+        assert await kill(pool) == 1
+        await session.query(insert, (2,))
+
+    with pytest.raises(ServiceUnavailable) as caught:
+        await pool.session().transaction(work)
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert runs == 1, "what may have been committed must not be run again"
+    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+    assert (pool.in_use, pool.budget.open) == (0, pool.size)
+
+
+@ensureDeferred
+async def test_a_transaction_whose_backend_is_killed_before_the_commit_is_unavailable(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+
+    async def work(session: Session) -> str:
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        await kill(pool)
+        return "done"
+
+    with pytest.raises(ServiceUnavailable):
+        await pool.session().transaction(work)
+    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+
+
+@ensureDeferred
+async def test_a_transaction_begins_in_spite_of_a_backend_that_was_killed(make: Make) -> None:
+    pool = make()
+    await pool.session().query("SELECT 1")
+    await kill(pool)
+    assert await pool.session().transaction(lambda session: session.query("SELECT 2")) == [(2,)]
+
+
+# --- deadlocks
+
+
+@ensureDeferred
+async def test_of_two_transactions_that_deadlock_both_succeed(make: Make) -> None:
+    pool = make()
+    name = await table(pool, (1, 0), (2, 0))
+    update = SQL("UPDATE {} SET n = n + 1 WHERE k = %s").format(Identifier(name))
+    both: list[defer.Deferred[None]] = []
+    runs = 0
+
+    def work(first: int, second: int) -> Any:
+        async def run(session: Session) -> int:
+            nonlocal runs
+            runs += 1
+            await session.query(update, (first,))
+            if runs <= 2:
+                # Neither goes on before both hold one row.
+                both.append(defer.Deferred())
+                if len(both) == 2:
+                    for each in both:
+                        reactor.callLater(0, each.callback, None)
+                await both[-1]
+            await session.query(update, (second,))
+            return first
+
+        return start(pool.session().transaction(run))
+
+    assert await defer.gatherResults([work(1, 2), work(2, 1)]) == [1, 2]
+    assert runs == 3, "there was no deadlock"
+    assert await pool.session().query(SQL("SELECT n FROM {}").format(Identifier(name))) == [(2,), (2,)]
+
+
+@ensureDeferred
+async def test_a_transaction_that_always_loses_is_a_conflict_and_leaves_nothing(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        await session.query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(Conflict):
+        await pool.session().transaction(work)
+    assert runs == 4
+    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+
+
+# --- what a change tells
+
+
+@ensureDeferred
+async def test_a_change_has_been_told_when_its_transaction_returns(client: Client, make: Make) -> None:
+    server = client.backend.projects.get(client.project).database.parameters
+    heard: list[tuple[str, int]] = []
+    elsewhere: list[tuple[str, int]] = []
+    here = make(server=server, on_change=lambda *change: heard.append(change))
+    there = make(server=server, on_change=lambda *change: elsewhere.append(change))
+    await there.session().query("SELECT 1")
+    await here.session().query("SELECT 1")
+    before = dict(heard)["schema"]
+    heard.clear(), elsewhere.clear()
+    update = "UPDATE directus_settings SET value = 'x' WHERE key = 'project_name'"
+    for number in range(1, 21):
+        await here.session().transaction(lambda session: session.query(update))
+        assert heard[-1:] == [("schema", before + number)]
+    await pause(0.1)
+    assert elsewhere == heard
+
+
+@ensureDeferred
+async def test_a_change_that_is_rolled_back_is_told_to_nobody(client: Client, make: Make) -> None:
+    heard: list[tuple[str, int]] = []
+    server = client.backend.projects.get(client.project).database.parameters
+    pool = make(server=server, on_change=lambda *change: heard.append(change))
+    await pool.session().query("SELECT 1")
+    heard.clear()
+
+    async def work(session: Session) -> None:
+        await session.query("UPDATE directus_settings SET value = 'x'")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await pool.session().transaction(work)
+    await pause(0.1)
+    assert heard == []
+
+
+# --- the budget
+
+
+@ensureDeferred
+async def test_twenty_pools_share_five_connections_and_all_answer(make: Make) -> None:
+    budget = ConnectionBudget(reactor, 5)
+    pools = [make(budget, queue_timeout=20) for _ in range(20)]
+    before, most, open_most = sockets(), 0, 0
+
+    async def ask(pool: Database, number: int) -> int:
+        nonlocal most, open_most
+        ((answer,),) = await pool.session().query("SELECT %s::int FROM pg_sleep(0.01)", (number,))
+        most = max(most, sockets() - before)
+        open_most = max(open_most, budget.open, sum(each.size for each in pools))
+        return answer
+
+    answers = await defer.gatherResults([start(ask(pool, n)) for n, pool in enumerate(pools * 5)], consumeErrors=True)
+    assert answers == list(range(100))
+    assert 1 <= most <= 5
+    assert 1 <= open_most <= 5
+
+
+@ensureDeferred
+async def test_a_busy_pool_does_not_starve_another(make: Make) -> None:
+    budget = ConnectionBudget(reactor, 4)
+    busy, quiet = make(budget), make(budget)
+    load = [start(busy.session().query("SELECT pg_sleep(0.02)")) for _ in range(400)]
+    await pause(0.1)
+    for _ in range(5):
+        started = time.monotonic()
+        await quiet.session().query("SELECT 1")
+        assert time.monotonic() - started < 0.5
+    assert sum(not each.called for each in load) > 50, "the busy pool had nothing left to do"
+    await defer.gatherResults(load, consumeErrors=True)
+
+
+@ensureDeferred
+async def test_pools_that_are_all_busy_all_get_their_share(make: Make) -> None:
+    budget = ConnectionBudget(reactor, 3)
+    pools = [make(budget) for _ in range(8)]
+    answered = [0] * len(pools)
+    until = time.monotonic() + 3
+
+    async def ask(number: int) -> None:
+        while time.monotonic() < until:
+            await pools[number].session().query("SELECT pg_sleep(0.005)")
+            answered[number] += 1
+
+    await defer.gatherResults([start(ask(n)) for n in range(len(pools)) for _ in range(4)], consumeErrors=True)
+    assert min(answered) * 5 > max(answered), answered
+
+
+@ensureDeferred
+async def test_a_pool_that_is_closed_gives_its_part_of_the_budget_back(make: Make) -> None:
+    budget = ConnectionBudget(reactor, 2)
+    first, second = make(budget), make(budget)
+    running = [start(first.session().query("SELECT pg_sleep(0.2)")) for _ in range(2)]
+    waiting = start(second.session().query("SELECT 1"))
+    await pause(0.05)
+    await first.close()
+    assert await waiting == [(1,)]
+    await defer.gatherResults(running)
+    assert (first.size, budget.open) == (0, second.size)
+    with pytest.raises(ServiceUnavailable):
+        await first.session().query("SELECT 1")
+
+
+# --- the queue
+
+
+@ensureDeferred
+async def test_whoever_finds_the_queue_full_is_refused_at_once(make: Make) -> None:
+    pool = make(pool_size=1, queue_size=3)
+    running = [start(pool.session().query("SELECT pg_sleep(0.1)")) for _ in range(4)]
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailable) as caught:
+        await pool.session().query("SELECT 1")
+    assert time.monotonic() - started < 0.05
+    assert caught.value.headers == {"Retry-After": "1"}
+    await defer.gatherResults(running)
+    assert await pool.session().query("SELECT 1") == [(1,)]
+
+
+@ensureDeferred
+async def test_whoever_waits_longer_than_queue_timeout_is_refused_and_others_go_on(make: Make) -> None:
+    pool = make(pool_size=1, queue_timeout=0.2)
+    running = start(pool.session().query("SELECT pg_sleep(0.5)"))
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailable, match="queue_timeout"):
+        await pool.session().query("SELECT 1")
+    assert 0.15 < time.monotonic() - started < 0.4
+    await running
+    assert await pool.session().query("SELECT 1") == [(1,)]
+    assert (len(pool.waiting), pool.in_use) == (0, 0)
+
+
+# --- a database that is down
+
+
+@ensureDeferred
+async def test_a_database_that_goes_down_is_unavailable_at_once_and_works_when_it_is_back(
+    make: Make, tmp_path: pathlib.Path
+) -> None:
+    server = EmbeddedPostgres(tmp_path, options="-c fsync=off")
+    await deferToThread(server.start)
+    try:
+        pool = make(server=server.parameters)
+        queries = [start(pool.session().query("SELECT 1")) for _ in range(4)]
+        assert await defer.gatherResults(queries) == [[(1,)]] * 4
+        await deferToThread(server.stop)
+        for _ in range(3):
+            started = time.monotonic()
+            for work in (pool.session().query("SELECT 1"), pool.session().transaction(lambda session: session.query("SELECT 1"))):
+                with pytest.raises(ServiceUnavailable):
+                    await work
+            assert time.monotonic() - started < 1
+            await pause(0.4)
+        assert (pool.size, pool.budget.open, len(pool.waiting)) == (0, 0, 0)
+        await deferToThread(server.start)
+        await pause(1.1)
+        assert await pool.session().query("SELECT 1") == [(1,)]
+    finally:
+        await deferToThread(server.stop)
+
+
+@ensureDeferred
+async def test_a_database_that_is_not_there_leaves_nobody_waiting(make: Make, postgres: dict[str, Any]) -> None:
+    budget = ConnectionBudget(reactor, 3)
+    down, up = make(budget, server={**postgres, "dbname": "no_such_database"}), make(budget)
+    started = time.monotonic()
+    asked = [start(pool.session().query("SELECT 1")) for _ in range(20) for pool in (down, up)]
+    results = await defer.DeferredList(asked, consumeErrors=True)
+    assert time.monotonic() - started < 2
+    assert [ok for ok, _ in results] == [False, True] * 20
+    assert all(failure.check(ServiceUnavailable) for ok, failure in results if not ok)
+    assert (down.size, budget.open) == (0, up.size)
+
+
+# --- percent signs
+
+
+@pytest.mark.parametrize("name", ["a%b", "%s", "%(x)s", "100%", "%%", 'q"%d"'])
+@ensureDeferred
+async def test_a_percent_sign_in_a_name_is_one_with_and_without_parameters(make: Make, name: str) -> None:
+    pool = make()
+    column = Identifier(name)
+
+    async def work(session: Session) -> None:
+        await session.query(SQL("CREATE TEMPORARY TABLE {0} ({0} text) ON COMMIT DROP").format(column))
+        await session.query(SQL("INSERT INTO {0} ({0}) VALUES (%s)").format(column), (name,))
+        ((found,),) = await session.query("SELECT relname FROM pg_class WHERE relname = %s AND relpersistence = 't'", (name,))
+        assert found == name
+        assert await session.query(SQL("SELECT {0} FROM {0}").format(column)) == [(name,)]
+        assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %s").format(column), (name,)) == [(name,)]
+        assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %(v)s").format(column), {"v": name}) == [(name,)]
+
+    await pool.session().transaction(work)

@@ -1,0 +1,355 @@
+"""Projects without HTTP: made whole or not at all, found by their files, many on one server."""
+
+import errno
+import os
+import pathlib
+import time
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+from twisted.internet import defer, reactor
+
+from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.config import Settings
+from directus_tx.db import SQL, Identifier, connected
+from directus_tx.errors import ApiError, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.projects import NewProject, Project, Projects, checked, template
+from directus_tx.schema.migrations import NewerSchema, migrate
+from directus_tx.service import Backend
+
+
+@pytest_twisted.async_yield_fixture
+async def projects(settings: Settings) -> Any:
+    """A server's projects; none at first."""
+    backend = Backend(settings, reactor)
+    await backend.open()
+    before = await databases(backend.projects)
+    yield backend.projects
+    await backend.close()
+    async with connected(reactor, backend.projects.server) as connection:
+        for name in await databases(backend.projects) - before:
+            await connection.run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def new(key: str, **more: Any) -> NewProject:
+    """What a project of this key is made of."""
+    attributes = {"project": key, "super_admin_token": "super-admin", "user_email": "a@example.com", "user_password": "password"}
+    return checked({**attributes, "project_name": f"Name of {key}", "user_token": "t", **more})
+
+
+def start(work: Any) -> Any:
+    return defer.ensureDeferred(work)
+
+
+def pause(seconds: float) -> "defer.Deferred[None]":
+    waiting: defer.Deferred[None] = defer.Deferred()
+    reactor.callLater(seconds, waiting.callback, None)
+    return waiting
+
+
+async def databases(projects: Projects) -> set[str]:
+    """The databases of the server, but for the template."""
+    async with connected(reactor, projects.server) as connection:
+        return {name for (name,) in await connection.run("SELECT datname FROM pg_database") if not name.startswith(template())}
+
+
+def left_files(projects: Projects) -> list[str]:
+    return sorted(path.name for path in projects.files.directory.iterdir())
+
+
+async def name_of(project: Project) -> str:
+    return (await project.snapshot()).setting("project_name")
+
+
+# --- all or nothing
+
+
+def failing(*arguments: Any, **options: Any) -> Any:
+    raise OSError(errno.ENOSPC, "injected")
+
+
+async def migrating_by_half(session: Any) -> Any:
+    await migrate(session)
+    await session.transaction(lambda s: s.query("CREATE TABLE half (n int)"))
+    failing()
+
+
+STEPS = {
+    "hash": "directus_tx.projects.PasswordHasher.hash",
+    "migrate": "directus_tx.projects.migrate",
+    "_install": "directus_tx.projects.Projects._install",
+    "add": "directus_tx.project_files.ProjectFiles.add",
+    "write": "directus_tx.project_files.tomli_w.dump",
+    "fsync": "directus_tx.project_files.os.fsync",
+    "link": "directus_tx.project_files.os.link",
+}
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+@ensureDeferred
+async def test_a_creation_that_fails_at_any_step_leaves_neither_database_nor_file(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch, step: str, private: bool
+) -> None:
+    before = await databases(projects)
+    with monkeypatch.context() as patch:
+        patch.setattr(STEPS[step], migrating_by_half if step == "migrate" else failing)
+        with pytest.raises(OSError, match="injected"):
+            await projects.create(new("broken", private=private))
+    assert await databases(projects) == before
+    assert left_files(projects) == []
+    with pytest.raises(Unauthorized):
+        projects.get("broken")
+    assert await name_of(await projects.create(new("broken", private=private))) == "Name of broken"
+
+
+@ensureDeferred
+async def test_a_creation_that_the_database_refuses_leaves_nothing(projects: Projects) -> None:
+    before = await databases(projects)
+    with pytest.raises(ApiError):
+        await projects.create(evolve(new("broken"), user_email="e" * 1000))
+    assert await databases(projects) == before
+    assert left_files(projects) == []
+
+
+@ensureDeferred
+async def test_a_template_that_could_not_be_made_is_made_the_next_time(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(reactor, projects.server) as connection:
+        await connection.run(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(template())))
+    before = await databases(projects)
+    with monkeypatch.context() as patch:
+        patch.setattr("directus_tx.projects.migrate", migrating_by_half)
+        with pytest.raises(OSError, match="injected"):
+            await projects.create(new("broken"))
+    assert (await databases(projects), left_files(projects)) == (before, [])
+    project = await projects.create(new("whole"))
+    assert await project.database.session().query("SELECT to_regclass('half')") == [(None,)]
+
+
+@ensureDeferred
+async def test_a_failed_creation_in_a_database_of_ones_own_leaves_the_database(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(reactor, projects.server) as connection:
+        await connection.run("CREATE DATABASE brought")
+    with monkeypatch.context() as patch:
+        patch.setattr("directus_tx.project_files.ProjectFiles.add", failing)
+        with pytest.raises(OSError, match="injected"):
+            await projects.create(new("broken", db_name="brought"))
+    assert "brought" in await databases(projects)
+    assert left_files(projects) == []
+
+
+# --- one key, two projects
+
+
+@pytest.mark.parametrize("private", [False, True])
+@ensureDeferred
+async def test_of_two_that_make_one_key_at_once_one_wins(projects: Projects, private: bool) -> None:
+    before = await databases(projects)
+    made = [start(projects.create(new("same", private=each, project_name=str(each)))) for each in (False, private)]
+    results = await defer.DeferredList(made, consumeErrors=True)
+    assert [ok for ok, _ in results] == [True, False]
+    assert results[1][1].check(ProjectExists)
+    assert await databases(projects) - before == {projects.get("same").config.database.name}
+    with pytest.raises(ProjectExists):
+        await projects.create(new("same"))
+
+
+@ensureDeferred
+async def test_of_two_servers_that_make_one_key_at_once_one_wins(projects: Projects, settings: Settings) -> None:
+    before = await databases(projects)
+    hasher = PasswordHasher(reactor)
+    hasher.start()
+    directory = pathlib.Path(settings.server.data_dir)
+    other = Projects(reactor, directory, projects.server, settings.database, hasher, settings.super_admin_token)
+    made = [start(each.create(new("same"))) for each in (projects, other)]
+    results = await defer.DeferredList(made, consumeErrors=True)
+    assert sorted(ok for ok, _ in results) == [False, True]
+    assert next(failure for ok, failure in results if not ok).check(ProjectExists)
+    assert left_files(projects) == ["same.toml"]
+    assert await databases(projects) - before == {projects.get("same").config.database.name}
+    assert projects.get("same").config == other.get("same").config
+    await other.close()
+    hasher.stop()
+
+
+# --- files
+
+
+@ensureDeferred
+async def test_private_projects_are_not_listed_but_answer(projects: Projects) -> None:
+    for key, private in (("b", False), ("hidden", True), ("a", False)):
+        await projects.create(new(key, private=private))
+    assert projects.listed() == ["a", "b"]
+    assert projects.files.keys(private=True) == ["a", "b", "hidden"]
+    assert await name_of(projects.get("hidden")) == "Name of hidden"
+    with pytest.raises(Unauthorized):
+        projects.get("private.hidden")
+
+
+@ensureDeferred
+async def test_files_are_for_their_owners_eyes_alone(projects: Projects) -> None:
+    before = os.umask(0)
+    try:
+        await projects.create(new("open"))
+        await projects.create(new("shut", private=True))
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in projects.files.directory.iterdir()}
+    assert modes == {"open.toml": "0o600", "private.shut.toml": "0o600"}
+    assert projects.files.directory.stat().st_mode & 0o777 == 0o700
+
+
+@ensureDeferred
+async def test_a_file_that_is_taken_away_or_put_there_by_hand_is_noticed_at_the_next_get(
+    projects: Projects, tmp_path: pathlib.Path
+) -> None:
+    project = await projects.create(new("here"))
+    await project.snapshot()
+    path = projects.files.directory / "here.toml"
+    path.rename(tmp_path / "away")
+    assert projects.listed() == []
+    with pytest.raises(Unauthorized):
+        projects.get("here")
+    assert (project.database.closed, project.database.size) == (True, 0)
+    (tmp_path / "away").rename(projects.files.directory / "there.toml")
+    assert projects.listed() == ["there"]
+    assert await name_of(projects.get("there")) == "Name of here"
+    (projects.files.directory / "there.toml").rename(projects.files.directory / "private.there.toml")
+    assert projects.listed() == []
+    assert projects.get("there").config.private
+
+
+@ensureDeferred
+async def test_a_file_that_is_changed_by_hand_is_read_anew_at_the_next_get(projects: Projects) -> None:
+    old = await projects.create(new("here"))
+    await old.snapshot()
+    assert projects.get("here") is old
+    path = projects.files.directory / "here.toml"
+    path.write_text(path.read_text().replace(old.secret_key, "another-key"))
+    project = projects.get("here")
+    assert project.secret_key == "another-key"
+    assert old.database.closed
+    assert await name_of(project) == "Name of here"
+    assert projects.get("here") is project
+
+
+BROKEN = {
+    "empty": b"",
+    "no toml": b"[database\n",
+    "no text": b"\xff\xfe\x00",
+    "no database": b'secret_key = "s"\npublic_key = "p"\n',
+    "no name": b'secret_key = "s"\npublic_key = "p"\n[database]\nhost = "h"\n',
+    "no key": b'[database]\nname = "postgres"\n',
+    "a database that is no table": b'secret_key = "s"\npublic_key = "p"\ndatabase = 5\n',
+    "a setting that is none": b'nonsense = 1\nsecret_key = "s"\npublic_key = "p"\n[database]\nname = "postgres"\n',
+    "a table that is none": b'mail = 1\nsecret_key = "s"\npublic_key = "p"\n[database]\nname = "postgres"\n',
+    "a name that is a number": b'secret_key = "s"\npublic_key = "p"\n[database]\nname = 5\n',
+    "a port that is none": b'secret_key = "s"\npublic_key = "p"\n[database]\nname = "postgres"\nport = "x"\n',
+    "a secret key that is a number": b'secret_key = 5\npublic_key = "p"\n[database]\nname = "postgres"\n',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+@ensureDeferred
+async def test_a_broken_file_makes_its_project_unavailable_and_others_go_on(projects: Projects, text: bytes) -> None:
+    await projects.create(new("good"))
+    (projects.files.directory / "bad.toml").write_bytes(text)
+    with pytest.raises(ServiceUnavailable):
+        await projects.get("bad").snapshot()
+    assert await name_of(projects.get("good")) == "Name of good"
+    await projects.migrate_all()
+    assert projects.listed() == ["bad", "good"]
+
+
+@ensureDeferred
+async def test_a_broken_file_is_neither_replaced_nor_deleted_and_mended_by_hand(projects: Projects) -> None:
+    await projects.create(new("bad"))
+    path = projects.files.directory / "bad.toml"
+    text = path.read_text()
+    path.write_text("broken")
+    with pytest.raises(ServiceUnavailable):
+        await projects.delete("bad")
+    with pytest.raises(ApiError):
+        await projects.create(new("bad"))
+    assert path.read_text() == "broken"
+    path.write_text(text)
+    assert await name_of(projects.get("bad")) == "Name of bad"
+
+
+# --- versions
+
+
+@ensureDeferred
+async def test_a_newer_schema_is_refused_and_left_as_it_is(projects: Projects) -> None:
+    project = await projects.create(new("newer"))
+    later = "INSERT INTO directus_migrations (version, migration_name) VALUES (9999, 'later')"
+    await project.database.session().transaction(lambda session: session.query(later))
+    for _ in range(2):
+        with pytest.raises(NewerSchema) as caught:
+            await project.snapshot()
+        assert (caught.value.status, caught.value.code) == (503, 16)
+    assert await project.database.session().query("SELECT max(version) FROM directus_migrations") == [(9999,)]
+    undo = "DELETE FROM directus_migrations WHERE version = 9999"
+    await project.database.session().transaction(lambda session: session.query(undo))
+    assert await name_of(project) == "Name of newer"
+
+
+# --- deleting
+
+
+@pytest.mark.parametrize("private", [False, True])
+@ensureDeferred
+async def test_deleting_drops_an_owned_database_even_in_use(projects: Projects, private: bool) -> None:
+    before = await databases(projects)
+    project = await projects.create(new("gone", private=private))
+    running = [start(project.database.session().query("SELECT pg_sleep(5)")) for _ in range(3)]
+    await pause(0.1)
+    started = time.monotonic()
+    await projects.delete("gone")
+    assert await databases(projects) == before
+    results = await defer.DeferredList(running, consumeErrors=True)
+    assert all(failure.check(ServiceUnavailable) for _, failure in results)
+    assert time.monotonic() - started < 3
+    assert left_files(projects) == []
+    with pytest.raises(Unauthorized):
+        projects.get("gone")
+    with pytest.raises(NotFound):
+        await projects.delete("gone")
+
+
+@ensureDeferred
+async def test_deleting_leaves_a_database_that_was_brought(projects: Projects) -> None:
+    async with connected(reactor, projects.server) as connection:
+        await connection.run("CREATE DATABASE brought")
+    await projects.create(new("guest", db_name="brought"))
+    await projects.delete("guest")
+    assert "brought" in await databases(projects)
+    again = await projects.create(new("again", db_name="brought", existing=True, project_name="ignored"))
+    assert await name_of(again) == "Name of guest"
+
+
+# --- many
+
+
+@ensureDeferred
+async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projects: Projects) -> None:
+    async with connected(reactor, projects.server) as connection:
+        assert await connection.run("SHOW max_connections") == [("100",)]
+    keys = [f"p{number}" for number in range(120)]
+    for some in range(0, len(keys), 6):
+        await defer.gatherResults([start(projects.create(new(key))) for key in keys[some : some + 6]])
+    budget = projects._budget(projects.server)
+    for _ in range(2):
+        names = await defer.gatherResults([start(name_of(projects.get(key))) for key in keys], consumeErrors=True)
+        assert names == [f"Name of {key}" for key in keys]
+        queries = [start(projects.get(key).database.session().query("SELECT current_database()")) for key in keys * 3]
+        rows = await defer.gatherResults(queries, consumeErrors=True)
+        assert [row[0][0] for row in rows] == [projects.get(key).config.database.name for key in keys * 3]
+        assert budget.open == sum(projects.get(key).database.size for key in keys) <= budget.limit == 90
