@@ -45,6 +45,7 @@ CHANNEL = "directus"
 CONNECT_TIMEOUT = 3.0
 TOO_LONG = "The database took too long (database.statement_timeout)."
 DOWN_FOR = 1.0
+REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 ATTEMPTS = 4
 RETRIED = frozenset({"40001", "40P01"})
 
@@ -351,7 +352,7 @@ class Database:
             if self.reactor.seconds() < self._down_until:
                 raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"})
             try:
-                connection = await _open(self.reactor, self.parameters, self.statement_timeout)
+                connection = await self._open_patiently()
             except ServiceUnavailable:
                 self._down_until = self.reactor.seconds() + DOWN_FOR
                 raise
@@ -368,6 +369,18 @@ class Database:
             self.on_change(kind, version)
         self._in_use.add(connection)
         return connection
+
+    async def _open_patiently(self) -> Connection:
+        """A new connection. A server that is there but refuses one is asked again for a moment: those that we have closed, to make
+        room, take it a while to end."""
+        for pause in REFUSED_PAUSES:
+            try:
+                return await _open(self.reactor, self.parameters, self.statement_timeout)
+            except ServiceUnavailable as error:
+                if self.budget.open <= 1 or "FATAL" not in str(error.__cause__):
+                    raise
+            await _pause(self.reactor, pause)
+        return await _open(self.reactor, self.parameters, self.statement_timeout)
 
     def _notified(self, notify: Any) -> None:
         kind, _, version = notify.payload.partition(":")

@@ -75,13 +75,15 @@ class Project:
                 if done:
                     log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
                 self._migrated = True
-            if not self.database.size:
-                # Opening a connection tells the version that the database has by now.
-                await session.query("SELECT 1")
-            while (found := self.current()) is None:
+            if self._snapshot is not None:
+                # No connection has been open to tell of changes: ask.
+                ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
+                if self._snapshot.version >= max(version, self._version):
+                    return self._snapshot
+            while True:
                 self._snapshot = await read_snapshot(session)
-                self._version = max(self._version, self._snapshot.version)
-            return found
+                if self._snapshot.version >= self._version:
+                    return self._snapshot
         finally:
             self._building.release()
 
