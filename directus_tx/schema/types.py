@@ -137,6 +137,8 @@ def column_type(type: str, datatype: str | None, length: str | None, signed: boo
         raise LengthRequired(f"{datatype.upper()} needs a length.")
     if found.length == "forbidden" and length:
         raise LengthForbidden(f"{datatype.upper()} takes no length.")
+    if length and found.length != "forbidden" and datatype.upper() not in ("ENUM", "SET"):
+        _check_length(datatype.upper(), length)
     if type == "boolean":
         return "boolean"
     if found.maximum is not None:
@@ -145,17 +147,26 @@ def column_type(type: str, datatype: str | None, length: str | None, signed: boo
         return found.column
     if not length:
         return found.bare
-    parts = [part.strip() for part in length.split(",")]
-    if not all(part.isdigit() for part in parts) or len(parts) > (2 if found.column.startswith("numeric") else 1):
-        raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
-    if found.column.startswith("numeric"):
-        precision, scale = int(parts[0]), int(parts[1]) if len(parts) > 1 else 0
-        if not (1 <= precision <= 1000 and scale <= precision):
-            raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
-        return f"numeric({precision},{scale})"
-    if not 1 <= int(parts[0]) <= 10_485_760:
-        raise InvalidPayload(f'"{length}" is no length of {datatype.upper()}.')
-    return found.column.format(int(parts[0]))
+    numbers = [int(part) for part in length.split(",")]
+    if not found.column.startswith("numeric"):
+        return found.column.format(numbers[0])
+    return f"numeric({numbers[0]},{numbers[1] if len(numbers) > 1 else 0})"
+
+
+_MAX_CHARACTERS = 10_485_760
+_MAX_DIGITS = 1000
+
+
+def _check_length(datatype: str, length: str) -> None:
+    """Raises InvalidPayload where a length is none that the datatype takes: a number, or two of a decimal."""
+    decimal = DATATYPES[datatype].column.startswith("numeric")
+    found = re.fullmatch(r"\s*(\d{1,8})\s*" + (r"(?:,\s*(\d{1,4})\s*)?" if decimal else ""), length, re.ASCII)
+    if found is not None:
+        first = int(found[1])
+        second = int(found[2] or 0) if decimal else 0
+        if 1 <= first <= (_MAX_DIGITS if decimal else _MAX_CHARACTERS) and second <= first:
+            return
+    raise InvalidPayload(f'"{length}" is no length of {datatype}.')
 
 
 def enumerated(length: str) -> list[str]:
@@ -352,13 +363,20 @@ def _parse_number(field: Field, value: Any) -> Decimal:
     found = _LENGTH.search(field.column_type or "")
     if found:
         precision, scale = int(found[1]), int(found[2] or 0)
-        exponent = number.normalize().as_tuple().exponent
-        assert isinstance(exponent, int)
-        if -exponent > scale:
+        if _places(number) > scale:
             raise InvalidPayload(f'"{field.field}" takes at most {scale} decimal places.')
         if number and number.adjusted() + 1 > precision - scale:
             raise InvalidPayload(f'"{field.field}" takes at most {precision - scale} digits before the point.')
     return number
+
+
+def _places(number: Decimal) -> int:
+    """How many digits a number has after the point; zeros at its end do not count. Exact, whatever the context's precision."""
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits))
+    zeros = len(text) - len(text.rstrip("0"))
+    return max(-(exponent + zeros), 0) if number else 0
 
 
 _TRUTHS = {"1": True, "true": True, "0": False, "false": False, "": False}
@@ -458,10 +476,10 @@ def _shown_number(value: Any) -> Any:
     return value if isinstance(value, (int, float)) else _number_of(value)
 
 
-def _number_of(text: str) -> float:
+def _number_of(text: Any) -> float:
     try:
         return float(text)
-    except ValueError:
+    except (ValueError, TypeError):
         return 0
 
 
@@ -469,13 +487,18 @@ def _shown_boolean(value: Any) -> bool:
     return value is True or (value is not None and value is not False and str(value).lower() not in ("", "0", "false"))
 
 
+# A type may be declared on a column of another kind: then the value is shown as well as it can be.
+
+
 def _shown_array(value: Any) -> list[str]:
-    return value.split(",") if value else []
+    if isinstance(value, str):
+        return value.split(",") if value else []
+    return [] if value is None or isinstance(value, bytes) else [str(value)]
 
 
 def _shown_json(value: Any) -> Any:
     if not isinstance(value, str):
-        return value
+        return None if isinstance(value, bytes) else value
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -497,8 +520,12 @@ def _whole_seconds(value: str | None) -> str | None:
     return value and value[:19]
 
 
-def _shown_iso(value: str | None) -> str | None:
-    return value and f"{value[:10]}T{value[11:19]}+00:00"
+def _shown_iso(value: Any) -> Any:
+    return f"{value[:10]}T{value[11:19]}+00:00" if isinstance(value, str) and len(value) > 10 else _shown_plain(value)
+
+
+def _shown_plain(value: Any) -> Any:
+    return _shown_binary(value) if isinstance(value, bytes) else value
 
 
 _ANSWERS: Mapping[str, Callable[[Any], Any]] = {
@@ -609,7 +636,7 @@ def matches(pattern: str, text: str) -> bool:
     """
     try:
         return _compiled(pattern).search(text, timeout=PATTERN_TIMEOUT) is not None
-    except regex.error as error:
+    except (regex.error, ValueError, OverflowError, RecursionError) as error:
         raise InvalidPayload(f'The pattern "{pattern}" is broken: {error}.') from None
     except TimeoutError:
         raise InvalidRequest(f'Matching the pattern "{pattern}" takes too long.') from None
