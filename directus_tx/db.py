@@ -4,6 +4,7 @@ The one module that sees the driver. It is built on txpostgres' connections; the
 from a lost backend nor bounds its queue. SQL is built of the composables re-exported here, and nothing else.
 """
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -177,6 +178,7 @@ class ConnectionBudget:
         self.limit = limit
         self.idle_timeout = idle_timeout
         self.open = 0
+        self.turn = 0
         self.databases: set[Database] = set()
         self._sweep: Any = None
 
@@ -197,17 +199,15 @@ class ConnectionBudget:
     def give_back(self) -> None:
         """One connection less is open; a waiting pool may open one."""
         self.open -= 1
-        waiting = [d for d in self.databases if d.waiting and d.size < d.pool_size]
+        waiting = [d for d in self.databases if d.wants]
         if waiting and self.open < self.limit:
-            min(waiting, key=lambda d: d.in_use).open_for_waiting()
+            min(waiting, key=lambda d: (d.in_use, d.turn)).open_for_waiting()
 
     def wanted_elsewhere(self, database: "Database") -> bool:
         """Whether a connection given back to *database* should rather make room for another pool: for any that waits where nobody
         waits here, else for one that has fewer in use."""
         return self.open >= self.limit and any(
-            d.waiting and d.size < d.pool_size and (not database.waiting or d.in_use < database.in_use)
-            for d in self.databases
-            if d is not database
+            d.wants and (not database.waiting or d.in_use < database.in_use) for d in self.databases if d is not database
         )
 
     def _close_idle(self) -> None:
@@ -257,6 +257,17 @@ class Database:
         self.closed = False
         self._in_use: set[Connection] = set()
         self._down_until = 0.0
+        self.turn = 0
+
+    @property
+    def down(self) -> bool:
+        """Whether the database could not be reached a moment ago."""
+        return bool(self.reactor.seconds() < self._down_until)
+
+    @property
+    def wants(self) -> bool:
+        """Whether somebody waits here for whom a connection may be opened."""
+        return bool(self.waiting) and self.size < self.pool_size and not self.down
 
     @property
     def in_use(self) -> int:
@@ -276,6 +287,8 @@ class Database:
             self._forget()
         if self.closed:
             raise ServiceUnavailable("The project is closing.", headers={"Retry-After": "1"})
+        if self.down and not self.size:
+            raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"})
         if not self.waiting and self.size < self.pool_size and self.budget.take(self):
             return await self._open()
         if len(self.waiting) >= self.queue_size:
@@ -325,9 +338,7 @@ class Database:
         async def work() -> None:
             try:
                 connection = await self._open()
-            except ApiError as error:
-                if self.waiting:
-                    self.waiting.popleft().errback(error)
+            except ApiError:
                 return
             if self.waiting:
                 # Not by way of `release`, which might pass it on to the next pool unused, and that to the next.
@@ -348,8 +359,10 @@ class Database:
     async def _open(self) -> Connection:
         """A new connection, already counted by the budget."""
         self.size += 1
+        self.budget.turn += 1
+        self.turn = self.budget.turn
         try:
-            if self.reactor.seconds() < self._down_until:
+            if self.down:
                 raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"})
             try:
                 connection = await self._open_patiently()
@@ -362,7 +375,11 @@ class Database:
                 versions = await connection.run("SELECT kind, version FROM directus_versions")
             except psycopg2.errors.UndefinedTable:
                 versions = []
-        except BaseException:
+        except BaseException as error:
+            if self.size == 1 and isinstance(error, ServiceUnavailable):
+                # Nobody will give one back.
+                while self.waiting:
+                    self.waiting.popleft().errback(ServiceUnavailable(error.message, headers=error.headers))
             self._forget()
             raise
         for kind, version in versions:
@@ -377,7 +394,7 @@ class Database:
             try:
                 return await _open(self.reactor, self.parameters, self.statement_timeout)
             except ServiceUnavailable as error:
-                if self.budget.open <= 1 or "FATAL" not in str(error.__cause__):
+                if not re.search(r"too many clients|connection slots", str(error.__cause__)):
                     raise
             await _pause(self.reactor, pause)
         return await _open(self.reactor, self.parameters, self.statement_timeout)
@@ -543,6 +560,7 @@ _STATES: Mapping[str, tuple[type[ApiError], str]] = {
     "22P02": (InvalidRequest, "A value is not of its field's kind."),
     "22007": (InvalidRequest, "A value is no date or time."),
     "22008": (InvalidRequest, "A value is no date or time."),
+    "22P05": (InvalidRequest, "A text holds characters that cannot be stored."),
     "22021": (InvalidRequest, "A text holds characters that cannot be stored."),
     "53300": (ServiceUnavailable, "The database has no connection to spare."),
     "40001": (Conflict, "Others are changing the same items; try again."),

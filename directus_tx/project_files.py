@@ -119,6 +119,7 @@ class ProjectFiles:
         return f"{self.directory}/{PRIVATE if private else ''}{key}.toml"
 
 
+_TEXTS = ("secret_key", "public_key", "mail_from")
 _TABLES = ("mail", "storage", "cache", "cors", "auth")
 
 
@@ -151,6 +152,10 @@ def _parsed(key: str, private: bool, path: str) -> ProjectConfig:
             raise ValueError(f"there is no setting {', '.join(unknown)}")
         if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
             raise ValueError(f"{', '.join(_TABLES)} are tables")
+        texts = [table[name] for name in _TEXTS if name in table]
+        texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
+            raise ValueError("names, keys and addresses are texts, a port is a number")
         return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BrokenProjectFile(f"{path}: {error}") from error

@@ -192,11 +192,7 @@ class Projects:
     def get(self, key: str) -> Project:
         """The project of a key. Raises Unauthorized where there is none, as where nobody is told; ServiceUnavailable where its file
         is broken."""
-        try:
-            config = self.files.get(key)
-        except BrokenProjectFile as error:
-            log.error("project {key}: {error}", key=key, error=error)
-            raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
+        config = self._config(key)
         project = self._open.get(key)
         if project is not None and project.config is not config:
             defer.ensureDeferred(self._open.pop(key).database.close())
@@ -206,6 +202,14 @@ class Projects:
         if project is None:
             self._open[key] = project = Project(config, self._database(config.database))
         return project
+
+    def _config(self, key: str) -> ProjectConfig | None:
+        """What the file of a project says, or None where there is none. Raises ServiceUnavailable where it is broken."""
+        try:
+            return self.files.get(key)
+        except BrokenProjectFile as error:
+            log.error("project {key}: {error}", key=key, error=error)
+            raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
 
     def listed(self) -> list[str]:
         """The keys of the projects that are not private."""
@@ -257,7 +261,7 @@ class Projects:
         """
         if self.super_admin_token():
             self.check_super_admin(new.super_admin_token)
-        if new.key in self._making or self.files.get(new.key) is not None:
+        if new.key in self._making or self._config(new.key) is not None:
             raise ProjectExists
         self._making.add(new.key)
         try:
@@ -311,10 +315,7 @@ class Projects:
 
         Raises NotFound.
         """
-        try:
-            config = self.files.get(key)
-        except BrokenProjectFile as error:
-            raise ServiceUnavailable(str(error)) from None
+        config = self._config(key)
         if config is None:
             raise NotFound("There is no such project.")
         self.files.remove(config)

@@ -57,8 +57,9 @@ async def kill(database: Database) -> int:
     """Ends the backends of a pool, and waits until they are gone; says how many there were."""
     name = (database.parameters["application_name"],)
     async with connected(reactor, {**database.parameters, "application_name": "killer"}) as connection:
-        found = await connection.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", name)
-        while await connection.run("SELECT 1 FROM pg_stat_activity WHERE application_name = %s", name):
+        found = [pid for (pid,) in await connection.run("SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)]
+        await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (found,))
+        while await connection.run("SELECT 1 FROM pg_stat_activity WHERE pid = ANY (%s)", (found,)):
             await pause(0.01)
     return len(found)
 
@@ -390,6 +391,7 @@ async def test_a_database_that_is_not_there_leaves_nobody_waiting(make: Make, po
     assert time.monotonic() - started < 2
     assert [ok for ok, _ in results] == [False, True] * 20
     assert all(failure.check(ServiceUnavailable) for ok, failure in results if not ok)
+    await pause(0)
     assert (down.size, budget.open) == (0, up.size)
 
 

@@ -1,19 +1,15 @@
 """Projects: made whole or not at all, found without a restart, many on one server."""
 
-import os
 import pathlib
 from typing import Any
 
-import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import DatabaseSettings
 from directus_tx.db import connected
-from directus_tx.errors import ProjectExists, ServiceUnavailable, Unauthorized
 from directus_tx.projects import Projects, checked
-from directus_tx.schema.migrations import NewerSchema
 from tests.conftest import Client
 
 
@@ -32,84 +28,6 @@ async def databases(projects: Projects) -> set[str]:
     async with connected(reactor, projects.server) as connection:
         rows = await connection.run("SELECT datname FROM pg_database WHERE datname LIKE %s", ("directus\\_%",))
     return {row[0] for row in rows if not row[0].startswith("directus_tx_template")}
-
-
-@pytest.mark.parametrize("step", ["_install", "migrate", "add"])
-@ensureDeferred
-async def test_a_creation_that_fails_leaves_nothing(server: Client, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    projects = server.backend.projects
-    before = await databases(projects)
-
-    def fail(*arguments: Any, **options: Any) -> Any:
-        raise RuntimeError("injected")
-
-    if step == "add":
-        monkeypatch.setattr(projects.files, "add", fail)
-    elif step == "migrate":
-        monkeypatch.setattr("directus_tx.projects.migrate", fail)
-    else:
-        monkeypatch.setattr(projects, "_install", fail)
-    with pytest.raises(RuntimeError, match="injected"):
-        await projects.create(checked(attributes("broken")))
-    monkeypatch.undo()
-    assert await databases(projects) == before
-    assert projects.files.keys(private=True) == []
-    assert list(projects.files.directory.iterdir()) == []
-    await projects.create(checked(attributes("broken")))
-
-
-@ensureDeferred
-async def test_of_two_that_want_one_key_one_wins(server: Client) -> None:
-    projects = server.backend.projects
-    made = [defer.ensureDeferred(projects.create(checked(attributes("same")))) for _ in range(2)]
-    results = await defer.DeferredList(made, consumeErrors=True)
-    assert sorted(ok for ok, _ in results) == [False, True]
-    (failure,) = [result for ok, result in results if not ok]
-    assert failure.check(ProjectExists)
-
-
-@ensureDeferred
-async def test_files_are_their_owners_alone_and_private_ones_are_not_listed(server: Client) -> None:
-    projects = server.backend.projects
-    await projects.create(checked(attributes("open")))
-    await projects.create(checked(attributes("shut", private=True)))
-    assert projects.listed() == ["open"]
-    for name in ("open.toml", "private.shut.toml"):
-        assert (projects.files.directory / name).stat().st_mode & 0o777 == 0o600
-    assert (await server.get("/shut/users/1?fields=id", token="t")).data == {"id": 1}
-
-
-@ensureDeferred
-async def test_files_that_come_and_go_are_noticed_at_the_next_request(server: Client) -> None:
-    projects = server.backend.projects
-    await projects.create(checked(attributes("here")))
-    path = projects.files.directory / "here.toml"
-    assert (await server.get("/here/users?fields=id", token="t")).status == 200
-    away = pathlib.Path(f"{path}.away")
-    path.rename(away)
-    assert (await server.get("/here/users", token="t")).status == 401
-    away.rename(path)
-    assert (await server.get("/here/users?fields=id", token="t")).status == 200
-    text = path.read_text()
-    path.write_text(text + "\n[nonsense]\n")
-    with pytest.raises(ServiceUnavailable):
-        projects.get("here")
-    path.write_text(text)
-    os.utime(path)
-    assert projects.get("here").key == "here"
-
-
-@ensureDeferred
-async def test_deleting_takes_the_database_along(server: Client) -> None:
-    projects = server.backend.projects
-    before = await databases(projects)
-    project = await projects.create(checked(attributes("gone")))
-    await project.snapshot()
-    assert await databases(projects) - before == {project.config.database.name}
-    await projects.delete("gone")
-    assert await databases(projects) == before
-    with pytest.raises(Unauthorized):
-        projects.get("gone")
 
 
 @ensureDeferred
@@ -131,18 +49,6 @@ async def test_a_database_of_ones_own_is_used_and_left(server: Client) -> None:
     async with connected(reactor, projects.server) as connection:
         assert await connection.run("SELECT 1 FROM pg_database WHERE datname = 'own'")
         await connection.run("DROP DATABASE own WITH (FORCE)")
-
-
-@ensureDeferred
-async def test_a_newer_schema_is_refused(server: Client) -> None:
-    projects = server.backend.projects
-    project = await projects.create(checked(attributes("newer")))
-    await project.database.session().transaction(
-        lambda s: s.query("INSERT INTO directus_migrations (version, migration_name) VALUES (9999, 'later')")
-    )
-    with pytest.raises(NewerSchema):
-        await project.snapshot()
-    assert (await server.get("/newer/users", token="t")).status == 503
 
 
 @ensureDeferred
