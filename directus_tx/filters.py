@@ -14,8 +14,9 @@ from directus_tx.access import Access, Rights
 from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Condition, Query
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection, Field, Relation
-from directus_tx.schema.types import NO_MATCH, comparable, family
+from directus_tx.schema.types import NO_MATCH, comparable
 
 
 @frozen

@@ -29,7 +29,7 @@ from directus_tx.project_files import (
 from directus_tx.schema.introspect import read_snapshot
 from directus_tx.schema.migrations import LOCK, fingerprint, migrate
 from directus_tx.schema.model import Snapshot
-from directus_tx.schema.types import matches
+from directus_tx.schema.patterns import matches
 
 log = Logger()
 RESERVED_CONNECTIONS = 10

@@ -30,36 +30,18 @@ from directus_tx.errors import (
     UnmanagedCollection,
     UpdateForbidden,
 )
-from directus_tx.items import Result, Writer
+from directus_tx.items import Result, Writer, chosen_meta
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema import ddl
+from directus_tx.schema.datatypes import DATATYPES, column_type
 from directus_tx.schema.introspect import read_snapshot
-from directus_tx.schema.model import ALIAS_TYPES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
-from directus_tx.schema.types import DATATYPES, column_type
 
 Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
 
 COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
-ROW_ATTRIBUTES = [
-    "type",
-    "interface",
-    "options",
-    "locked",
-    "validation",
-    "required",
-    "readonly",
-    "hidden_detail",
-    "hidden_browse",
-    "sort",
-    "width",
-    "group",
-    "note",
-    "translation",
-]
-"""What a row of directus_fields says of a field."""
-
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
 """What a field's column says."""
 
@@ -139,7 +121,6 @@ def _listed(query: Query, collection: str, items: list[Item], *, one: bool, tota
         items = items[start : start + query.limit]
     elif query.limit is None:
         items = items[start:]
-    names = query.meta or ()
     kind = "item" if one or query.single else "collection"
     meta: Item = {"collection": collection, "type": kind}
     if one or query.single:
@@ -148,8 +129,7 @@ def _listed(query: Query, collection: str, items: list[Item], *, one: bool, tota
         items = items[:1]
     else:
         meta |= {"result_count": len(items), "total_count": total}
-    chosen = None if query.meta is None else {n: v for n, v in meta.items() if "*" in names or n in names}
-    return Result(items[0] if one or query.single else items, chosen)
+    return Result(items[0] if one or query.single else items, chosen_meta(query, meta))
 
 
 # --- collections

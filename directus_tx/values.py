@@ -8,7 +8,8 @@ from slugify import slugify
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
 from directus_tx.schema.model import Collection, Field
-from directus_tx.schema.types import matches, parse
+from directus_tx.schema.patterns import matches
+from directus_tx.schema.types import parse
 
 Item = dict[str, Any]
 

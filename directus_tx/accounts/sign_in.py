@@ -10,7 +10,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn
 from directus_tx.history import Record, record
-from directus_tx.schema.types import matches
+from directus_tx.schema.patterns import matches
 
 SHOWN = [
     "id",

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 
 from directus_tx.db import SQL, Composable, Identifier, Literal
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import family, parse
+from directus_tx.schema.types import parse
 
 INDEXED_TYPES = frozenset({"m2o", "file", "user", "owner"})
 """Types whose values are keys of other items: relational filters and reads look them up."""

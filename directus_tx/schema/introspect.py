@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from directus_tx.db import Session
-from directus_tx.schema.model import ALIAS_TYPES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.datatypes import nearest
+from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
-from directus_tx.schema.types import nearest
 
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
@@ -31,28 +31,7 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] AND i.
 WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
 """
 
-_FIELD_COLUMNS = [
-    "id",
-    "collection",
-    "field",
-    "type",
-    "interface",
-    "options",
-    "locked",
-    "validation",
-    "required",
-    "readonly",
-    "hidden_detail",
-    "hidden_browse",
-    "sort",
-    "width",
-    "group",
-    "note",
-    "translation",
-    "datatype",
-    "length",
-    "signed",
-]
+_FIELD_COLUMNS = ["id", "collection", "field", *ROW_ATTRIBUTES, "datatype", "length", "signed"]
 
 Column = dict[str, Any]
 
@@ -208,23 +187,6 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
     return Field(table, name, **attributes)
 
 
-_CATALOGUED = [
-    "type",
-    "interface",
-    "options",
-    "locked",
-    "required",
-    "readonly",
-    "hidden_detail",
-    "hidden_browse",
-    "sort",
-    "width",
-    "note",
-    "validation",
-    "id",
-]
-
-
 def _system_fields(
     table: str, columns: Mapping[str, Column], catalogued: Iterable[Mapping[str, Any]], rows: Iterable[Column]
 ) -> dict[str, Field]:
@@ -232,7 +194,7 @@ def _system_fields(
     fields: dict[str, Field] = {}
     for entry in catalogued:
         column = columns.get(entry["field"], {})
-        attributes = dict(column) | {name: entry[name] for name in _CATALOGUED if name in entry}
+        attributes = dict(column) | {name: entry[name] for name in ("id", *ROW_ATTRIBUTES) if name in entry}
         if column:
             _, datatype, length = nearest(column["column_type"])
             # Keys are bigint columns, but to clients they are numbers like others: only a declared BIGINT is text.

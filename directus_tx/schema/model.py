@@ -10,6 +10,11 @@ from typing import Any
 from attrs import field as attribute
 from attrs import frozen
 
+ROW_ATTRIBUTES = (
+    "type interface options locked validation required readonly hidden_detail hidden_browse sort width group note translation"
+).split()
+"""What a row of directus_fields says of a field, by the names of its columns and of Field's attributes."""
+
 # Field types that have no column of their own.
 ALIAS_TYPES = frozenset({"alias", "group", "o2m", "translation"})
 # Field types whose value is the key of a row of a system collection, with or without a relation row.

@@ -1,7 +1,7 @@
-"""Field types and datatypes: the PostgreSQL column that each means, and how values go in, come out, and compare.
+"""Values: how they go into columns, come out of them, and compare.
 
-The datatypes are the names that clients of Directus 8 use. `parse` takes a value of a payload to the column, `answer` takes one
-from the column to the API, `stored` and `decoded` to the history, `comparable` takes a filter's text to what compares with it.
+`parse` takes a value of a payload to the column, `answer` takes one from the column to the API, `stored_as_text` and `decoded` to the
+history, `comparable` takes a filter's text to what compares with it.
 """
 
 import base64
@@ -10,243 +10,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any
 
 import orjson
-import regex
-from attrs import frozen
 
-from directus_tx.errors import (
-    InvalidFieldValue,
-    InvalidPayload,
-    InvalidRequest,
-    LengthForbidden,
-    LengthRequired,
-    UnknownType,
-)
-from directus_tx.schema.model import ALIAS_TYPES, Field
-
-FIELD_TYPES = [
-    "alias",
-    "array",
-    "binary",
-    "boolean",
-    "datetime",
-    "date",
-    "time",
-    "file",
-    "hash",
-    "group",
-    "integer",
-    "decimal",
-    "json",
-    "lang",
-    "m2o",
-    "o2m",
-    "slug",
-    "sort",
-    "status",
-    "string",
-    "translation",
-    "uuid",
-    "datetime_created",
-    "datetime_updated",
-    "owner",
-    "user_updated",
-    "user",
-]
-"""The types, in the order in which /types answers them."""
-
-
-@frozen
-class Datatype:
-    """A datatype of the vocabulary. `column` is its PostgreSQL type: "{}" takes the length. `length` is "required", "optional"
-    or "forbidden"; `digits` limits integers, as (signed, unsigned) greatest values."""
-
-    column: str
-    length: str = "optional"
-    bare: str | None = None
-    maximum: tuple[int, int] | None = None
-
-
-def _integer(column: str, bits: int, unsigned_column: str | None = None) -> Datatype:
-    signed = 2 ** (bits - 1) - 1
-    return Datatype(column, bare=unsigned_column, maximum=(signed, min(2**bits - 1, 2**63 - 1)))
-
-
-_TEXT = Datatype("text", "forbidden")
-_BLOB = Datatype("bytea", "forbidden")
-_FLOAT = Datatype("numeric({})", bare="double precision")
-
-DATATYPES: Mapping[str, Datatype] = {
-    "CHAR": Datatype("character varying({})", "required"),
-    "VARCHAR": Datatype("character varying({})", "required"),
-    "TINYTEXT": _TEXT,
-    "TEXT": _TEXT,
-    "MEDIUMTEXT": _TEXT,
-    "LONGTEXT": _TEXT,
-    "JSON": Datatype("text"),
-    "ENUM": Datatype("text", "required"),
-    "SET": Datatype("text", "required"),
-    "UUID": Datatype("character varying(36)"),
-    "TINYINT": _integer("smallint", 8),
-    "SMALLINT": _integer("smallint", 16, "integer"),
-    "MEDIUMINT": _integer("integer", 24),
-    "INT": _integer("integer", 32, "bigint"),
-    "INTEGER": _integer("integer", 32, "bigint"),
-    "BIGINT": _integer("bigint", 64),
-    "SERIAL": _integer("bigint", 64),
-    "YEAR": Datatype("smallint", maximum=(9999, 9999)),
-    "BIT": Datatype("boolean"),
-    "BOOL": Datatype("boolean"),
-    "BOOLEAN": Datatype("boolean"),
-    "DECIMAL": Datatype("numeric({})", "required"),
-    "NUMERIC": Datatype("numeric({})", "required"),
-    "FLOAT": _FLOAT,
-    "DOUBLE": _FLOAT,
-    "REAL": _FLOAT,
-    "DATE": Datatype("date"),
-    "TIME": Datatype("time(0) without time zone"),
-    "DATETIME": Datatype("timestamp(0) without time zone"),
-    "TIMESTAMP": Datatype("timestamp(0) without time zone"),
-    "BINARY": Datatype("bytea"),
-    "VARBINARY": Datatype("bytea", "required"),
-    "TINYBLOB": _BLOB,
-    "BLOB": _BLOB,
-    "MEDIUMBLOB": _BLOB,
-    "LONGBLOB": _BLOB,
-}
-
-
-def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
-    """PostgreSQL's name of the column that a declared field has; None for an alias.
-
-    Raises UnknownType, LengthRequired, LengthForbidden; InvalidPayload where a datatype is missing or a length is none.
-    """
-    if type not in FIELD_TYPES:
-        raise UnknownType(f'There is no field type "{type}".')
-    if type in ALIAS_TYPES:
-        return None
-    if not datatype:
-        raise InvalidPayload(f'A field of type "{type}" needs a datatype.')
-    found = DATATYPES.get(datatype.upper())
-    if found is None:
-        raise UnknownType(f'There is no datatype "{datatype}".')
-    if found.length == "required" and not length:
-        raise LengthRequired(f"{datatype.upper()} needs a length.")
-    if found.length == "forbidden" and length:
-        raise LengthForbidden(f"{datatype.upper()} takes no length.")
-    if length and found.length != "forbidden" and datatype.upper() not in ("ENUM", "SET"):
-        _check_length(datatype.upper(), length)
-    if type == "boolean":
-        return "boolean"
-    if found.maximum is not None:
-        return found.column if signed or found.bare is None else found.bare
-    if "{}" not in found.column:
-        return found.column
-    if not length:
-        return found.bare
-    numbers = [int(part) for part in length.split(",")]
-    if not found.column.startswith("numeric"):
-        return found.column.format(numbers[0])
-    return f"numeric({numbers[0]},{numbers[1] if len(numbers) > 1 else 0})"
-
-
-_MAX_CHARACTERS = 10_485_760
-_MAX_DIGITS = 1000
-
-
-def _check_length(datatype: str, length: str) -> None:
-    """Raises InvalidPayload where a length is none that the datatype takes: a number, or two of a decimal."""
-    decimal = DATATYPES[datatype].column.startswith("numeric")
-    found = re.fullmatch(r"\s*(\d{1,8})\s*" + (r"(?:,\s*(\d{1,4})\s*)?" if decimal else ""), length, re.ASCII)
-    if found is not None:
-        first = int(found[1])
-        second = int(found[2] or 0) if decimal else 0
-        if 1 <= first <= (_MAX_DIGITS if decimal else _MAX_CHARACTERS) and second <= first:
-            return
-    raise InvalidPayload(f'"{length}" is no length of {datatype}.')
-
-
-def enumerated(length: str) -> list[str]:
-    """The values of an ENUM or SET, which its length lists: "'a','b'" or "a,b"."""
-    quoted = re.findall(r"'((?:[^']|'')*)'", length)
-    return [value.replace("''", "'") for value in quoted] or [value.strip() for value in length.split(",")]
-
-
-_LENGTH = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
-
-_NEAREST: Mapping[str, tuple[str, str]] = {
-    "smallint": ("integer", "SMALLINT"),
-    "integer": ("integer", "INT"),
-    "bigint": ("integer", "BIGINT"),
-    "numeric": ("decimal", "DECIMAL"),
-    "double precision": ("decimal", "DOUBLE"),
-    "real": ("decimal", "FLOAT"),
-    "boolean": ("boolean", "TINYINT"),
-    "date": ("date", "DATE"),
-    "timestamp": ("datetime", "DATETIME"),
-    "time": ("time", "TIME"),
-    "json": ("json", "JSON"),
-    "bytea": ("binary", "BLOB"),
-    "uuid": ("uuid", "VARCHAR"),
-    "character": ("string", "VARCHAR"),
-}
-
-
-def nearest(column: str) -> tuple[str, str, str | None]:
-    """The type, datatype and length that come nearest to a column that nobody declared."""
-    for start, (type, datatype) in _NEAREST.items():
-        if column.startswith(start):
-            if column.startswith("uuid"):
-                return type, datatype, "36"
-            if column in ("character varying", "bpchar"):
-                return "string", "TEXT", None
-            found = _LENGTH.search(column) if datatype in ("VARCHAR", "DECIMAL") else None
-            return type, datatype, ",".join(part for part in found.groups() if part) if found else None
-    return "string", "TEXT", None
-
-
-# --- families of columns
-
-
-def family(field: Field) -> str:
-    """What kind of values the column holds: text, integer, number, boolean, date, time, datetime, binary, uuid or other."""
-    return _family(field.column_type or "")
-
-
-@lru_cache(maxsize=1024)
-def _family(column: str) -> str:
-    for start, name in (
-        ("character", "text"),
-        ("text", "text"),
-        ("citext", "text"),
-        ("name", "text"),
-        ("bpchar", "text"),
-        ("smallint", "integer"),
-        ("integer", "integer"),
-        ("bigint", "integer"),
-        ("numeric", "number"),
-        ("double", "number"),
-        ("real", "number"),
-        ("boolean", "boolean"),
-        ("date", "date"),
-        ("timestamp", "datetime"),
-        ("time", "time"),
-        ("bytea", "binary"),
-        ("uuid", "uuid"),
-    ):
-        if column.startswith(start):
-            return name if not column.endswith("[]") else "other"
-    return "other"
-
-
-def maximum_length(field: Field) -> int | None:
-    """The number of characters that a text column takes; None where it is not limited."""
-    found = _LENGTH.search(field.column_type or "")
-    return int(found[1]) if found and family(field) == "text" else None
-
+from directus_tx.errors import InvalidFieldValue, InvalidPayload, InvalidRequest
+from directus_tx.schema.datatypes import DATATYPES, LENGTH, enumerated, family, maximum_length
+from directus_tx.schema.model import Field
 
 # --- values of payloads
 
@@ -360,7 +130,7 @@ def integer_range(field: Field) -> tuple[int, int]:
 
 def _parse_number(field: Field, value: Any) -> Decimal:
     number = _decimal(field, value)
-    found = _LENGTH.search(field.column_type or "")
+    found = LENGTH.search(field.column_type or "")
     if found:
         precision, scale = int(found[1]), int(found[2] or 0)
         if _places(number) > scale:
@@ -618,38 +388,3 @@ def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
                 return NO_MATCH
     moment = moment.replace(tzinfo=None)
     return {"date": moment.date().isoformat, "time": moment.time().isoformat, "datetime": moment.isoformat}[kind]()
-
-
-# --- patterns
-
-PATTERN_TIMEOUT = 0.1
-"""Seconds that matching one value may take: a pattern that explodes refuses the value, it does not stop the server."""
-
-_EMAIL = r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"
-_DELIMITED = re.compile(r"/(.*)/([a-zA-Z]*)", re.DOTALL)
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether a text matches a field's `validation`: "/.../flags" as JavaScript writes it, a bare expression, or "$email".
-
-    Raises InvalidPayload where the pattern is broken, InvalidRequest where matching takes too long.
-    """
-    try:
-        return _compiled(pattern).search(text, timeout=PATTERN_TIMEOUT) is not None
-    except (regex.error, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidPayload(f'The pattern "{pattern}" is broken: {error}.') from None
-    except TimeoutError:
-        raise InvalidRequest(f'Matching the pattern "{pattern}" takes too long.') from None
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str) -> Any:
-    if pattern == "$email":
-        pattern = _EMAIL
-    flags = regex.VERSION1
-    delimited = _DELIMITED.fullmatch(pattern)
-    if delimited:
-        pattern, letters = delimited.groups()
-        for letter, flag in (("i", regex.IGNORECASE), ("m", regex.MULTILINE), ("s", regex.DOTALL)):
-            flags |= flag if letter in letters else 0
-    return regex.compile(pattern, flags)

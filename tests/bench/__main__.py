@@ -8,12 +8,10 @@ requests a second and their ratio, which is what counts: the machines are noisy.
 
 import argparse
 import json
-import os
 import pathlib
 import random
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,18 +22,10 @@ import urllib.request
 
 import psycopg2
 
+from tests.conftest import KEY
+from tests.daemon import TOKEN, Daemon, free_port
+
 ARTICLES, AUTHORS, TAGS, TAGS_EACH = 10_000, 200, 50, 3
-SUPER_ADMIN_TOKEN = "bench-super-admin"
-TOKEN = "bench-token"
-KEY = {
-    "field": "id",
-    "type": "integer",
-    "datatype": "INT",
-    "length": 11,
-    "interface": "primary-key",
-    "primary_key": True,
-    "auto_increment": True,
-}
 EXPLICIT = "fields=id,status,title,body,views,rating,featured,published_on,author.*,tags.tag.*&limit=100"
 CASES = (
     # name, path of ours, path of the bare program, the ratio aimed at
@@ -53,68 +43,26 @@ def m2o(name: str) -> dict:
     return {"field": name, "type": "m2o", "datatype": "INT", "length": 11, "interface": "many-to-one"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def memory(server: Daemon) -> float:
+    """The resident memory of the server process in MB."""
+    status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
-class Server:
-    """A twistd of ours in a directory of its own."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
-        environment = {**os.environ, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
-        self.log = (directory / "log").open("wb")
-        listen = f"tcp:{self.port}:interface=127.0.0.1"
-        twistd = pathlib.Path(sys.executable).with_name("twistd")
-        self.process = subprocess.Popen(
-            [twistd, "-n", "--pidfile=", "directus", "--data-dir", directory / "var", "--listen", listen],
-            env=environment,
-            cwd=directory,
-            stdout=self.log,
-            stderr=self.log,
-        )
-        wait_for(self.base + "/server/ping")
-
-    def call(self, method: str, path: str, body: object = None) -> dict:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Authorization": f"bearer {TOKEN}"}
-        request = urllib.request.Request(self.base + path, data, headers, method=method)
-        with urllib.request.urlopen(request) as answer:
-            return json.loads(answer.read() or b"null")
-
-    def memory(self) -> float:
-        """The resident memory of the server process in MB."""
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
-
-    def dsn(self) -> str:
-        """Where the project's database is, for the bare program."""
-        project = tomllib.loads((self.directory / "var" / "projects" / "bench.toml").read_text())
-        return " ".join(f"{key}={value}" for key, value in connection(self.directory / "var", project).items())
-
-
-def connection(data_dir: pathlib.Path, project: dict) -> dict[str, str]:
-    """The libpq parameters of a project on the embedded database."""
+def dsn(server: Daemon) -> str:
+    """Where the project's database is, for the bare program."""
+    data_dir = server.directory / "var"
+    project = tomllib.loads((data_dir / "projects" / "bench.toml").read_text())
     lines = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
-    return {"host": lines[4], "port": lines[3], "user": "postgres", "dbname": project["database"]["name"]}
+    return f"host={lines[4]} port={lines[3]} user=postgres dbname={project['database']['name']}"
 
 
 def wait_for(url: str, seconds: float = 60) -> None:
+    """Waits until something answers at a URL."""
     until = time.monotonic() + seconds
     while True:
         try:
             urllib.request.urlopen(url).read()
-            return
-        except urllib.error.HTTPError:
             return
         except OSError:
             if time.monotonic() > until:
@@ -122,20 +70,10 @@ def wait_for(url: str, seconds: float = 60) -> None:
             time.sleep(0.1)
 
 
-def fill(server: Server) -> None:
+def fill(server: Daemon) -> None:
     """The project and its rows."""
-    server.call(
-        "POST",
-        "/server/projects",
-        {
-            "project": "bench",
-            "super_admin_token": SUPER_ADMIN_TOKEN,
-            "user_email": "admin@example.com",
-            "user_password": "password",
-            "user_token": TOKEN,
-        },
-    )
-    print(f"idle memory with one project: {server.memory():.0f} MB")
+    server.create_project("bench")
+    print(f"idle memory with one project: {memory(server):.0f} MB")
     make = lambda name, fields: server.call("POST", "/bench/collections", {"collection": name, "fields": [KEY, *fields]})  # noqa: E731
     o2m = {"type": "o2m", "interface": "one-to-many"}
     make("authors", [string("name"), string("email"), {"field": "articles", **o2m}])
@@ -201,7 +139,7 @@ def analyze(dsn: str) -> None:
     connection.close()
 
 
-def post(server: Server, collection: str, rows: list[dict]) -> None:
+def post(server: Daemon, collection: str, rows: list[dict]) -> None:
     for start in range(0, len(rows), 1000):
         server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + 1000])
 
@@ -231,13 +169,13 @@ def main() -> None:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="directus-bench-") as directory:
-        server = Server(pathlib.Path(directory))
+        server = Daemon(pathlib.Path(directory)).start()
         bare = None
         try:
             fill(server)
-            analyze(server.dsn())
+            analyze(dsn(server))
             port = free_port()
-            bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), server.dsn()])
+            bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)])
             bare_base = f"http://127.0.0.1:{port}"
             wait_for(bare_base + "/one/1")
             print(f"{'case':<12} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
@@ -251,7 +189,7 @@ def main() -> None:
                 ratio = statistics.median(a / b for a, b in pairs)
                 ours_rate, bare_rate = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
                 print(f"{name:<12} {ours_rate:>8.0f} {bare_rate:>8.0f} {ratio:>6.2f}  {aim}")
-            print(f"memory after the load: {server.memory():.0f} MB")
+            print(f"memory after the load: {memory(server):.0f} MB")
             if options.keep:
                 input(f"{server.base} — press Enter to stop ")
         finally:

@@ -19,6 +19,8 @@ ROOMS = (
     "query",
     "context",
     "config",
+    "schema.datatypes",
+    "schema.patterns",
     "schema.types",
     "db",
     "schema.system",

@@ -16,20 +16,10 @@ from twisted.internet import reactor
 
 from directus_tx.db import SQL, Identifier, connected
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
+from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family, nearest
 from directus_tx.schema.model import ALIAS_TYPES, Field
-from directus_tx.schema.types import (
-    DATATYPES,
-    FIELD_TYPES,
-    NO_MATCH,
-    answer,
-    column_type,
-    comparable,
-    family,
-    integer_range,
-    matches,
-    nearest,
-    parse,
-)
+from directus_tx.schema.patterns import matches
+from directus_tx.schema.types import NO_MATCH, answer, comparable, integer_range, parse
 
 COLUMN_TYPES = [name for name in FIELD_TYPES if name not in ALIAS_TYPES]
 LENGTHS = {"DECIMAL": "10,2", "NUMERIC": "10,2", "ENUM": "'a','b'", "SET": "a,b"}

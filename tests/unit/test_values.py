@@ -13,8 +13,10 @@ from directus_tx.errors import (
     LengthRequired,
     UnknownType,
 )
+from directus_tx.schema.datatypes import column_type, nearest
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import NO_MATCH, answer, column_type, comparable, matches, nearest, parse
+from directus_tx.schema.patterns import matches
+from directus_tx.schema.types import NO_MATCH, answer, comparable, parse
 
 
 def declared(type: str, datatype: str, length: str | None = None, signed: bool = False) -> Field:

@@ -3,7 +3,7 @@
 from directus_tx import schema_service
 from directus_tx.http.endpoints.items import keys_of
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.items import Item, Result
+from directus_tx.items import Item, Result, chosen_meta
 
 routes = Routes()
 COLLECTIONS = "/<project>/collections"
@@ -11,10 +11,7 @@ COLLECTIONS = "/<project>/collections"
 
 def written(call: Call, collection: str, item: Item) -> Answer:
     """The answer to a change of the schema, with the meta that is asked for."""
-    names = call.query().meta
-    meta = {"collection": collection, "type": "item"}
-    chosen = None if names is None else {n: v for n, v in meta.items() if "*" in names or n in names}
-    return call.answer(Result(item, chosen))
+    return call.answer(Result(item, chosen_meta(call.query(), {"collection": collection, "type": "item"})))
 
 
 @routes.get(COLLECTIONS)

@@ -8,7 +8,7 @@ from directus_tx.errors import InvalidPayload, InvalidRequest, SystemCollection
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import keys_of, payload_of
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.items import Result
+from directus_tx.items import Result, chosen_meta
 
 routes = Routes()
 FIELDS = "/<project>/fields"
@@ -81,7 +81,5 @@ def _refuse_system(call: Call) -> None:
 
 
 def _many(call: Call, items: list[dict[str, Any]]) -> Answer:
-    names = call.query().meta
     meta = {"collection": schema_service.FIELDS, "type": "collection", "result_count": len(items)}
-    chosen = None if names is None else {n: v for n, v in meta.items() if "*" in names or n in names}
-    return call.answer(Result(items, chosen))
+    return call.answer(Result(items, chosen_meta(call.query(), meta)))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from directus_tx.accounts.tokens import Bearer, identify, project_of
 from directus_tx.errors import Unauthorized, UserUnknown
 from directus_tx.http.routes import Answer, Call, Routes
-from directus_tx.schema.types import FIELD_TYPES
+from directus_tx.schema.datatypes import FIELD_TYPES
 
 routes = Routes()
 

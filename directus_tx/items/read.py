@@ -1,0 +1,190 @@
+"""Reads the items of any collection: the statements of a plan, and the tree that their rows make."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet import defer
+
+from directus_tx.access import Access, access_of
+from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
+from directus_tx.context import Context
+from directus_tx.db import Session
+from directus_tx.errors import ItemNotFound
+from directus_tx.filters import Asked
+from directus_tx.query import Query
+from directus_tx.rules import NO_RULES
+from directus_tx.schema.model import Collection
+from directus_tx.schema.types import NO_MATCH, comparable
+
+Item = dict[str, Any]
+Key = Any
+
+
+@frozen
+class Result:
+    """The answer to a read or a write: an item, a list of them, or None where there is nothing to show; and meta, if asked."""
+
+    data: Any
+    meta: dict[str, Any] | None = None
+
+
+async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
+    """The items that a query finds; with *keys*, those items, whatever filter, q and status say: one key gives the item, several
+    a list without the missing ones.
+
+    Raises CollectionNotFound, ItemNotFound (one key, or `single`), and what the query deserves.
+    """
+    access = access_of(ctx)
+    rules = ctx.rules.get(collection, NO_RULES)
+    asked_for = query
+    if rules.needed and query.fields:
+        query = evolve(query, fields=(*query.fields, *rules.needed))
+    plan = plan_for(access, collection, query, by_key=keys is not None)
+    found = access.schema.collections[collection]
+    limit, offset = paging(query, access.schema.default_limit)
+    if keys is not None and query.limit is None:
+        limit = len(keys)
+    asked = Asked(query, keys_of(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
+    one = query.single or (keys is not None and len(keys) == 1)
+    if one or not query.meta:
+        _, items = await _load(ctx.db, plan.level, asked)
+        counts: dict[str, Any] = {}
+    else:
+        (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
+    for item in items if rules is not NO_RULES else ():
+        rules.present(ctx, item)
+        if query is not asked_for:
+            for name in set(rules.needed) - set(asked_for.fields) if "*" not in asked_for.fields else ():
+                item.pop(name, None)
+    if one:
+        if not items:
+            raise ItemNotFound(f'There is no such item in "{collection}".')
+        return Result(items[0], chosen_meta(query, {"collection": collection, "type": "item"}))
+    if query.meta is None:
+        return Result(items)
+    return Result(items, _meta(query, collection, len(items), counts, access))
+
+
+def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
+    """Keys as the database holds them; what can be no key is left out."""
+    field = collection.primary_key
+    found = (comparable(field, str(key)) for key in keys)
+    return [key for key in found if key is not NO_MATCH]
+
+
+async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:
+    """The rows of a level, and its items with everything below."""
+    rows = await db.query(level.select.statement, level.select.parameters(asked))
+    pending: list[tuple[Branch, list[Item | None]]] = []
+    items = level.part.items(rows, pending)
+    if len(pending) == 1:
+        await _attach(db, *pending[0], asked, rows)
+    elif pending:
+        await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
+    return rows, items  # type: ignore[return-value] # only parts of a row may lack an item
+
+
+async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]) -> None:
+    """Puts the lists of a branch into the items that hold them."""
+    source, name = branch.source, branch.name
+    keys = {row[source] for row in rows}
+    keys.discard(None)
+    found: list[tuple[Any, ...]] = []
+    related: list[Item] = []
+    if keys:
+        looked_for = [str(key) for key in keys] if branch.as_text else list(keys)
+        found, related = await _load(db, branch.level, evolve(asked, keys=looked_for))
+    alike: Callable[[Any], Any] = str if branch.as_text else _same
+    lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
+    for row, item in zip(found, related, strict=True):
+        lists[alike(row[-1])].append(item)
+    for row, holder in zip(rows, holders, strict=True):
+        if holder is not None:
+            holder[name] = lists.get(alike(row[source]), [])
+
+
+def _same(key: Any) -> Any:
+    return key
+
+
+async def _together(*work: Awaitable[Any]) -> list[Any]:
+    """What several coroutines give, run side by side; the first failure fails all, as itself."""
+    deferreds: list[defer.Deferred[Any]] = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
+    try:
+        return await defer.gatherResults(deferreds, consumeErrors=True)
+    except defer.FirstError as first:
+        raise first.subFailure.value from None  # type: ignore[misc]
+
+
+_COUNTED = {"total_count", "filter_count", "status_count", "page", "links"}
+
+
+async def _counts(ctx: Context, plan: Plan, asked: Asked) -> dict[str, Any]:
+    """The counts that meta asks for."""
+    names = _meta_names(asked.query)
+    wanted = {}
+    if names & {"total_count"} or (names & {"filter_count", "page"} and not plan.filtered):
+        wanted["total_count"] = plan.total_count
+    if names & {"filter_count", "page"} and plan.filtered:
+        wanted["filter_count"] = plan.filter_count
+    if "status_count" in names and plan.status_count is not None:
+        wanted["status_count"] = plan.status_count
+    found = await _together(*(ctx.db.query(each.statement, each.parameters(asked)) for each in wanted.values()))
+    counts = dict(zip(wanted, found, strict=True))
+    answer: dict[str, Any] = {n: rows[0][0] for n, rows in counts.items() if n != "status_count"}
+    if "status_count" in counts:
+        answer["status_count"] = dict(counts["status_count"])
+    answer.setdefault("filter_count", answer.get("total_count"))
+    return answer
+
+
+META_ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
+
+
+def _meta_names(query: Query) -> set[str]:
+    if "*" in (query.meta or ()):
+        return {"collection", "type", "result_count", "total_count", "status_count", "filter_count", "page"}
+    return {META_ALIASES.get(name, name) for name in query.meta or ()}
+
+
+def chosen_meta(query: Query, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Of *meta* what the query asks for; None where it asks for none."""
+    if query.meta is None:
+        return None
+    names = _meta_names(query)
+    return {name: value for name, value in meta.items() if name in names}
+
+
+def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], access: Access) -> dict[str, Any]:
+    """The meta of a list, without links, which only the endpoint can make."""
+    meta = {"collection": collection, "type": "collection", "result_count": shown}
+    for name in ("total_count", "status_count", "filter_count"):
+        if counts.get(name) is not None:
+            meta[name] = counts[name]
+    chosen = chosen_meta(query, meta) or {}
+    if "page" in _meta_names(query):
+        chosen |= page_meta(query, access.schema.default_limit, counts["filter_count"])
+    return chosen
+
+
+async def read_back(ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool) -> Result:
+    """The written items as the answer shows them, in the order of *keys*. Soft-deleted ones are left out."""
+    access = access_of(ctx)
+    if not access.rights(collection).read:
+        return Result(None)
+    shown = Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta)
+    rules = ctx.rules.get(collection, NO_RULES)
+    if rules.needed and shown.fields:
+        shown = evolve(shown, fields=(*shown.fields, *rules.needed))
+    plan = plan_for(access, collection, shown, by_key=True)
+    rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
+    by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
+    answer = [by_key[key] for key in keys if key in by_key]
+    for item in answer:
+        rules.present(ctx, item)
+    if not answer:
+        return Result(None)
+    if one:
+        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}))
+    return Result(answer, chosen_meta(query, {"collection": collection, "type": "collection", "result_count": len(answer)}))
