@@ -10,8 +10,9 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Rights
+from directus_tx.config import LimitSettings
 from directus_tx.db import SQL, Composable, Identifier, Statement
-from directus_tx.errors import HiddenField, InvalidPayload, UnknownField
+from directus_tx.errors import HiddenField, InvalidPayload, InvalidRequest, UnknownField
 from directus_tx.filters import (
     TRUE,
     Asked,
@@ -38,7 +39,6 @@ Item = dict[str, Any]
 Row = tuple[Any, ...]
 Cast = Callable[[Any], Any]
 MAX_PLANS = 2000
-MAX_DEPTH = 10
 
 
 @frozen
@@ -120,9 +120,9 @@ class Plan:
     filtered: bool
 
 
-def plan_for(access: Access, collection: str, query: Query, *, by_key: bool) -> Plan:
+def plan_for(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
     """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
-    the collection or the query does not fit it."""
+    the collection, the query does not fit it, or asks for more than the limits allow."""
     plans = access.schema.plans
     key = (
         access.key,
@@ -133,24 +133,26 @@ def plan_for(access: Access, collection: str, query: Query, *, by_key: bool) -> 
         shape(query.scope),
         by_key or (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ())),
         bool(query.lang) and "*" not in query.lang,
+        query.groups,
     )
     plan: Plan | None = plans.get(key)
     if plan is None:
-        plan = compile_read(access, collection, query, by_key=by_key)
+        plan = compile_read(access, collection, query, limits, by_key=by_key)
         if len(plans) >= MAX_PLANS:
             plans.clear()
         plans[key] = plan
     return plan
 
 
-def compile_read(access: Access, collection: str, query: Query, *, by_key: bool) -> Plan:
+def compile_read(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
     """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
     rights = access.require_read(collection)
     found = rights.collection
+    check_filter(query, limits)
     conditions = Conditions(access)
     own = conditions.chain("t0", rights, query.scope, "scope")
     visible = all_of([own, not_deleted("t0", found)])
-    filtered = not by_key and bool(query.filter or query.q)
+    filtered = not by_key and bool(query.filter or query.q or query.groups)
     if by_key:
         where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
     else:
@@ -163,8 +165,10 @@ def compile_read(access: Access, collection: str, query: Query, *, by_key: bool)
                 conditions.chain("t0", rights, query.filter),
             ]
         )
+        if query.groups:
+            where = one_of_each(rights, query.groups, where)
     order = order_of("t0", rights, query.sort, nulls_last=access.schema.sort_null_last)
-    root = Tree(access, lang=bool(query.lang) and "*" not in query.lang).level(
+    root = Tree(access, limits.max_depth, bool(query.lang) and "*" not in query.lang).level(
         rights, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
     )
     return Plan(
@@ -174,6 +178,30 @@ def compile_read(access: Access, collection: str, query: Query, *, by_key: bool)
         status_count(found, own),
         filtered,
     )
+
+
+def check_filter(query: Query, limits: LimitSettings) -> None:
+    """Raises InvalidRequest where a filter is longer or goes deeper than the limits allow."""
+    if len(query.filter) > limits.max_conditions:
+        raise InvalidRequest(f"A filter may have up to {limits.max_conditions} conditions (limits.max_conditions).")
+    if any(len(condition.path) > limits.max_depth + 1 for condition in query.filter):
+        raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
+
+
+def one_of_each(rights: Rights, groups: Sequence[str], where: Clause) -> Clause:
+    """Of the rows where *where* holds, the first by key for each value of some fields."""
+    collection = rights.collection
+    for name in groups:
+        if name not in collection.columns:
+            raise UnknownField(f'"{collection.collection}" has no field "{name}" to group by.')
+        if name in rights.hidden:
+            raise HiddenField(f'You may not ask about "{name}".')
+    key = column("t0", collection.primary_key.field)
+    values = SQL(", ").join([folded("t0", collection.columns[name]) for name in groups])
+    sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} AS t0 WHERE {3} ORDER BY {1}, {0})").format(
+        key, values, Identifier(collection.collection), where.sql
+    )
+    return Clause(sql, where.binds)
 
 
 def key_among(alias: str, key: Field) -> Clause:
@@ -236,6 +264,7 @@ class Tree:
     """Compiles the levels of one read."""
 
     access: Access
+    max_depth: int
     lang: bool = False
 
     def level(
@@ -279,8 +308,8 @@ class Tree:
     ) -> Part:
         """The part of a statement's rows that shows *fields* of the table called *alias*. Many-to-one fields are joined to it: the one
         row that they lead to costs less beside its item than in a statement of its own."""
-        if depth > MAX_DEPTH:
-            raise InvalidPayload(f"Fields may not be nested more than {MAX_DEPTH} levels deep.")
+        if depth > self.max_depth:
+            raise InvalidRequest(f"Fields may go down up to {self.max_depth} relations (limits.max_depth).")
         collection = rights.collection
         shown, opened = self.resolve(rights, fields, top=depth == 0)
         names = tuple(each for each in shown if each not in opened)

@@ -30,6 +30,7 @@ class ServerSettings:
     data_dir: str = setting("var", "Where projects, files and the embedded database live.")
     log_format: str = setting("text", "The log: a line of text an event, or a line of JSON.", choices=("text", "json"))
     log_file: str = setting("", "Where the log goes, to the end of a file. Empty: standard output.")
+    cache_control: str = setting("no-store", "The Cache-Control of answers to whoever is signed in. Empty: none is sent.")
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is believed; of nobody else is it."
     )
@@ -58,6 +59,15 @@ class DatabaseSettings:
 
 
 @frozen
+class LimitSettings:
+    """The section [limits]: what a single request may ask for. A refusal names its setting."""
+
+    max_depth: int = setting(10, "Levels of relations that fields, and filters, may go down.")
+    max_conditions: int = setting(100, "Conditions that one filter may have.")
+    max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")
+
+
+@frozen
 class Settings:
     """All settings. `super_admin_token` is empty where none is configured."""
 
@@ -69,6 +79,7 @@ class Settings:
     )
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    limits: LimitSettings = LimitSettings()
 
 
 class ConfigError(Exception):
@@ -79,7 +90,7 @@ class ConfigError(Exception):
         self.mistakes = mistakes
 
 
-SECTIONS: Mapping[str, type] = {"server": ServerSettings, "database": DatabaseSettings}
+SECTIONS: Mapping[str, type] = {"server": ServerSettings, "database": DatabaseSettings, "limits": LimitSettings}
 
 
 def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[str, str], Any] | None = None) -> Settings:

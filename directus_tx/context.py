@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve, field, frozen
 
+from directus_tx.config import LimitSettings
 from directus_tx.schema.model import Snapshot
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Context:
     request_id: str = ""
     rules: "Mapping[str, CollectionRules]" = field(factory=dict)
     hasher: "PasswordHasher | None" = None
+    limits: LimitSettings = field(factory=LimitSettings)
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """What *work* gives, called with this context over one transaction: all of its statements or none.

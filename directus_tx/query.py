@@ -26,8 +26,9 @@ class Sort:
 class Query:
     """A read, as the client words it.
 
-    `fields`: dotted expressions, "*" and "-name" among them; empty means "*". `limit`: None is the setting default_limit,
-    negative is all. `status`: None where not given, ("*",) for all. `meta`: the names asked for, None where there is no meta.
+    `fields`: dotted expressions, "*" and "-name" among them; empty means "*". `limit`: None is the setting default_limit, negative is
+    all. `groups`: one item for each value of these fields. `status`: None where not given, ("*",) for all. `meta`: the names asked for,
+    None where there is no meta.
     """
 
     fields: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Query:
     q: str | None = None
     meta: tuple[str, ...] | None = None
     lang: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     scope: tuple[Condition, ...] = ()
     """Conditions of the server's own (the revisions of one item, say): outside the client's chain, which cannot undo them."""
 

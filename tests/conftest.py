@@ -95,8 +95,9 @@ class _Bytes:
 class Client:
     """Speaks HTTP to a server in this process. Paths begin with the project's key where they begin with "~"."""
 
-    def __init__(self, backend: Backend, port: int) -> None:
+    def __init__(self, backend: Backend, app: App, port: int) -> None:
         self.backend = backend
+        self.app = app
         self.base = f"http://127.0.0.1:{port}"
         self.pool = HTTPConnectionPool(reactor)
         self.agent = Agent(reactor, pool=self.pool)
@@ -165,7 +166,7 @@ async def server(settings: Settings) -> Any:
     await backend.open()
     app = App(reactor, Services(backend.projects, backend.hasher, settings), RULES)
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
-    client = Client(backend, port.getHost().port)
+    client = Client(backend, app, port.getHost().port)
     yield client
     await client.pool.closeCachedConnections()
     await defer.maybeDeferred(port.stopListening)

@@ -156,6 +156,7 @@ class App:
         self.services = services
         self.rules = rules
         self.proxies = [ipaddress.ip_network(each, strict=False) for each in services.settings.server.trusted_proxies]
+        self.cache_control = services.settings.server.cache_control.encode()
         self.running: set[defer.Deferred[Any]] = set()
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False
@@ -221,7 +222,17 @@ class App:
         else:
             who = Accountability(bearer.user, bearer.role, self.ip(request), agent)
         request.accountability = who
-        call.ctx = Context(project.key, schema, who, now, session, request.request_id, self.rules, self.services.hasher)
+        call.ctx = Context(
+            project.key,
+            schema,
+            who,
+            now,
+            session,
+            request.request_id,
+            self.rules,
+            self.services.hasher,
+            self.services.settings.limits,
+        )
         return who.public
 
     def _token(self, request: Any, params: Params) -> str | None:
@@ -281,6 +292,12 @@ class App:
             return self._finish(request, answer.status, b"", None)
         data, status = (..., 200) if answer.empty else (answer.data, answer.status)
         body = encode.envelope(data, answer.meta, public=public, messages=answer.messages)
+        if request.project is not None and status == 200 and request.method in (b"GET", b"HEAD"):
+            tag = encode.etag(body)
+            request.setHeader(b"ETag", tag)
+            wanted = request.getHeader(b"if-none-match")
+            if wanted is not None and encode.has_tag(wanted, tag):
+                return self._finish(request, 304, b"", None)
         return self._finish(request, status, body, "application/json")
 
     def refuse(self, request: Any, error: ApiError) -> bytes:
@@ -313,6 +330,8 @@ class App:
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         self._allow_origin(request)
+        if request.accountability is not None and not request.accountability.public and self.cache_control:
+            request.setHeader(b"Cache-Control", self.cache_control)
         if content_type is None:
             request.responseHeaders.removeHeader(b"content-type")
             request.defaultContentType = None
@@ -323,7 +342,7 @@ class App:
             if encode.takes_gzip(request.getHeader(b"accept-encoding") or b""):
                 body = encode.compressed(body)
                 request.setHeader(b"Content-Encoding", b"gzip")
-        if status != 204:
+        if status not in (204, 304):
             request.setHeader(b"Content-Length", b"%d" % len(body))
         log_request(log, request, status, self.reactor.seconds())
         return body

@@ -1,5 +1,6 @@
 """Answers as bytes: the envelope of the API, as JSON, and gzip for those who ask."""
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -54,6 +55,17 @@ def takes_gzip(accepted: bytes) -> bool:
         name, _, quality = part.partition(b";")
         wanted[name.strip()] = quality.replace(b" ", b"").rstrip(b"0.") != b"q="
     return wanted.get(b"gzip", wanted.get(b"*", False))
+
+
+def etag(body: bytes) -> bytes:
+    """A weak entity tag: the same for the same body, compressed or not."""
+    return b'W/"' + hashlib.sha1(body, usedforsecurity=False).hexdigest()[:24].encode() + b'"'
+
+
+def has_tag(wanted: bytes, tag: bytes) -> bool:
+    """Whether an If-None-Match names a tag; "*" names any."""
+    opaque = tag.removeprefix(b"W/")
+    return any(each.strip().removeprefix(b"W/") in (opaque, b"*") for each in wanted.split(b","))
 
 
 def compressed(body: bytes) -> bytes:

@@ -74,6 +74,7 @@ class Params:
             q=self.text("q") or None,
             meta=self.names("meta") or None,
             lang=self.names("lang"),
+            groups=self.names("groups"),
         )
 
 

@@ -10,7 +10,7 @@ from directus_tx.access import Access, access_of
 from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import Session
-from directus_tx.errors import ItemNotFound
+from directus_tx.errors import InvalidRequest, ItemNotFound
 from directus_tx.filters import Asked
 from directus_tx.query import Query
 from directus_tx.rules import NO_RULES
@@ -40,11 +40,15 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     asked_for = query
     if rules.needed and query.fields:
         query = evolve(query, fields=(*query.fields, *rules.needed))
-    plan = plan_for(access, collection, query, by_key=keys is not None)
+    plan = plan_for(access, collection, query, ctx.limits, by_key=keys is not None)
     found = access.schema.collections[collection]
     limit, offset = paging(query, access.schema.default_limit)
     if keys is not None and query.limit is None:
         limit = len(keys)
+    most = ctx.limits.max_rows
+    if most and (limit is None or limit > most):
+        # One more than allowed tells whether there are too many, without counting them.
+        limit = most + 1
     asked = Asked(query, keys_of(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
     one = query.single or (keys is not None and len(keys) == 1)
     if one or not query.meta:
@@ -52,6 +56,8 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         counts: dict[str, Any] = {}
     else:
         (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
+    if most and len(items) > most:
+        raise InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
     for item in items if rules is not NO_RULES else ():
         rules.present(ctx, item)
         if query is not asked_for:
@@ -177,7 +183,7 @@ async def read_back(ctx: Context, collection: str, query: Query, keys: Sequence[
     rules = ctx.rules.get(collection, NO_RULES)
     if rules.needed and shown.fields:
         shown = evolve(shown, fields=(*shown.fields, *rules.needed))
-    plan = plan_for(access, collection, shown, by_key=True)
+    plan = plan_for(access, collection, shown, ctx.limits, by_key=True)
     rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
     answer = [by_key[key] for key in keys if key in by_key]

@@ -1,0 +1,68 @@
+"""Reading beyond the contract: limits, entity tags, groups."""
+
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+
+from directus_tx.config import LimitSettings
+from directus_tx.http.app import App
+from directus_tx.http.routes import Services
+from tests.conftest import Client, field
+
+
+@ensureDeferred
+async def test_an_answer_that_is_known_is_304(client: Client) -> None:
+    await client.collection("things", field("name"))
+    await client.post("~/items/things", {"name": "a"})
+    first = await client.get("~/items/things")
+    tag = first.headers["etag"]
+    for known in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
+        again = await client.get("~/items/things", headers={"If-None-Match": known})
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    packed = await client.get("~/items/things", headers={"If-None-Match": tag, "Accept-Encoding": "gzip"})
+    assert packed.status == 304
+    await client.patch("~/items/things/1", {"name": "b"})
+    changed = await client.get("~/items/things", headers={"If-None-Match": tag})
+    assert changed.status == 200
+    assert changed.headers["etag"] != tag
+
+
+@ensureDeferred
+async def test_answers_to_users_are_not_stored_by_caches(client: Client) -> None:
+    assert (await client.get("~/users/me")).headers["cache-control"] == "no-store"
+    assert "cache-control" not in (await client.get("~/", token=None)).headers
+
+
+@ensureDeferred
+async def test_groups_give_one_item_for_each_value(client: Client) -> None:
+    await client.collection("things", field("colour"), field("size", "integer", "INT", 11))
+    rows = [("red", 1), ("Red", 2), ("blue", 1), (None, 1), ("blue", 2)]
+    await client.post("~/items/things", [{"colour": colour, "size": size} for colour, size in rows])
+    found = await client.get("~/items/things?groups=colour&fields=id,colour&meta=filter_count,total_count")
+    assert found.data == [{"id": 1, "colour": "red"}, {"id": 3, "colour": "blue"}, {"id": 4, "colour": None}]
+    assert found.json["meta"] == {"total_count": 5, "filter_count": 3}
+    assert len((await client.get("~/items/things?groups=colour,size")).data) == 5
+    assert (await client.get("~/items/things?groups=nope")).code == 202
+
+
+@ensureDeferred
+async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Client) -> None:
+    await client.collection("nodes", field("name"), field("parent", "m2o", "INT", 11))
+    relation = {"collection_many": "nodes", "field_many": "parent", "collection_one": "nodes"}
+    await client.post("~/relations", relation)
+    await client.post("~/items/nodes", [{"name": "a"}, {"name": "b", "parent": 1}, {"name": "c", "parent": 2}])
+    limits = LimitSettings(max_depth=2, max_conditions=3, max_rows=2)
+    backend = client.backend
+    app: App = client.app
+    app.services = Services(backend.projects, backend.hasher, evolve(backend.settings, limits=limits))
+    for query, name in (
+        ("fields=parent.parent.parent.name", "limits.max_depth"),
+        ("filter[parent.parent.parent.name]=x", "limits.max_depth"),
+        ("filter[id][0][eq]=1&filter[id][1][eq]=1&filter[id][2][eq]=1&filter[id][3][eq]=1", "limits.max_conditions"),
+        ("limit=-1", "limits.max_rows"),
+        ("limit=3", "limits.max_rows"),
+    ):
+        answer = await client.get("~/items/nodes?" + query)
+        assert (answer.status, answer.code) == (422, 4), query
+        assert name in answer.json["error"]["message"]
+    assert (await client.get("~/items/nodes?limit=2&fields=parent.parent.name")).status == 200
+    assert (await client.get("~/items/nodes?limit=-1&filter[id][lt]=3")).status == 200
