@@ -148,7 +148,6 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
     """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
     rights = access.require_read(collection)
     found = rights.collection
-    check_filter(query, limits)
     conditions = Conditions(access)
     own = conditions.chain("t0", rights, query.scope, "scope")
     visible = all_of([own, not_deleted("t0", found)])
@@ -156,15 +155,7 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
     if by_key:
         where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
     else:
-        status = query.status or ()
-        where = all_of(
-            [
-                own,
-                conditions.status("t0", found, query.status is not None, "*" in status),
-                search("t0", rights, q_bind) if query.q else TRUE,
-                conditions.chain("t0", rights, query.filter),
-            ]
-        )
+        where = all_of([own, where_of(conditions, rights, query, limits)])
         if query.groups:
             where = one_of_each(rights, query.groups, where)
     order = order_of("t0", rights, query.sort, nulls_last=access.schema.sort_null_last)
@@ -180,28 +171,41 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
     )
 
 
-def check_filter(query: Query, limits: LimitSettings) -> None:
-    """Raises InvalidRequest where a filter is longer or goes deeper than the limits allow."""
+def where_of(conditions: Conditions, rights: Rights, query: Query, limits: LimitSettings) -> Clause:
+    """What status, q and filter ask of the rows of a list. Raises InvalidRequest where a filter is longer or goes deeper than the
+    limits allow."""
     if len(query.filter) > limits.max_conditions:
         raise InvalidRequest(f"A filter may have up to {limits.max_conditions} conditions (limits.max_conditions).")
     if any(len(condition.path) > limits.max_depth + 1 for condition in query.filter):
         raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
+    return all_of(
+        [
+            conditions.status("t0", rights.collection, query.status is not None, "*" in (query.status or ())),
+            search("t0", rights, q_bind) if query.q else TRUE,
+            conditions.chain("t0", rights, query.filter),
+        ]
+    )
 
 
 def one_of_each(rights: Rights, groups: Sequence[str], where: Clause) -> Clause:
     """Of the rows where *where* holds, the first by key for each value of some fields."""
     collection = rights.collection
-    for name in groups:
-        if name not in collection.columns:
-            raise UnknownField(f'"{collection.collection}" has no field "{name}" to group by.')
-        if name in rights.hidden:
-            raise HiddenField(f'You may not ask about "{name}".')
     key = column("t0", collection.primary_key.field)
-    values = SQL(", ").join([folded("t0", collection.columns[name]) for name in groups])
+    values = SQL(", ").join([folded("t0", readable_column(rights, name)) for name in groups])
     sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} AS t0 WHERE {3} ORDER BY {1}, {0})").format(
         key, values, Identifier(collection.collection), where.sql
     )
     return Clause(sql, where.binds)
+
+
+def readable_column(rights: Rights, name: str) -> Field:
+    """A field that a question may be about. Raises UnknownField, HiddenField."""
+    field = rights.collection.columns.get(name)
+    if field is None:
+        raise UnknownField(f'"{rights.collection.collection}" has no field "{name}" that holds a value.')
+    if name in rights.hidden:
+        raise HiddenField(f'You may not ask about "{name}".')
+    return field
 
 
 def key_among(alias: str, key: Field) -> Clause:

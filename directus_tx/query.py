@@ -43,6 +43,10 @@ class Query:
     meta: tuple[str, ...] | None = None
     lang: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    aggregate: tuple[tuple[str, str], ...] = ()
+    """Functions over fields, (name, field), instead of items."""
+
+    groupby: tuple[str, ...] = ()
     scope: tuple[Condition, ...] = ()
     """Conditions of the server's own (the revisions of one item, say): outside the client's chain, which cannot undo them."""
 

@@ -75,6 +75,8 @@ class Params:
             meta=self.names("meta") or None,
             lang=self.names("lang"),
             groups=self.names("groups"),
+            aggregate=tuple(_aggregates(self.tree.get("aggregate"))),
+            groupby=self.names("groupby"),
         )
 
 
@@ -134,6 +136,18 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
 def _sorts(names: Iterable[str]) -> Iterable[Sort]:
     for name in names:
         yield Sort(name[1:], True) if name.startswith("-") else Sort(name)
+
+
+def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:
+    """The functions of `aggregate[function]=field,...`."""
+    if wanted is None or wanted == "":
+        return
+    if not isinstance(wanted, dict) or not all(isinstance(fields, str) for fields in wanted.values()):
+        raise InvalidRequest('An aggregate names a function in brackets: "aggregate[sum]=field".')
+    for function, fields in wanted.items():
+        for name in fields.split(","):
+            if name.strip():
+                yield function, name.strip()
 
 
 def _conditions(filter: Any) -> Iterable[Condition]:

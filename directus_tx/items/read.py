@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 from twisted.internet import defer
 
 from directus_tx.access import Access, access_of
+from directus_tx.aggregates import compile_aggregate
 from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import Session
@@ -36,6 +37,8 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     Raises CollectionNotFound, ItemNotFound (one key, or `single`), and what the query deserves.
     """
     access = access_of(ctx)
+    if query.aggregate and keys is None:
+        return await _aggregates(ctx, access, collection, query)
     rules = ctx.rules.get(collection, NO_RULES)
     asked_for = query
     if rules.needed and query.fields:
@@ -70,6 +73,16 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     if query.meta is None:
         return Result(items)
     return Result(items, _meta(query, collection, len(items), counts, access))
+
+
+async def _aggregates(ctx: Context, access: Access, collection: str, query: Query) -> Result:
+    """The aggregates that a query asks for, instead of items."""
+    found = compile_aggregate(access, collection, query, ctx.limits)
+    limit, offset = paging(query, access.schema.default_limit)
+    asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
+    items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(asked)))
+    meta = {"collection": collection, "type": "collection", "result_count": len(items)}
+    return Result(items, chosen_meta(query, meta))
 
 
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:

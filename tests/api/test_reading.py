@@ -66,3 +66,50 @@ async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Clie
         assert name in answer.json["error"]["message"]
     assert (await client.get("~/items/nodes?limit=2&fields=parent.parent.name")).status == 200
     assert (await client.get("~/items/nodes?limit=-1&filter[id][lt]=3")).status == 200
+
+
+@ensureDeferred
+async def test_aggregates_count_and_sum_by_groups(client: Client) -> None:
+    await client.collection(
+        "sales",
+        field("region"),
+        field("amount", "decimal", "DECIMAL", "8,2"),
+        field("day", "date", "DATE", None),
+    )
+    rows = [("north", 1.5, "2026-01-01"), ("North", 2, "2026-01-03"), ("south", 10, "2026-01-02"), (None, None, None)]
+    await client.post("~/items/sales", [{"region": r, "amount": a, "day": d} for r, a, d in rows])
+    whole = "aggregate[count]=*,amount&aggregate[sum]=amount&aggregate[max]=day&aggregate[countDistinct]=region"
+    assert (await client.get(f"~/items/sales?{whole}")).data == [
+        {
+            "count": {"*": 4, "amount": 3},
+            "sum": {"amount": 13.5},
+            "max": {"day": "2026-01-03"},
+            "countDistinct": {"region": 2},
+        }
+    ]
+    grouped = await client.get("~/items/sales?aggregate[sum]=amount&aggregate[avg]=amount&groupby=region&sort=-region&meta=*")
+    assert grouped.data == [
+        {"region": "south", "sum": {"amount": 10}, "avg": {"amount": 10}},
+        {"region": "North", "sum": {"amount": 3.5}, "avg": {"amount": 1.75}},
+        {"region": None, "sum": {"amount": None}, "avg": {"amount": None}},
+    ]
+    assert grouped.json["meta"]["result_count"] == 3
+    filtered = "~/items/sales?aggregate[count]=*&groupby=region&filter[amount][gt]=1.7&limit=1"
+    assert (await client.get(filtered)).data == [{"region": "North", "count": {"*": 1}}]
+
+
+@ensureDeferred
+async def test_aggregates_that_make_no_sense_are_refused(client: Client) -> None:
+    await client.collection("sales", field("region"))
+    for query, code in (
+        ("aggregate[median]=id", 214),
+        ("aggregate[sum]=region", 12),
+        ("aggregate[sum]=*", 12),
+        ("aggregate[sum]=nope", 202),
+        ("aggregate[count]=*&groupby=nope", 202),
+        ("aggregate[count]=*&groupby=region&sort=id", 202),
+        ("aggregate=x", 4),
+    ):
+        answer = await client.get(f"~/items/sales?{query}")
+        assert (answer.status, answer.code) == (422, code), query
+    assert (await client.get("~/users?aggregate[max]=password")).code == 215

@@ -31,6 +31,7 @@ ROOMS = (
     "access",
     "filters",
     "compile",
+    "aggregates",
     "rules",
     "values",
     "history",

@@ -1,0 +1,110 @@
+"""Aggregates: counts, sums and their like over the items of a query, for each value of some fields. Pure, as `compile` is.
+
+`aggregate[sum]=views&groupby=status` answers ``[{"status": "draft", "sum": {"views": 7}}, ...]``. The reference has no such thing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from directus_tx.access import Access, Rights
+from directus_tx.compile import Prepared, readable_column, where_of
+from directus_tx.config import LimitSettings
+from directus_tx.db import SQL, Composable, Identifier, Statement
+from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
+from directus_tx.filters import Conditions, all_of, column, folded, is_number
+from directus_tx.query import Query
+from directus_tx.schema.types import answer
+
+FUNCTIONS: Mapping[str, str] = {
+    "count": "count({})",
+    "countDistinct": "count(DISTINCT {})",
+    "sum": "sum({})",
+    "avg": "avg({})",
+    "min": "min({})",
+    "max": "max({})",
+}
+"""The functions by name; "{}" is the column. Adding one is one entry here."""
+
+OF_NUMBERS = frozenset({"sum", "avg"})
+
+
+@frozen
+class Aggregate:
+    """A statement, and where its values go: the names of the groups, then (function, field) of each result, with what makes a value
+    what the API shows."""
+
+    select: Prepared
+    groups: tuple[str, ...]
+    results: tuple[tuple[str, str], ...]
+    casts: tuple[Callable[[Any], Any] | None, ...]
+
+    def items(self, rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        """The rows as the API shows them."""
+        start = len(self.groups)
+        items = []
+        for row in rows:
+            values = [value if cast is None else cast(value) for value, cast in zip(row, self.casts, strict=True)]
+            item: dict[str, Any] = dict(zip(self.groups, values[:start], strict=True))
+            for (function, name), value in zip(self.results, values[start:], strict=True):
+                item.setdefault(function, {})[name] = value
+            items.append(item)
+        return items
+
+
+def compile_aggregate(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
+    """The aggregate that a query asks for. Raises UnknownOperator, UnknownField, HiddenField, InvalidPayload, and what its filter
+    deserves."""
+    rights = access.require_read(collection)
+    conditions = Conditions(access)
+    own = conditions.chain("t0", rights, query.scope, "scope")
+    where = all_of([own, where_of(conditions, rights, query, limits)])
+    groups = [readable_column(rights, name) for name in query.groupby]
+    # Texts that differ in case alone are one value; the least of them is shown.
+    shown = [
+        SQL("min({})").format(column("t0", field.field))
+        if folded("t0", field) != column("t0", field.field)
+        else folded("t0", field)
+        for field in groups
+    ]
+    casts = [answer(field) for field in groups]
+    for function, name in query.aggregate:
+        shown.append(_result(rights, function, name))
+        kept = function in ("min", "max") and name != "*"
+        casts.append(answer(rights.collection.columns[name]) if kept else None)
+    by = [folded("t0", field) for field in groups]
+    sql = SQL("SELECT {} FROM {} AS t0 WHERE {}").format(SQL(", ").join(shown), Identifier(collection), where.sql)
+    if by:
+        order = SQL(", ").join(_order(query, by))
+        sql = SQL("{} GROUP BY {} ORDER BY {}").format(sql, SQL(", ").join(by), order)
+    statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
+    binds = (*where.binds, lambda asked: asked.limit, lambda asked: asked.offset)
+    return Aggregate(Prepared(statement, binds), query.groupby, query.aggregate, tuple(casts))
+
+
+def _result(rights: Rights, function: str, name: str) -> Composable:
+    template = FUNCTIONS.get(function)
+    if template is None:
+        raise UnknownOperator(f'There is no aggregate function "{function}".')
+    if name == "*":
+        if function != "count":
+            raise InvalidPayload(f"{function} needs a field.")
+        return SQL("count(*)")
+    field = readable_column(rights, name)
+    if function in OF_NUMBERS and not is_number(field):
+        raise InvalidPayload(f'"{name}" holds no numbers to take the {function} of.')
+    distinct = folded("t0", field) if function == "countDistinct" else column("t0", field.field)
+    return SQL(template).format(distinct)
+
+
+def _order(query: Query, by: Sequence[Composable]) -> list[Composable]:
+    """The order of the groups: as `sort` says of their fields, then as they are named; nulls last."""
+    descending = {}
+    for sort in query.sort:
+        if sort.field not in query.groupby:
+            raise UnknownField(f'The groups have no field "{sort.field}" to sort by.')
+        descending[sort.field] = sort.descending
+    names = [*descending, *(name for name in query.groupby if name not in descending)]
+    position = dict(zip(query.groupby, by, strict=True))
+    return [SQL("{} DESC NULLS LAST" if descending.get(name) else "{} ASC NULLS LAST").format(position[name]) for name in names]
