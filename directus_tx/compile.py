@@ -68,6 +68,11 @@ class Part:
     parts: "tuple[Part, ...]" = ()
     branches: "tuple[Branch, ...]" = ()
 
+    def columns(self, prefix: str = "") -> list[str]:
+        """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
+        own = [f"{prefix}{name}" for name in (*self.names, *(branch.name for branch in self.branches))]
+        return own + [name for part in self.parts for name in part.columns(f"{prefix}{part.name}.")]
+
     def items(self, rows: Sequence[Row], pending: "list[tuple[Branch, list[Item | None]]]") -> list[Item | None]:
         """The items of the rows, None where a row has none; what is still to be read goes to *pending*."""
         names, start, key = self.names, self.start, self.key

@@ -14,12 +14,14 @@ from typing import Any, AnyStr
 
 from klein import Klein
 from twisted.internet import defer
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from zope.interface import implementer
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import Accountability, Context
@@ -140,6 +142,57 @@ class RootResource(Resource):  # type: ignore[misc]
         return self.klein.render(request)
 
 
+class ClientGone(Exception):
+    """Nobody is there any more to write to."""
+
+
+@implementer(IPushProducer)
+class StreamedBody:
+    """A body that is written bit by bit, no faster than the client takes it. `gone`: the client has hung up."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.gone = False
+        self._resumed: defer.Deferred[None] | None = None
+        self._registered = False
+        request.notifyFinish().addErrback(self._lost)
+
+    def begin(self) -> None:
+        self.request.registerProducer(self, True)
+        self._registered = True
+
+    async def write(self, data: bytes) -> None:
+        """Writes; returns when there is room for more. Raises ClientGone."""
+        if self.gone:
+            raise ClientGone
+        self.request.write(data)
+        if self._resumed is not None:
+            await self._resumed
+        if self.gone:
+            raise ClientGone
+
+    def end(self) -> None:
+        if self._registered:
+            self._registered = False
+            self.request.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        if self._resumed is None:
+            self._resumed = defer.Deferred()
+
+    def resumeProducing(self) -> None:
+        waiting, self._resumed = self._resumed, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        self._lost()
+
+    def _lost(self, _: Any = None) -> None:
+        self.gone = True
+        self.resumeProducing()
+
+
 def _is_text(data: bytes) -> bool:
     try:
         data.decode("utf-8")
@@ -199,7 +252,10 @@ class App:
                 public = await self._enter(route, call)
             else:
                 public = self._token(request, params) is None
-            return self._write(request, await route.endpoint(call), public)
+            answer = await route.endpoint(call)
+            if answer.stream is not None:
+                return await self._stream(request, answer)
+            return self._write(request, answer, public)
         except ApiError as error:
             return self.refuse(request, error)
         except Exception:
@@ -300,6 +356,36 @@ class App:
                 return self._finish(request, 304, b"", None)
         return self._finish(request, status, body, "application/json")
 
+    async def _stream(self, request: Any, answer: Answer) -> bytes:
+        """Writes a body as it is made. What goes wrong before its first bytes is an error like others; after them all that can be said
+        is that the body has no end."""
+        assert answer.stream is not None
+        body = StreamedBody(request)
+        started = False
+
+        async def write(data: bytes) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                for name, value in answer.headers.items():
+                    request.setHeader(name, value)
+                self._begin(request, answer.status)
+                body.begin()
+            await body.write(data)
+
+        try:
+            await answer.stream(write)
+        except Exception:
+            if not started:
+                raise
+            if not body.gone:
+                log.failure("request {request_id} failed on its way", request_id=request.request_id)
+                request.channel.abortConnection()
+        finally:
+            body.end()
+        log_request(log, request, answer.status, self.reactor.seconds())
+        return b""
+
     def refuse(self, request: Any, error: ApiError) -> bytes:
         """Writes an error."""
         for name, value in error.headers.items():
@@ -325,13 +411,17 @@ class App:
         request.setHeader(b"Access-Control-Max-Age", b"600")
         return self._finish(request, 200, b"", None)
 
-    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None) -> bytes:
+    def _begin(self, request: Any, status: int) -> None:
+        """The status, and the headers that every answer has."""
         request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         self._allow_origin(request)
         if request.accountability is not None and not request.accountability.public and self.cache_control:
             request.setHeader(b"Cache-Control", self.cache_control)
+
+    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None) -> bytes:
+        self._begin(request, status)
         if content_type is None:
             request.responseHeaders.removeHeader(b"content-type")
             request.defaultContentType = None

@@ -25,10 +25,14 @@ class Services:
     settings: Settings
 
 
+Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+"""Gives the bytes of a body, some at a time, to the function that it is called with, which may make it wait."""
+
+
 @frozen
 class Answer:
-    """What an endpoint answers. `data` of `...` is an envelope without data; `text` is a plain text instead of an envelope; None
-    for both is an empty answer, which is a 204."""
+    """What an endpoint answers: an envelope with `data`, or without where it is `...`; or a plain `text`; or a `stream`, a body that is
+    written as it is made, of the type that `headers` say; or nothing (`empty`), which is a 204."""
 
     data: Any = ...
     meta: Mapping[str, Any] | None = None
@@ -36,6 +40,7 @@ class Answer:
     text: str | None = None
     headers: Mapping[str, str] = field(factory=dict)
     messages: Sequence[Warning] = ()
+    stream: Stream | None = None
     empty: bool = False
 
 

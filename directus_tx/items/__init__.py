@@ -1,6 +1,19 @@
 """The items of any collection, the system's too: what reads and writes them, for endpoints and other services to call."""
 
-from directus_tx.items.read import Item, Result, chosen_meta, read_items
+from directus_tx.items.export import write_csv, write_json
+from directus_tx.items.read import Item, Result, chosen_meta, read_items, stream_items
 from directus_tx.items.write import Writer, create_items, delete_items, update_items
 
-__all__ = ["Item", "Result", "Writer", "chosen_meta", "create_items", "delete_items", "read_items", "update_items"]
+__all__ = [
+    "Item",
+    "Result",
+    "Writer",
+    "chosen_meta",
+    "create_items",
+    "delete_items",
+    "read_items",
+    "stream_items",
+    "update_items",
+    "write_csv",
+    "write_json",
+]

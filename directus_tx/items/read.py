@@ -10,11 +10,11 @@ from directus_tx.access import Access, access_of
 from directus_tx.aggregates import compile_aggregate
 from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
 from directus_tx.context import Context
-from directus_tx.db import Session
+from directus_tx.db import SQL, Session
 from directus_tx.errors import InvalidRequest, ItemNotFound
 from directus_tx.filters import Asked
 from directus_tx.query import Query
-from directus_tx.rules import NO_RULES
+from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, comparable
 
@@ -60,12 +60,8 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     else:
         (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
     if most and len(items) > most:
-        raise InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
-    for item in items if rules is not NO_RULES else ():
-        rules.present(ctx, item)
-        if query is not asked_for:
-            for name in set(rules.needed) - set(asked_for.fields) if "*" not in asked_for.fields else ():
-                item.pop(name, None)
+        raise _too_many(most)
+    _present(ctx, rules, items, query, asked_for)
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
@@ -73,6 +69,52 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     if query.meta is None:
         return Result(items)
     return Result(items, _meta(query, collection, len(items), counts, access))
+
+
+BATCH = 1000
+"""Rows that a streamed read holds at once."""
+
+
+async def stream_items(ctx: Context, collection: str, query: Query, sink: Callable[[list[Item]], Awaitable[None]]) -> None:
+    """Gives the items of a query to *sink*, some at a time, so that memory does not grow with their number. They are of one moment: a
+    cursor in a transaction reads them. Raises what `read_items` raises, before the first are given."""
+    access = access_of(ctx)
+    rules = ctx.rules.get(collection, NO_RULES)
+    asked_for = query
+    if rules.needed and query.fields:
+        query = evolve(query, fields=(*query.fields, *rules.needed))
+    plan = plan_for(access, collection, query, ctx.limits, by_key=False)
+    limit, offset = paging(query, access.schema.default_limit)
+    asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
+    select = plan.level.select
+
+    async def work(session: Session) -> None:
+        declare = SQL("DECLARE items NO SCROLL CURSOR FOR {}").format(select.statement.composable)
+        await session.query(declare, select.parameters(asked))
+        left = ctx.limits.max_rows or None
+        while rows := await session.query(f"FETCH {BATCH} FROM items"):
+            if left is not None and (left := left - len(rows)) < 0:
+                raise _too_many(ctx.limits.max_rows)
+            items = await _with_branches(session, plan.level, asked, rows)
+            _present(ctx, rules, items, query, asked_for)
+            await sink(items)
+
+    await ctx.db.transaction(work, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Query, asked_for: Query) -> None:
+    """Lets the rules of a collection change what is shown, and takes out what they alone have needed."""
+    if rules is NO_RULES:
+        return
+    added = set(rules.needed) - set(asked_for.fields) if query is not asked_for and "*" not in asked_for.fields else ()
+    for item in items:
+        rules.present(ctx, item)
+        for name in added:
+            item.pop(name, None)
+
+
+def _too_many(most: int) -> InvalidRequest:
+    return InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
 
 
 async def _aggregates(ctx: Context, access: Access, collection: str, query: Query) -> Result:
@@ -95,13 +137,18 @@ def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
 async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:
     """The rows of a level, and its items with everything below."""
     rows = await db.query(level.select.statement, level.select.parameters(asked))
+    return rows, await _with_branches(db, level, asked, rows)
+
+
+async def _with_branches(db: Session, level: Level, asked: Asked, rows: list[tuple[Any, ...]]) -> list[Item]:
+    """The items of a level's rows, with the lists that belong to them."""
     pending: list[tuple[Branch, list[Item | None]]] = []
     items = level.part.items(rows, pending)
     if len(pending) == 1:
         await _attach(db, *pending[0], asked, rows)
     elif pending:
         await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
-    return rows, items  # type: ignore[return-value] # only parts of a row may lack an item
+    return items  # type: ignore[return-value] # only parts of a row may lack an item
 
 
 async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]) -> None:

@@ -113,3 +113,45 @@ async def test_aggregates_that_make_no_sense_are_refused(client: Client) -> None
         answer = await client.get(f"~/items/sales?{query}")
         assert (answer.status, answer.code) == (422, code), query
     assert (await client.get("~/users?aggregate[max]=password")).code == 215
+
+
+@ensureDeferred
+async def test_long_lists_without_a_limit_are_whole(client: Client) -> None:
+    await client.collection("parents", field("name"), {"field": "children", "type": "o2m"})
+    await client.collection("children", field("parent", "m2o", "INT", 11))
+    relation = {"collection_many": "children", "field_many": "parent", "collection_one": "parents", "field_one": "children"}
+    await client.post("~/relations", relation)
+    await client.post("~/items/parents?fields=id", [{"name": f"n{n}"} for n in range(2500)])
+    await client.post("~/items/children?fields=id", [{"parent": n % 2500 + 1} for n in range(5000)])
+    found = await client.get("~/items/parents?limit=-1&fields=id,name,children.id&sort=-id")
+    assert [item["id"] for item in found.data] == list(range(2500, 0, -1))
+    assert found.data[0] == {"id": 2500, "name": "n2499", "children": [{"id": 2500}, {"id": 5000}]}
+    assert len((await client.get("~/items/parents?limit=-1&filter[id][gt]=2400&fields=id")).data) == 100
+
+
+@ensureDeferred
+async def test_exports_are_downloads(client: Client) -> None:
+    await client.collection("authors", field("name"))
+    await client.collection(
+        "books", field("title"), field("tags", "array"), field("sold", "boolean", "TINYINT", 1), field("author", "m2o", "INT", 11)
+    )
+    await client.post("~/relations", {"collection_many": "books", "field_many": "author", "collection_one": "authors"})
+    await client.post("~/items/authors", {"name": "Ada"})
+    await client.post(
+        "~/items/books", [{"title": 'A "title", quoted', "tags": ["x", "y"], "sold": True, "author": 1}, {"title": None}]
+    )
+    csv = await client.get("~/items/books?export=csv&fields=id,title,tags,sold,author.name")
+    assert csv.headers["content-type"] == "text/csv; charset=utf-8"
+    assert csv.headers["content-disposition"] == "attachment; filename*=UTF-8''books.csv"
+    assert csv.body.decode().splitlines() == [
+        "id,title,tags,sold,author.name",
+        '1,"A ""title"", quoted","[""x"",""y""]",true,Ada',
+        "2,,[],false,",
+    ]
+    exported = await client.get("~/items/books?export=json&fields=id,author.name&filter[id]=1")
+    assert exported.json == [{"id": 1, "author": {"name": "Ada"}}]
+    assert (await client.get("~/items/books?export=json&filter[id]=99")).json == []
+    assert (await client.get("~/items/books?export=csv&filter[id]=99&fields=id")).body == b"id\r\n"
+    for query, code in (("export=xml", 4), ("export=csv&fields=nope", 202)):
+        assert (await client.get(f"~/items/books?{query}")).code == code
+    assert (await client.get("~/items/books?export=csv", token=None)).status == 401

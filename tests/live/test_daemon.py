@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests.conftest import KEY, field
-from tests.daemon import BIN, Daemon
+from tests.daemon import BIN, TOKEN, Daemon
 
 THINGS = {"collection": "things", "fields": [KEY, field("name")]}
 
@@ -34,6 +37,14 @@ def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
 def embedded_pid(daemon: Daemon) -> int | None:
     file = daemon.directory / "var" / "postgres" / "postmaster.pid"
     return int(file.read_text().splitlines()[0]) if file.exists() else None
+
+
+def memory(pid: int) -> float:
+    """The resident memory of a process in MB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+)", status)
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 def is_running(pid: int) -> bool:
@@ -196,6 +207,31 @@ def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
             assert re.fullmatch(pattern, got, re.DOTALL), (command, wanted, got)
     finally:
         assert daemon.stop() == 0
+
+
+def test_memory_does_not_grow_with_a_list(daemon: Daemon) -> None:
+    """200,000 items of 1 kB, some 220 MB of JSON, to a client that takes its time at first."""
+    body = {"field": "body", "type": "string", "datatype": "TEXT"}
+    daemon.call("POST", "/p/collections", {"collection": "pages", "fields": [KEY, body]})
+    postmaster = (daemon.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()
+    project = tomllib.loads((daemon.directory / "var" / "projects" / "p.toml").read_text())
+    connection = psycopg2.connect(host=postmaster[4], port=postmaster[3], user="postgres", dbname=project["database"]["name"])
+    connection.cursor().execute("INSERT INTO pages (body) SELECT repeat(md5(n::text), 32) FROM generate_series(1, 200000) AS n")
+    connection.commit()
+    connection.close()
+    before = most = memory(daemon.pid)
+    request = urllib.request.Request(f"{daemon.base}/p/items/pages?limit=-1", headers={"Authorization": f"bearer {TOKEN}"})
+    size = 0
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        time.sleep(1)
+        while chunk := answer.read(1_000_000):
+            size += len(chunk)
+            most = max(most, memory(daemon.pid))
+            last = chunk
+    assert size > 200_000_000
+    assert last.endswith(b"}]}")
+    assert most - before < 100, f"{before:.0f} MB before, {most:.0f} MB at most"
+    assert daemon.call("GET", "/p/users/me?fields=id")["data"] == {"id": 1}
 
 
 def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:

@@ -1,12 +1,15 @@
 """/:project/items/:collection: the items of the user's collections, and their revisions."""
 
+from urllib.parse import quote
+
 from attrs import evolve
 
 from directus_tx.access import access_of
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.items import Item, create_items, delete_items, read_items, update_items
-from directus_tx.query import Condition
+from directus_tx.items import Item, create_items, delete_items, read_items, update_items, write_csv, write_json
+from directus_tx.items.read import BATCH
+from directus_tx.query import Condition, Query
 
 routes = Routes()
 ITEMS = "/<project>/items/<collection>"
@@ -38,7 +41,34 @@ def payload_of(call: Call) -> Item | list[Item]:
 
 
 async def listing(call: Call, collection: str) -> Answer:
-    return call.answer(await read_items(call.ctx, collection, call.query()))
+    """A list; as a download where `export` asks for one. One that may be long and has no end is written as it is read."""
+    query = call.query()
+    kind = call.params.text("export")
+    if kind:
+        return _export(call, collection, query, kind)
+    endless = query.limit is not None and query.limit < 0 and not (query.single or query.meta or query.aggregate)
+    if not endless:
+        return call.answer(await read_items(call.ctx, collection, query))
+    first = await read_items(call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
+    if len(first.data) <= BATCH:
+        return call.answer(first)
+    end = b'],"public":true}' if call.ctx.accountability.public else b"]}"
+    return Answer(
+        stream=lambda write: write_json(call.ctx, collection, query, write, start=b'{"data":[', end=end),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def _export(call: Call, collection: str, query: Query, kind: str) -> Answer:
+    writers = {"csv": (write_csv, "text/csv; charset=utf-8"), "json": (write_json, "application/json")}
+    if kind not in writers:
+        raise InvalidRequest("An export is csv or json.")
+    write, content_type = writers[kind]
+    name = quote(f"{collection}.{kind}")
+    return Answer(
+        stream=lambda sink: write(call.ctx, collection, query, sink),
+        headers={"Content-Type": content_type, "Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+    )
 
 
 async def reading(call: Call, collection: str, ids: str) -> Answer:
