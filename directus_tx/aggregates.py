@@ -13,8 +13,9 @@ from directus_tx.compile import Prepared, readable_column, where_of
 from directus_tx.config import LimitSettings
 from directus_tx.db import SQL, Composable, Identifier, Statement
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.filters import Conditions, all_of, column, folded, is_number
+from directus_tx.filters import Conditions, all_of, column, folded, is_number, of_scope
 from directus_tx.query import Query
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.types import answer
 
 FUNCTIONS: Mapping[str, str] = {
@@ -27,6 +28,10 @@ FUNCTIONS: Mapping[str, str] = {
 }
 """The functions by name; "{}" is the column. Adding one is one entry here."""
 
+OF_BOOLEANS: Mapping[str, str] = {"min": "bool_and({})", "max": "bool_or({})"}
+"""What PostgreSQL calls the least and the greatest of booleans, false being the lesser."""
+
+ORDERED = frozenset({"text", "integer", "number", "boolean", "date", "time", "datetime"})
 OF_NUMBERS = frozenset({"sum", "avg"})
 
 
@@ -58,7 +63,7 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     deserves."""
     rights = access.require_read(collection)
     conditions = Conditions(access)
-    own = conditions.chain("t0", rights, query.scope, "scope")
+    own = conditions.chain("t0", rights, query.scope, of_scope)
     where = all_of([own, where_of(conditions, rights, query, limits)])
     groups = [readable_column(rights, name) for name in query.groupby]
     # Texts that differ in case alone are one value; the least of them is shown.
@@ -94,6 +99,11 @@ def _result(rights: Rights, function: str, name: str) -> Composable:
     field = readable_column(rights, name)
     if function in OF_NUMBERS and not is_number(field):
         raise InvalidPayload(f'"{name}" holds no numbers to take the {function} of.')
+    if function in ("min", "max"):
+        if family(field) not in ORDERED:
+            raise InvalidPayload(f'The values of "{name}" have no order to take the {function} of.')
+        if family(field) == "boolean":
+            template = OF_BOOLEANS[function]
     distinct = folded("t0", field) if function == "countDistinct" else column("t0", field.field)
     return SQL(template).format(distinct)
 

@@ -27,6 +27,8 @@ from directus_tx.filters import (
     folded,
     is_text,
     not_deleted,
+    of_filter,
+    of_scope,
     q_bind,
     search,
     shape,
@@ -39,6 +41,7 @@ Item = dict[str, Any]
 Row = tuple[Any, ...]
 Cast = Callable[[Any], Any]
 MAX_PLANS = 2000
+MAX_PLACE = 2**62
 
 
 @frozen
@@ -139,6 +142,7 @@ def plan_for(access: Access, collection: str, query: Query, limits: LimitSetting
         by_key or (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ())),
         bool(query.lang) and "*" not in query.lang,
         query.groups,
+        tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
     )
     plan: Plan | None = plans.get(key)
     if plan is None:
@@ -154,7 +158,7 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
     rights = access.require_read(collection)
     found = rights.collection
     conditions = Conditions(access)
-    own = conditions.chain("t0", rights, query.scope, "scope")
+    own = conditions.chain("t0", rights, query.scope, of_scope)
     visible = all_of([own, not_deleted("t0", found)])
     filtered = not by_key and bool(query.filter or query.q or query.groups)
     if by_key:
@@ -164,9 +168,12 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
         if query.groups:
             where = one_of_each(rights, query.groups, where)
     order = order_of("t0", rights, query.sort, nulls_last=access.schema.sort_null_last)
-    root = Tree(access, limits.max_depth, bool(query.lang) and "*" not in query.lang).level(
+    deep = {path: index for index, (path, _) in enumerate(query.deep)}
+    root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep).level(
         rights, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
     )
+    if deep:
+        raise UnknownField("deep names no list that the fields open: " + ", ".join(".".join(path) for path in deep) + ".")
     return Plan(
         root,
         count("t0", found, where if filtered else visible),
@@ -187,7 +194,7 @@ def where_of(conditions: Conditions, rights: Rights, query: Query, limits: Limit
         [
             conditions.status("t0", rights.collection, query.status is not None, "*" in (query.status or ())),
             search("t0", rights, q_bind) if query.q else TRUE,
-            conditions.chain("t0", rights, query.filter),
+            conditions.chain("t0", rights, query.filter, of_filter),
         ]
     )
 
@@ -270,11 +277,14 @@ def parse_fields(fields: Iterable[str]) -> list[tuple[str, ...]]:
 
 @frozen
 class Tree:
-    """Compiles the levels of one read."""
+    """Compiles the levels of one read. `deep` are the places in the query of what is asked of lists; a list that is opened takes its
+    own out."""
 
     access: Access
-    max_depth: int
-    lang: bool = False
+    limits: LimitSettings
+    lang: bool
+    query: Query
+    deep: dict[tuple[str, ...], int]
 
     def level(
         self,
@@ -285,11 +295,11 @@ class Tree:
         *,
         paged: bool = False,
         key: Field | None = None,
-        depth: int = 0,
+        path: tuple[str, ...] = (),
     ) -> Level:
         """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last."""
         select = Select()
-        part = self.part(select, "t0", "", rights, fields, depth)
+        part = self.part(select, "t0", "", rights, fields, path)
         if key is not None:
             select.columns.append(column("t0", key.field))
         sql = SQL("SELECT {} FROM {} AS t0{} WHERE {} ORDER BY {}").format(
@@ -313,14 +323,14 @@ class Tree:
         name: str,
         rights: Rights,
         fields: Sequence[tuple[str, ...]],
-        depth: int,
+        path: tuple[str, ...],
     ) -> Part:
         """The part of a statement's rows that shows *fields* of the table called *alias*. Many-to-one fields are joined to it: the one
         row that they lead to costs less beside its item than in a statement of its own."""
-        if depth > self.max_depth:
-            raise InvalidRequest(f"Fields may go down up to {self.max_depth} relations (limits.max_depth).")
+        if len(path) > self.limits.max_depth:
+            raise InvalidRequest(f"Fields may go down up to {self.limits.max_depth} relations (limits.max_depth).")
         collection = rights.collection
-        shown, opened = self.resolve(rights, fields, top=depth == 0)
+        shown, opened = self.resolve(rights, fields, top=not path)
         names = tuple(each for each in shown if each not in opened)
         start = select.add(alias, names)
         key = None if alias == "t0" else select.position(alias, collection.primary_key.field)
@@ -335,10 +345,10 @@ class Tree:
             if field.has_column:
                 target = self.access.rights(relation.collection_one or "")
                 joined = select.join(alias, field, target.collection)
-                parts.append(self.part(select, joined, each, target, below, depth + 1))
+                parts.append(self.part(select, joined, each, target, below, (*path, each)))
             else:
                 source = select.position(alias, collection.primary_key.field)
-                branches.append(self.branch(collection, each, relation, below, source, depth))
+                branches.append(self.branch(collection, each, relation, below, source, (*path, each)))
         return Part(name, start, names, casts, key, tuple(parts), tuple(branches))
 
     def relation(self, collection: Collection, name: str) -> Relation | None:
@@ -398,7 +408,7 @@ class Tree:
         relation: Relation,
         fields: Sequence[tuple[str, ...]],
         source: int,
-        depth: int,
+        path: tuple[str, ...],
     ) -> Branch:
         """The statement that finds the related items of all items of a level at once."""
         rights = self.access.rights(relation.collection_many)
@@ -414,13 +424,42 @@ class Tree:
         if self.lang and language is not None:
             sql = SQL("{} = ANY(%s)").format(folded("t0", language))
             conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang],)))
-        # Within each list the default order; that of the lists is nobody's, but it keeps PostgreSQL from reading the whole table
+        index = self.deep.pop(path, None)
+        sort = () if index is None else self.query.deep[index][1].sort
+        inner = order_of("t0", rights, sort, nulls_last=self.access.schema.sort_null_last)
+        where = all_of(conditions)
+        if index is not None:
+            where = self.deep_where(rights, there, where, inner, index)
+        # Within each list its own order; that of the lists is nobody's, but it keeps PostgreSQL from reading the whole table
         # along its key.
-        order = SQL("{}, {}").format(
-            column("t0", there.field), order_of("t0", rights, (), nulls_last=self.access.schema.sort_null_last)
-        )
-        level = self.level(rights, fields, all_of(conditions), order, key=there, depth=depth + 1)
-        return Branch(name, level, source, as_text)
+        order = SQL("{}, {}").format(column("t0", there.field), inner)
+        return Branch(name, self.level(rights, fields, where, order, key=there, path=path), source, as_text)
+
+    def deep_where(self, rights: Rights, there: Field, where: Clause, order: Composable, index: int) -> Clause:
+        """The rows of lists, narrowed to what is asked of each list: by its filter, and by place within it."""
+        asked = self.query.deep[index][1]
+        chain = Conditions(self.access).chain("t0", rights, asked.filter, lambda query: query.deep[index][1].filter)
+        where = all_of([where, chain])
+        if not _is_page(asked):
+            return where
+        key = column("t0", rights.collection.primary_key.field)
+        sql = SQL(
+            "{0} IN (SELECT key FROM (SELECT {0} AS key, row_number() OVER (PARTITION BY {1} ORDER BY {2}) AS place"
+            " FROM {3} AS t0 WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
+        ).format(key, column("t0", there.field), order, Identifier(rights.collection.collection), where.sql)
+
+        def first(asked: Asked) -> int:
+            return max(asked.query.deep[index][1].offset or 0, 0)
+
+        def last(asked: Asked) -> int:
+            limit = asked.query.deep[index][1].limit
+            return MAX_PLACE if limit is None or limit < 0 else min(first(asked) + limit, MAX_PLACE)
+
+        return Clause(sql, (*where.binds, first, last))
+
+
+def _is_page(query: Query) -> bool:
+    return bool(query.offset) or (query.limit is not None and query.limit >= 0)
 
 
 class Select:

@@ -325,14 +325,16 @@ class Conditions:
         self.count += 1
         return f"t{self.count}"
 
-    def chain(self, alias: str, rights: Rights, conditions: Sequence[Condition], source: str = "filter") -> Clause:
-        """The conditions as one flat chain in their order; AND binds tighter than OR. *source* names the attribute of the
-        Query that holds them."""
+    def chain(
+        self, alias: str, rights: Rights, conditions: Sequence[Condition], of: "Callable[[Query], Sequence[Condition]]"
+    ) -> Clause:
+        """The conditions as one flat chain in their order; AND binds tighter than OR. *of* gives those of the query that is asked in
+        their place."""
         groups: list[list[Clause]] = [[]]
         for index, condition in enumerate(conditions):
             if condition.logical == "or" and groups[-1]:
                 groups.append([])
-            groups[-1].append(self.condition(alias, rights, condition, _value_of(source, index)))
+            groups[-1].append(self.condition(alias, rights, condition, _value_of(of, index)))
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
 
     def condition(self, alias: str, rights: Rights, condition: Condition, value: Value) -> Clause:
@@ -472,8 +474,16 @@ def _is_empty(condition: Condition) -> bool:
     return not condition.value
 
 
-def _value_of(source: str, index: int) -> Value:
-    return lambda asked: getattr(asked.query, source)[index].value  # type: ignore[no-any-return]
+def _value_of(of: "Callable[[Query], Sequence[Condition]]", index: int) -> Value:
+    return lambda asked: of(asked.query)[index].value
+
+
+def of_filter(query: Query) -> Sequence[Condition]:
+    return query.filter
+
+
+def of_scope(query: Query) -> Sequence[Condition]:
+    return query.scope
 
 
 def _constant(value: Any) -> Bind:

@@ -47,6 +47,9 @@ class Query:
     """Functions over fields, (name, field), instead of items."""
 
     groupby: tuple[str, ...] = ()
+    deep: "tuple[tuple[tuple[str, ...], Query], ...]" = ()
+    """What is asked of lists of related items: the path of each, and its own filter, sort, limit and offset."""
+
     scope: tuple[Condition, ...] = ()
     """Conditions of the server's own (the revisions of one item, say): outside the client's chain, which cannot undo them."""
 

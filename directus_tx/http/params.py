@@ -77,6 +77,7 @@ class Params:
             groups=self.names("groups"),
             aggregate=tuple(_aggregates(self.tree.get("aggregate"))),
             groupby=self.names("groupby"),
+            deep=tuple(_deep(self.tree.get("deep"))),
         )
 
 
@@ -136,6 +137,19 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
 def _sorts(names: Iterable[str]) -> Iterable[Sort]:
     for name in names:
         yield Sort(name[1:], True) if name.startswith("-") else Sort(name)
+
+
+def _deep(wanted: Any) -> Iterable[tuple[tuple[str, ...], Query]]:
+    """What `deep[path][limit]=5` and its like ask of lists of related items."""
+    if wanted is None or wanted == "":
+        return
+    if not isinstance(wanted, dict) or not all(isinstance(asked, dict) for asked in wanted.values()):
+        raise InvalidRequest('deep names a list and what is asked of it: "deep[tags][limit]=5".')
+    for path, asked in wanted.items():
+        unknown = set(asked) - {"filter", "sort", "limit", "offset"}
+        if unknown:
+            raise InvalidRequest(f"deep takes filter, sort, limit and offset, not {', '.join(sorted(unknown))}.")
+        yield tuple(path.split(".")), Params((), asked).query()
 
 
 def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:

@@ -155,3 +155,48 @@ async def test_exports_are_downloads(client: Client) -> None:
     for query, code in (("export=xml", 4), ("export=csv&fields=nope", 202)):
         assert (await client.get(f"~/items/books?{query}")).code == code
     assert (await client.get("~/items/books?export=csv", token=None)).status == 401
+
+
+@ensureDeferred
+async def test_deep_narrows_each_list_by_itself(client: Client) -> None:
+    await client.collection("authors", field("name"), {"field": "books", "type": "o2m"})
+    await client.collection(
+        "books",
+        field("title"),
+        field("pages", "integer", "INT", 11),
+        field("author", "m2o", "INT", 11),
+        {"field": "notes", "type": "o2m"},
+    )
+    await client.collection("notes", field("text"), field("book", "m2o", "INT", 11))
+    names = ("collection_many", "field_many", "collection_one", "field_one")
+    for row in (("books", "author", "authors", "books"), ("notes", "book", "books", "notes")):
+        await client.post("~/relations", dict(zip(names, row, strict=True)))
+    await client.post("~/items/authors", [{"name": "Ada"}, {"name": "Grace"}, {"name": "Nobody"}])
+    books = [("a", 10, 1), ("b", 20, 1), ("c", 30, 1), ("d", 10, 2), ("e", 20, 2)]
+    await client.post("~/items/books", [{"title": t, "pages": p, "author": a} for t, p, a in books])
+    await client.post("~/items/notes", [{"text": f"{n}", "book": n % 2 + 1} for n in range(6)])
+    path = "~/items/authors?fields=name,books.title&"
+    assert (await client.get(path + "deep[books][limit]=2&deep[books][sort]=-pages")).data == [
+        {"name": "Ada", "books": [{"title": "c"}, {"title": "b"}]},
+        {"name": "Grace", "books": [{"title": "e"}, {"title": "d"}]},
+        {"name": "Nobody", "books": []},
+    ]
+    assert (await client.get(path + "deep[books][filter][pages][gt]=10&deep[books][limit]=1&deep[books][offset]=1")).data == [
+        {"name": "Ada", "books": [{"title": "c"}]},
+        {"name": "Grace", "books": []},
+        {"name": "Nobody", "books": []},
+    ]
+    nested = "~/items/authors?fields=books.notes.text&deep[books][filter][title]=a&deep[books.notes][limit]=1&filter[id]=1"
+    assert (await client.get(nested)).data == [{"books": [{"notes": [{"text": "0"}]}]}]
+    # The same shape of query with other values is the same plan.
+    assert (await client.get(path + "deep[books][limit]=1&deep[books][sort]=-pages&filter[id]=2")).data == [
+        {"name": "Grace", "books": [{"title": "e"}]}
+    ]
+    for query, code in (
+        ("deep[nope][limit]=1", 202),
+        ("deep[books][page]=1", 4),
+        ("deep=x", 4),
+        ("deep[books][filter][nope]=1", 202),
+        ("deep[books][sort]=nope", 202),
+    ):
+        assert (await client.get(path + query)).code == code, query

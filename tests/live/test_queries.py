@@ -89,6 +89,10 @@ PARAMETERS = st.one_of(
     st.tuples(st.builds(lambda f, o: f"filter[{f}][{o}]", NAMES, OPERATORS), VALUES),
     st.tuples(st.builds(lambda f: f"filter[{f}][logical]", NAMES), st.sampled_from(["or", "and", "x"])),
     st.tuples(st.builds(lambda f, o: f"filter[{f}][0][{o}][]", NAMES, OPERATORS), VALUES),
+    st.tuples(st.builds(lambda f, o: f"deep[{f}][filter][{f}][{o}]", NAMES, OPERATORS), VALUES),
+    st.tuples(st.builds(lambda f, o: f"deep[{f}][{o}]", NAMES, st.sampled_from(["limit", "offset", "sort"])), VALUES),
+    st.tuples(st.builds(lambda o: f"aggregate[{o}]", st.sampled_from("count sum avg min max countDistinct x".split())), NAMES),
+    st.tuples(st.just("groupby"), NAMES),
 )
 
 
