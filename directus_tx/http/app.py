@@ -344,6 +344,8 @@ class App:
             request.setHeader(name, value)
         if answer.text is not None:
             return self._finish(request, answer.status, answer.text.encode(), "text/html; charset=utf-8")
+        if answer.document is not None:
+            return self._finish(request, answer.status, encode.encoded(answer.document), "application/json")
         if answer.empty and not public:
             return self._finish(request, answer.status, b"", None)
         data, status = (..., 200) if answer.empty else (answer.data, answer.status)

@@ -31,8 +31,8 @@ Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 @frozen
 class Answer:
-    """What an endpoint answers: an envelope with `data`, or without where it is `...`; or a plain `text`; or a `stream`, a body that is
-    written as it is made, of the type that `headers` say; or nothing (`empty`), which is a 204."""
+    """What an endpoint answers: an envelope with `data`, or without where it is `...`; or a plain `text`; or a `document`, JSON without
+    an envelope; or a `stream`, a body that is written as it is made, of the type that `headers` say; or nothing (`empty`), a 204."""
 
     data: Any = ...
     meta: Mapping[str, Any] | None = None
@@ -41,6 +41,7 @@ class Answer:
     headers: Mapping[str, str] = field(factory=dict)
     messages: Sequence[Warning] = ()
     stream: Stream | None = None
+    document: Any = None
     empty: bool = False
 
 

@@ -1,6 +1,7 @@
 """Reading beyond the contract: limits, entity tags, groups."""
 
 from attrs import evolve
+from openapi_spec_validator import validate
 from pytest_twisted import ensureDeferred
 
 from directus_tx.config import LimitSettings
@@ -200,3 +201,25 @@ async def test_deep_narrows_each_list_by_itself(client: Client) -> None:
         ("deep[books][sort]=nope", 202),
     ):
         assert (await client.get(path + query)).code == code, query
+
+
+@ensureDeferred
+async def test_the_api_describes_itself_in_valid_openapi(client: Client) -> None:
+    await client.collection(
+        "odd name/%", field("title", note="Shown above"), field("big", "integer", "BIGINT", 20), {"field": "parts", "type": "o2m"}
+    )
+    await client.collection("parts", field("whole", "m2o", "INT", 11), field("extra", "json", "TEXT", None))
+    relation = {"collection_many": "parts", "field_many": "whole", "collection_one": "odd name/%", "field_one": "parts"}
+    await client.post("~/relations", relation)
+    found = (await client.get("~/specs/oas")).json
+    validate(found)
+    schema = found["components"]["schemas"]["odd.20name.2F.25"]
+    assert schema["properties"]["title"] == {"type": ["string", "null"], "maxLength": 200, "description": "Shown above"}
+    assert schema["properties"]["big"]["type"] == ["string", "null"]
+    assert set(found["paths"]["/items/parts"]) == {"get", "post", "patch"}
+    assert set(found["paths"]["/folders/{ids}"]) == {"get", "patch", "delete"}
+    assert "password" not in found["components"]["schemas"]["directus_users"]["properties"]
+    public = (await client.get("~/specs/oas", token=None)).json
+    validate(public)
+    assert not [path for path in public["paths"] if path.startswith(("/items", "/users"))]
+    assert set(public["components"]["schemas"]) == {"Answer.Error", "Answer.Meta"}

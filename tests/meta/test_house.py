@@ -47,6 +47,7 @@ ROOMS = (
     "http.multipart",
     "http.encode",
     "http.routes",
+    "http.openapi",
     "http.endpoints",
     "http.app",
     "service",

@@ -1,0 +1,216 @@
+"""The OpenAPI 3.1 document of a project: its collections as the schema knows them, its addresses as the route table has them, and of
+both what the caller may use."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from directus_tx import __version__
+from directus_tx.access import Access, Rights
+from directus_tx.filters import OPERATORS
+from directus_tx.http.routes import Route
+from directus_tx.schema.datatypes import family, maximum_length
+from directus_tx.schema.model import Field
+
+Json = dict[str, Any]
+ITEMS = "/<project>/items/<collection>"
+ERROR, META = "Answer.Error", "Answer.Meta"
+"""Components that no collection's name can become."""
+
+_LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
+    ("fields", {"type": "string"}, "What is shown: names, *, dots into relations; csv."),
+    ("sort", {"type": "string"}, "Fields to sort by; a minus descends; csv."),
+    ("limit", {"type": "integer"}, "How many items; negative is all."),
+    ("offset", {"type": "integer", "minimum": 0}, "How many items to leave out."),
+    ("page", {"type": "integer", "minimum": 1}, "Which page, where there is a limit."),
+    ("single", {"type": "string", "enum": ["0", "1"]}, "1: the first item instead of a list."),
+    ("status", {"type": "string"}, "Statuses, or *; csv."),
+    ("q", {"type": "string"}, "A part of any text or number of an item."),
+    ("meta", {"type": "string"}, "What to say beside the data, or *; csv."),
+    ("lang", {"type": "string"}, "Languages of translations; csv."),
+    ("groups", {"type": "string"}, "One item for each value of these fields; csv."),
+    ("groupby", {"type": "string"}, "The fields by whose values aggregates are taken; csv."),
+    ("export", {"type": "string", "enum": ["csv", "json"]}, "A download instead of an answer."),
+)
+_MAPS: tuple[tuple[str, str], ...] = (
+    (
+        "filter",
+        "Conditions: filter[field][operator]=value. Operators: " + ", ".join(name for name in OPERATORS if name.isalpha()),
+    ),
+    ("aggregate", "Functions instead of items: aggregate[function]=field."),
+    ("deep", "What is asked of lists of related items: deep[path][limit]=5."),
+)
+
+
+def document(access: Access, base: str, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
+    """The document. *base* is the server's address, *systems* names the system collection of each first part of a path."""
+    readable = {name: rights for name in access.schema.collections if (rights := access.rights(name)).read}
+    builder = _Builder(access, readable)
+    paths: dict[str, Json] = {}
+    for route in routes:
+        if not route.in_project:
+            continue
+        head = route.path.split("/")[2] if route.path.count("/") > 1 else ""
+        if route.path.startswith(ITEMS):
+            for name, rights in readable.items():
+                if not rights.collection.system:
+                    path = route.path.replace("<collection>", quote(name, safe=""))
+                    builder.add(paths, route, path, rights, head)
+        elif head in systems:
+            if systems[head] in readable:
+                builder.add(paths, route, route.path, readable[systems[head]], head)
+        else:
+            builder.add(paths, route, route.path, None, head)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": access.schema.setting("project_name") or project, "version": __version__},
+        "servers": [{"url": f"{base}/{project}"}],
+        "security": [{"bearer": []}, {"basic": []}, {"parameter": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": {
+                ERROR: _object({"error": _object({"code": {"type": "integer"}, "message": {"type": "string"}})}),
+                META: {"type": "object"},
+                **{component(name): builder.item(rights) for name, rights in readable.items()},
+            },
+            "responses": {"Error": {"description": "A refusal", "content": _json({"$ref": f"#/components/schemas/{ERROR}"})}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The token as the user name, no password."},
+                "parameter": {"type": "apiKey", "in": "query", "name": "access_token"},
+            },
+        },
+    }
+
+
+class _Builder:
+    def __init__(self, access: Access, readable: Mapping[str, Rights]) -> None:
+        self.access = access
+        self.readable = readable
+
+    def item(self, rights: Rights) -> Json:
+        """The schema of an item of a collection."""
+        collection = rights.collection
+        properties = {
+            name: self.field(field)
+            for name, field in collection.fields.items()
+            if name not in rights.hidden and (field.has_column or (collection.collection, name) in self.access.schema.one_to_many)
+        }
+        schema = _object(properties)
+        if collection.note:
+            schema["description"] = collection.note
+        return schema
+
+    def field(self, field: Field) -> Json:
+        """The schema of a field's value, as answers show it."""
+        place = (field.collection, field.field)
+        schema = self.access.schema
+        if not field.has_column:
+            many = schema.one_to_many[place].collection_many
+            return {"type": "array", "items": _ref(many) if many in self.readable else {"type": "object"}}
+        found = _value(field)
+        one = schema.many_to_one.get(place)
+        if one is not None and one.collection_one in self.readable:
+            found = {"anyOf": [found, _ref(one.collection_one), {"type": "null"}]}
+        if field.note:
+            found["description"] = field.note
+        if field.readonly:
+            found["readOnly"] = True
+        return found
+
+    def add(self, paths: dict[str, Json], route: Route, path: str, rights: Rights | None, head: str) -> None:
+        """Adds a route's operation, where the caller may use it."""
+        allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
+        if rights is not None and not getattr(rights, allowed):
+            return
+        names = re.findall(r"<(\w+)>", path.removeprefix("/<project>"))
+        path = re.sub(r"<(\w+)>", r"{\1}", path.removeprefix("/<project>")) or "/"
+        one = bool(names)
+        operation: Json = {
+            "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{path}").rstrip("_"),
+            "tags": [rights.collection.collection if rights is not None else head or "project"],
+            "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
+            "responses": {"default": {"$ref": "#/components/responses/Error"}},
+        }
+        if route.method == "GET" and rights is not None:
+            operation["parameters"] += _query_parameters(only_fields=one)
+        if route.method in ("POST", "PATCH"):
+            shown = _ref(rights.collection.collection) if rights is not None else {"type": "object"}
+            many = {"anyOf": [shown, {"type": "array", "items": shown}]} if not one else shown
+            operation["requestBody"] = {"required": True, "content": _json(many)}
+        if route.method == "DELETE":
+            operation["responses"]["204"] = {"description": "Done"}
+        else:
+            operation["responses"]["200"] = {"description": "The answer", "content": _json(_envelope(rights, one=one))}
+        paths.setdefault(path, {})[route.method.lower()] = operation
+
+
+def _envelope(rights: Rights | None, *, one: bool) -> Json:
+    if rights is None:
+        data: Json = {}
+    else:
+        item = _ref(rights.collection.collection)
+        data = {"anyOf": [item, {"type": "array", "items": item}]} if one else {"type": "array", "items": item}
+    return _object({"data": data, "meta": {"$ref": f"#/components/schemas/{META}"}, "public": {"type": "boolean"}})
+
+
+def _query_parameters(*, only_fields: bool) -> list[Json]:
+    chosen = _LIST_PARAMETERS[:1] if only_fields else _LIST_PARAMETERS
+    found: list[Json] = [{"name": n, "in": "query", "schema": schema, "description": about} for n, schema, about in chosen]
+    for name, about in () if only_fields else _MAPS:
+        found.append(
+            {
+                "name": name,
+                "in": "query",
+                "style": "deepObject",
+                "explode": True,
+                "schema": {"type": "object"},
+                "description": about,
+            }
+        )
+    return found
+
+
+_KINDS: Mapping[str, Json] = {
+    "integer": {"type": ["integer", "null"]},
+    "number": {"type": ["number", "null"]},
+    "boolean": {"type": "boolean"},
+    "date": {"type": ["string", "null"], "format": "date"},
+    "uuid": {"type": ["string", "null"], "format": "uuid"},
+}
+
+
+def _value(field: Field) -> Json:
+    if field.type == "json":
+        return {"type": ["object", "array", "null"]}
+    if field.type == "array":
+        return {"type": "array", "items": {"type": "string"}}
+    if field.type == "boolean":
+        return {"type": "boolean"}
+    kind = family(field)
+    if kind == "integer" and field.datatype == "BIGINT":
+        return {"type": ["string", "null"], "pattern": "^-?[0-9]+$"}
+    found = dict(_KINDS.get(kind, {"type": ["string", "null"]}))
+    length = maximum_length(field)
+    if length is not None and field.type != "hash":
+        found["maxLength"] = length
+    return found
+
+
+def _object(properties: Json) -> Json:
+    return {"type": "object", "properties": properties}
+
+
+def _ref(name: str | None) -> Json:
+    return {"$ref": f"#/components/schemas/{component(name or '')}"}
+
+
+def component(name: str) -> str:
+    """A collection's name as that of a component, which may have letters, digits, dots, dashes and underscores: other characters are a
+    dot and their bytes in hexadecimal."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda m: "".join(f".{byte:02X}" for byte in m[0].encode()), name)
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}
