@@ -9,11 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Rights
-from directus_tx.compile import Prepared, readable_column, where_of
+from directus_tx.compile import Prepared, kept, readable_column, where_of, where_shape
 from directus_tx.config import LimitSettings
 from directus_tx.db import SQL, Composable, Identifier, Statement
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.filters import Conditions, all_of, column, folded, is_number, of_scope
+from directus_tx.filters import Conditions, all_of, column, folded, is_number, of_scope, shape
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.types import answer
@@ -56,6 +56,21 @@ class Aggregate:
                 item.setdefault(function, {})[name] = value
             items.append(item)
         return items
+
+
+def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
+    """The aggregate that a query asks for, compiled once a snapshot, role and shape of query."""
+    key = (
+        "aggregate",
+        access.key,
+        collection,
+        query.aggregate,
+        query.groupby,
+        query.sort,
+        shape(query.scope),
+        where_shape(query),
+    )
+    return kept(access, key, lambda: compile_aggregate(access, collection, query, limits))
 
 
 def compile_aggregate(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:

@@ -4,8 +4,8 @@ Pure: no I/O.
 `compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -37,6 +37,7 @@ from directus_tx.query import Query, Sort
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import answer
 
+T = TypeVar("T")
 Item = dict[str, Any]
 Row = tuple[Any, ...]
 Cast = Callable[[Any], Any]
@@ -131,7 +132,6 @@ class Plan:
 def plan_for(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
     """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
     the collection, the query does not fit it, or asks for more than the limits allow."""
-    plans = access.schema.plans
     key = (
         access.key,
         collection,
@@ -139,18 +139,24 @@ def plan_for(access: Access, collection: str, query: Query, limits: LimitSetting
         query.fields,
         query.sort,
         shape(query.scope),
-        by_key or (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ())),
+        by_key or where_shape(query),
         bool(query.lang) and "*" not in query.lang,
         query.groups,
         tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
     )
-    plan: Plan | None = plans.get(key)
-    if plan is None:
-        plan = compile_read(access, collection, query, limits, by_key=by_key)
+    return kept(access, key, lambda: compile_read(access, collection, query, limits, by_key=by_key))
+
+
+def kept(access: Access, key: Hashable, make: Callable[[], T]) -> T:
+    """What is kept on the snapshot under a key, made if it is not there yet."""
+    plans = access.schema.plans
+    found: T | None = plans.get(key)
+    if found is None:
+        found = make()
         if len(plans) >= MAX_PLANS:
             plans.clear()
-        plans[key] = plan
-    return plan
+        plans[key] = found
+    return found
 
 
 def compile_read(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
@@ -181,6 +187,11 @@ def compile_read(access: Access, collection: str, query: Query, limits: LimitSet
         status_count(found, own),
         filtered,
     )
+
+
+def where_shape(query: Query) -> Hashable:
+    """What of a query the conditions of `where_of` depend on."""
+    return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
 
 
 def where_of(conditions: Conditions, rights: Rights, query: Query, limits: LimitSettings) -> Clause:

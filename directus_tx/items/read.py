@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 from twisted.internet import defer
 
 from directus_tx.access import Access, access_of
-from directus_tx.aggregates import compile_aggregate
+from directus_tx.aggregates import aggregate_for
 from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import SQL, Session
@@ -119,7 +119,7 @@ def _too_many(most: int) -> InvalidRequest:
 
 async def _aggregates(ctx: Context, access: Access, collection: str, query: Query) -> Result:
     """The aggregates that a query asks for, instead of items."""
-    found = compile_aggregate(access, collection, query, ctx.limits)
+    found = aggregate_for(access, collection, query, ctx.limits)
     limit, offset = paging(query, access.schema.default_limit)
     asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
     items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(asked)))

@@ -25,13 +25,17 @@ import psycopg2
 from tests.conftest import KEY
 from tests.daemon import TOKEN, Daemon, free_port
 
-ARTICLES, AUTHORS, TAGS, TAGS_EACH = 10_000, 200, 50, 3
+ARTICLES, AUTHORS, TAGS, TAGS_EACH, NOTES = 10_000, 200, 50, 3, 100_000
 EXPLICIT = "fields=id,status,title,body,views,rating,featured,published_on,author.*,tags.tag.*&limit=100"
 CASES = (
-    # name, path of ours, path of the bare program, the ratio aimed at
+    # name, path of ours, path of the bare program, the ratio aimed at, if any
     ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55),
     ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7),
     ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8),
+    ("filtered", "/bench/items/articles?filter[author.name]=Author%207&limit=100", "/filtered", None),
+    ("deep page", "/bench/items/articles?sort=-views&limit=20&offset=9000", "/deep-page", None),
+    ("q in 100,000", "/bench/items/notes?q=note%204711&fields=id&limit=100", "/search", None),
+    ("aggregate", "/bench/items/articles?aggregate[count]=*&aggregate[sum]=views&groupby=author", "/aggregate", None),
 )
 
 
@@ -129,6 +133,8 @@ def fill(server: Daemon) -> None:
     print(f"{ARTICLES} articles created in {time.monotonic() - started:.1f} s")
     links = [{"article": n + 1, "tag": tag + 1} for n in range(ARTICLES) for tag in draw.sample(range(TAGS), TAGS_EACH)]
     post(server, "articles_tags", links)
+    make("notes", [string("text")])
+    post(server, "notes", [{"text": f"A note {n} of no importance"} for n in range(NOTES)], 10_000)
 
 
 def analyze(dsn: str) -> None:
@@ -139,9 +145,9 @@ def analyze(dsn: str) -> None:
     connection.close()
 
 
-def post(server: Daemon, collection: str, rows: list[dict]) -> None:
-    for start in range(0, len(rows), 1000):
-        server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + 1000])
+def post(server: Daemon, collection: str, rows: list[dict], batch: int = 1000) -> None:
+    for start in range(0, len(rows), batch):
+        server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + batch])
 
 
 def wrk(url: str, seconds: int, connections: int) -> float:
@@ -178,7 +184,7 @@ def main() -> None:
             bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)])
             bare_base = f"http://127.0.0.1:{port}"
             wait_for(bare_base + "/one/1")
-            print(f"{'case':<12} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
+            print(f"{'case':<13} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
             for name, path, bare_path, aim in CASES:
                 ours, theirs = server.base + path.format(key=4711), bare_base + bare_path.format(key=4711)
                 if get(ours) != get(theirs):
@@ -188,7 +194,7 @@ def main() -> None:
                     pairs.append([wrk(url, options.seconds, options.connections) for url in (ours, theirs)])
                 ratio = statistics.median(a / b for a, b in pairs)
                 ours_rate, bare_rate = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-                print(f"{name:<12} {ours_rate:>8.0f} {bare_rate:>8.0f} {ratio:>6.2f}  {aim}")
+                print(f"{name:<13} {ours_rate:>8.0f} {bare_rate:>8.0f} {ratio:>6.2f}  {aim or ''}")
             print(f"memory after the load: {memory(server):.0f} MB")
             if options.keep:
                 input(f"{server.base} — press Enter to stop ")

@@ -43,6 +43,39 @@ class Bare:
         rows = await self.pool.runQuery(LISTED)
         return self.answer(request, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
+    @app.route("/filtered")
+    async def filtered(self, request):
+        rows = await self.pool.runQuery(
+            f"SELECT {ARTICLE} FROM articles WHERE author IN (SELECT id FROM authors WHERE lower(name) = lower(%s))"
+            " AND status IS DISTINCT FROM 'deleted' ORDER BY id LIMIT 100",
+            ("Author 7",),
+        )
+        return self.answer(request, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+    @app.route("/deep-page")
+    async def deep_page(self, request):
+        rows = await self.pool.runQuery(
+            f"SELECT {ARTICLE} FROM articles WHERE status IS DISTINCT FROM 'deleted'"
+            " ORDER BY views DESC NULLS LAST, id LIMIT 20 OFFSET 9000"
+        )
+        return self.answer(request, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+    @app.route("/search")
+    async def search(self, request):
+        rows = await self.pool.runQuery(
+            "SELECT id FROM notes WHERE lower(text) LIKE %s OR lower(id::text) LIKE %s ORDER BY id LIMIT 100",
+            ("%note 4711%",) * 2,
+        )
+        return self.answer(request, [{"id": row[0]} for row in rows])
+
+    @app.route("/aggregate")
+    async def aggregate(self, request):
+        rows = await self.pool.runQuery(
+            "SELECT author, count(*), sum(views) FROM articles WHERE status IS DISTINCT FROM 'deleted'"
+            " GROUP BY author ORDER BY author LIMIT 200"
+        )
+        return self.answer(request, [{"author": a, "count": {"*": n}, "sum": {"views": float(v)}} for a, n, v in rows])
+
     @app.route("/nested")
     async def nested(self, request):
         rows = await self.pool.runQuery(LISTED)
