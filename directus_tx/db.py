@@ -52,10 +52,10 @@ RETRIED = frozenset({"40001", "40P01"})
 
 
 class Identifier(_Identifier):
-    """A quoted name, in which a percent sign is not taken for a placeholder."""
+    """A quoted name, in which a percent sign is not taken for a placeholder. It needs no connection to be written."""
 
     def as_string(self, context: Any) -> str:
-        return super().as_string(context).replace("%", "%%")
+        return ".".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in self.strings)
 
 
 class Statement:

@@ -14,7 +14,7 @@ from directus_tx.access import Access, Rights
 from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Condition, Query
-from directus_tx.schema.datatypes import family
+from directus_tx.schema.datatypes import family, searched
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import NO_MATCH, comparable
 
@@ -291,16 +291,10 @@ OPERATORS |= {
 
 # --- what is searched by q, and by contains on a many-to-one field
 
-SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "integer", "decimal", "sort"})
-
 
 def searched_fields(rights: Rights) -> list[Field]:
     """The fields that a search looks into: text and numbers, neither dates nor what the caller may not read."""
-    return [
-        field
-        for field in rights.collection.columns.values()
-        if field.type in SEARCHED_TYPES and field.field not in rights.hidden and (is_text(field) or is_number(field))
-    ]
+    return [field for field in rights.collection.columns.values() if searched(field) and field.field not in rights.hidden]
 
 
 def search(alias: str, rights: Rights, bind: Bind) -> Clause:

@@ -33,7 +33,7 @@ from directus_tx.errors import (
 from directus_tx.items import Result, Writer, chosen_meta
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema import ddl
-from directus_tx.schema.datatypes import DATATYPES, column_type
+from directus_tx.schema.datatypes import DATATYPES, column_type, searched
 from directus_tx.schema.introspect import read_snapshot
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
@@ -42,6 +42,8 @@ Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
 
 COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
+"""What the row of directus_collections says, to the API's own knowledge."""
+
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
 """What a field's column says."""
 
@@ -57,7 +59,7 @@ MAX_NAME = 63
 
 def collection_answer(schema: Snapshot, collection: Collection, *, fields: bool = False) -> Item:
     """A collection as the API shows it, with its fields by name if wanted."""
-    shown = {name: getattr(collection, name) for name in COLLECTION_ATTRIBUTES}
+    shown = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
     if fields:
         shown["fields"] = {name: field_answer(field) for name, field in collection.fields.items()}
     return shown
@@ -141,7 +143,7 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
     Raises InvalidRequest, InvalidPayload, CollectionExists and what its fields deserve.
     """
     access_of(ctx).require_schema()
-    _only(payload, (*COLLECTION_ATTRIBUTES, "fields"))
+    _check_collection(payload)
     name = payload.get("collection")
     if not isinstance(name, str) or not _is_name(name) or name.startswith("directus_"):
         raise InvalidRequest('"collection" needs a name with a letter or digit, and not "directus_...".')
@@ -169,11 +171,13 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
             await writer.update(COLLECTIONS, [(name, {n: v for n, v in row.items() if n != "collection"})])
         else:
             await writer.create(COLLECTIONS, [row])
+        await _declare_collection(ctx, name, payload)
         known = {f.field for f in present.fields.values() if f.id is not None} if present else set()
         pairs = [(f, each) for f, each in zip(fields, wanted, strict=True) if f.field not in known]
         await _create_rows(writer, pairs)
         await writer.finish()
         schema = await _reread(ctx)
+        await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
     return await ctx.transaction(work)
@@ -186,7 +190,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
         raise InvalidRequest("System collections cannot be changed.")
     if not payload:
         raise InvalidRequest("There is nothing to change.")
-    _only(payload, (*COLLECTION_ATTRIBUTES, "fields"))
+    _check_collection(payload)
     present = access_of(ctx).rights(name).collection
     if not present.managed and payload.get("managed") is not True:
         raise UnmanagedCollection(f'"{name}" is not managed.')
@@ -201,6 +205,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
             await writer.update(COLLECTIONS, [(name, row)])
         else:
             await writer.create(COLLECTIONS, [{"collection": name, **row}])
+        await _declare_collection(ctx, name, payload)
         for each in fields:
             if each.get("field") in present.fields:
                 await _change(ctx, writer, present.fields[each["field"]], each)
@@ -208,9 +213,36 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
                 await _add(ctx, writer, present, each)
         await writer.finish()
         schema = await _reread(ctx)
+        await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
     return await ctx.transaction(work)
+
+
+async def _declare_collection(ctx: Context, name: str, payload: Mapping[str, Any]) -> None:
+    """Keeps what is declared of a collection beside the attributes of its row."""
+    if payload.get("search_index") is not None:
+        sql = "UPDATE directus_collections SET search_index = %s WHERE collection = %s"
+        await ctx.db.query(sql, (payload["search_index"], name))
+
+
+async def _index_searches(ctx: Context, old: Collection | None, new: Collection) -> None:
+    """Makes or drops the indexes of trigrams where a collection's `search_index` has changed. Raises InvalidRequest where the
+    database server cannot make them."""
+    if new.search_index == (old is not None and old.search_index):
+        return
+    if not new.search_index:
+        names = await ctx.db.query(ddl.SEARCH_INDEXES_OF, (new.collection,))
+        await _execute(ctx, [ddl.drop_index(new.collection, name, None) for (name,) in names])
+        return
+    found = await ctx.db.query(ddl.TRIGRAMS)
+    if not any(installed or allowed for installed, allowed in found):
+        raise InvalidRequest('"search_index" needs the extension pg_trgm, which this PostgreSQL does not have, or not for us.')
+    if not any(installed for installed, _ in found):
+        await ctx.db.query("CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public")
+    # A large table takes its time, which nobody else's statement may.
+    await ctx.db.query("SET LOCAL statement_timeout = 0")
+    await _execute(ctx, [ddl.search_index(field) for field in new.columns.values() if searched(field)])
 
 
 async def delete_collection(ctx: Context, name: str, options: WriteOptions) -> None:
@@ -356,7 +388,7 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
         raise InvalidPayload("A collection has one key, which it is made with.")
     _check_once([*collection.fields.values(), field])
     if field.has_column:
-        await _execute(ctx, ddl.add_column(field))
+        await _execute(ctx, ddl.add_column(field, search=collection.search_index))
     await _create_rows(writer, [(field, payload)])
     return field
 
@@ -380,7 +412,7 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
     if not old.has_column and not new.has_column:
         return
     if not old.has_column:
-        await _execute(ctx, ddl.add_column(new))
+        await _execute(ctx, ddl.add_column(new, search=ctx.schema.collections[new.collection].search_index))
         return
     if not new.has_column:
         if old.primary_key:
@@ -390,8 +422,10 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
     if new.required and not old.required and not new.auto_increment and await ctx.db.query(ddl.has_nulls(old)):
         raise FieldNotAltered(f'"{old.field}" cannot be required: some items have no value there.')
     unlike = old.column_type != new.column_type
+    search = ctx.schema.collections[old.collection].search_index
+    reindexed = unlike or old.unique != new.unique or (search and searched(old) != searched(new))
     try:
-        if unlike or old.unique != new.unique:
+        if reindexed:
             await _drop_indexes(ctx, old)
         if unlike:
             using = ddl.conversion(old, new)
@@ -403,12 +437,8 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
             await _execute(ctx, ddl.alter_type(old, new, using))
         if unlike or old.default_value != new.default_value:
             await _execute(ctx, [ddl.set_default(new)] if not new.auto_increment else [])
-        if (
-            unlike
-            or old.unique != new.unique
-            or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES and not new.unique)
-        ):
-            await _execute(ctx, ddl.indexes(new))
+        if reindexed or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES and not new.unique):
+            await _execute(ctx, ddl.indexes(new, search=search and reindexed))
     except (NotUnique, InvalidPayload, InvalidRequest) as error:
         raise FieldNotAltered(f'The stored values of "{old.field}" do not allow this: {error.message}') from error
 
@@ -534,6 +564,12 @@ def _check_once(fields: Iterable[Field]) -> None:
     twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
     if twice:
         raise InvalidRequest(f"A collection may have one field of type {', '.join(twice)}.")
+
+
+def _check_collection(payload: Mapping[str, Any]) -> None:
+    _only(payload, (*COLLECTION_ATTRIBUTES, "search_index", "fields"))
+    if not isinstance(payload.get("search_index"), (bool, type(None))):
+        raise InvalidRequest('"search_index" is true or false.')
 
 
 def _only(payload: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -173,6 +173,14 @@ def family(field: Field) -> str:
     return _family(field.column_type or "")
 
 
+SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "integer", "decimal", "sort"})
+
+
+def searched(field: Field) -> bool:
+    """Whether searches look into a field: text and numbers, no dates, keys of other items or secrets."""
+    return field.has_column and field.type in SEARCHED_TYPES and family(field) in ("text", "integer", "number")
+
+
 @lru_cache(maxsize=1024)
 def _family(column: str) -> str:
     for start, name in (

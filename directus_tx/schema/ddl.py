@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 
 from directus_tx.db import SQL, Composable, Identifier, Literal
-from directus_tx.schema.datatypes import family
+from directus_tx.schema.datatypes import family, searched
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import parse
 
@@ -26,10 +26,10 @@ def drop_table(collection: str) -> Composable:
     return SQL("DROP TABLE {}").format(Identifier(collection))
 
 
-def add_column(field: Field) -> list[Composable]:
+def add_column(field: Field, *, search: bool = False) -> list[Composable]:
     """The statements that add a field's column, and its indexes."""
     add = SQL("ALTER TABLE {} ADD COLUMN {}").format(Identifier(field.collection), column_definition(field))
-    return [add, *indexes(field)]
+    return [add, *indexes(field, search=search)]
 
 
 def drop_column(field: Field) -> Composable:
@@ -68,13 +68,38 @@ def default(field: Field) -> Composable:
     return SQL("{}").format(Literal(value))
 
 
-def indexes(field: Field) -> list[Composable]:
-    """The indexes that a field's column needs beside a primary key's."""
-    if field.primary_key:
-        return []
-    if field.unique:
-        return [unique_index(field)]
-    return [index(field)] if field.type in INDEXED_TYPES else []
+def indexes(field: Field, *, search: bool = False) -> list[Composable]:
+    """The indexes that a field's column needs beside a primary key's; *search*: its collection has indexes of trigrams."""
+    found = [search_index(field)] if search and searched(field) else []
+    if field.unique and not field.primary_key:
+        found.append(unique_index(field))
+    elif field.type in INDEXED_TYPES and not field.primary_key:
+        found.append(index(field))
+    return found
+
+
+def search_index(field: Field) -> Composable:
+    """An index of the trigrams of a field's text, as searches compare it."""
+    template = "CREATE INDEX ON {} USING gin (lower({}::text) gin_trgm_ops)"
+    return SQL(template).format(Identifier(field.collection), Identifier(field.field))
+
+
+TRIGRAMS = """
+SELECT installed,
+       NOT superuser OR (trusted AND has_database_privilege(current_database(), 'CREATE'))
+       OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+FROM pg_available_extension_versions WHERE name = 'pg_trgm'
+"""
+"""Whether the extension that search indexes need is installed, and whether it may be; no row where the server does not have it."""
+
+SEARCH_INDEXES_OF = """
+SELECT i.indexrelid::regclass::text FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_am m ON m.oid = c.relam AND m.amname = 'gin'
+JOIN pg_opclass o ON o.oid = i.indclass[0] AND o.opcname = 'gin_trgm_ops'
+WHERE i.indrelid = quote_ident(%s)::regclass
+"""
+"""The search indexes of a table, by name."""
 
 
 def unique_index(field: Field) -> Composable:

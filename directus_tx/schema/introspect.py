@@ -46,7 +46,9 @@ async def read_snapshot(session: Session) -> Snapshot:
 async def _read(session: Session) -> Snapshot:
     ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
     columns = _columns(await session.query(_COLUMNS), await session.query(_UNIQUE))
-    rows = await session.query("SELECT collection, managed, hidden, single, icon, note, translation FROM directus_collections")
+    rows = await session.query(
+        "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
+    )
     listed = ", ".join(f'"{name}"' for name in _FIELD_COLUMNS)
     field_rows: dict[str, list[Column]] = {}
     for values in await session.query(f"SELECT {listed} FROM directus_fields ORDER BY id"):
@@ -153,10 +155,10 @@ def _collections(
         if row is None:
             yield table, Collection(table, fields)
         else:
-            _, managed, hidden, single, icon, note, translation = row
+            _, managed, hidden, single, icon, note, translation, search_index = row
             yield (
                 table,
-                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), has_row=True),
+                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), True, search_index),
             )
     for table, catalogued in CATALOGUE.collections.items():
         yield table, Collection(table, _system_fields(table, columns[table], catalogued, field_rows.get(table, ())))

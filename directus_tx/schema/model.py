@@ -82,6 +82,7 @@ class Collection:
     """A collection: its row of directus_collections, if it has one, and its fields by name, in their order.
 
     `managed` is False for tables that directus_collections does not know (or knows as unmanaged), and for system collections.
+    `search_index`: its searched fields have indexes of trigrams.
     """
 
     collection: str
@@ -93,6 +94,7 @@ class Collection:
     note: str | None = None
     translation: Any = None
     has_row: bool = False
+    search_index: bool = False
 
     @property
     def system(self) -> bool:

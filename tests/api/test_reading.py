@@ -223,3 +223,13 @@ async def test_the_api_describes_itself_in_valid_openapi(client: Client) -> None
     validate(public)
     assert not [path for path in public["paths"] if path.startswith(("/items", "/users"))]
     assert set(public["components"]["schemas"]) == {"Answer.Error", "Answer.Meta"}
+
+
+@ensureDeferred
+async def test_a_search_index_needs_an_extension_and_says_so(client: Client) -> None:
+    await client.collection("things", field("name"))
+    answer = await client.patch("~/collections/things", {"search_index": True})
+    assert (answer.status, answer.code) == (422, 4)
+    assert "pg_trgm" in answer.json["error"]["message"]
+    assert (await client.get("~/collections/things")).data["search_index"] is False
+    assert (await client.patch("~/collections/things", {"search_index": "yes"})).status == 422
