@@ -1,0 +1,85 @@
+"""The SQL of reads, held to the files in tests/unit/sql. After a change that is meant: GOLDEN=write make test, and look at the diff."""
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from directus_tx.access import Access
+from directus_tx.aggregates import aggregate_for
+from directus_tx.compile import Level, Prepared, plan_for
+from directus_tx.config import LimitSettings
+from directus_tx.context import Accountability
+from directus_tx.http.params import parsed
+from tests.unit.schemas import blog
+
+GOLDEN = pathlib.Path(__file__).parent / "sql"
+ADMINISTRATOR = Accountability(1, 1)
+QUERIES = {
+    "list": "limit=20&offset=40&sort=-published_on,title",
+    "count": "meta=*&filter[views][gte]=10",
+    "search": "q=ada&status=published,draft",
+    "operators": "filter[title][contains]=a&filter[title][nin]=b,c&filter[views][between]=1,9&filter[published_on][lt]=now"
+    "&filter[status][empty]",
+    "or": "filter[title]=a&filter[views]=1&filter[views][logical]=or&filter[views][gt]=5",
+    "relational-filter": "filter[author.name]=ada&filter[tags.tag.name][contains]=x&filter[author][contains]=ada&filter[tags][has]=2",
+    "nested": "fields=title,author.name,tags.tag.*",
+    "upward": "fields=*,owner.email",
+    "deep": "fields=title,tags.tag.name&deep[tags][limit]=3&deep[tags][sort]=-id&deep[tags][filter][tag.name][neq]=x",
+    "groups": "groups=author&sort=-id",
+    "aggregate": "aggregate[count]=*&aggregate[max]=views&groupby=author,title&filter[views][gt]=1&sort=-title",
+}
+
+
+def statement(prepared: Prepared) -> str:
+    text = prepared.statement.composable.as_string(None)
+    for word in (" FROM ", " LEFT JOIN ", " WHERE ", " GROUP BY ", " ORDER BY ", " LIMIT "):
+        text = text.replace(word, f"\n {word.strip()} ")
+    return text.replace("DISTINCT\n ", "DISTINCT ") + "\n"
+
+
+def levels(level: Level, path: str = "items") -> Iterator[tuple[str, str]]:
+    """Each level's statement, with its path."""
+    yield path, statement(level.select)
+    parts = [(path, level.part)]
+    while parts:
+        here, part = parts.pop(0)
+        for branch in part.branches:
+            yield from levels(branch.level, f"{here}.{branch.name}")
+        parts += [(f"{here}.{below.name}", below) for below in part.parts]
+
+
+def written(text: str) -> str:
+    """All statements of a query, as a golden file holds them."""
+    query = parsed(text.encode()).query()
+    access = Access(blog(), ADMINISTRATOR)
+    if query.aggregate:
+        return f"-- {text}\n\n{statement(aggregate_for(access, 'articles', query, LimitSettings()).select)}"
+    plan = plan_for(access, "articles", query, LimitSettings(), by_key=False)
+    found = [*levels(plan.level)]
+    if query.meta:
+        found += [("filter_count", statement(plan.filter_count)), ("total_count", statement(plan.total_count))]
+        assert plan.status_count is not None
+        found.append(("status_count", statement(plan.status_count)))
+    return f"-- {text}\n" + "".join(f"\n-- {path}\n{sql}" for path, sql in found)
+
+
+def test_every_golden_file_has_its_query() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(QUERIES)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_sql_is_as_its_golden_file_says(name: str) -> None:
+    path = GOLDEN / f"{name}.sql"
+    sql = written(QUERIES[name])
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(sql)
+    assert sql == path.read_text()
+
+
+def test_values_never_become_sql() -> None:
+    for text in QUERIES.values():
+        sql = "\n".join(line for line in written(text).splitlines() if not line.startswith("--"))
+        for value in ("ada", "'a'", "'x'", "b,c"):
+            assert value not in sql
