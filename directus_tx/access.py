@@ -1,26 +1,33 @@
-"""What a caller may do with a collection: the permissions of a role as conditions and sets of fields, without any I/O.
+"""What a caller may do with a collection: the permissions of a role as conditions on rows and sets of fields. Pure: no I/O.
 
-Every read, write and change of the schema asks here. Administrators may do everything; everybody else may do what rows of
-directus_permissions say.
+Whoever reads does so through `Grant.table`, the caller's view of a table: rows that may not be read are not in it, hidden fields are
+no columns of it. So nothing that is built on it (filters, sorts, searches, joins, counts, aggregates) can tell about them.
+Whoever writes asks the grant about each row, whose conditions are part of the statement that locks it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
 
 from attrs import frozen
 
-from directus_tx.context import Accountability, Context
+from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, among, any_of, column, constant
+from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
+from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.errors import (
     AlterForbidden,
     ApiError,
     CollectionNotFound,
+    CommentRequired,
     CreateForbidden,
     DeleteForbidden,
+    FieldNotWritable,
     ItemNotFound,
     ReadForbidden,
     Unauthorized,
     UpdateForbidden,
 )
-from directus_tx.schema.model import Collection, Snapshot
+from directus_tx.schema.model import Collection, Field, Snapshot
 
 NO_FIELDS: frozenset[str] = frozenset()
 
@@ -30,66 +37,448 @@ SECRETS: Mapping[str, frozenset[str]] = {
 }
 """Fields whose values nobody is ever shown, nor may ask about; the history does not keep them either."""
 
+ACCOUNT_SECRETS = frozenset({"token", "2fa_secret", "password_reset_token"})
+"""What lets one in as a user: shown to the user and to administrators, no question about it answered to others than those."""
+
+PRIVATE: Mapping[str, frozenset[str]] = {
+    "directus_users": ACCOUNT_SECRETS | {"email_notifications", "last_access_on", "last_page"},
+}
+"""Fields that others than administrators see in what is their own alone."""
+
+BY_USER: Mapping[str, str] = {
+    "directus_users": "id",
+    "directus_files": "uploaded_by",
+    "directus_activity": "action_by",
+    "directus_collection_presets": "user",
+}
+"""The field that says whose an item of a system collection is; elsewhere the field of type owner does."""
+
+BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
+"""Collections whose items belong to a role: `mine` and `role` mean the caller's."""
+
+SERVERS_OWN = frozenset(
+    {"directus_activity", "directus_revisions", "directus_user_sessions", "directus_collections", "directus_fields"}
+)
+"""Collections that nobody writes items of: the server does, in its own ways."""
+
+ADMINISTRATORS_OWN = frozenset({"directus_permissions", "directus_relations"})
+"""Collections that administrators alone write, whatever permissions say: who may write these may do everything."""
+
+ASKED_BEFORE_SEEN = frozenset({"directus_roles", "directus_permissions", "directus_folders", "directus_settings"})
+"""Collections where a change is refused by its level before it matters whether the caller sees the item."""
+
+NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
+"""Collections of which the public, where it may not read them, is asked to sign in even for a single item."""
+
+ROW_LEVELS = ("mine", "role", "full")
+
 
 @frozen
-class Rights:
-    """What one caller may do with one collection. `hidden` are the fields that are never shown, filtered, sorted or searched."""
+class Permission:
+    """A row of directus_permissions: levels, and sets of fields and statuses. Without any, nothing is allowed."""
+
+    id: int | None = None
+    create: str = "none"
+    read: str = "none"
+    update: str = "none"
+    delete: str = "none"
+    comment: str = "none"
+    explain: str = "none"
+    hidden: frozenset[str] = NO_FIELDS
+    unwritable: frozenset[str] = NO_FIELDS
+    forbidden_statuses: frozenset[str] = NO_FIELDS
+
+
+NOTHING = Permission()
+EVERYTHING = Permission(None, "full", "full", "full", "full", "full")
+READ_ONLY = Permission(None, "none", "full", "none", "none", "full")
+
+
+def _permission(row: Mapping[str, Any]) -> Permission:
+    levels = {name: row[name] or "none" for name in ("create", "read", "update", "delete", "comment", "explain")}
+    return Permission(
+        row["id"],
+        **levels,
+        hidden=frozenset(row["read_field_blacklist"]),
+        unwritable=frozenset(row["write_field_blacklist"]),
+        forbidden_statuses=frozenset(row["status_blacklist"]),
+    )
+
+
+@frozen(eq=False)
+class Mask:
+    """Fields that some of the rows show and others don't. `flag` is the column of the view that says which."""
+
+    flag: str
+    names: frozenset[str]
+    shown: Clause
+
+
+@frozen(eq=False)
+class Grant:
+    """What the members of one role may do with one collection.
+
+    `permission` counts for all items, or, where the role has rows with a status, `statuses` for those of each status, and for others
+    nothing.
+    """
 
     collection: Collection
-    read: bool = False
-    create: bool = False
-    update: bool = False
-    delete: bool = False
-    hidden: frozenset[str] = NO_FIELDS
+    role: int | None
+    permission: Permission
+    statuses: Mapping[str, Permission] | None = None
+    admin: bool = False
+    contents: Clause | None = None
+    """Instead of the table, what the caller sees of it by other rules than these (revisions: as much as of the items)."""
+
+    def of(self, status: Any) -> Permission:
+        """What counts for items of a status."""
+        return self.permission if self.statuses is None else self.statuses.get(str(status), NOTHING)
+
+    @property
+    def permissions(self) -> list[Permission]:
+        return [self.permission] if self.statuses is None else list(self.statuses.values())
+
+    # rows
+
+    @cached_property
+    def owner(self) -> str | None:
+        """The field that says whose an item is."""
+        name = self.collection.collection
+        if name in BY_USER or name in BY_ROLE:
+            return BY_USER.get(name) or BY_ROLE[name]
+        field = self.collection.field_of_type("owner")
+        return field.field if field is not None else None
+
+    def level(self, permission: Permission, action: str) -> str:
+        """The level that counts: where nothing says whose an item is, only `full` does."""
+        level: str = getattr(permission, action)
+        if level in ("mine", "role") and self.owner is None:
+            return "none"
+        if action == "delete" and level == "mine" and self.collection.collection == "directus_users":
+            # Every role has it, and yet users do not delete themselves.
+            return "none"
+        return level
+
+    def allows(self, action: str) -> bool:
+        """Whether there may be items that the caller may create, read, update or delete."""
+        levels = ("full",) if action == "create" else ROW_LEVELS
+        return any(self.level(permission, action) in levels for permission in self.permissions)
+
+    @cached_property
+    def read(self) -> bool:
+        return self.allows("read")
+
+    @cached_property
+    def create(self) -> bool:
+        return self.allows("create")
+
+    @cached_property
+    def update(self) -> bool:
+        return self.allows("update")
+
+    @cached_property
+    def delete(self) -> bool:
+        return self.allows("delete")
+
+    def condition(self, action: str, alias: str) -> Clause:
+        """The rows of the table called *alias* that the caller may read, update or delete."""
+        if self.statuses is None:
+            return self._whose(self.level(self.permission, action), alias)
+        status = column(alias, self.collection.status_field.field)  # type: ignore[union-attr] # statuses need the field
+        by_level: dict[str, list[str]] = {}
+        for name, permission in self.statuses.items():
+            by_level.setdefault(self.level(permission, action), []).append(name)
+        return any_of(
+            all_of([among(status, names), self._whose(level, alias)]) for level, names in by_level.items() if level in ROW_LEVELS
+        )
+
+    def _whose(self, level: str, alias: str) -> Clause:
+        """The items that a level is about: all, those of members of the role, or one's own."""
+        if level == "full":
+            return TRUE
+        if level not in ROW_LEVELS or self.owner is None:
+            return FALSE
+        owner = column(alias, self.owner)
+        if self.collection.collection in BY_ROLE:
+            return Clause(SQL("{} = %s").format(owner), (constant(self.role),))
+        if level == "mine":
+            return Clause(SQL("{} = %s").format(owner), (_user,))
+        sql = SQL('{} IN (SELECT "id" FROM "directus_users" WHERE "role" = %s)').format(owner)
+        return Clause(sql, (_signed_in(self.role),))
+
+    # fields
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """Fields that no item shows to the caller."""
+        secret = SECRETS.get(self.collection.collection, NO_FIELDS)
+        if self.admin:
+            return secret
+        readable = [p.hidden for p in self.permissions if self.level(p, "read") in ROW_LEVELS]
+        status = self.collection.status_field
+        always = {self.collection.primary_key.field, *([status.field] if status else [])}
+        everywhere = frozenset.intersection(*readable) if readable else frozenset(self.collection.fields)
+        # The key and the status tell items apart: what one item hides of them, all do.
+        return secret | everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
+
+    @cached_property
+    def unaskable(self) -> frozenset[str]:
+        """Fields that the caller can neither filter, sort nor search by."""
+        if self.admin or self.collection.collection != "directus_users":
+            return self.hidden
+        return self.hidden | ACCOUNT_SECRETS
+
+    @cached_property
+    def masks(self) -> tuple[Mask, ...]:
+        """The fields that only some of the rows show."""
+        if self.admin or self.contents is not None:
+            return ()
+        private = PRIVATE.get(self.collection.collection, NO_FIELDS)
+        groups: dict[tuple[frozenset[str] | None, bool], set[str]] = {}
+        readable = {s: p for s, p in (self.statuses or {}).items() if self.level(p, "read") in ROW_LEVELS}
+        for name in self.collection.fields:
+            if name in self.hidden:
+                continue
+            shown = frozenset(status for status, permission in readable.items() if name not in permission.hidden)
+            key = (None if len(shown) == len(readable) else shown, name in private)
+            if key != (None, False):
+                groups.setdefault(key, set()).add(name)
+        return tuple(
+            Mask(f"$shown{number}", frozenset(names), self._shown(statuses, own=own))
+            for number, ((statuses, own), names) in enumerate(groups.items())
+        )
+
+    def _shown(self, statuses: Iterable[str] | None, *, own: bool) -> Clause:
+        clauses = [self._whose("mine", "t")] if own else []
+        if statuses is not None and self.collection.status_field is not None:
+            clauses.append(among(column("t", self.collection.status_field.field), statuses))
+        return all_of(clauses)
+
+    def mask_of(self, name: str) -> Mask | None:
+        return next((mask for mask in self.masks if name in mask.names), None)
+
+    # the view
+
+    @cached_property
+    def view(self) -> Clause:
+        """The table as the caller sees it, to select from: the table itself, or a query in parentheses."""
+        if self.contents is not None:
+            return self.contents
+        condition = self.condition("read", "t")
+        if self.admin or (condition is TRUE and not self.masks and not self.hidden):
+            return Clause(Identifier(self.collection.collection))
+        internal = {self.collection.primary_key.field}
+        if self.collection.status_field is not None:
+            internal.add(self.collection.status_field.field)
+        columns: list[Composable] = []
+        binds: list[Bind] = []
+        for mask in self.masks:
+            columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
+            binds += mask.shown.binds
+        for name in self.collection.columns:
+            mask = self.mask_of(name)  # type: ignore[assignment]
+            if mask is not None:
+                columns.append(SQL("CASE WHEN {} THEN {} END AS {}").format(mask.shown.sql, column("t", name), Identifier(name)))
+                binds += mask.shown.binds
+            elif name in internal or name not in self.hidden:
+                columns.append(column("t", name))
+        sql = SQL("(SELECT {} FROM {} AS t WHERE {})").format(
+            SQL(", ").join(columns), Identifier(self.collection.collection), condition.sql
+        )
+        return Clause(sql, (*binds, *condition.binds))
+
+    def table(self, alias: str) -> Clause:
+        """The view under a name, for FROM or JOIN."""
+        return Clause(SQL("{} AS {}").format(self.view.sql, Identifier(alias)), self.view.binds)
+
+    # writing
+
+    def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
+        """Raises CreateForbidden, CommentRequired, FieldNotWritable where an item may not be created so."""
+        field = self.collection.status_field
+        named = payload.get(field.field) if field else None
+        permission = self.of(named if named is not None else field and field.default_value)
+        if permission.create != "full":
+            raise CreateForbidden(f'You may not create {self._such(named)}items in "{self.collection.collection}".')
+        if named is not None and str(named) in permission.forbidden_statuses:
+            raise CreateForbidden(f'You may not give an item the status "{named}".')
+        if permission.explain in ("create", "always") and not comment:
+            raise CommentRequired
+        _check_fields(payload, permission.unwritable)
+
+    def check_update(
+        self,
+        stored: Mapping[str, Any],
+        payload: Mapping[str, Any],
+        comment: str | None,
+        *,
+        update: bool,
+        delete: bool,
+    ) -> None:
+        """Raises UpdateForbidden, DeleteForbidden, CommentRequired, FieldNotWritable where an item may not be changed so. *update* and
+        *delete*: the levels allow to do that to the item as it is."""
+        field = self.collection.status_field
+        present = self.of(stored.get(field.field) if field else None)
+        named = payload.get(field.field) if field else None
+        moved = named is not None and field is not None and named != stored.get(field.field)
+        wanted = self.of(named) if moved else present
+        if moved and str(named) in self.collection.soft_deleted:
+            if not delete:
+                raise DeleteForbidden(f'You may not delete this item of "{self.collection.collection}".')
+        elif not update:
+            raise UpdateForbidden(f'You may not change this item of "{self.collection.collection}".')
+        if moved and str(named) in present.forbidden_statuses | wanted.forbidden_statuses:
+            raise UpdateForbidden(f'You may not give an item the status "{named}".')
+        if present.explain in ("update", "always") and not comment:
+            raise CommentRequired
+        _check_fields(payload, present.unwritable | wanted.unwritable)
+
+    def check_delete(self, statuses: Iterable[Any], comment: str | None) -> None:
+        """Raises CommentRequired where items of these statuses may not be deleted without one."""
+        if not comment and any(self.of(status).explain == "always" for status in statuses):
+            raise CommentRequired
+
+    def _such(self, status: Any) -> str:
+        return "" if status is None or self.statuses is None else f'"{status}" '
+
+
+def _check_fields(payload: Mapping[str, Any], unwritable: frozenset[str]) -> None:
+    named = [name for name in payload if name in unwritable]
+    if named:
+        raise FieldNotWritable("You may not write " + ", ".join(f'"{name}"' for name in named) + ".")
+
+
+def _user(asked: Asked) -> int | None:
+    return asked.user
+
+
+def _signed_in(role: int | None) -> Bind:
+    """The role, to whoever is a member of it: the public is nobody, and NULL is nobody's."""
+    return lambda asked: None if asked.user is None else role
 
 
 @frozen
 class Access:
-    """The permissions of one caller over one snapshot."""
+    """The permissions of one caller over one snapshot. `trusted`: it is the server itself that writes."""
 
     schema: Snapshot
     accountability: Accountability
+    trusted: bool = False
 
     @property
-    def key(self) -> int | None:
-        """What tells this caller's compiled statements from those of others: the role."""
-        return self.accountability.role
+    def role(self) -> int | None:
+        """The role that counts: the public's for the public, None for a user without one."""
+        return PUBLIC if self.accountability.public else self.accountability.role
 
-    def rights(self, collection: str) -> Rights:
+    @property
+    def key(self) -> tuple[int | None, bool]:
+        """What tells this caller's compiled statements from those of others."""
+        return self.role, self.trusted
+
+    @property
+    def admin(self) -> bool:
+        return self.trusted or self.role == ADMINISTRATOR
+
+    def grant(self, collection: str) -> Grant:
         """The rights on a collection. Raises CollectionNotFound."""
-        found = self.schema.collections.get(collection)
-        if found is None:
-            raise CollectionNotFound(f'There is no collection "{collection}".')
-        admin = self.accountability.admin
-        return Rights(found, admin, admin, admin, admin, SECRETS.get(collection, NO_FIELDS))
+        return self.schema.kept(("grant", self.key, collection), lambda: self._grant(collection))
 
-    def require_read(self, collection: str) -> Rights:
-        """The rights, where items may be listed. Raises Unauthorized to the public, ReadForbidden to others."""
-        rights = self.rights(collection)
-        if not rights.read:
+    def _grant(self, name: str) -> Grant:
+        collection = self.schema.collections.get(name)
+        if collection is None:
+            raise CollectionNotFound(f'There is no collection "{name}".')
+        if self.admin:
+            whole = EVERYTHING if self.trusted or name not in SERVERS_OWN else READ_ONLY
+            return Grant(collection, self.role, whole, admin=True)
+        rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
+        plain = [_permission(row) for row in rows if row["status"] is None]
+        statuses = None
+        if collection.status_field is not None and any(row["status"] is not None for row in rows):
+            statuses = {row["status"]: self._bounded(name, _permission(row)) for row in rows if row["status"] is not None}
+        permission = self._bounded(name, plain[0] if plain else NOTHING)
+        grant = Grant(collection, self.role, permission, statuses)
+        if name == "directus_revisions" and grant.read:
+            return Grant(collection, self.role, permission, statuses, contents=self._revisions(collection))
+        return grant
+
+    def _bounded(self, name: str, permission: Permission) -> Permission:
+        """A permission without what nobody but the server, or an administrator, may do."""
+        if name not in SERVERS_OWN | ADMINISTRATORS_OWN:
+            return permission
+        return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
+
+    def _revisions(self, revisions: Collection) -> Clause:
+        """The revisions of items that the caller may read, without the fields that the items do not show."""
+        conditions: list[Clause] = []
+        contents: list[Clause] = []
+        for name, collection in self.schema.collections.items():
+            if name == "directus_revisions":
+                continue
+            grant = self.grant(name)
+            if not grant.read:
+                continue
+            of_it = Clause(SQL('t."collection" = %s'), (constant(name),))
+            readable = grant.condition("read", "i")
+            if readable is TRUE:
+                conditions.append(of_it)
+            else:
+                sql = SQL('EXISTS (SELECT 1 FROM {} AS i WHERE {}::text = t."item" AND {})').format(
+                    Identifier(name), column("i", collection.primary_key.field), readable.sql
+                )
+                conditions.append(all_of([of_it, Clause(sql, readable.binds)]))
+            hidden = grant.hidden | {field for mask in grant.masks for field in mask.names}
+            if hidden:
+                contents.append(Clause(SQL("{} THEN %s::text[]").format(of_it.sql), (*of_it.binds, constant(sorted(hidden)))))
+        columns: list[Composable] = []
+        binds: list[Bind] = []
+        for field in revisions.columns:
+            if field in ("data", "delta") and contents:
+                cases = SQL(" WHEN ").join([each.sql for each in contents])
+                sql = SQL(
+                    "coalesce((SELECT json_object_agg(e.key, e.value) FROM json_each(t.{0}::json) AS e"
+                    " WHERE e.key <> ALL(CASE WHEN {1} ELSE '{{}}' END))::text, '{{}}') AS {0}"
+                ).format(Identifier(field), cases)
+                binds += [bind for each in contents for bind in each.binds]
+                columns.append(sql)
+            else:
+                columns.append(column("t", field))
+        where = any_of(conditions)
+        sql = SQL('(SELECT {} FROM "directus_revisions" AS t WHERE {})').format(SQL(", ").join(columns), where.sql)
+        return Clause(sql, (*binds, *where.binds))
+
+    # refusals
+
+    def require_read(self, collection: str) -> Grant:
+        """The grant, where items may be listed. Raises Unauthorized to the public, ReadForbidden to others."""
+        grant = self.grant(collection)
+        if not grant.read:
             raise self.refused(ReadForbidden(f'You may not read items of "{collection}".'))
-        return rights
+        return grant
 
-    def require_create(self, collection: str) -> Rights:
-        rights = self.rights(collection)
-        if not rights.create:
-            raise CreateForbidden(f'You may not create items in "{collection}".')
-        return rights
+    def require_one(self, collection: str) -> Grant:
+        """The grant, where a single item may be read. What may not be read does not exist."""
+        grant = self.grant(collection)
+        if not grant.read:
+            missing = ItemNotFound(f'There is no such item in "{collection}".')
+            raise self.refused(missing) if collection in NOT_FOR_THE_PUBLIC else missing
+        return grant
 
-    def require_update(self, collection: str) -> Rights:
-        """The rights, where items may be changed. What cannot even be read does not exist: ItemNotFound."""
-        rights = self.rights(collection)
-        if not rights.read:
-            raise ItemNotFound
-        if not rights.update:
-            raise UpdateForbidden(f'You may not change items of "{collection}".')
-        return rights
+    def unseen(self, collection: str, *, several: bool) -> ApiError:
+        """What a change of an item is refused with that is there, but not for the caller to see."""
+        if collection == "directus_users":
+            return ReadForbidden("You may not read this user.")
+        if collection in ASKED_BEFORE_SEEN and not (several and self.accountability.public):
+            return UpdateForbidden(f'You may not change this item of "{collection}".')
+        missing = ItemNotFound(f'There is no such item in "{collection}".')
+        return self.refused(missing) if collection == "directus_files" else missing
 
-    def require_delete(self, collection: str) -> Rights:
-        rights = self.rights(collection)
-        if not rights.delete:
-            raise DeleteForbidden(f'You may not delete items of "{collection}".')
-        return rights
+    def undeletable(self, collection: str, *, seen: bool) -> ApiError:
+        """What the deletion of an item is refused with that is there, but not for the caller to delete."""
+        if collection in NOT_FOR_THE_PUBLIC and self.accountability.public:
+            return Unauthorized()
+        if not seen and collection in ("directus_roles", "directus_files"):
+            return ItemNotFound(f'There is no such item in "{collection}".')
+        return DeleteForbidden(f'You may not delete this item of "{collection}".')
 
     def require_schema(self, *, delete: bool = False) -> None:
         """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""
@@ -105,6 +494,11 @@ class Access:
         return Unauthorized() if self.accountability.public else error
 
 
-def access_of(ctx: Context) -> Access:
-    """The permissions of the caller of *ctx*."""
-    return Access(ctx.schema, ctx.accountability)
+def access_of(ctx: Context, *, trusted: bool = False) -> Access:
+    """The permissions of the caller of *ctx*; of the server itself where it is *trusted*."""
+    return Access(ctx.schema, ctx.accountability, trusted)
+
+
+def visible_columns(grant: Grant) -> list[Field]:
+    """The fields with a column that some item shows to the caller."""
+    return [field for name, field in grant.collection.columns.items() if name not in grant.hidden]

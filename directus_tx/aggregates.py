@@ -8,12 +8,13 @@ from typing import Any
 
 from attrs import frozen
 
-from directus_tx.access import Access, Rights
-from directus_tx.compile import Prepared, kept, readable_column, where_of, where_shape
+from directus_tx.access import Access, Grant
+from directus_tx.clauses import all_of, column
+from directus_tx.compile import Prepared, readable_column, where_of, where_shape
 from directus_tx.config import LimitSettings
-from directus_tx.db import SQL, Composable, Identifier, Statement
+from directus_tx.db import SQL, Composable, Statement
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.filters import Conditions, all_of, column, folded, is_number, of_scope, shape
+from directus_tx.filters import Conditions, folded, is_number, of_scope, shape
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.types import answer
@@ -70,17 +71,17 @@ def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSe
         shape(query.scope),
         where_shape(query),
     )
-    return kept(access, key, lambda: compile_aggregate(access, collection, query, limits))
+    return access.schema.kept(key, lambda: compile_aggregate(access, collection, query, limits))
 
 
 def compile_aggregate(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
     """The aggregate that a query asks for. Raises UnknownOperator, UnknownField, HiddenField, InvalidPayload, and what its filter
     deserves."""
-    rights = access.require_read(collection)
+    grant = access.require_read(collection)
     conditions = Conditions(access)
-    own = conditions.chain("t0", rights, query.scope, of_scope)
-    where = all_of([own, where_of(conditions, rights, query, limits)])
-    groups = [readable_column(rights, name) for name in query.groupby]
+    own = conditions.chain("t0", grant, query.scope, of_scope)
+    where = all_of([own, where_of(conditions, grant, query, limits)])
+    groups = [readable_column(grant, name) for name in query.groupby]
     # Texts that differ in case alone are one value; the least of them is shown.
     shown = [
         SQL("min({})").format(column("t0", field.field))
@@ -90,20 +91,21 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     ]
     casts = [answer(field) for field in groups]
     for function, name in query.aggregate:
-        shown.append(_result(rights, function, name))
+        shown.append(_result(grant, function, name))
         kept = function in ("min", "max") and name != "*"
-        casts.append(answer(rights.collection.columns[name]) if kept else None)
+        casts.append(answer(grant.collection.columns[name]) if kept else None)
     by = [folded("t0", field) for field in groups]
-    sql = SQL("SELECT {} FROM {} AS t0 WHERE {}").format(SQL(", ").join(shown), Identifier(collection), where.sql)
+    table = grant.table("t0")
+    sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)
     if by:
         order = SQL(", ").join(_order(query, by))
         sql = SQL("{} GROUP BY {} ORDER BY {}").format(sql, SQL(", ").join(by), order)
     statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
-    binds = (*where.binds, lambda asked: asked.limit, lambda asked: asked.offset)
+    binds = (*table.binds, *where.binds, lambda asked: asked.limit, lambda asked: asked.offset)
     return Aggregate(Prepared(statement, binds), query.groupby, query.aggregate, tuple(casts))
 
 
-def _result(rights: Rights, function: str, name: str) -> Composable:
+def _result(grant: Grant, function: str, name: str) -> Composable:
     template = FUNCTIONS.get(function)
     if template is None:
         raise UnknownOperator(f'There is no aggregate function "{function}".')
@@ -111,7 +113,7 @@ def _result(rights: Rights, function: str, name: str) -> Composable:
         if function != "count":
             raise InvalidPayload(f"{function} needs a field.")
         return SQL("count(*)")
-    field = readable_column(rights, name)
+    field = readable_column(grant, name)
     if function in OF_NUMBERS and not is_number(field):
         raise InvalidPayload(f'"{name}" holds no numbers to take the {function} of.')
     if function in ("min", "max"):

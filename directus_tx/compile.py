@@ -1,32 +1,26 @@
-"""From a Query to SQL: one statement for the items and what they lead to, one for each list below them, the caller's rights in all.
+"""From a Query to SQL: one statement for the items and what they lead to, one for each list below them, the caller's grant in all.
 Pure: no I/O.
 
 `compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from directus_tx.access import Access, Rights
+from directus_tx.access import Access, Grant
+from directus_tx.clauses import TRUE, Asked, Bind, Clause, all_of, column, not_deleted
 from directus_tx.config import LimitSettings
-from directus_tx.db import SQL, Composable, Identifier, Statement
+from directus_tx.db import SQL, Composable, Statement
 from directus_tx.errors import HiddenField, InvalidPayload, InvalidRequest, UnknownField
 from directus_tx.filters import (
-    TRUE,
-    Asked,
-    Bind,
-    Clause,
     Conditions,
-    all_of,
-    column,
     comparable_keys,
     comparison_type,
     equal_keys,
     folded,
     is_text,
-    not_deleted,
     of_filter,
     of_scope,
     q_bind,
@@ -37,11 +31,9 @@ from directus_tx.query import Query, Sort
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import answer
 
-T = TypeVar("T")
 Item = dict[str, Any]
 Row = tuple[Any, ...]
 Cast = Callable[[Any], Any]
-MAX_PLANS = 2000
 MAX_PLACE = 2**62
 
 
@@ -71,6 +63,13 @@ class Part:
     key: int | None = None
     parts: "tuple[Part, ...]" = ()
     branches: "tuple[Branch, ...]" = ()
+    masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    """Fields that only some rows show, by the position of what says whether this one does."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no item can show anything."""
+        return not (self.names or self.parts or self.branches)
 
     def columns(self, prefix: str = "") -> list[str]:
         """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
@@ -94,6 +93,14 @@ class Part:
             for item, below in zip(items, part.items(rows, pending), strict=True):
                 if item is not None:
                     item[name] = below
+        for flag, hidden in self.masks:
+            for row, item in zip(rows, items, strict=True):
+                if item is not None and row[flag] is not True:
+                    for name in hidden:
+                        item.pop(name, None)
+        if key is not None and (self.masks or self.nothing) and not self.branches:
+            # What shows nothing is an empty list to clients of the API, as PHP has it.
+            items = [[] if item == {} else item for item in items]  # type: ignore[misc]
         pending += [(branch, items) for branch in self.branches]
         return items
 
@@ -116,17 +123,24 @@ class Branch:
     level: Level
     source: int
     as_text: bool = False
+    flag: int | None = None
+    """Where only some rows show the list, the position of what says whether this one does."""
 
 
 @frozen
 class Plan:
-    """What answers a read: the tree of levels, and the counts of meta."""
+    """What answers a read: the tree of levels, and the counts of meta. `unreadable` are the relations that the query opens into
+    collections that the caller may not read."""
 
     level: Level
     filter_count: Prepared
     total_count: Prepared
     status_count: Prepared | None
     filtered: bool
+    statuses: tuple[str, ...] = ()
+    """The statuses that are counted where no item has them, too."""
+
+    unreadable: tuple[str, ...] = ()
 
 
 def plan_for(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
@@ -144,48 +158,39 @@ def plan_for(access: Access, collection: str, query: Query, limits: LimitSetting
         query.groups,
         tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
     )
-    return kept(access, key, lambda: compile_read(access, collection, query, limits, by_key=by_key))
-
-
-def kept(access: Access, key: Hashable, make: Callable[[], T]) -> T:
-    """What is kept on the snapshot under a key, made if it is not there yet."""
-    plans = access.schema.plans
-    found: T | None = plans.get(key)
-    if found is None:
-        found = make()
-        if len(plans) >= MAX_PLANS:
-            plans.clear()
-        plans[key] = found
-    return found
+    return access.schema.kept(key, lambda: compile_read(access, collection, query, limits, by_key=by_key))
 
 
 def compile_read(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
     """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
-    rights = access.require_read(collection)
-    found = rights.collection
+    grant = access.require_read(collection)
+    found = grant.collection
     conditions = Conditions(access)
-    own = conditions.chain("t0", rights, query.scope, of_scope)
+    own = conditions.chain("t0", grant, query.scope, of_scope)
     visible = all_of([own, not_deleted("t0", found)])
     filtered = not by_key and bool(query.filter or query.q or query.groups)
     if by_key:
         where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
     else:
-        where = all_of([own, where_of(conditions, rights, query, limits)])
+        where = all_of([own, where_of(conditions, grant, query, limits)])
         if query.groups:
-            where = one_of_each(rights, query.groups, where)
-    order = order_of("t0", rights, query.sort, nulls_last=access.schema.sort_null_last)
+            where = one_of_each(grant, query.groups, where)
+    order = order_of("t0", grant, query.sort, nulls_last=access.schema.sort_null_last)
     deep = {path: index for index, (path, _) in enumerate(query.deep)}
-    root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep).level(
-        rights, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
+    unreadable: dict[str, None] = {}
+    root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep, unreadable).level(
+        grant, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
     )
     if deep:
         raise UnknownField("deep names no list that the fields open: " + ", ".join(".".join(path) for path in deep) + ".")
     return Plan(
         root,
-        count("t0", found, where if filtered else visible),
-        count("t0", found, visible),
-        status_count(found, own),
+        count(grant, where if filtered else visible),
+        count(grant, visible),
+        status_count(grant, own),
         filtered,
+        tuple(found.statuses),
+        tuple(unreadable),
     )
 
 
@@ -194,7 +199,7 @@ def where_shape(query: Query) -> Hashable:
     return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
 
 
-def where_of(conditions: Conditions, rights: Rights, query: Query, limits: LimitSettings) -> Clause:
+def where_of(conditions: Conditions, grant: Grant, query: Query, limits: LimitSettings) -> Clause:
     """What status, q and filter ask of the rows of a list. Raises InvalidRequest where a filter is longer or goes deeper than the
     limits allow."""
     if len(query.filter) > limits.max_conditions:
@@ -203,30 +208,31 @@ def where_of(conditions: Conditions, rights: Rights, query: Query, limits: Limit
         raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
     return all_of(
         [
-            conditions.status("t0", rights.collection, query.status is not None, "*" in (query.status or ())),
-            search("t0", rights, q_bind) if query.q else TRUE,
-            conditions.chain("t0", rights, query.filter, of_filter),
+            conditions.status("t0", grant, query.status is not None, "*" in (query.status or ())),
+            search("t0", grant, q_bind) if query.q else TRUE,
+            conditions.chain("t0", grant, query.filter, of_filter),
         ]
     )
 
 
-def one_of_each(rights: Rights, groups: Sequence[str], where: Clause) -> Clause:
+def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
     """Of the rows where *where* holds, the first by key for each value of some fields."""
-    collection = rights.collection
+    collection = grant.collection
     key = column("t0", collection.primary_key.field)
-    values = SQL(", ").join([folded("t0", readable_column(rights, name)) for name in groups])
-    sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} AS t0 WHERE {3} ORDER BY {1}, {0})").format(
-        key, values, Identifier(collection.collection), where.sql
+    values = SQL(", ").join([folded("t0", readable_column(grant, name)) for name in groups])
+    table = grant.table("t0")
+    sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} WHERE {3} ORDER BY {1}, {0})").format(
+        key, values, table.sql, where.sql
     )
-    return Clause(sql, where.binds)
+    return Clause(sql, (*table.binds, *where.binds))
 
 
-def readable_column(rights: Rights, name: str) -> Field:
+def readable_column(grant: Grant, name: str) -> Field:
     """A field that a question may be about. Raises UnknownField, HiddenField."""
-    field = rights.collection.columns.get(name)
+    field = grant.collection.columns.get(name)
     if field is None:
-        raise UnknownField(f'"{rights.collection.collection}" has no field "{name}" that holds a value.')
-    if name in rights.hidden:
+        raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')
+    if name in grant.unaskable:
         raise HiddenField(f'You may not ask about "{name}".')
     return field
 
@@ -237,28 +243,31 @@ def key_among(alias: str, key: Field) -> Clause:
     return Clause(sql, (lambda asked: array(asked.keys),))
 
 
-def count(alias: str, collection: Collection, where: Clause) -> Prepared:
-    sql = SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(Identifier(collection.collection), Identifier(alias), where.sql)
-    return Prepared(Statement(sql), where.binds)
+def count(grant: Grant, where: Clause) -> Prepared:
+    table = grant.table("t0")
+    sql = SQL("SELECT count(*) FROM {} WHERE {}").format(table.sql, where.sql)
+    return Prepared(Statement(sql), (*table.binds, *where.binds))
 
 
-def status_count(collection: Collection, where: Clause) -> Prepared | None:
+def status_count(grant: Grant, where: Clause) -> Prepared | None:
     """Counts by status, or None for a collection without one."""
-    field = collection.status_field
-    if field is None:
+    field = grant.collection.status_field
+    if field is None or field.field in grant.hidden:
         return None
-    sql = SQL("SELECT {0}, count(*) FROM {1} AS t0 WHERE {2} AND {0} IS NOT NULL GROUP BY 1 ORDER BY 1").format(
-        column("t0", field.field), Identifier(collection.collection), where.sql
+    table = grant.table("t0")
+    sql = SQL("SELECT {0}, count(*) FROM {1} WHERE {2} AND {0} IS NOT NULL GROUP BY 1 ORDER BY 1").format(
+        column("t0", field.field), table.sql, where.sql
     )
-    return Prepared(Statement(sql), where.binds)
+    return Prepared(Statement(sql), (*table.binds, *where.binds))
 
 
-def order_of(alias: str, rights: Rights, sort: Sequence[Sort], *, nulls_last: bool = True) -> Composable:
+def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Composable:
     """The ORDER BY list: the sorts asked for, or the sort field; ties go by the key, ascending."""
-    collection = rights.collection
+    collection = grant.collection
     key = collection.primary_key
     if not sort:
-        sort = [Sort(collection.sort_field.field)] if collection.sort_field else []
+        own = collection.sort_field
+        sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
     parts: list[Composable] = []
     for each in sort:
         if each.field == "?":
@@ -267,7 +276,7 @@ def order_of(alias: str, rights: Rights, sort: Sequence[Sort], *, nulls_last: bo
         field = collection.fields.get(each.field)
         if field is None:
             raise UnknownField(f'"{collection.collection}" has no field "{each.field}" to sort by.')
-        if field.field in rights.hidden:
+        if field.field in grant.unaskable:
             raise HiddenField(f'You may not ask about "{field.field}".')
         if not field.has_column:
             raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
@@ -289,17 +298,18 @@ def parse_fields(fields: Iterable[str]) -> list[tuple[str, ...]]:
 @frozen
 class Tree:
     """Compiles the levels of one read. `deep` are the places in the query of what is asked of lists; a list that is opened takes its
-    own out."""
+    own out. Relations into what may not be read are noted in `unreadable`."""
 
     access: Access
     limits: LimitSettings
     lang: bool
     query: Query
     deep: dict[tuple[str, ...], int]
+    unreadable: dict[str, None]
 
     def level(
         self,
-        rights: Rights,
+        grant: Grant,
         fields: Sequence[tuple[str, ...]],
         where: Clause,
         order: Composable,
@@ -310,18 +320,19 @@ class Tree:
     ) -> Level:
         """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last."""
         select = Select()
-        part = self.part(select, "t0", "", rights, fields, path)
+        part = self.part(select, "t0", "", grant, fields, path)
         if key is not None:
             select.columns.append(column("t0", key.field))
-        sql = SQL("SELECT {} FROM {} AS t0{} WHERE {} ORDER BY {}").format(
+        table = grant.table("t0")
+        sql = SQL("SELECT {} FROM {}{} WHERE {} ORDER BY {}").format(
             # Even where nothing of a row is shown it is one item of the answer.
             SQL(", ").join(select.columns or [SQL("1")]),
-            Identifier(rights.collection.collection),
+            table.sql,
             SQL("").join([join.sql for join in select.joins]),
             where.sql,
             order,
         )
-        binds = (*(bind for join in select.joins for bind in join.binds), *where.binds)
+        binds = (*table.binds, *(bind for join in select.joins for bind in join.binds), *where.binds)
         if paged:
             sql = SQL("{} LIMIT %s OFFSET %s").format(sql)
             binds = (*binds, lambda asked: asked.limit, lambda asked: asked.offset)
@@ -332,7 +343,7 @@ class Tree:
         select: "Select",
         alias: str,
         name: str,
-        rights: Rights,
+        grant: Grant,
         fields: Sequence[tuple[str, ...]],
         path: tuple[str, ...],
     ) -> Part:
@@ -340,8 +351,8 @@ class Tree:
         row that they lead to costs less beside its item than in a statement of its own."""
         if len(path) > self.limits.max_depth:
             raise InvalidRequest(f"Fields may go down up to {self.limits.max_depth} relations (limits.max_depth).")
-        collection = rights.collection
-        shown, opened = self.resolve(rights, fields, top=not path)
+        collection = grant.collection
+        shown, opened = self.resolve(grant, fields, top=not path)
         names = tuple(each for each in shown if each not in opened)
         start = select.add(alias, names)
         key = None if alias == "t0" else select.position(alias, collection.primary_key.field)
@@ -354,13 +365,38 @@ class Tree:
             if relation is None:
                 continue
             if field.has_column:
-                target = self.access.rights(relation.collection_one or "")
-                joined = select.join(alias, field, target.collection)
+                target = self.access.grant(relation.collection_one or "")
+                if not target.read:
+                    parts.append(self.key_alone(select, alias, field, target, below, (*path, each)))
+                    continue
+                joined = select.join(alias, field, target)
                 parts.append(self.part(select, joined, each, target, below, (*path, each)))
             else:
                 source = select.position(alias, collection.primary_key.field)
-                branches.append(self.branch(collection, each, relation, below, source, (*path, each)))
-        return Part(name, start, names, casts, key, tuple(parts), tuple(branches))
+                branch = self.branch(grant, each, relation, below, source, (*path, each))
+                if branch is not None:
+                    mask = grant.mask_of(each)
+                    flag = None if mask is None else select.position(alias, mask.flag)
+                    branches.append(evolve(branch, flag=flag))
+        masks = []
+        for mask in grant.masks:
+            masked = tuple(each for each in (*names, *(part.name for part in parts)) if each in mask.names)
+            if masked:
+                masks.append((select.position(alias, mask.flag), masked))
+        return Part(name, start, names, casts, key, tuple(parts), tuple(branches), tuple(masks))
+
+    def key_alone(
+        self, select: "Select", alias: str, field: Field, target: Grant, fields: Sequence[tuple[str, ...]], path: tuple[str, ...]
+    ) -> Part:
+        """What is shown of an item that a many-to-one field leads to and that may not be read: its key, as the field holds it."""
+        key = target.collection.primary_key.field
+        if any(each != (key,) for each in fields):
+            self.unreadable[".".join(path)] = None
+        # A value of its own, beside any other that the row has of the field: an item's values stand side by side.
+        select.columns.append(column(alias, field.field))
+        start = len(select.columns) - 1
+        cast = answer(field)
+        return Part(field.field, start, (key,), () if cast is None else ((key, cast),), start)
 
     def relation(self, collection: Collection, name: str) -> Relation | None:
         field = collection.fields[name]
@@ -369,11 +405,11 @@ class Tree:
         return found.get((collection.collection, name))
 
     def resolve(
-        self, rights: Rights, fields: Sequence[tuple[str, ...]], *, top: bool
+        self, grant: Grant, fields: Sequence[tuple[str, ...]], *, top: bool
     ) -> tuple[list[str], dict[str, list[tuple[str, ...]]]]:
         """What expressions mean here: the names of the columns shown, in order, and the relations opened with the
         expressions that go below them."""
-        collection = rights.collection
+        collection = grant.collection
         shown: dict[str, None] = {}
         opened: dict[str, list[tuple[str, ...]]] = {}
         left_out: set[str] = set()
@@ -403,7 +439,7 @@ class Tree:
                 relation = self.relation(collection, name)
                 if relation is not None and name not in opened:
                     opened[name] = [(self.back_reference(collection, name, relation),)]
-        hidden = left_out | rights.hidden
+        hidden = left_out | grant.hidden
         return [n for n in shown if n not in hidden], {n: below for n, below in opened.items() if n not in hidden}
 
     def back_reference(self, collection: Collection, name: str, relation: Relation) -> str:
@@ -414,17 +450,23 @@ class Tree:
 
     def branch(
         self,
-        collection: Collection,
+        holder: Grant,
         name: str,
         relation: Relation,
         fields: Sequence[tuple[str, ...]],
         source: int,
         path: tuple[str, ...],
-    ) -> Branch:
-        """The statement that finds the related items of all items of a level at once."""
-        rights = self.access.rights(relation.collection_many)
-        target = rights.collection
-        here, there = collection.primary_key, target.fields[relation.field_many]
+    ) -> Branch | None:
+        """The statement that finds the related items of all items of a level at once; None where they may not be read, or not whose
+        they are."""
+        grant = self.access.grant(relation.collection_many)
+        if not grant.read or relation.field_many in grant.hidden:
+            if fields != [(relation.field_many,)]:
+                self.unreadable[".".join(path)] = None
+            self.deep.pop(path, None)
+            return None
+        target = grant.collection
+        here, there = holder.collection.primary_key, target.fields[relation.field_many]
         as_text = not comparable_keys(here, there)
         looked_for = "{}::text = ANY(%s::text[])" if as_text else "{} = ANY(%s::" + comparison_type(there) + "[])"
         conditions = [
@@ -432,32 +474,33 @@ class Tree:
             not_deleted("t0", target),
         ]
         language = target.field_of_type("lang")
-        if self.lang and language is not None:
+        if self.lang and language is not None and language.field not in grant.unaskable:
             sql = SQL("{} = ANY(%s)").format(folded("t0", language))
             conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang],)))
         index = self.deep.pop(path, None)
         sort = () if index is None else self.query.deep[index][1].sort
-        inner = order_of("t0", rights, sort, nulls_last=self.access.schema.sort_null_last)
+        inner = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
         where = all_of(conditions)
         if index is not None:
-            where = self.deep_where(rights, there, where, inner, index)
+            where = self.deep_where(grant, there, where, inner, index)
         # Within each list its own order; that of the lists is nobody's, but it keeps PostgreSQL from reading the whole table
         # along its key.
         order = SQL("{}, {}").format(column("t0", there.field), inner)
-        return Branch(name, self.level(rights, fields, where, order, key=there, path=path), source, as_text)
+        return Branch(name, self.level(grant, fields, where, order, key=there, path=path), source, as_text)
 
-    def deep_where(self, rights: Rights, there: Field, where: Clause, order: Composable, index: int) -> Clause:
+    def deep_where(self, grant: Grant, there: Field, where: Clause, order: Composable, index: int) -> Clause:
         """The rows of lists, narrowed to what is asked of each list: by its filter, and by place within it."""
         asked = self.query.deep[index][1]
-        chain = Conditions(self.access).chain("t0", rights, asked.filter, lambda query: query.deep[index][1].filter)
+        chain = Conditions(self.access).chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
         where = all_of([where, chain])
         if not _is_page(asked):
             return where
-        key = column("t0", rights.collection.primary_key.field)
+        key = column("t0", grant.collection.primary_key.field)
+        table = grant.table("t0")
         sql = SQL(
             "{0} IN (SELECT key FROM (SELECT {0} AS key, row_number() OVER (PARTITION BY {1} ORDER BY {2}) AS place"
-            " FROM {3} AS t0 WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
-        ).format(key, column("t0", there.field), order, Identifier(rights.collection.collection), where.sql)
+            " FROM {3} WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
+        ).format(key, column("t0", there.field), order, table.sql, where.sql)
 
         def first(asked: Asked) -> int:
             return max(asked.query.deep[index][1].offset or 0, 0)
@@ -466,7 +509,7 @@ class Tree:
             limit = asked.query.deep[index][1].limit
             return MAX_PLACE if limit is None or limit < 0 else min(first(asked) + limit, MAX_PLACE)
 
-        return Clause(sql, (*where.binds, first, last))
+        return Clause(sql, (*table.binds, *where.binds, first, last))
 
 
 def _is_page(query: Query) -> bool:
@@ -495,14 +538,14 @@ class Select:
             self.add(alias, (name,))
         return self._positions[alias, name]
 
-    def join(self, alias: str, field: Field, target: Collection) -> str:
+    def join(self, alias: str, field: Field, target: Grant) -> str:
         """Joins the item that a many-to-one field leads to, unless it is soft-deleted, and gives its alias."""
         joined = f"j{len(self.joins) + 1}"
-        key = target.primary_key
-        alive = not_deleted(joined, target)
+        key = target.collection.primary_key
+        table, alive = target.table(joined), not_deleted(joined, target.collection)
         on = equal_keys(column(alias, field.field), field, column(joined, key.field), key)
-        sql = SQL(" LEFT JOIN {} AS {} ON {} AND {}").format(Identifier(target.collection), Identifier(joined), on, alive.sql)
-        self.joins.append(Clause(sql, alive.binds))
+        sql = SQL(" LEFT JOIN {} ON {} AND {}").format(table.sql, on, alive.sql)
+        self.joins.append(Clause(sql, (*table.binds, *alive.binds)))
         return joined
 
 

@@ -133,6 +133,12 @@ class InactiveUser(ApiError):
     code, status = 103, 401
 
 
+class SuspendedUser(ApiError):
+    """The user is suspended."""
+
+    code, status = 103, 404
+
+
 class UserUnknown(ApiError):
     """Sign in as a user of the project to do this."""
 
@@ -187,6 +193,30 @@ class UnmanagedCollection(ApiError):
     code, status = 205, 404
 
 
+class RevisionNotFound(ApiError):
+    """The item has no such revision."""
+
+    code, status = 207, 404
+
+
+class CommentNotCreatable(ApiError):
+    """Comments may not be made here."""
+
+    code, status = 210, 403
+
+
+class CommentNotUpdatable(ApiError):
+    """The comment may not be changed."""
+
+    code, status = 211, 403
+
+
+class CommentNotDeletable(ApiError):
+    """The comment may not be deleted."""
+
+    code, status = 212, 403
+
+
 class InvalidFieldValue(ApiError):
     """The field does not take a value of this kind."""
 
@@ -235,6 +265,12 @@ class DeleteForbidden(ApiError):
     code, status = 303, 403
 
 
+class FieldNotWritable(ApiError):
+    """The field may not be written."""
+
+    code, status = 305, 403
+
+
 class AlterForbidden(ApiError):
     """The schema may not be changed."""
 
@@ -279,7 +315,8 @@ class FieldNotAltered(ApiError):
 
 @frozen
 class Warning:
-    """Something the client should know beside its data: `code` and the names it concerns."""
+    """Something the client should know beside its data: `code`, and the `fields` that it concerns."""
 
     code: int
     message: str
+    fields: tuple[str, ...] = ()

@@ -1,68 +1,21 @@
 """Filters as SQL: the table of operators, and how conditions, searches and statuses become one WHERE clause.
 
-A clause never holds a value. It holds binds, functions that take the value of each placeholder from what a request asks
-(`Asked`); so one clause serves every query of the same shape. Adding an operator is adding one entry to OPERATORS.
+Adding an operator is adding one entry to OPERATORS.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
 
-from directus_tx.access import Access, Rights
-from directus_tx.db import SQL, Composable, Identifier
+from directus_tx.access import Access, Grant
+from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, column, joined, negation, not_deleted
+from directus_tx.db import SQL, Composable
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Condition, Query
 from directus_tx.schema.datatypes import family, searched
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import NO_MATCH, comparable
-
-
-@frozen
-class Asked:
-    """What fills the placeholders of a compiled statement: the query, the keys looked for, the paging, and the time."""
-
-    query: Query
-    keys: Sequence[Any] = ()
-    limit: int | None = None
-    offset: int = 0
-    now: datetime | None = None
-    user: int | None = None
-
-
-Bind = Callable[[Asked], Any]
-
-
-@frozen
-class Clause:
-    """A piece of SQL with the binds of its placeholders, in order."""
-
-    sql: Composable
-    binds: tuple[Bind, ...] = ()
-
-
-TRUE = Clause(SQL("TRUE"))
-FALSE = Clause(SQL("FALSE"))
-
-
-def joined(separator: str, clauses: Iterable[Clause]) -> Clause:
-    """The clauses as one, in parentheses where they are several."""
-    clauses = list(clauses)
-    if len(clauses) == 1:
-        return clauses[0]
-    sql = SQL("({})").format(SQL(separator).join([clause.sql for clause in clauses]))
-    return Clause(sql, tuple(bind for clause in clauses for bind in clause.binds))
-
-
-def all_of(clauses: Iterable[Clause]) -> Clause:
-    """All must hold; TRUE where there is none."""
-    needed = [clause for clause in clauses if clause is not TRUE]
-    return joined(" AND ", needed) if needed else TRUE
-
-
-def column(alias: str, name: str) -> Composable:
-    return Identifier(alias, name)
 
 
 def is_text(field: Field) -> bool:
@@ -236,10 +189,6 @@ def _nempty(alias: str, field: Field, value: Value) -> Clause:
     return negation(_empty(alias, field, value))
 
 
-def negation(clause: Clause) -> Clause:
-    return Clause(SQL("NOT ({})").format(clause.sql), clause.binds)
-
-
 def _not_for_columns(alias: str, field: Field, value: Value) -> Clause:
     raise InvalidPayload(f'"{field.field}" is no one-to-many field: has and all do not apply to it.')
 
@@ -292,14 +241,14 @@ OPERATORS |= {
 # --- what is searched by q, and by contains on a many-to-one field
 
 
-def searched_fields(rights: Rights) -> list[Field]:
+def searched_fields(grant: Grant) -> list[Field]:
     """The fields that a search looks into: text and numbers, neither dates nor what the caller may not read."""
-    return [field for field in rights.collection.columns.values() if searched(field) and field.field not in rights.hidden]
+    return [field for field in grant.collection.columns.values() if searched(field) and field.field not in grant.unaskable]
 
 
-def search(alias: str, rights: Rights, bind: Bind) -> Clause:
+def search(alias: str, grant: Grant, bind: Bind) -> Clause:
     """Some searched field contains the bound pattern."""
-    fields = searched_fields(rights)
+    fields = searched_fields(grant)
     if not fields:
         return FALSE
     return joined(" OR ", [Clause(SQL("{} LIKE lower(%s)").format(as_text(alias, f)), (bind,)) for f in fields])
@@ -320,7 +269,7 @@ class Conditions:
         return f"t{self.count}"
 
     def chain(
-        self, alias: str, rights: Rights, conditions: Sequence[Condition], of: "Callable[[Query], Sequence[Condition]]"
+        self, alias: str, grant: Grant, conditions: Sequence[Condition], of: "Callable[[Query], Sequence[Condition]]"
     ) -> Clause:
         """The conditions as one flat chain in their order; AND binds tighter than OR. *of* gives those of the query that is asked in
         their place."""
@@ -328,32 +277,32 @@ class Conditions:
         for index, condition in enumerate(conditions):
             if condition.logical == "or" and groups[-1]:
                 groups.append([])
-            groups[-1].append(self.condition(alias, rights, condition, _value_of(of, index)))
+            groups[-1].append(self.condition(alias, grant, condition, _value_of(of, index)))
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
 
-    def condition(self, alias: str, rights: Rights, condition: Condition, value: Value) -> Clause:
+    def condition(self, alias: str, grant: Grant, condition: Condition, value: Value) -> Clause:
         operator = OPERATORS.get(condition.operator)
         if operator is None:
             raise UnknownOperator(f'There is no filter operator "{condition.operator}".')
-        if len(condition.path) == 1 and condition.path[0] not in rights.collection.fields:
-            raise UnknownField(f'"{rights.collection.collection}" has no field "{condition.path[0]}".')
-        return self._walk(alias, rights, condition.path, condition.operator, operator, _is_empty(condition), value)
+        if len(condition.path) == 1 and condition.path[0] not in grant.collection.fields:
+            raise UnknownField(f'"{grant.collection.collection}" has no field "{condition.path[0]}".')
+        return self._walk(alias, grant, condition.path, condition.operator, operator, _is_empty(condition), value)
 
     def _walk(
         self,
         alias: str,
-        rights: Rights,
+        grant: Grant,
         path: tuple[str, ...],
         name: str,
         operator: Operator,
         empty: bool,
         value: Value,
     ) -> Clause:
-        collection = rights.collection
+        collection = grant.collection
         field = collection.fields.get(path[0])
         if field is None:
             raise FieldNotFound(f'"{collection.collection}" has no field "{path[0]}".')
-        if field.field in rights.hidden:
+        if field.field in grant.unaskable:
             raise HiddenField(f'You may not ask about "{field.field}".')
         schema = self.access.schema
         many = schema.one_to_many.get((collection.collection, field.field))
@@ -379,24 +328,25 @@ class Conditions:
 
     def _behind(
         self, alias: str, collection: Collection, field: Field, relation: Relation, *, is_many: bool
-    ) -> tuple[str, Rights, Composable]:
-        """The alias and rights of the collection that a relation leads to, and the condition that joins it."""
+    ) -> tuple[str, Grant, Composable]:
+        """The alias and grant of the collection that a relation leads to, and the condition that joins it."""
         name = relation.collection_many if is_many else relation.collection_one
-        target = self.access.rights(name or "")
+        target = self.access.grant(name or "")
         if not target.read:
             raise HiddenField(f'You may not ask about "{name}".')
         behind = self.alias()
+        if is_many and relation.field_many in target.hidden:
+            raise HiddenField(f'You may not ask about "{relation.field_many}" of "{name}".')
         if is_many:
             here, there = collection.primary_key, target.collection.fields[relation.field_many]
         else:
             here, there = field, target.collection.primary_key
         return behind, target, equal_keys(column(alias, here.field), here, column(behind, there.field), there)
 
-    def _exists(self, behind: str, target: Rights, joint: Composable, inner: Clause) -> Clause:
-        sql = SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
-            Identifier(target.collection.collection), Identifier(behind), joint, inner.sql
-        )
-        return Clause(sql, inner.binds)
+    def _exists(self, behind: str, target: Grant, joint: Composable, inner: Clause) -> Clause:
+        table = target.table(behind)
+        sql = SQL("EXISTS (SELECT 1 FROM {} WHERE {} AND {})").format(table.sql, joint, inner.sql)
+        return Clause(sql, (*table.binds, *inner.binds))
 
     def _of_many(
         self,
@@ -411,12 +361,17 @@ class Conditions:
     ) -> Clause:
         """A condition on the list of related items itself."""
         behind, target, joint = self._behind(alias, collection, field, relation, is_many=True)
-        table = SQL("FROM {} AS {} WHERE {}").format(Identifier(target.collection.collection), Identifier(behind), joint)
+        view = target.table(behind)
+        table = SQL("FROM {} WHERE {}").format(view.sql, joint)
         if name in ("empty", "null", "nempty", "nnull"):
-            return Clause(SQL(("NOT " if name in ("empty", "null") else "") + "EXISTS (SELECT 1 {})").format(table))
+            sql = SQL(("NOT " if name in ("empty", "null") else "") + "EXISTS (SELECT 1 {})").format(table)
+            return Clause(sql, view.binds)
         if name == "has":
-            return Clause(SQL("(SELECT count(*) {}) >= %s").format(table), (lambda asked: _count(one(value(asked))),))
+            sql = SQL("(SELECT count(*) {}) >= %s").format(table)
+            return Clause(sql, (*view.binds, lambda asked: _count(one(value(asked)))))
         far = target.collection.fields.get(relation.junction_field or "") or target.collection.primary_key
+        if far.field in target.hidden:
+            raise HiddenField(f'You may not ask about "{far.field}" of "{target.collection.collection}".')
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
             def wanted(asked: Asked) -> list[Any] | None:
@@ -426,31 +381,22 @@ class Conditions:
             sql = SQL("ARRAY(SELECT {far} {table}) @> %s::" + comparison_type(far) + "[]").format(
                 far=SQL("{}::" + comparison_type(far)).format(column(behind, far.field)), table=table
             )
-            return Clause(sql, (wanted,))
+            return Clause(sql, (*view.binds, wanted))
         if operator.ignores_empty and empty:
             return TRUE
         return self._exists(behind, target, joint, operator.apply(behind, far, value))
 
-    def status(self, alias: str, collection: Collection, given: bool, everything: bool) -> Clause:
+    def status(self, alias: str, grant: Grant, given: bool, everything: bool) -> Clause:
         """The condition of the parameter `status`: the statuses asked for, or all that do not mean deleted."""
-        field = collection.status_field
+        field = grant.collection.status_field
         if field is None or (given and everything):
             return TRUE
         if given:
+            if field.field in grant.unaskable:
+                raise HiddenField(f'You may not ask about "{field.field}".')
             sql = SQL("{} = ANY(%s)").format(folded(alias, field))
             return Clause(sql, (lambda asked: [status.lower() for status in asked.query.status or ()],))
-        return not_deleted(alias, collection)
-
-
-def not_deleted(alias: str, collection: Collection) -> Clause:
-    """The row is not soft-deleted."""
-    field = collection.status_field
-    if field is None:
-        return TRUE
-    return all_of(
-        Clause(SQL("{} IS DISTINCT FROM %s").format(column(alias, field.field)), (_constant(value),))
-        for value in collection.soft_deleted
-    )
+        return not_deleted(alias, grant.collection)
 
 
 def equal_keys(left: Composable, left_field: Field, right: Composable, right_field: Field) -> Composable:
@@ -478,10 +424,6 @@ def of_filter(query: Query) -> Sequence[Condition]:
 
 def of_scope(query: Query) -> Sequence[Condition]:
     return query.scope
-
-
-def _constant(value: Any) -> Bind:
-    return lambda asked: value
 
 
 def _count(text: str) -> int:

@@ -6,15 +6,13 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from directus_tx.access import SECRETS
+from directus_tx.access import ACCOUNT_SECRETS, SECRETS
 from directus_tx.context import Context
 from directus_tx.db import SQL
 from directus_tx.schema.model import Collection
 
 CHUNK = 500
 """Rows a statement: a batch of thousands neither makes one giant statement nor thousands of small ones."""
-
-ACCOUNT_SECRETS = frozenset({"password", "token", "2fa_secret", "password_reset_token"})
 
 
 @frozen
@@ -28,6 +26,8 @@ class Record:
     data: Mapping[str, Any] | None = None
     delta: Mapping[str, Any] | None = None
     parent: tuple[str, str] | None = None
+    by: int | None = None
+    """The user who did it, where that is not who asks."""
 
 
 def logged(collection: Collection, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ async def record(ctx: Context, records: Sequence[Record], comment: str | None = 
         for each in chunk:
             rows += [
                 each.action,
-                who.user or 0,
+                each.by or who.user or 0,
                 ctx.now,
                 _printable(who.ip, 50),
                 _printable(who.user_agent, 255),

@@ -1,9 +1,11 @@
 """What a system collection adds to the writing and reading of items: `items` calls these, modules of `system` fill them in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from directus_tx.context import Context
+from directus_tx.history import Record
+from directus_tx.query import Query
 
 Item = dict[str, Any]
 
@@ -14,9 +16,6 @@ class CollectionRules:
     All run inside the write's transaction, with values as the client sent them (not yet parsed); any may refuse by raising an
     ApiError.
     """
-
-    secret: frozenset[str] = frozenset()
-    """Fields whose values nobody is ever shown, nor may ask about; nor do revisions keep them."""
 
     unlogged: bool = False
     """Whether writes leave neither activity nor revision."""
@@ -38,13 +37,15 @@ class CollectionRules:
     async def created(self, ctx: Context, key: Any, payload: Item) -> None:
         """Does what follows from a new item."""
 
-    async def updated(self, ctx: Context, key: Any, payload: Item) -> None:
-        """Does what follows from a changed item."""
+    async def updated(
+        self, ctx: Context, key: Any, before: Mapping[str, Any], payload: Item, log: "Callable[[Record], None]"
+    ) -> None:
+        """Does what follows from a changed item, *before* being its row until then. *log* adds to the history."""
 
     async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
         """Does what follows from the deletion of these items."""
 
-    def present(self, ctx: Context, item: Item) -> None:
+    def present(self, ctx: Context, query: Query, item: Item) -> None:
         """Changes an item in place to what the client is shown. It holds the fields asked for and those of `needed`."""
 
 

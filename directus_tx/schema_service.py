@@ -99,7 +99,7 @@ def read_fields(ctx: Context, query: Query, collection: str | None = None, names
                 raise UnknownField(f'Fields have no attribute "{sort.field}" to sort by.')
             _sort(items, sort.field, sort.descending)
         return _listed(query, FIELDS, items, one=False, total=len(items))
-    found = access_of(ctx).rights(collection).collection
+    found = access_of(ctx).grant(collection).collection
     if names is None:
         items = [field_answer(field) for field in found.fields.values()]
         return _listed(Query(meta=query.meta), FIELDS, items, one=False, total=len(items))
@@ -157,7 +157,7 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
     _check_together(fields, present)
 
     async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload} | {"managed": True}
         if payload.get("managed") is False:
             row["managed"] = False
@@ -191,7 +191,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
     if not payload:
         raise InvalidRequest("There is nothing to change.")
     _check_collection(payload)
-    present = access_of(ctx).rights(name).collection
+    present = access_of(ctx).grant(name).collection
     if not present.managed and payload.get("managed") is not True:
         raise UnmanagedCollection(f'"{name}" is not managed.')
     fields = payload.get("fields", [])
@@ -199,7 +199,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
         raise InvalidRequest('"fields" takes a list of fields.')
 
     async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload and n != "collection"}
         if present.has_row:
             await writer.update(COLLECTIONS, [(name, row)])
@@ -250,10 +250,10 @@ async def delete_collection(ctx: Context, name: str, options: WriteOptions) -> N
     access_of(ctx).require_schema(delete=True)
     if name.startswith("directus_"):
         raise AlterForbidden("System collections cannot be deleted.")
-    access_of(ctx).rights(name)
+    access_of(ctx).grant(name)
 
     async def work(ctx: Context) -> None:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         await _drop_collection(ctx, writer, name)
         await writer.finish()
         await _touch(ctx)
@@ -281,10 +281,10 @@ async def create_field(ctx: Context, collection: str, payload: Mapping[str, Any]
     """Adds a field to a collection; to a system collection too, one of the project's own."""
     if not ctx.accountability.admin:
         raise CreateForbidden("Only administrators may add fields.")
-    present = access_of(ctx).rights(collection).collection
+    present = access_of(ctx).grant(collection).collection
 
     async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         field = await _add(ctx, writer, present, payload)
         await writer.finish()
         schema = await _reread(ctx)
@@ -299,7 +299,7 @@ async def update_fields(
     """Changes fields, all or none: row and column, the data kept. Raises FieldNotFound, FieldNotAltered."""
     if not ctx.accountability.admin:
         raise UpdateForbidden("Only administrators may change fields.")
-    present = access_of(ctx).rights(collection).collection
+    present = access_of(ctx).grant(collection).collection
     for name, payload in changes:
         if present.system and name in _built_in(collection):
             raise SystemCollection("The fields of system collections cannot be changed.")
@@ -308,7 +308,7 @@ async def update_fields(
             raise FieldNotFound(f'"{collection}" has no field "{name}".')
 
     async def work(ctx: Context) -> list[Item]:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         for name, payload in changes:
             await _change(ctx, writer, present.fields[name], payload)
         await writer.finish()
@@ -322,7 +322,7 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
     """Deletes a field with its column, and what it means to relations and permissions."""
     if not ctx.accountability.admin:
         raise DeleteForbidden("Only administrators may delete fields.")
-    present = access_of(ctx).rights(collection).collection
+    present = access_of(ctx).grant(collection).collection
     field = present.fields.get(name)
     if field is None:
         raise FieldNotFound(f'"{collection}" has no field "{name}".')
@@ -332,7 +332,7 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
         raise InvalidPayload("A collection needs its key and at least one field.")
 
     async def work(ctx: Context) -> None:
-        writer = Writer(ctx, options)
+        writer = Writer(ctx, options, trusted=True)
         await _delete_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
             await _execute(ctx, [ddl.drop_column(field)])

@@ -8,7 +8,7 @@ from attrs import evolve
 from directus_tx.accounts import tokens
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
-from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn
+from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
 from directus_tx.history import Record, record
 from directus_tx.schema.patterns import matches
 
@@ -51,6 +51,8 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
     if not verdict.valid:
         await _note(ctx, user["id"], "invalid-credentials")
         raise InvalidCredentials
+    if user["status"] == "suspended":
+        raise SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
     if verdict.outdated:

@@ -24,8 +24,17 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from zope.interface import implementer
 
 from directus_tx.accounts.tokens import identify
-from directus_tx.context import Accountability, Context
-from directus_tx.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
+from directus_tx.context import PUBLIC, Accountability, Context
+from directus_tx.errors import (
+    AddressNotAllowed,
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Unauthorized,
+)
 from directus_tx.http import encode
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import Params, parsed
@@ -33,6 +42,7 @@ from directus_tx.http.routes import Answer, Call, Route, Services
 from directus_tx.logs import log_request
 from directus_tx.projects import Project
 from directus_tx.rules import CollectionRules
+from directus_tx.schema.model import Snapshot
 
 log = Logger()
 
@@ -278,6 +288,8 @@ class App:
         else:
             who = Accountability(bearer.user, bearer.role, self.ip(request), agent)
         request.accountability = who
+        if not route.anonymous:
+            _check_address(schema, who)
         call.ctx = Context(
             project.key,
             schema,
@@ -466,6 +478,13 @@ class App:
             except ApiError as unknown:
                 return unknown
         return None
+
+
+def _check_address(schema: Snapshot, who: Accountability) -> None:
+    """Raises AddressNotAllowed where a role may be used from other addresses only."""
+    role = schema.roles.get(PUBLIC if who.public else who.role or 0)
+    if role is not None and role["ip_whitelist"] and who.ip not in role["ip_whitelist"]:
+        raise AddressNotAllowed
 
 
 UNPREFIXED = frozenset({"types", "interfaces", "layouts", "modules"})

@@ -27,7 +27,9 @@ def envelope(
     if data is not ...:
         body["data"] = data
     if messages:
-        body["messages"] = [{"code": each.code, "message": each.message} for each in messages]
+        body["messages"] = [
+            {"type": "warning", "code": each.code, "message": each.message, "fields": each.fields} for each in messages
+        ]
     if public:
         body["public"] = True
     return encoded(body)

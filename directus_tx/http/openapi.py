@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from directus_tx import __version__
-from directus_tx.access import Access, Rights
+from directus_tx.access import Access, Grant
 from directus_tx.filters import OPERATORS
 from directus_tx.http.routes import Route
 from directus_tx.schema.datatypes import family, maximum_length
@@ -45,7 +45,7 @@ _MAPS: tuple[tuple[str, str], ...] = (
 
 def document(access: Access, base: str, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
     """The document. *base* is the server's address, *systems* names the system collection of each first part of a path."""
-    readable = {name: rights for name in access.schema.collections if (rights := access.rights(name)).read}
+    readable = {name: grant for name in access.schema.collections if (grant := access.grant(name)).read}
     builder = _Builder(access, readable)
     paths: dict[str, Json] = {}
     for route in routes:
@@ -53,10 +53,10 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
             continue
         head = route.path.split("/")[2] if route.path.count("/") > 1 else ""
         if route.path.startswith(ITEMS):
-            for name, rights in readable.items():
-                if not rights.collection.system:
+            for name, grant in readable.items():
+                if not grant.collection.system:
                     path = route.path.replace("<collection>", quote(name, safe=""))
-                    builder.add(paths, route, path, rights, head)
+                    builder.add(paths, route, path, grant, head)
         elif head in systems:
             if systems[head] in readable:
                 builder.add(paths, route, route.path, readable[systems[head]], head)
@@ -72,7 +72,7 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
             "schemas": {
                 ERROR: _object({"error": _object({"code": {"type": "integer"}, "message": {"type": "string"}})}),
                 META: {"type": "object"},
-                **{component(name): builder.item(rights) for name, rights in readable.items()},
+                **{component(name): builder.item(grant) for name, grant in readable.items()},
             },
             "responses": {"Error": {"description": "A refusal", "content": _json({"$ref": f"#/components/schemas/{ERROR}"})}},
             "securitySchemes": {
@@ -85,17 +85,17 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
 
 
 class _Builder:
-    def __init__(self, access: Access, readable: Mapping[str, Rights]) -> None:
+    def __init__(self, access: Access, readable: Mapping[str, Grant]) -> None:
         self.access = access
         self.readable = readable
 
-    def item(self, rights: Rights) -> Json:
+    def item(self, grant: Grant) -> Json:
         """The schema of an item of a collection."""
-        collection = rights.collection
+        collection = grant.collection
         properties = {
             name: self.field(field)
             for name, field in collection.fields.items()
-            if name not in rights.hidden and (field.has_column or (collection.collection, name) in self.access.schema.one_to_many)
+            if name not in grant.hidden and (field.has_column or (collection.collection, name) in self.access.schema.one_to_many)
         }
         schema = _object(properties)
         if collection.note:
@@ -119,38 +119,38 @@ class _Builder:
             found["readOnly"] = True
         return found
 
-    def add(self, paths: dict[str, Json], route: Route, path: str, rights: Rights | None, head: str) -> None:
+    def add(self, paths: dict[str, Json], route: Route, path: str, grant: Grant | None, head: str) -> None:
         """Adds a route's operation, where the caller may use it."""
         allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
-        if rights is not None and not getattr(rights, allowed):
+        if grant is not None and not getattr(grant, allowed):
             return
         names = re.findall(r"<(\w+)>", path.removeprefix("/<project>"))
         path = re.sub(r"<(\w+)>", r"{\1}", path.removeprefix("/<project>")) or "/"
         one = bool(names)
         operation: Json = {
             "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{path}").rstrip("_"),
-            "tags": [rights.collection.collection if rights is not None else head or "project"],
+            "tags": [grant.collection.collection if grant is not None else head or "project"],
             "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
             "responses": {"default": {"$ref": "#/components/responses/Error"}},
         }
-        if route.method == "GET" and rights is not None:
+        if route.method == "GET" and grant is not None:
             operation["parameters"] += _query_parameters(only_fields=one)
         if route.method in ("POST", "PATCH"):
-            shown = _ref(rights.collection.collection) if rights is not None else {"type": "object"}
+            shown = _ref(grant.collection.collection) if grant is not None else {"type": "object"}
             many = {"anyOf": [shown, {"type": "array", "items": shown}]} if not one else shown
             operation["requestBody"] = {"required": True, "content": _json(many)}
         if route.method == "DELETE":
             operation["responses"]["204"] = {"description": "Done"}
         else:
-            operation["responses"]["200"] = {"description": "The answer", "content": _json(_envelope(rights, one=one))}
+            operation["responses"]["200"] = {"description": "The answer", "content": _json(_envelope(grant, one=one))}
         paths.setdefault(path, {})[route.method.lower()] = operation
 
 
-def _envelope(rights: Rights | None, *, one: bool) -> Json:
-    if rights is None:
+def _envelope(grant: Grant | None, *, one: bool) -> Json:
+    if grant is None:
         data: Json = {}
     else:
-        item = _ref(rights.collection.collection)
+        item = _ref(grant.collection.collection)
         data = {"anyOf": [item, {"type": "array", "items": item}]} if one else {"type": "array", "items": item}
     return _object({"data": data, "meta": {"$ref": f"#/components/schemas/{META}"}, "public": {"type": "boolean"}})
 

@@ -88,7 +88,7 @@ class Call:
         meta = result.meta
         if meta is not None and "page" in meta:
             meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
-        return EMPTY if result.data is None else Answer(result.data, meta)
+        return EMPTY if result.data is None else Answer(result.data, meta, messages=result.messages)
 
 
 Endpoint = Callable[[Call], Awaitable[Answer]]

@@ -8,11 +8,11 @@ from twisted.internet import defer
 
 from directus_tx.access import Access, access_of
 from directus_tx.aggregates import aggregate_for
+from directus_tx.clauses import Asked
 from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import SQL, Session
-from directus_tx.errors import InvalidRequest, ItemNotFound
-from directus_tx.filters import Asked
+from directus_tx.errors import InvalidRequest, ItemNotFound, Warning
 from directus_tx.query import Query
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection
@@ -24,10 +24,12 @@ Key = Any
 
 @frozen
 class Result:
-    """The answer to a read or a write: an item, a list of them, or None where there is nothing to show; and meta, if asked."""
+    """The answer to a read or a write: an item, a list of them, or None where there is nothing to show; meta, if asked; and what the
+    client should know beside."""
 
     data: Any
     meta: dict[str, Any] | None = None
+    messages: tuple[Warning, ...] = ()
 
 
 async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
@@ -37,6 +39,9 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     Raises CollectionNotFound, ItemNotFound (one key, or `single`), and what the query deserves.
     """
     access = access_of(ctx)
+    one = query.single or (keys is not None and len(keys) == 1)
+    if one:
+        access.require_one(collection)
     if query.aggregate and keys is None:
         return await _aggregates(ctx, access, collection, query)
     rules = ctx.rules.get(collection, NO_RULES)
@@ -53,7 +58,6 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         # One more than allowed tells whether there are too many, without counting them.
         limit = most + 1
     asked = Asked(query, keys_of(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
-    one = query.single or (keys is not None and len(keys) == 1)
     if one or not query.meta:
         _, items = await _load(ctx.db, plan.level, asked)
         counts: dict[str, Any] = {}
@@ -65,10 +69,24 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
-        return Result(items[0], chosen_meta(query, {"collection": collection, "type": "item"}))
+        return Result(items[0], chosen_meta(query, {"collection": collection, "type": "item"}), _warnings(plan))
+    if plan.level.part.nothing:
+        items = []
     if query.meta is None:
-        return Result(items)
-    return Result(items, _meta(query, collection, len(items), counts, access))
+        return Result(items, None, _warnings(plan))
+    return Result(items, _meta(query, collection, len(items), counts, access), _warnings(plan))
+
+
+def _warnings(plan: Plan) -> tuple[Warning, ...]:
+    """Names the relations that were opened into what the caller may not read."""
+    if not plan.unreadable:
+        return ()
+    text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in plan.unreadable) + "."
+    return (Warning(UNREADABLE, text, plan.unreadable),)
+
+
+UNREADABLE = 18
+"""The code of the warning that items behind a relation may not be read."""
 
 
 BATCH = 1000
@@ -108,7 +126,9 @@ def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Que
         return
     added = set(rules.needed) - set(asked_for.fields) if query is not asked_for and "*" not in asked_for.fields else ()
     for item in items:
-        rules.present(ctx, item)
+        if not item:
+            continue
+        rules.present(ctx, asked_for, item)
         for name in added:
             item.pop(name, None)
 
@@ -148,6 +168,9 @@ async def _with_branches(db: Session, level: Level, asked: Asked, rows: list[tup
         await _attach(db, *pending[0], asked, rows)
     elif pending:
         await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
+    if level.part.masks or level.part.nothing:
+        # What shows nothing is an empty list to clients of the API, as PHP has it.
+        items = [item or [] for item in items]  # type: ignore[misc]
     return items  # type: ignore[return-value] # only parts of a row may lack an item
 
 
@@ -163,10 +186,11 @@ async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked
         found, related = await _load(db, branch.level, evolve(asked, keys=looked_for))
     alike: Callable[[Any], Any] = str if branch.as_text else _same
     lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
-    for row, item in zip(found, related, strict=True):
+    for row, item in zip(found, [] if branch.level.part.nothing else related, strict=not branch.level.part.nothing):
         lists[alike(row[-1])].append(item)
+    flag = branch.flag
     for row, holder in zip(rows, holders, strict=True):
-        if holder is not None:
+        if holder is not None and (flag is None or row[flag] is True):
             holder[name] = lists.get(alike(row[source]), [])
 
 
@@ -200,7 +224,7 @@ async def _counts(ctx: Context, plan: Plan, asked: Asked) -> dict[str, Any]:
     counts = dict(zip(wanted, found, strict=True))
     answer: dict[str, Any] = {n: rows[0][0] for n, rows in counts.items() if n != "status_count"}
     if "status_count" in counts:
-        answer["status_count"] = dict(counts["status_count"])
+        answer["status_count"] = dict.fromkeys(plan.statuses, 0) | dict(counts["status_count"])
     answer.setdefault("filter_count", answer.get("total_count"))
     return answer
 
@@ -237,7 +261,7 @@ def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], 
 async def read_back(ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool) -> Result:
     """The written items as the answer shows them, in the order of *keys*. Soft-deleted ones are left out."""
     access = access_of(ctx)
-    if not access.rights(collection).read:
+    if not access.grant(collection).read:
         return Result(None)
     shown = Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta)
     rules = ctx.rules.get(collection, NO_RULES)
@@ -248,9 +272,11 @@ async def read_back(ctx: Context, collection: str, query: Query, keys: Sequence[
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
     answer = [by_key[key] for key in keys if key in by_key]
     for item in answer:
-        rules.present(ctx, item)
+        if item:
+            rules.present(ctx, query, item)
     if not answer:
         return Result(None)
     if one:
-        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}))
-    return Result(answer, chosen_meta(query, {"collection": collection, "type": "collection", "result_count": len(answer)}))
+        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}), _warnings(plan))
+    meta = {"collection": collection, "type": "collection", "result_count": len(answer)}
+    return Result(answer, chosen_meta(query, meta), _warnings(plan))

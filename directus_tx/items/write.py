@@ -9,11 +9,12 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx import values
-from directus_tx.access import access_of
+from directus_tx.access import Grant, access_of
+from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound
-from directus_tx.filters import Asked, column, comparison_type, not_deleted
+from directus_tx.filters import comparison_type
 from directus_tx.history import Record, chunks, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
 from directus_tx.query import Query, WriteOptions
@@ -53,7 +54,7 @@ async def update_items(
     """
 
     async def work(ctx: Context) -> Result:
-        found = access_of(ctx).rights(collection).collection
+        found = access_of(ctx).grant(collection).collection
         name = found.primary_key.field
         changes: list[tuple[Key, Any]]
         if keys is None:
@@ -62,7 +63,7 @@ async def update_items(
             shared = {n: v for n, v in payload.items() if n != name}  # type: ignore[union-attr]
             changes = [(key, shared) for key in dict.fromkeys(_key(found, key) for key in keys)]
         writer = Writer(ctx, options)
-        await writer.update(collection, changes)
+        await writer.update(collection, changes, several=keys is None or len(keys) > 1)
         await writer.finish()
         one = keys is not None and len(keys) == 1
         return await read_back(ctx, collection, query, [key for key, _ in changes], one=one)
@@ -71,15 +72,19 @@ async def update_items(
 
 
 async def delete_items(ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
-    """Deletes items for good. Raises ItemNotFound where one is missing; those that were there are deleted all the same, since what
-    was asked for is so then."""
+    """Deletes items for good. Raises ItemNotFound where one is missing, DeleteForbidden where one may not be deleted. Then nothing is
+    deleted; but an administrator's deletion of the user's items takes those that are there, since what was asked for is so then."""
 
     async def work(ctx: Context) -> bool:
         writer = Writer(ctx, options)
-        found = access_of(ctx).require_delete(collection).collection
-        gone = await writer.delete(collection, list(dict.fromkeys(keys_of(found, keys))))
+        grant = access_of(ctx).grant(collection)
+        wanted = list(dict.fromkeys(keys_of(grant.collection, keys)))
+        gone = await writer.delete(collection, wanted)
+        complete = len(gone) == len(set(keys))
+        if not complete and (not grant.admin or grant.collection.system):
+            raise ItemNotFound(f'There is no such item in "{collection}".')
         await writer.finish()
-        return len(gone) == len(set(keys))
+        return complete
 
     if not await ctx.transaction(work):
         raise ItemNotFound(f'There is no such item in "{collection}".')
@@ -110,13 +115,23 @@ class Nested:
     wanted: list[tuple[int, Any]]
 
 
-class Writer:
-    """One request's writing, inside its transaction. Collects the history, which `finish` writes."""
+@frozen
+class Locked:
+    """A row that is locked for writing: its values, and whether the levels of the caller allow to change or delete it as it is."""
 
-    def __init__(self, ctx: Context, options: WriteOptions) -> None:
+    row: Item
+    update: bool
+    delete: bool
+
+
+class Writer:
+    """One request's writing, inside its transaction. Collects the history, which `finish` writes. A *trusted* one is the server's
+    own: it asks for no permissions."""
+
+    def __init__(self, ctx: Context, options: WriteOptions, *, trusted: bool = False) -> None:
         self.ctx = ctx
         self.options = options
-        self.access = access_of(ctx)
+        self.access = access_of(ctx, trusted=trusted)
         self.records: list[Record] = []
 
     async def finish(self) -> None:
@@ -147,9 +162,12 @@ class Writer:
         *parents*: the items through whose lists these are written; *through*: the field of theirs that leads on to the far side
         of a junction.
         """
-        collection = self.access.require_create(name).collection
+        grant = self.access.grant(name)
+        collection = grant.collection
         rules = self.rules(name)
-        payloads = [await rules.prepare_create(self.ctx, dict(values.payload_of(each))) for each in payloads]
+        for payload in payloads:
+            grant.check_create(values.payload_of(payload), self.options.comment)
+        payloads = [await rules.prepare_create(self.ctx, dict(payload)) for payload in payloads]
         for payload in payloads:
             values.check_fields(collection, payload)
         ones, manies = self.relations(collection, payloads)
@@ -214,15 +232,23 @@ class Writer:
         action: str = "update",
         parents: Sequence[tuple[str, str]] | None = None,
         through: str | None = None,
+        several: bool = False,
     ) -> None:
         """Changes items, and what their payloads hold of related ones. Raises ItemNotFound where one is missing or
-        soft-deleted."""
-        collection = self.access.require_update(name).collection
+        soft-deleted, and what the grant has against a change."""
+        grant = self.access.grant(name)
+        collection = grant.collection
         rules = self.rules(name)
-        present = await self.lock(collection, [key for key, _ in changes])
+        locked = await self.lock(grant, [key for key, _ in changes], several=several)
+        present = {key: each.row for key, each in locked.items()}
+        for key, payload in changes:
+            found = locked[key]
+            grant.check_update(
+                found.row, values.payload_of(payload), self.options.comment, update=found.update, delete=found.delete
+            )
         payloads = []
         for key, payload in changes:
-            payload = await rules.prepare_update(self.ctx, present[key], dict(values.payload_of(payload)))
+            payload = await rules.prepare_update(self.ctx, present[key], dict(payload))
             values.check_fields(collection, payload)
             payloads.append(payload)
         ones, manies = self.relations(collection, payloads)
@@ -239,7 +265,6 @@ class Writer:
         for (key, row), payload in zip(rows, payloads, strict=True):
             await values.complete(self.ctx, collection, row, payload, stored_row=present[key])
             if values.is_soft_deleted(collection, row):
-                self.access.require_delete(name)
                 gone.add(key)
         data = await self.write(collection, rows)
         for index, (key, _) in enumerate(rows):
@@ -250,25 +275,40 @@ class Writer:
         for nested in manies:
             await self.spread(collection, nested, [key for key, _ in rows])
         for (key, _), payload in zip(rows, payloads, strict=True):
-            await rules.updated(self.ctx, key, payload)
+            await rules.updated(self.ctx, key, present[key], payload, self.log)
 
-    async def lock(self, collection: Collection, keys: Sequence[Key]) -> dict[Key, Item]:
+    async def lock(
+        self, grant: Grant, keys: Sequence[Key], *, several: bool = False, deleted: bool = False
+    ) -> "dict[Key, Locked]":
         """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
-        the same rows wait for each other instead of deadlocking). Raises ItemNotFound."""
+        the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. Raises ItemNotFound where one is
+        missing, or not for the caller to see."""
+        collection = grant.collection
         key = collection.primary_key
         names = list(collection.columns)
-        alive = not_deleted("t", collection)
-        sql = SQL("SELECT {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE")
+        alive = TRUE if deleted else not_deleted("t", collection)
+        judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
+        sql = SQL(
+            "SELECT {}, {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
+        )
         sql = sql.format(  # type: ignore[assignment]
             SQL(", ").join([column("t", name) for name in names]),
+            SQL(", ").join([clause.sql for clause in judged]),
             Identifier(collection.collection),
             column("t", key.field),
             alive.sql,
             column("t", key.field),
         )
-        bound = [list(keys), *(bind(Asked(Query())) for bind in alive.binds)]
-        rows = await self.ctx.db.query(sql, bound)
-        found = {row[names.index(key.field)]: dict(zip(names, row, strict=True)) for row in rows}
+        asked = Asked(Query(), user=self.ctx.accountability.user)
+        bound = [value for clause in judged for value in clause.parameters(asked)]
+        rows = await self.ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
+        found: dict[Key, Locked] = {}
+        for row in rows:
+            stored = dict(zip(names, row, strict=False))
+            seen, update, delete = row[-3:]
+            if not seen:
+                raise self.access.unseen(collection.collection, several=several)
+            found[stored[key.field]] = Locked(stored, bool(update), bool(delete))
         for wanted in keys:
             if wanted not in found:
                 raise ItemNotFound(f'There is no such item in "{collection.collection}".')
@@ -308,20 +348,45 @@ class Writer:
     # deleting
 
     async def delete(self, name: str, keys: Sequence[Key]) -> set[Key]:
-        """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there."""
-        collection = self.access.require_delete(name).collection
+        """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there. Raises DeleteForbidden or its like
+        where one may not be deleted."""
+        grant = self.access.grant(name)
+        collection = grant.collection
         rules = self.rules(name)
         await rules.prepare_delete(self.ctx, keys)
-        key = collection.primary_key
-        sql = SQL("DELETE FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) RETURNING {}").format(
-            Identifier(collection.collection), column("t", key.field), column("t", key.field)
+        key, status = collection.primary_key, collection.status_field
+        allowed = grant.condition("delete", "t")
+        asked = Asked(Query(), user=self.ctx.accountability.user)
+        among = Clause(
+            SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column("t", key.field)), (lambda asked: list(keys),)
         )
-        gone = {row[0] for row in await self.ctx.db.query(sql, (list(keys),))}
+        where = all_of([among, allowed])
+        sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}, {}").format(
+            Identifier(collection.collection),
+            where.sql,
+            column("t", key.field),
+            SQL("NULL") if status is None else column("t", status.field),
+        )
+        rows = await self.ctx.db.query(sql, where.parameters(asked))
+        gone = {row[0] for row in rows}
+        if allowed is not TRUE and len(gone) < len(set(keys)):
+            await self.explain_refusal(grant, among, asked)
+        grant.check_delete([row[1] for row in rows], self.options.comment)
         for each in keys:
             if each in gone:
                 self.log(Record("delete", name, str(each)))
         await rules.deleted(self.ctx, keys)
         return gone
+
+    async def explain_refusal(self, grant: Grant, among: Clause, asked: Asked) -> None:
+        """Raises what the deletion of items deserves of which some are left: they may not be deleted. Nothing where they are missing."""
+        seen = grant.condition("read", "t")
+        sql = SQL("SELECT bool_and({}) FROM {} AS t WHERE {}").format(
+            seen.sql, Identifier(grant.collection.collection), among.sql
+        )
+        ((all_seen,),) = await self.ctx.db.query(sql, [*seen.parameters(asked), *among.parameters(asked)])
+        if all_seen is not None:
+            raise self.access.undeletable(grant.collection.collection, seen=all_seen)
 
     async def delete_all(self, collection: Collection, keys: Sequence[Key]) -> None:
         """Deletes rows, all of which must be there. Raises ItemNotFound."""
@@ -352,7 +417,7 @@ class Writer:
 
     async def link(self, nested: Nested, through: str | None) -> dict[int, Key]:
         """Creates, changes or deletes the items that many-to-one fields hold as objects; gives the key to store, by index."""
-        target = self.access.rights(nested.relation.collection_one or "").collection
+        target = self.access.grant(nested.relation.collection_one or "").collection
         name = target.primary_key.field
         links: dict[int, Key] = {}
         new: list[tuple[int, Item]] = []
@@ -401,7 +466,7 @@ class Writer:
     async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key]) -> None:
         """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists."""
         relation = nested.relation
-        target = self.access.rights(relation.collection_many).collection
+        target = self.access.grant(relation.collection_many).collection
         name, back = target.primary_key.field, relation.field_many
         new: list[Item] = []
         new_parents: list[tuple[str, str]] = []

@@ -3,12 +3,15 @@
 `schema.introspect` makes a snapshot, `projects` keeps the newest one, a `Context` carries the one that a request works with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import field as attribute
 from attrs import frozen
+
+T = TypeVar("T")
+MAX_KEPT = 4000
 
 ROW_ATTRIBUTES = (
     "type interface options locked validation required readonly hidden_detail hidden_browse sort width group note translation"
@@ -169,8 +172,29 @@ class Snapshot:
     settings: Mapping[str, str | None] = attribute(factory=dict)
     roles: Mapping[int, Mapping[str, Any]] = attribute(factory=dict)
     permissions: tuple[Mapping[str, Any], ...] = ()
-    plans: dict[Any, Any] = attribute(factory=dict, repr=False)
-    """Compiled statements by query shape and role: kept here so that they go with the snapshot they were made for."""
+    _kept: dict[Any, Any] = attribute(factory=dict, repr=False)
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is derived from the snapshot under a key (grants by role, plans by the shape of a query), made if it is not there
+        yet: it goes with the snapshot."""
+        found: T | None = self._kept.get(key)
+        if found is None:
+            found = make()
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = found
+        return found
+
+    def permissions_of(self, role: int | None) -> tuple[Mapping[str, Any], ...]:
+        """The rows of directus_permissions of a role."""
+        return self._by_role.get(role, ())
+
+    @cached_property
+    def _by_role(self) -> Mapping[int | None, tuple[Mapping[str, Any], ...]]:
+        found: dict[int | None, tuple[Mapping[str, Any], ...]] = {}
+        for row in self.permissions:
+            found[row["role"]] = (*found.get(row["role"], ()), row)
+        return found
 
     @cached_property
     def many_to_one(self) -> Mapping[tuple[str, str], Relation]:

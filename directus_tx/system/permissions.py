@@ -13,7 +13,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
     "read": _ROWS,
     "update": _ROWS,
     "delete": _ROWS,
-    "comment": ("none", "create", "update", "full"),
+    "comment": ("none", "read", "create", "update", "full"),
     "explain": ("none", "create", "update", "always"),
 }
 

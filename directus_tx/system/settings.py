@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from directus_tx.context import Context
+from directus_tx.query import Query
 from directus_tx.rules import CollectionRules, Item
 from directus_tx.schema.system import CATALOGUE
 
@@ -42,6 +43,6 @@ class SettingRules(CollectionRules):
     async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
         return payload | {"value": _written(payload["value"])} if "value" in payload else payload
 
-    def present(self, ctx: Context, item: Item) -> None:
+    def present(self, ctx: Context, query: Query, item: Item) -> None:
         if "value" in item:
             item["value"] = shown(item.get("key"), item["value"])

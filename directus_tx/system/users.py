@@ -1,14 +1,102 @@
-"""Users: what a new one gets beside what is sent. Their passwords are hashed as every field of type hash is."""
+"""Users: what a new one gets, who may change what of whom, and that the project keeps an administrator.
+
+Their passwords are hashed as every field of type hash is.
+"""
 
 import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from directus_tx.context import Context
+from directus_tx.access import ACCOUNT_SECRETS
+from directus_tx.context import ADMINISTRATOR, Context
+from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidRequest, LastAdministrator, UpdateForbidden
+from directus_tx.history import Record
+from directus_tx.query import Query
 from directus_tx.rules import CollectionRules, Item
+from directus_tx.schema.patterns import matches
+
+USERS = "directus_users"
+OWN_ALONE = ACCOUNT_SECRETS | {"password", "email", "external_id"}
+"""What decides who gets in as a user: nobody but the user and administrators changes it."""
+
+SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
+"""Secrets that clients expect in a whole record: of others they are shown as if there were none."""
 
 
 class UserRules(CollectionRules):
     """The rules of directus_users."""
 
     async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """Every user has an external id, by which other systems know them."""
+        """Every user has an external id, by which other systems know them. Raises CreateForbidden where somebody else than an
+        administrator gives another role than their own."""
+        role = _role(payload.get("role"))
+        if not ctx.accountability.admin and role is not None and role != ctx.accountability.role:
+            raise CreateForbidden("Only administrators may make users of other roles than their own.")
+        _check(ctx, payload)
         return payload if payload.get("external_id") else payload | {"external_id": str(uuid.uuid4())}
+
+    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
+        """Raises UpdateForbidden where somebody else than an administrator changes a role, an administrator, or how another user
+        signs in."""
+        if not ctx.accountability.admin:
+            if stored["role"] == ADMINISTRATOR:
+                raise UpdateForbidden("Only administrators may change administrators.")
+            if "role" in payload and (isinstance(payload["role"], dict) or _role(payload["role"]) != stored["role"]):
+                raise UpdateForbidden("Only administrators may change roles.")
+            if stored["id"] != ctx.accountability.user and OWN_ALONE & payload.keys():
+                raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
+        elif stored["role"] == ADMINISTRATOR and ("role" in payload or "status" in payload):
+            await _lock_administrators(ctx)
+        _check(ctx, payload)
+        return payload
+
+    async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
+        """Raises DeleteForbidden where somebody else than an administrator deletes one."""
+        if ctx.accountability.admin:
+            await _lock_administrators(ctx)
+        elif await ctx.db.query(f"SELECT 1 FROM {USERS} WHERE id = ANY(%s) AND role = %s", (list(keys), ADMINISTRATOR)):
+            raise DeleteForbidden("Only administrators may delete administrators.")
+
+    async def updated(
+        self, ctx: Context, key: Any, before: Mapping[str, Any], payload: Item, log: Callable[[Record], None]
+    ) -> None:
+        """A change of status is an activity of the user's own. Raises LastAdministrator."""
+        if "status" in payload and payload["status"] != before["status"]:
+            log(Record("status-update", USERS, str(key), by=key))
+        if before["role"] == ADMINISTRATOR and ("role" in payload or "status" in payload):
+            await _keep_an_administrator(ctx)
+
+    async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
+        """Raises LastAdministrator."""
+        await _keep_an_administrator(ctx)
+
+    def present(self, ctx: Context, query: Query, item: Item) -> None:
+        """Whole records have every attribute that clients look for."""
+        if not ctx.accountability.admin and (not query.fields or "*" in query.fields):
+            for name in SHOWN_EMPTY:
+                item.setdefault(name, None)
+
+
+def _role(value: Any) -> Any:
+    """A role as it is stored: its id may come as text."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+def _check(ctx: Context, payload: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for a password that the project's policy does not allow, or an unknown status."""
+    password, policy = payload.get("password"), ctx.schema.setting("password_policy")
+    if isinstance(password, str) and password and policy and not matches(policy, password):
+        raise InvalidRequest("The password does not satisfy the project's policy.")
+    status = payload.get("status")
+    if status is not None and str(status) not in ctx.schema.collections[USERS].statuses:
+        raise InvalidRequest(f'"{status}" is no status of a user.')
+
+
+async def _lock_administrators(ctx: Context) -> None:
+    """Two administrators who disable each other at once do so one after the other."""
+    await ctx.db.query(f"SELECT id FROM {USERS} WHERE role = %s ORDER BY id FOR UPDATE", (ADMINISTRATOR,))
+
+
+async def _keep_an_administrator(ctx: Context) -> None:
+    if not await ctx.db.query(f"SELECT 1 FROM {USERS} WHERE role = %s AND status = 'active' LIMIT 1", (ADMINISTRATOR,)):
+        raise LastAdministrator

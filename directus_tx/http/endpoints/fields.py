@@ -75,7 +75,7 @@ async def delete_field(call: Call) -> Answer:
 
 def _refuse_system(call: Call) -> None:
     collection = call.path["collection"]
-    access_of(call.ctx).rights(collection)
+    access_of(call.ctx).grant(collection)
     if collection.startswith("directus_"):
         raise SystemCollection("The fields of system collections cannot be changed together.")
 

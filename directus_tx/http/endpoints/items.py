@@ -88,7 +88,7 @@ async def updating(call: Call, collection: str, ids: str) -> Answer:
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
-    access_of(call.ctx).rights(collection)
+    access_of(call.ctx).grant(collection)
     payload = payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")

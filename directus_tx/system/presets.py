@@ -1,0 +1,9 @@
+"""Collection presets: what a user has set in passing, of which no history is kept."""
+
+from directus_tx.rules import CollectionRules
+
+
+class PresetRules(CollectionRules):
+    """The rules of directus_collection_presets."""
+
+    unlogged = True
