@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, among, any_of, column, constant
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
@@ -291,6 +291,16 @@ class Grant:
         """The view under a name, for FROM or JOIN."""
         return Clause(SQL("{} AS {}").format(self.view.sql, Identifier(alias)), self.view.binds)
 
+    @cached_property
+    def as_creator(self) -> "Grant":
+        """The grant on an item that the caller has just created: one's own, even where the caller is nobody."""
+
+        def widened(permission: Permission) -> Permission:
+            return permission if permission.read == "none" else evolve(permission, read="full")
+
+        statuses = self.statuses and {status: widened(each) for status, each in self.statuses.items()}
+        return evolve(self, permission=widened(self.permission), statuses=statuses)
+
     # writing
 
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
@@ -435,8 +445,9 @@ class Access:
             if field in ("data", "delta") and contents:
                 cases = SQL(" WHEN ").join([each.sql for each in contents])
                 sql = SQL(
-                    "coalesce((SELECT json_object_agg(e.key, e.value) FROM json_each(t.{0}::json) AS e"
-                    " WHERE e.key <> ALL(CASE WHEN {1} ELSE '{{}}' END))::text, '{{}}') AS {0}"
+                    "CASE WHEN json_typeof(t.{0}::json) = 'object' THEN coalesce((SELECT json_object_agg(e.key, e.value)"
+                    " FROM json_each(t.{0}::json) AS e WHERE e.key <> ALL(CASE WHEN {1} ELSE '{{}}' END))::text, '[]')"
+                    " ELSE t.{0} END AS {0}"
                 ).format(Identifier(field), cases)
                 binds += [bind for each in contents for bind in each.binds]
                 columns.append(sql)

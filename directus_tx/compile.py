@@ -143,13 +143,17 @@ class Plan:
     unreadable: tuple[str, ...] = ()
 
 
-def plan_for(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
+def plan_for(
+    access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool, created: bool = False
+) -> Plan:
     """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
-    the collection, the query does not fit it, or asks for more than the limits allow."""
+    the collection, the query does not fit it, or asks for more than the limits allow. *created*: the caller has just created what is
+    looked for by key."""
     key = (
         access.key,
         collection,
         by_key,
+        created,
         query.fields,
         query.sort,
         shape(query.scope),
@@ -158,12 +162,16 @@ def plan_for(access: Access, collection: str, query: Query, limits: LimitSetting
         query.groups,
         tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
     )
-    return access.schema.kept(key, lambda: compile_read(access, collection, query, limits, by_key=by_key))
+    return access.schema.kept(key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created))
 
 
-def compile_read(access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool) -> Plan:
+def compile_read(
+    access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool, created: bool = False
+) -> Plan:
     """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
     grant = access.require_read(collection)
+    if created:
+        grant = grant.as_creator
     found = grant.collection
     conditions = Conditions(access)
     own = conditions.chain("t0", grant, query.scope, of_scope)

@@ -39,8 +39,9 @@ def logged(collection: Collection, values: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in values.items() if n not in secret and not (n in fields and fields[n].type == "hash")}
 
 
-async def record(ctx: Context, records: Sequence[Record], comment: str | None = None) -> None:
-    """Writes activity rows, in the order of *records*, and a revision for each that has data."""
+async def record(ctx: Context, records: Sequence[Record], comment: str | None = None) -> list[int]:
+    """Writes activity rows, in the order of *records*, and a revision for each that has data. Gives the ids of the activity."""
+    ids: list[int] = []
     who = ctx.accountability
     for chunk in chunks(records):
         rows: list[Any] = []
@@ -62,13 +63,14 @@ async def record(ctx: Context, records: Sequence[Record], comment: str | None = 
             ).format(values(len(chunk), 8)),
             rows,
         )
+        ids += [row[0] for row in written]
         revised = [(activity, each) for (activity,), each in zip(written, chunk, strict=True) if each.data is not None]
         if not revised:
             continue
         rows = []
         for activity, each in revised:
             parent_collection, parent_item = each.parent or (None, None)
-            rows += [activity, each.collection, each.item, _json(each.data), _json(each.delta or {})]
+            rows += [activity, each.collection, each.item, _json(each.data), _json(each.delta or [])]
             rows += [parent_collection, parent_item, each.parent is not None]
         await ctx.db.query(
             SQL(
@@ -77,6 +79,7 @@ async def record(ctx: Context, records: Sequence[Record], comment: str | None = 
             ).format(values(len(revised), 8)),
             rows,
         )
+    return ids
 
 
 def chunks(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -2,7 +2,7 @@
 
 from directus_tx.items.export import write_csv, write_json
 from directus_tx.items.read import Item, Result, chosen_meta, read_items, stream_items
-from directus_tx.items.write import Writer, create_items, delete_items, update_items
+from directus_tx.items.write import Writer, create_items, delete_items, revert_item, update_items
 
 __all__ = [
     "Item",
@@ -12,6 +12,7 @@ __all__ = [
     "create_items",
     "delete_items",
     "read_items",
+    "revert_item",
     "stream_items",
     "update_items",
     "write_csv",

@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from attrs import frozen
 
 from directus_tx import values
@@ -13,14 +14,14 @@ from directus_tx.access import Grant, access_of
 from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.filters import comparison_type
 from directus_tx.history import Record, chunks, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
 from directus_tx.query import Query, WriteOptions
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
-from directus_tx.schema.types import NO_MATCH, comparable, decoded, stored_as_text
+from directus_tx.schema.types import NO_MATCH, comparable, decoded, restored, stored_as_text
 
 
 async def create_items(ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions) -> Result:
@@ -34,7 +35,7 @@ async def create_items(ctx: Context, collection: str, payload: Item | list[Item]
         writer = Writer(ctx, options)
         keys = await writer.create(collection, payloads, action="create")
         await writer.finish()
-        return await read_back(ctx, collection, query, keys, one=not isinstance(payload, list))
+        return await read_back(ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
 
     return await ctx.transaction(work)
 
@@ -88,6 +89,22 @@ async def delete_items(ctx: Context, collection: str, keys: Sequence[str], optio
 
     if not await ctx.transaction(work):
         raise ItemNotFound(f'There is no such item in "{collection}".')
+
+
+async def revert_item(ctx: Context, collection: str, key: str, revision: str, query: Query, options: WriteOptions) -> Result:
+    """Brings an item back to the state of one of its revisions, from soft deletion too, and reads it back.
+
+    Raises UpdateForbidden, also where the caller does not see the item; ItemNotFound, RevisionNotFound; and the errors of an update.
+    """
+    access_of(ctx).grant(collection)
+
+    async def work(ctx: Context) -> Result:
+        writer = Writer(ctx, options)
+        found = await writer.revert(collection, key, revision)
+        await writer.finish()
+        return await read_back(ctx, collection, query, [found], one=True)
+
+    return await ctx.transaction(work)
 
 
 def _key(collection: Collection, key: Any) -> Key:
@@ -314,6 +331,47 @@ class Writer:
                 raise ItemNotFound(f'There is no such item in "{collection.collection}".')
         return found
 
+    async def revert(self, name: str, key: str, revision: str) -> Key:
+        """Gives an item the stored values of a revision, and gives its key. What the collection had then and has no more is left
+        out, as are values that the history does not keep."""
+        grant = self.access.grant(name)
+        collection = grant.collection
+        wanted = _key(collection, key)
+        try:
+            found = (await self.lock(grant, [wanted], deleted=True))[wanted]
+        except ItemNotFound:
+            if await self.exists(collection, wanted):
+                raise UpdateForbidden(f'You may not change this item of "{name}".') from None
+            raise
+        if not found.update:
+            raise UpdateForbidden(f'You may not change this item of "{name}".')
+        rows = []
+        if revision.isdigit() and len(revision) < 19:
+            rows = await self.ctx.db.query(
+                "SELECT data FROM directus_revisions WHERE id = %s AND collection = %s AND item = %s",
+                (int(revision), name, str(wanted)),
+            )
+        if not rows:
+            raise RevisionNotFound
+        present = dict(_stored_rows(collection, await self._stored(collection, wanted)))[wanted]
+        past = {
+            n: v for n, v in orjson.loads(rows[0][0]).items() if n in collection.columns and n != collection.primary_key.field
+        }
+        changed = {n: v for n, v in past.items() if v != present[n]}
+        grant.check_update(found.row, changed, self.options.comment, update=found.update, delete=found.delete)
+        row = {n: restored(collection.fields[n], v) for n, v in past.items()}
+        await values.complete(self.ctx, collection, row, past, stored_row=found.row)
+        data = logged(collection, (await self.write(collection, [(wanted, row)]))[wanted])
+        self.log(Record("revert", name, str(wanted), data, data))
+        return wanted
+
+    async def _stored(self, collection: Collection, key: Key) -> list[tuple[Any, ...]]:
+        """The row of a key in the form of the history."""
+        sql = SQL("SELECT {} FROM {} AS t WHERE {} = %s").format(
+            _returning(collection), Identifier(collection.collection), column("t", collection.primary_key.field)
+        )
+        return await self.ctx.db.query(sql, (key,))
+
     async def write(self, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:
         """Updates rows, one statement for all that set the same columns, and gives their stored values by key."""
         key = collection.primary_key
@@ -381,7 +439,7 @@ class Writer:
     async def explain_refusal(self, grant: Grant, among: Clause, asked: Asked) -> None:
         """Raises what the deletion of items deserves of which some are left: they may not be deleted. Nothing where they are missing."""
         seen = grant.condition("read", "t")
-        sql = SQL("SELECT bool_and({}) FROM {} AS t WHERE {}").format(
+        sql = SQL("SELECT bool_and(coalesce({}, FALSE)) FROM {} AS t WHERE {}").format(
             seen.sql, Identifier(grant.collection.collection), among.sql
         )
         ((all_seen,),) = await self.ctx.db.query(sql, [*seen.parameters(asked), *among.parameters(asked)])

@@ -325,6 +325,13 @@ def decoded(field: Field, value: Any) -> Any:
     return _shown_binary(value) if isinstance(value, bytes) else value
 
 
+def restored(field: Field, value: Any) -> Any:
+    """A value of the history as it is bound for its column. Raises what `parse` raises: the field may have changed since."""
+    if field.type != "json" and isinstance(value, str) and family(field) == "binary":
+        return base64.b64decode(value)
+    return parse(field, value)
+
+
 # --- values of filters
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from directus_tx.http.endpoints import auth, collections, fields, home, items, server, specs, system, types
+from directus_tx.http.endpoints import activity, auth, collections, fields, home, items, server, specs, system, types
 from directus_tx.http.routes import Route
 
-GROUPS = (home, server, types, auth, collections, fields, items, specs, system)
+GROUPS = (home, server, types, auth, activity, collections, fields, items, specs, system)
 
 
 def all_routes() -> Iterator[Route]:

@@ -7,7 +7,7 @@ from attrs import evolve
 from directus_tx.access import access_of
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.items import Item, create_items, delete_items, read_items, update_items, write_csv, write_json
+from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, update_items, write_csv, write_json
 from directus_tx.items.read import BATCH
 from directus_tx.query import Condition, Query
 
@@ -79,12 +79,13 @@ async def creating(call: Call, collection: str) -> Answer:
     return call.answer(await create_items(call.ctx, collection, payload_of(call), call.query(), call.options()))
 
 
-async def updating(call: Call, collection: str, ids: str) -> Answer:
+async def updating(call: Call, collection: str, ids: str, *, whole: bool = False) -> Answer:
+    query = evolve(call.query(), fields=()) if whole else call.query()
     payload = payload_of(call)
     if isinstance(payload, list):
         raise InvalidPayload("The path names the items: the body takes one object for all of them.")
     keys = keys_of(ids)
-    return call.answer(await update_items(call.ctx, collection, keys, payload, call.query(), call.options()))
+    return call.answer(await update_items(call.ctx, collection, keys, payload, query, call.options()))
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
@@ -155,3 +156,9 @@ async def list_revisions(call: Call) -> Answer:
 @routes.get(ITEMS + "/<key>/revisions/<offset>")
 async def read_revision(call: Call) -> Answer:
     return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])
+
+
+@routes.patch(ITEMS + "/<key>/revert/<revision>")
+async def revert(call: Call) -> Answer:
+    key, revision = call.path["key"], call.path["revision"]
+    return call.answer(await revert_item(call.ctx, _collection(call), key, revision, call.query(), call.options()))

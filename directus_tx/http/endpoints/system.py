@@ -13,14 +13,16 @@ routes = Routes()
 
 @frozen
 class Address:
-    """A system collection's place below a project. `methods` of "c", "r", "u" and "d": what may be done there. `numbers`: a key that
-    is no number is no address at all. `revisions`: its items show theirs."""
+    """A system collection's place below a project. `methods` of "c", "r", "u", "b" (several updates, each its own) and "d": what may
+    be done there. `numbers`: a key that is no number is no address at all. `revisions`: its items show theirs. `whole`: a changed item
+    is answered whole, whatever `fields` says."""
 
     path: str
     collection: str
-    methods: str = "crud"
+    methods: str = "crubd"
     numbers: bool = False
     revisions: bool = False
+    whole: bool = False
 
 
 ADDRESSES = (
@@ -28,12 +30,12 @@ ADDRESSES = (
     Address("collection_presets", "directus_collection_presets"),
     Address("files", "directus_files", "r", revisions=True),
     Address("folders", "directus_folders", numbers=True),
-    Address("permissions", "directus_permissions"),
+    Address("permissions", "directus_permissions", whole=True),
     Address("relations", "directus_relations"),
     Address("revisions", "directus_revisions", "r"),
     Address("roles", "directus_roles"),
     Address("settings", "directus_settings", numbers=True),
-    Address("users", "directus_users", revisions=True),
+    Address("users", "directus_users", "crud", revisions=True),
     Address("webhooks", "directus_webhooks", revisions=True),
 )
 
@@ -44,7 +46,7 @@ def _ids(call: Call, address: Address) -> str:
     if address.numbers and not ids.replace(",", "").isdigit():
         raise NotFound
     if address.collection == "directus_users" and ids == "me":
-        if call.ctx.accountability.user is None:
+        if call.ctx.accountability.user is None or call.ctx.accountability.role is None:
             raise Unauthorized
         return str(call.ctx.accountability.user)
     return ids
@@ -60,9 +62,9 @@ def _serve(address: Address) -> None:
 
     on("r", "GET", path, lambda call: items.listing(call, name))
     on("c", "POST", path, lambda call: items.creating(call, name))
-    on("u", "PATCH", path, lambda call: items.updating_many(call, name))
+    on("b", "PATCH", path, lambda call: items.updating_many(call, name))
     on("r", "GET", one, lambda call: _with_ids(items.reading, call, address))
-    on("u", "PATCH", one, lambda call: _with_ids(items.updating, call, address))
+    on("u", "PATCH", one, lambda call: _with_ids(_updating_whole if address.whole else items.updating, call, address))
     on("d", "DELETE", one, lambda call: _with_ids(items.deleting, call, address))
     if address.revisions:
         routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address))
@@ -71,6 +73,10 @@ def _serve(address: Address) -> None:
             return await items.revision(call, name, _ids(call, address), call.path["offset"])
 
         routes.add("GET", f"{one}/revisions/<offset>", revision)
+
+
+async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:
+    return await items.updating(call, collection, ids, whole=True)
 
 
 async def _with_ids(work: Callable[[Call, str, str], Awaitable[Answer]], call: Call, address: Address) -> Answer:
