@@ -295,6 +295,12 @@ class UnknownType(ApiError):
     code, status = 401, 422
 
 
+class UnknownHasher(ApiError):
+    """There is no such hasher."""
+
+    code, status = 1000, 422
+
+
 class LengthRequired(ApiError):
     """The datatype needs a length."""
 

@@ -25,7 +25,7 @@ class Record:
     item: str
     data: Mapping[str, Any] | None = None
     delta: Mapping[str, Any] | None = None
-    parent: tuple[str, str] | None = None
+    parent: tuple[str, str | None] | None = None
     by: int | None = None
     """The user who did it, where that is not who asks."""
 

@@ -1,6 +1,7 @@
 """What a system collection adds to the writing and reading of items: `items` calls these, modules of `system` fill them in."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from directus_tx.context import Context
@@ -8,6 +9,14 @@ from directus_tx.history import Record
 from directus_tx.query import Query
 
 Item = dict[str, Any]
+
+
+class Shown(Enum):
+    """What an item is shown for: as one of a list, as looked for by key, as the answer to a write."""
+
+    LISTED = "listed"
+    BY_KEY = "by key"
+    WRITTEN = "written"
 
 
 class CollectionRules:
@@ -45,7 +54,7 @@ class CollectionRules:
     async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
         """Does what follows from the deletion of these items."""
 
-    def present(self, ctx: Context, query: Query, item: Item) -> None:
+    def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Changes an item in place to what the client is shown. It holds the fields asked for and those of `needed`."""
 
 

@@ -47,6 +47,10 @@ class PasswordHasher:
         """Whether *text* is what was hashed. Takes as long where there is no hash, so that nobody can tell."""
         return await self._run(_verify, text, hashed)
 
+    async def bcrypt(self, text: str, cost: int = 10) -> str:
+        """The bcrypt hash of a text, as PHP writes it. Raises ServiceUnavailable where too many wait."""
+        return await self._run(_bcrypt, text, cost)
+
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         if self.waiting >= QUEUE:
             raise ServiceUnavailable("Too many are signing in; try again shortly.", headers={"Retry-After": "1"})
@@ -61,10 +65,17 @@ class PasswordHasher:
         self.pool.stop()
 
 
+def _bcrypt(text: str, cost: int) -> str:
+    return "$2y$" + bcrypt.hashpw(text.encode()[:72], bcrypt.gensalt(cost)).decode()[4:]
+
+
 def _verify(text: str, hashed: str | None) -> Verdict:
     if hashed and hashed.startswith(("$2y$", "$2b$", "$2a$")):
         # PHP writes $2y$ for what the others call $2b$, and both cut a password at 72 bytes.
-        return Verdict(bcrypt.checkpw(text.encode()[:72], b"$2b$" + hashed[4:].encode()), outdated=True)
+        try:
+            return Verdict(bcrypt.checkpw(text.encode()[:72], b"$2b$" + hashed[4:].encode()), outdated=True)
+        except ValueError:
+            return Verdict(False)
     try:
         _ARGON2.verify(hashed or _NOBODY, text)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):

@@ -1,7 +1,7 @@
 """The items of any collection, the system's too: what reads and writes them, for endpoints and other services to call."""
 
 from directus_tx.items.export import write_csv, write_json
-from directus_tx.items.read import Item, Result, chosen_meta, read_items, stream_items
+from directus_tx.items.read import Item, Result, chosen_meta, keys_of, read_back, read_items, stream_items
 from directus_tx.items.write import Writer, create_items, delete_items, revert_item, update_items
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "chosen_meta",
     "create_items",
     "delete_items",
+    "keys_of",
+    "read_back",
     "read_items",
     "revert_item",
     "stream_items",

@@ -14,7 +14,7 @@ from directus_tx.context import Context
 from directus_tx.db import SQL, Session
 from directus_tx.errors import InvalidRequest, ItemNotFound, Warning
 from directus_tx.query import Query
-from directus_tx.rules import NO_RULES, CollectionRules
+from directus_tx.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, comparable
 
@@ -65,7 +65,7 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
     if most and len(items) > most:
         raise _too_many(most)
-    _present(ctx, rules, items, query, asked_for)
+    _present(ctx, rules, items, query, asked_for, Shown.LISTED if keys is None else Shown.BY_KEY)
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
@@ -114,21 +114,21 @@ async def stream_items(ctx: Context, collection: str, query: Query, sink: Callab
             if left is not None and (left := left - len(rows)) < 0:
                 raise _too_many(ctx.limits.max_rows)
             items = await _with_branches(session, plan.level, asked, rows)
-            _present(ctx, rules, items, query, asked_for)
+            _present(ctx, rules, items, query, asked_for, Shown.LISTED)
             await sink(items)
 
     await ctx.db.transaction(work, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
-def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Query, asked_for: Query) -> None:
+def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Query, asked_for: Query, shown: Shown) -> None:
     """Lets the rules of a collection change what is shown, and takes out what they alone have needed."""
     if rules is NO_RULES:
         return
-    added = set(rules.needed) - set(asked_for.fields) if query is not asked_for and "*" not in asked_for.fields else ()
+    added = set(rules.needed) - set(asked_for.fields) if asked_for.fields and "*" not in asked_for.fields else ()
     for item in items:
         if not item:
             continue
-        rules.present(ctx, asked_for, item)
+        rules.present(ctx, asked_for, item, shown)
         for name in added:
             item.pop(name, None)
 
@@ -281,9 +281,7 @@ async def read_back(
     rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
     answer = [by_key[key] for key in keys if key in by_key]
-    for item in answer:
-        if item:
-            rules.present(ctx, query, item)
+    _present(ctx, rules, answer, shown, query, Shown.WRITTEN)
     if not answer:
         return Result(None)
     if one:

@@ -171,7 +171,7 @@ class Writer:
         payloads: Sequence[Item],
         *,
         action: str = "create",
-        parents: Sequence[tuple[str, str]] | None = None,
+        parents: Sequence[tuple[str, str | None]] | None = None,
         through: str | None = None,
     ) -> list[Key]:
         """Creates items, with what their payloads hold of related ones, and gives their keys, in order.
@@ -206,7 +206,7 @@ class Writer:
             delta = _delta(collection, payloads[index])
             self.log(Record(action, name, str(key), logged(collection, data), logged(collection, delta), parent))
         for nested in manies:
-            await self.spread(collection, nested, keys)
+            await self.spread(collection, nested, keys, new=True)
         for key, payload in zip(keys, payloads, strict=True):
             await rules.created(self.ctx, key, payload)
         return keys
@@ -247,7 +247,7 @@ class Writer:
         changes: Sequence[tuple[Key, Item]],
         *,
         action: str = "update",
-        parents: Sequence[tuple[str, str]] | None = None,
+        parents: Sequence[tuple[str, str | None]] | None = None,
         through: str | None = None,
         several: bool = False,
     ) -> None:
@@ -388,14 +388,14 @@ class Writer:
                 ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
                 line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
                 sql = SQL(
-                    "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v._key::"
+                    'UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v."$key"::'
                     + comparison_type(key)
                     + " RETURNING {}"
                 ).format(
                     Identifier(collection.collection),
                     SQL(", ").join(assignments),
                     SQL(", ".join([line] * len(chunk))),
-                    SQL(", ").join([Identifier("_key"), *(Identifier(f"_{n}") for n in names)]),
+                    SQL(", ").join([Identifier("$key"), *(Identifier(f"_{n}") for n in names)]),
                     Identifier(key.field),
                     _returning(collection),
                 )
@@ -521,20 +521,21 @@ class Writer:
         )
         return bool(await self.ctx.db.query(sql, (key,)))
 
-    async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key]) -> None:
-        """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists."""
+    async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key], *, new: bool = False) -> None:
+        """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists. *new*: those that hold them have just
+        been made; the history then knows the parents' collection alone, as clients are used to."""
         relation = nested.relation
         target = self.access.grant(relation.collection_many).collection
         name, back = target.primary_key.field, relation.field_many
-        new: list[Item] = []
-        new_parents: list[tuple[str, str]] = []
+        fresh: list[Item] = []
+        fresh_parents: list[tuple[str, str | None]] = []
         changed: list[tuple[Key, Item]] = []
-        changed_parents: list[tuple[str, str]] = []
+        changed_parents: list[tuple[str, str | None]] = []
         doomed: list[Key] = []
         for index, members in nested.wanted:
             if not isinstance(members, list):
                 raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
-            parent = (collection.collection, str(keys[index]))
+            parent = (collection.collection, None if new else str(keys[index]))
             for member in members:
                 if not isinstance(member, dict):
                     raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
@@ -546,8 +547,8 @@ class Writer:
                     continue
                 value.setdefault(back, keys[index])
                 if key is None or (not target.primary_key.auto_increment and not await self.exists(target, _key(target, key))):
-                    new.append(value if key is None else {name: key, **value})
-                    new_parents.append(parent)
+                    fresh.append(value if key is None else {name: key, **value})
+                    fresh_parents.append(parent)
                 else:
                     changed.append((_key(target, key), value))
                     changed_parents.append(parent)
@@ -556,8 +557,8 @@ class Writer:
             await self.delete_all(target, doomed)
         if changed:
             await self.update(target.collection, changed, parents=changed_parents, through=through)
-        if new:
-            await self.create(target.collection, new, parents=new_parents, through=through)
+        if fresh:
+            await self.create(target.collection, fresh, parents=fresh_parents, through=through)
 
 
 def _pending(ones: Sequence[Nested], payload: Item) -> set[str]:

@@ -6,15 +6,16 @@ from typing import Any
 import orjson
 
 from directus_tx.context import Context
+from directus_tx.errors import ItemNotFound
 from directus_tx.query import Query
-from directus_tx.rules import CollectionRules, Item
+from directus_tx.rules import CollectionRules, Item, Shown
 from directus_tx.schema.system import CATALOGUE
 
 _TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGUE.setting_fields}
 
 
 def shown(key: str | None, text: str | None) -> Any:
-    """A setting's value as the API shows it: numbers and booleans as such, an empty file as null, the rest as text."""
+    """A setting's value as a list of settings shows it: numbers and booleans as such, an empty file as null, the rest as text."""
     kind = _TYPES.get(key or "", "string")
     if kind == "boolean":
         return (text or "").strip().lower() not in ("", "0", "false")
@@ -26,10 +27,42 @@ def shown(key: str | None, text: str | None) -> Any:
     return text
 
 
-def _written(value: Any) -> Any:
+def _as_written(key: str | None, text: str | None) -> Any:
+    """A setting's value as the answer to a write shows it: as it was sent."""
+    kind = _TYPES.get(key or "", "string")
+    if kind == "array":
+        return text.split(",") if text else []
+    if kind == "json" and text:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return shown(key, text)
+
+
+def _stored(key: str | None, value: Any) -> Any:
+    """A value as it is stored: text."""
+    kind = _TYPES.get(key or "", "string")
     if isinstance(value, bool):
         return "1" if value else "0"
+    if kind == "array" and isinstance(value, list):
+        return ",".join(str(each) for each in value)
     return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
+
+
+async def _prepared(ctx: Context, key: str | None, payload: Item) -> Item:
+    """The payload with its value as text. Raises ItemNotFound for a file that is not there."""
+    if "value" not in payload:
+        return payload
+    value = payload["value"]
+    if _TYPES.get(key or "") == "file" and value not in (None, ""):
+        # A file is named by its id, or by its record.
+        value = value.get("id") if isinstance(value, dict) else value
+        text = str(value)
+        ids = [int(text)] if text.isdecimal() and len(text) < 19 else []
+        if not await ctx.db.query("SELECT 1 FROM directus_files WHERE id = ANY(%s)", (ids,)):
+            raise ItemNotFound("There is no such file.")
+    return payload | {"value": _stored(key, value)}
 
 
 class SettingRules(CollectionRules):
@@ -38,11 +71,17 @@ class SettingRules(CollectionRules):
     needed = ("key",)
 
     async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        return payload | {"value": _written(payload["value"])} if "value" in payload else payload
+        return await _prepared(ctx, payload.get("key"), payload)
 
     async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        return payload | {"value": _written(payload["value"])} if "value" in payload else payload
+        return await _prepared(ctx, payload.get("key", stored["key"]), payload)
 
-    def present(self, ctx: Context, query: Query, item: Item) -> None:
-        if "value" in item:
-            item["value"] = shown(item.get("key"), item["value"])
+    def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
+        """Values have the type of their field in lists; looked for by key they are the stored text."""
+        if "value" not in item:
+            return
+        key, text = item.get("key"), item["value"]
+        if shown_for is Shown.BY_KEY:
+            item["value"] = text or None
+        else:
+            item["value"] = _as_written(key, text) if shown_for is Shown.WRITTEN else shown(key, text)

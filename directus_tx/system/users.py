@@ -12,7 +12,7 @@ from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidRequest, LastAdministrator, UpdateForbidden
 from directus_tx.history import Record
 from directus_tx.query import Query
-from directus_tx.rules import CollectionRules, Item
+from directus_tx.rules import CollectionRules, Item, Shown
 from directus_tx.schema.patterns import matches
 
 USERS = "directus_users"
@@ -70,7 +70,7 @@ class UserRules(CollectionRules):
         """Raises LastAdministrator."""
         await _keep_an_administrator(ctx)
 
-    def present(self, ctx: Context, query: Query, item: Item) -> None:
+    def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Whole records have every attribute that clients look for."""
         if not ctx.accountability.admin and (not query.fields or "*" in query.fields):
             for name in SHOWN_EMPTY:

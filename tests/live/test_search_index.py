@@ -14,11 +14,11 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from directus_tx.access import Access
+from directus_tx.clauses import Asked
 from directus_tx.compile import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
 from directus_tx.db import SQL
-from directus_tx.filters import Asked
 from directus_tx.query import Query
 from tests.conftest import KEY, Client, field
 

@@ -45,7 +45,18 @@ def blog(**more: Any) -> Snapshot:
         collection(
             "articles_tags", field("articles_tags", "article", "m2o", INTEGER), field("articles_tags", "tag", "m2o", INTEGER)
         ),
-        collection("directus_users", field("directus_users", "email"), field("directus_users", "role", "m2o", INTEGER)),
+        collection(
+            "directus_users",
+            field("directus_users", "email"),
+            field("directus_users", "token"),
+            field("directus_users", "role", "m2o", INTEGER),
+        ),
+        collection(
+            "directus_revisions",
+            field("directus_revisions", "collection"),
+            field("directus_revisions", "item"),
+            field("directus_revisions", "data", "json", "text"),
+        ),
     ]
     relations = (
         Relation(1, "articles", "author", "authors", "articles"),

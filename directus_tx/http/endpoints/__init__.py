@@ -2,10 +2,23 @@
 
 from collections.abc import Iterator
 
-from directus_tx.http.endpoints import activity, auth, collections, fields, home, items, server, specs, system, types
+from directus_tx.http.endpoints import (
+    activity,
+    auth,
+    collections,
+    fields,
+    home,
+    items,
+    permissions,
+    server,
+    specs,
+    system,
+    types,
+    utilities,
+)
 from directus_tx.http.routes import Route
 
-GROUPS = (home, server, types, auth, activity, collections, fields, items, specs, system)
+GROUPS = (home, server, types, auth, activity, collections, fields, items, permissions, specs, system, utilities)
 
 
 def all_routes() -> Iterator[Route]:

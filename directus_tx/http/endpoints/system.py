@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
+from directus_tx.accounts.tracking import track_page
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.endpoints import items
 from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.schema_service import read_setting_fields
 
 routes = Routes()
 
@@ -38,6 +40,9 @@ ADDRESSES = (
     Address("users", "directus_users", "crud", revisions=True),
     Address("webhooks", "directus_webhooks", revisions=True),
 )
+
+
+USERS = next(address for address in ADDRESSES if address.path == "users")
 
 
 def _ids(call: Call, address: Address) -> str:
@@ -73,6 +78,17 @@ def _serve(address: Address) -> None:
             return await items.revision(call, name, _ids(call, address), call.path["offset"])
 
         routes.add("GET", f"{one}/revisions/<offset>", revision)
+
+
+@routes.get("/<project>/settings/fields")
+async def setting_fields(call: Call) -> Answer:
+    return call.answer(read_setting_fields(call.ctx, call.query()))
+
+
+@routes.patch("/<project>/users/<ids>/tracking/page")
+async def tracking_page(call: Call) -> Answer:
+    key = _ids(call, USERS)
+    return call.answer(await track_page(call.ctx, key, call.item(), call.query()))
 
 
 async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:

@@ -2,7 +2,7 @@
 
 -- items
 SELECT "t0"."id", "t0"."status", "t0"."title", "t0"."views", "t0"."published_on", "t0"."owner", "t0"."author"
- FROM "articles" AS t0
+ FROM "articles" AS "t0"
  WHERE ("t0"."status" IS DISTINCT FROM %s AND (EXISTS (SELECT 1
  FROM "authors" AS "t1"
  WHERE "t1"."id" = "t0"."author" AND lower("t1"."name") = lower(%s)) AND EXISTS (SELECT 1

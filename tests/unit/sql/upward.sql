@@ -2,7 +2,7 @@
 
 -- items
 SELECT "t0"."id", "t0"."status", "t0"."title", "t0"."views", "t0"."published_on", "j1"."email", "j1"."id", "j2"."id"
- FROM "articles" AS t0
+ FROM "articles" AS "t0"
  LEFT JOIN "directus_users" AS "j1" ON "j1"."id" = "t0"."owner" AND TRUE
  LEFT JOIN "authors" AS "j2" ON "j2"."id" = "t0"."author" AND TRUE
  WHERE "t0"."status" IS DISTINCT FROM %s
@@ -11,6 +11,6 @@ SELECT "t0"."id", "t0"."status", "t0"."title", "t0"."views", "t0"."published_on"
 
 -- items.tags
 SELECT "t0"."article", "t0"."article"
- FROM "articles_tags" AS t0
+ FROM "articles_tags" AS "t0"
  WHERE "t0"."article" = ANY(%s::bigint[])
  ORDER BY "t0"."article", "t0"."id"
