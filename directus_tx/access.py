@@ -27,9 +27,13 @@ from directus_tx.errors import (
     Unauthorized,
     UpdateForbidden,
 )
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection, Field, Snapshot
 
 NO_FIELDS: frozenset[str] = frozenset()
+
+_ITEM_KEYS = {"integer": '{} = CASE WHEN t."item" ~ \'^-?[0-9]{{1,18}}$\' THEN t."item"::bigint END'}
+"""How the key of an item is found by the text that the history has of it, so that its index serves."""
 
 SECRETS: Mapping[str, frozenset[str]] = {
     "directus_users": frozenset({"password"}),
@@ -70,6 +74,7 @@ ASKED_BEFORE_SEEN = frozenset({"directus_roles", "directus_permissions", "direct
 NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
 """Collections of which the public, where it may not read them, is asked to sign in even for a single item."""
 
+VERSION = "$version"
 ROW_LEVELS = ("mine", "role", "full")
 
 
@@ -270,7 +275,7 @@ class Grant:
         internal = {self.collection.primary_key.field}
         if self.collection.status_field is not None:
             internal.add(self.collection.status_field.field)
-        columns: list[Composable] = []
+        columns: list[Composable] = [SQL("t.xmin AS {}").format(Identifier(VERSION))]
         binds: list[Bind] = []
         for mask in self.masks:
             columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
@@ -286,6 +291,11 @@ class Grant:
             SQL(", ").join(columns), Identifier(self.collection.collection), condition.sql
         )
         return Clause(sql, (*binds, *condition.binds))
+
+    def version(self, alias: str) -> Composable:
+        """What differs between the versions of a row of the view called *alias*: the transaction that wrote it."""
+        plain = isinstance(self.view.sql, Identifier)
+        return column(alias, "xmin" if plain else VERSION)
 
     def table(self, alias: str) -> Clause:
         """The view under a name, for FROM or JOIN."""
@@ -432,14 +442,15 @@ class Access:
             if readable is TRUE:
                 conditions.append(of_it)
             else:
-                sql = SQL('EXISTS (SELECT 1 FROM {} AS i WHERE {}::text = t."item" AND {})').format(
-                    Identifier(name), column("i", collection.primary_key.field), readable.sql
+                item = SQL(_ITEM_KEYS.get(family(collection.primary_key), '{}::text = t."item"')).format(
+                    column("i", collection.primary_key.field)
                 )
+                sql = SQL("EXISTS (SELECT 1 FROM {} AS i WHERE {} AND {})").format(Identifier(name), item, readable.sql)
                 conditions.append(all_of([of_it, Clause(sql, readable.binds)]))
             hidden = grant.hidden | {field for mask in grant.masks for field in mask.names}
             if hidden:
                 contents.append(Clause(SQL("{} THEN %s::text[]").format(of_it.sql), (*of_it.binds, constant(sorted(hidden)))))
-        columns: list[Composable] = []
+        columns: list[Composable] = [SQL("t.xmin AS {}").format(Identifier(VERSION))]
         binds: list[Bind] = []
         for field in revisions.columns:
             if field in ("data", "delta") and contents:

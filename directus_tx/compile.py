@@ -144,16 +144,24 @@ class Plan:
 
 
 def plan_for(
-    access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool, created: bool = False
+    access: Access,
+    collection: str,
+    query: Query,
+    limits: LimitSettings,
+    *,
+    by_key: bool,
+    created: bool = False,
+    version: bool = False,
 ) -> Plan:
     """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
     the collection, the query does not fit it, or asks for more than the limits allow. *created*: the caller has just created what is
-    looked for by key."""
+    looked for by key. *version*: rows carry that of their item last but one."""
     key = (
         access.key,
         collection,
         by_key,
         created,
+        version,
         query.fields,
         query.sort,
         shape(query.scope),
@@ -162,11 +170,20 @@ def plan_for(
         query.groups,
         tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
     )
-    return access.schema.kept(key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created))
+    return access.schema.kept(
+        key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created, version=version)
+    )
 
 
 def compile_read(
-    access: Access, collection: str, query: Query, limits: LimitSettings, *, by_key: bool, created: bool = False
+    access: Access,
+    collection: str,
+    query: Query,
+    limits: LimitSettings,
+    *,
+    by_key: bool,
+    created: bool = False,
+    version: bool = False,
 ) -> Plan:
     """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
     grant = access.require_read(collection)
@@ -187,7 +204,13 @@ def compile_read(
     deep = {path: index for index, (path, _) in enumerate(query.deep)}
     unreadable: dict[str, None] = {}
     root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep, unreadable).level(
-        grant, parse_fields(query.fields), where, order, paged=True, key=found.primary_key if by_key else None
+        grant,
+        parse_fields(query.fields),
+        where,
+        order,
+        paged=True,
+        key=found.primary_key if by_key else None,
+        version=version,
     )
     if deep:
         raise UnknownField("deep names no list that the fields open: " + ", ".join(".".join(path) for path in deep) + ".")
@@ -324,11 +347,15 @@ class Tree:
         *,
         paged: bool = False,
         key: Field | None = None,
+        version: bool = False,
         path: tuple[str, ...] = (),
     ) -> Level:
-        """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last."""
+        """The level that shows *fields* of the rows where *where* holds. *key*: the field whose value each row carries last; *version*:
+        each carries that of its item before it."""
         select = Select()
         part = self.part(select, "t0", "", grant, fields, path)
+        if version:
+            select.columns.append(grant.version("t0"))
         if key is not None:
             select.columns.append(column("t0", key.field))
         table = grant.table("t0")

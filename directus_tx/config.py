@@ -5,6 +5,7 @@ read from the file that `..._FILE` names. The environment wins over the file.
 """
 
 import pathlib
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -68,6 +69,36 @@ class LimitSettings:
 
 
 @frozen
+class HistorySettings:
+    """The section [history]: how long activity and revisions are kept."""
+
+    retention: tuple[str, ...] = setting(
+        (),
+        'What is kept of each collection: "articles=90d" (days), "articles=10000" (the newest records), "articles=90d 10000" (both);'
+        ' "*=365d" for all others. Empty: everything, for ever.',
+    )
+    prune_interval: float = setting(3600.0, "Seconds between the runs that remove what is not kept.")
+
+
+@frozen
+class Retention:
+    """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
+
+    collection: str
+    days: int | None = None
+    records: int | None = None
+
+
+def retention_of(text: str) -> Retention:
+    """What a text of `history.retention` means. Raises ValueError."""
+    found = re.fullmatch(r"\s*(?P<collection>[^=]+?)\s*=\s*(?:(?P<days>\d{1,6})d)?\s*(?:\s*(?P<records>\d{1,12}))?\s*", text)
+    if found is None or (found["days"] is None and found["records"] is None):
+        raise ValueError(f'"{text}" is not like "articles=90d", "articles=10000" or "articles=90d 10000"')
+    days, records = found["days"], found["records"]
+    return Retention(found["collection"], None if days is None else int(days), None if records is None else int(records))
+
+
+@frozen
 class Settings:
     """All settings. `super_admin_token` is empty where none is configured."""
 
@@ -80,6 +111,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     limits: LimitSettings = LimitSettings()
+    history: HistorySettings = HistorySettings()
 
 
 class ConfigError(Exception):
@@ -90,7 +122,12 @@ class ConfigError(Exception):
         self.mistakes = mistakes
 
 
-SECTIONS: Mapping[str, type] = {"server": ServerSettings, "database": DatabaseSettings, "limits": LimitSettings}
+SECTIONS: Mapping[str, type] = {
+    "server": ServerSettings,
+    "database": DatabaseSettings,
+    "limits": LimitSettings,
+    "history": HistorySettings,
+}
 
 
 def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[str, str], Any] | None = None) -> Settings:
@@ -187,6 +224,13 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
             libpq_parameters(value)
         except ValueError as error:
             mistakes.append(f"{label}: {error}")
+        return value
+    elif label == "history.retention":
+        for text in value or ():
+            try:
+                retention_of(text)
+            except ValueError as error:
+                mistakes.append(f"{label}: {error}")
         return value
     else:
         return value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import evolve, field, frozen
 
 from directus_tx.config import LimitSettings
+from directus_tx.plugins import NO_PLUGINS, Plugins
 from directus_tx.schema.model import Snapshot
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Context:
     rules: "Mapping[str, CollectionRules]" = field(factory=dict)
     hasher: "PasswordHasher | None" = None
     limits: LimitSettings = field(factory=LimitSettings)
+    plugins: Plugins = NO_PLUGINS
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """What *work* gives, called with this context over one transaction: all of its statements or none.

@@ -103,6 +103,12 @@ class AddressNotAllowed(ApiError):
     code, status = 19, 401
 
 
+class ItemChanged(ApiError):
+    """The item has changed since it was read."""
+
+    code, status = 20, 412
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than the server accepts."""
 

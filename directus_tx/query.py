@@ -56,7 +56,9 @@ class Query:
 
 @frozen
 class WriteOptions:
-    """What a write is told beside its payload: the `comment` that explains it, and `activity_skip`."""
+    """What a write is told beside its payload: the `comment` that explains it, and `activity_skip`; and the versions, one of which the
+    item must still have (`if_match`, None for any)."""
 
     comment: str | None = None
     activity_skip: bool = False
+    if_match: tuple[str, ...] | None = None

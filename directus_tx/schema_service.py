@@ -31,7 +31,7 @@ from directus_tx.errors import (
     UnmanagedCollection,
     UpdateForbidden,
 )
-from directus_tx.items import Result, Writer, chosen_meta
+from directus_tx.items import Result, Writer, chosen_meta, writing
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import DATATYPES, column_type, searched
@@ -189,8 +189,8 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
     fields = [new_field(name, each) for each in wanted]
     _check_together(fields, present)
 
-    async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> Item:
+        ctx = writer.ctx
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload} | {"managed": True}
         if payload.get("managed") is False:
             row["managed"] = False
@@ -208,12 +208,11 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
         known = {f.field for f in present.fields.values() if f.id is not None} if present else set()
         pairs = [(f, each) for f, each in zip(fields, wanted, strict=True) if f.field not in known]
         await _create_rows(writer, pairs)
-        await writer.finish()
         schema = await _reread(ctx)
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work, trusted=True)
 
 
 async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
@@ -231,8 +230,8 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
     if not isinstance(fields, list) or not all(isinstance(each, dict) for each in fields):
         raise InvalidRequest('"fields" takes a list of fields.')
 
-    async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> Item:
+        ctx = writer.ctx
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload and n != "collection"}
         if present.has_row:
             await writer.update(COLLECTIONS, [(name, row)])
@@ -244,12 +243,11 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
                 await _change(ctx, writer, present.fields[each["field"]], each)
             else:
                 await _add(ctx, writer, present, each)
-        await writer.finish()
         schema = await _reread(ctx)
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work, trusted=True)
 
 
 async def _declare_collection(ctx: Context, name: str, payload: Mapping[str, Any]) -> None:
@@ -285,13 +283,12 @@ async def delete_collection(ctx: Context, name: str, options: WriteOptions) -> N
         raise AlterForbidden("System collections cannot be deleted.")
     access_of(ctx).grant(name)
 
-    async def work(ctx: Context) -> None:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> None:
+        ctx = writer.ctx
         await _drop_collection(ctx, writer, name)
-        await writer.finish()
         await _touch(ctx)
 
-    await ctx.transaction(work)
+    await writing(ctx, options, work, trusted=True)
 
 
 async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
@@ -316,14 +313,13 @@ async def create_field(ctx: Context, collection: str, payload: Mapping[str, Any]
         raise CreateForbidden("Only administrators may add fields.")
     present = access_of(ctx).grant(collection).collection
 
-    async def work(ctx: Context) -> Item:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> Item:
+        ctx = writer.ctx
         field = await _add(ctx, writer, present, payload)
-        await writer.finish()
         schema = await _reread(ctx)
         return field_answer(schema.collections[collection].fields[field.field])
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work, trusted=True)
 
 
 async def update_fields(
@@ -340,15 +336,14 @@ async def update_fields(
         if name not in present.fields:
             raise FieldNotFound(f'"{collection}" has no field "{name}".')
 
-    async def work(ctx: Context) -> list[Item]:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> list[Item]:
+        ctx = writer.ctx
         for name, payload in changes:
             await _change(ctx, writer, present.fields[name], payload)
-        await writer.finish()
         schema = await _reread(ctx)
         return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes]
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work, trusted=True)
 
 
 async def delete_field(ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False) -> None:
@@ -364,8 +359,8 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
     if field.primary_key or (field.has_column and len(present.columns) == 1):
         raise InvalidPayload("A collection needs its key and at least one field.")
 
-    async def work(ctx: Context) -> None:
-        writer = Writer(ctx, options, trusted=True)
+    async def work(writer: Writer) -> None:
+        ctx = writer.ctx
         await _delete_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
             await _execute(ctx, [ddl.drop_column(field)])
@@ -375,10 +370,9 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
                 "SELECT id FROM directus_permissions WHERE collection = %s AND status IS NOT NULL", (collection,)
             )
             await writer.delete("directus_permissions", [row[0] for row in rows])
-        await writer.finish()
         await _touch(ctx)
 
-    await ctx.transaction(work)
+    await writing(ctx, options, work, trusted=True)
 
 
 async def _forget_relations(ctx: Context, writer: Writer, field: Field, *, delete_junction: bool) -> None:

@@ -19,7 +19,9 @@ from directus_tx.demo import announce, create_demo
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
+from directus_tx.plugins import Plugins
 from directus_tx.projects import Projects
+from directus_tx.retention import Pruner
 from directus_tx.system import RULES
 
 log = Logger()
@@ -34,12 +36,16 @@ class Backend:
         self.data_dir = pathlib.Path(settings.server.data_dir)
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
+        self.plugins = Plugins()
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
 
     async def open(self) -> None:
         """Starts the embedded database, if it is used."""
+        names = self.plugins.find()
+        if names:
+            log.info("plugins: {names}", names=", ".join(names))
         self.hasher.start()
         if self.embedded is not None:
             await deferToThread(self.embedded.start)
@@ -61,8 +67,10 @@ class ApiService(MultiService):
         self.reactor = reactor
         self.demo = demo
         self.backend = Backend(settings, reactor)
-        services = Services(self.backend.projects, self.backend.hasher, settings)
+        services = Services(self.backend.projects, self.backend.hasher, settings, self.backend.plugins)
         self.app = App(reactor, services, RULES)
+        history = settings.history
+        Pruner(reactor, self.backend.projects, history.retention, history.prune_interval).setServiceParent(self)
         self._started: defer.Deferred[None] | None = None
         self._stopping = False
         self._ports: list[Any] = []

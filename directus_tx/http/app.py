@@ -300,6 +300,7 @@ class App:
             self.rules,
             self.services.hasher,
             self.services.settings.limits,
+            self.services.plugins,
         )
         return who.public
 
@@ -363,7 +364,7 @@ class App:
         data, status = (..., 200) if answer.empty else (answer.data, answer.status)
         body = encode.envelope(data, answer.meta, public=public, messages=answer.messages)
         if request.project is not None and status == 200 and request.method in (b"GET", b"HEAD"):
-            tag = encode.etag(body)
+            tag = encode.etag(body, answer.version)
             request.setHeader(b"ETag", tag)
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):

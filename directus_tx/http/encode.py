@@ -59,9 +59,16 @@ def takes_gzip(accepted: bytes) -> bool:
     return wanted.get(b"gzip", wanted.get(b"*", False))
 
 
-def etag(body: bytes) -> bytes:
-    """A weak entity tag: the same for the same body, compressed or not."""
-    return b'W/"' + hashlib.sha1(body, usedforsecurity=False).hexdigest()[:24].encode() + b'"'
+def etag(body: bytes, version: str | None = None) -> bytes:
+    """A weak entity tag: the same for the same body, compressed or not; that of an item ends with the item's version."""
+    end = b"" if version is None else b"-" + version.encode()
+    return b'W/"' + hashlib.sha1(body, usedforsecurity=False).hexdigest()[:24].encode() + end + b'"'
+
+
+def versions(wanted: bytes) -> tuple[str, ...]:
+    """The versions of items that the entity tags of an If-Match name; "*" for any."""
+    tags = [each.strip().removeprefix(b"W/").strip(b'"').decode("latin-1") for each in wanted.split(b",")]
+    return tuple(tag if tag == "*" else tag.partition("-")[2] for tag in tags)
 
 
 def has_tag(wanted: bytes, tag: bytes) -> bool:

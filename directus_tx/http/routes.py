@@ -3,15 +3,17 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import field, frozen, mutable
+from attrs import evolve, field, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Context
 from directus_tx.errors import InvalidPayload, Warning
+from directus_tx.http.encode import versions
 from directus_tx.http.multipart import payload
 from directus_tx.http.params import Params, links
 from directus_tx.items import Result
+from directus_tx.plugins import NO_PLUGINS, Plugins
 from directus_tx.projects import Project, Projects
 from directus_tx.query import Query, WriteOptions
 
@@ -23,6 +25,7 @@ class Services:
     projects: Projects
     hasher: PasswordHasher
     settings: Settings
+    plugins: Plugins = NO_PLUGINS
 
 
 Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
@@ -43,6 +46,8 @@ class Answer:
     stream: Stream | None = None
     document: Any = None
     empty: bool = False
+    version: str | None = None
+    """Of an item, what differs where it has changed: a part of its entity tag."""
 
 
 EMPTY = Answer(empty=True, status=204)
@@ -70,7 +75,10 @@ class Call:
         return self.params.query()
 
     def options(self) -> WriteOptions:
-        return self.params.options()
+        """What the query string and the header If-Match tell a write."""
+        options = self.params.options()
+        wanted = self.request.getHeader(b"if-match")
+        return options if wanted is None else evolve(options, if_match=versions(wanted))
 
     def body(self) -> dict[str, Any] | list[Any]:
         """The payload: an object or a list. Raises UnusableBody."""
@@ -88,7 +96,7 @@ class Call:
         meta = result.meta
         if meta is not None and "page" in meta:
             meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
-        return EMPTY if result.data is None else Answer(result.data, meta, messages=result.messages)
+        return EMPTY if result.data is None else Answer(result.data, meta, messages=result.messages, version=result.version)
 
 
 Endpoint = Callable[[Call], Awaitable[Answer]]

@@ -2,7 +2,7 @@
 
 from directus_tx.items.export import write_csv, write_json
 from directus_tx.items.read import Item, Result, chosen_meta, keys_of, read_back, read_items, stream_items
-from directus_tx.items.write import Writer, create_items, delete_items, revert_item, update_items
+from directus_tx.items.write import Writer, create_items, delete_items, revert_item, update_items, writing
 
 __all__ = [
     "Item",
@@ -19,4 +19,5 @@ __all__ = [
     "update_items",
     "write_csv",
     "write_json",
+    "writing",
 ]

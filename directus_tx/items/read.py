@@ -30,6 +30,8 @@ class Result:
     data: Any
     meta: dict[str, Any] | None = None
     messages: tuple[Warning, ...] = ()
+    version: str | None = None
+    """Of an item that was looked for by its key, what differs where it has changed."""
 
 
 async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
@@ -48,7 +50,8 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     asked_for = query
     if rules.needed and query.fields:
         query = evolve(query, fields=(*query.fields, *rules.needed))
-    plan = plan_for(access, collection, query, ctx.limits, by_key=keys is not None)
+    versioned = keys is not None and len(keys) == 1
+    plan = plan_for(access, collection, query, ctx.limits, by_key=keys is not None, version=versioned)
     found = access.schema.collections[collection]
     limit, offset = paging(query, access.schema.default_limit)
     if keys is not None and query.limit is None:
@@ -59,17 +62,18 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         limit = most + 1
     asked = Asked(query, keys_of(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
     if one or not query.meta:
-        _, items = await _load(ctx.db, plan.level, asked)
+        rows, items = await _load(ctx.db, plan.level, asked)
         counts: dict[str, Any] = {}
     else:
-        (_, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
+        (rows, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
     if most and len(items) > most:
         raise _too_many(most)
     _present(ctx, rules, items, query, asked_for, Shown.LISTED if keys is None else Shown.BY_KEY)
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
-        return Result(items[0], chosen_meta(query, {"collection": collection, "type": "item"}), _warnings(plan))
+        meta = chosen_meta(query, {"collection": collection, "type": "item"})
+        return Result(items[0], meta, _warnings(plan), rows[0][-2] if versioned else None)
     if plan.level.part.nothing:
         items = []
     if query.meta is None:

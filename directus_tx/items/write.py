@@ -3,8 +3,8 @@
 `Writer` is one request's writing: whatever it touches on the way, through whichever relation, goes by the same rules.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 from attrs import frozen
@@ -14,7 +14,7 @@ from directus_tx.access import Grant, access_of
 from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemChanged, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.filters import comparison_type
 from directus_tx.history import Record, chunks, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
@@ -22,6 +22,8 @@ from directus_tx.query import Query, WriteOptions
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import NO_MATCH, comparable, decoded, restored, stored_as_text
+
+T = TypeVar("T")
 
 
 async def create_items(ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions) -> Result:
@@ -31,13 +33,11 @@ async def create_items(ctx: Context, collection: str, payload: Item | list[Item]
     """
     payloads = payload if isinstance(payload, list) else [payload]
 
-    async def work(ctx: Context) -> Result:
-        writer = Writer(ctx, options)
+    async def work(writer: Writer) -> Result:
         keys = await writer.create(collection, payloads, action="create")
-        await writer.finish()
-        return await read_back(ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
+        return await read_back(writer.ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work)
 
 
 async def update_items(
@@ -51,10 +51,13 @@ async def update_items(
     """Changes items and reads them back: those of *keys*, all in the same way; or without keys those of a list of payloads, each
     with its key in it. `data` is None where nothing is left to show (soft deletion).
 
-    Raises ItemNotFound where one is missing, and the errors of `create_items`; then nothing has been written.
+    Raises ItemNotFound where one is missing, ItemChanged where it has another version than those of *options*, and the errors of
+    `create_items`; then nothing has been written.
     """
+    if options.if_match is not None and (keys is None or len(keys) != 1):
+        raise InvalidRequest("If-Match goes with one item.")
 
-    async def work(ctx: Context) -> Result:
+    async def work(writer: Writer) -> Result:
         found = access_of(ctx).grant(collection).collection
         name = found.primary_key.field
         changes: list[tuple[Key, Any]]
@@ -63,31 +66,31 @@ async def update_items(
         else:
             shared = {n: v for n, v in payload.items() if n != name}  # type: ignore[union-attr]
             changes = [(key, shared) for key in dict.fromkeys(_key(found, key) for key in keys)]
-        writer = Writer(ctx, options)
-        await writer.update(collection, changes, several=keys is None or len(keys) > 1)
-        await writer.finish()
+        await writer.update(collection, changes, several=keys is None or len(keys) > 1, if_match=options.if_match)
         one = keys is not None and len(keys) == 1
-        return await read_back(ctx, collection, query, [key for key, _ in changes], one=one)
+        return await read_back(writer.ctx, collection, query, [key for key, _ in changes], one=one)
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work)
 
 
 async def delete_items(ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
     """Deletes items for good. Raises ItemNotFound where one is missing, DeleteForbidden where one may not be deleted. Then nothing is
     deleted; but an administrator's deletion of the user's items takes those that are there, since what was asked for is so then."""
+    if options.if_match is not None and len(keys) != 1:
+        raise InvalidRequest("If-Match goes with one item.")
 
-    async def work(ctx: Context) -> bool:
-        writer = Writer(ctx, options)
+    async def work(writer: Writer) -> bool:
         grant = access_of(ctx).grant(collection)
         wanted = list(dict.fromkeys(keys_of(grant.collection, keys)))
+        if options.if_match is not None:
+            await writer.lock(grant, wanted, deleted=True, if_match=options.if_match)
         gone = await writer.delete(collection, wanted)
         complete = len(gone) == len(set(keys))
         if not complete and (not grant.admin or grant.collection.system):
             raise ItemNotFound(f'There is no such item in "{collection}".')
-        await writer.finish()
         return complete
 
-    if not await ctx.transaction(work):
+    if not await writing(ctx, options, work):
         raise ItemNotFound(f'There is no such item in "{collection}".')
 
 
@@ -98,13 +101,11 @@ async def revert_item(ctx: Context, collection: str, key: str, revision: str, qu
     """
     access_of(ctx).grant(collection)
 
-    async def work(ctx: Context) -> Result:
-        writer = Writer(ctx, options)
+    async def work(writer: Writer) -> Result:
         found = await writer.revert(collection, key, revision)
-        await writer.finish()
-        return await read_back(ctx, collection, query, [found], one=True)
+        return await read_back(writer.ctx, collection, query, [found], one=True)
 
-    return await ctx.transaction(work)
+    return await writing(ctx, options, work)
 
 
 def _key(collection: Collection, key: Any) -> Key:
@@ -139,17 +140,46 @@ class Locked:
     row: Item
     update: bool
     delete: bool
+    version: str
+
+
+async def writing(ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False) -> T:
+    """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written."""
+
+    async def attempt(ctx: Context) -> tuple[T, Writer]:
+        writer = Writer(ctx, options, trusted=trusted)
+        result = await work(writer)
+        await writer.finish()
+        return result, writer
+
+    result, writer = await ctx.transaction(attempt)
+    for hook, arguments in writer.done:
+        await ctx.plugins.tell(hook, ctx=ctx, **arguments)
+    return result
 
 
 class Writer:
-    """One request's writing, inside its transaction. Collects the history, which `finish` writes. A *trusted* one is the server's
-    own: it asks for no permissions."""
+    """One request's writing, inside its transaction. Collects the history, which `finish` writes, and what plugins are told afterwards
+    (`done`: hooks and their arguments). A *trusted* one is the server's own: it asks for no permissions."""
 
     def __init__(self, ctx: Context, options: WriteOptions, *, trusted: bool = False) -> None:
         self.ctx = ctx
         self.options = options
         self.access = access_of(ctx, trusted=trusted)
         self.records: list[Record] = []
+        self.done: list[tuple[str, dict[str, Any]]] = []
+
+    async def before(self, action: str, collection: str, **arguments: Any) -> None:
+        """Lets plugins change or refuse what is about to be done ("create", "update", "delete") to an item."""
+        hook = f"item_{action}_before"
+        if self.ctx.plugins.has(hook):
+            await self.ctx.plugins.call(hook, ctx=self.ctx, collection=collection, **arguments)
+
+    def after(self, action: str, collection: str, **arguments: Any) -> None:
+        """Notes what plugins are to be told of when it is committed."""
+        hook = f"item_{action}_after"
+        if self.ctx.plugins.has(hook):
+            self.done.append((hook, {"collection": collection, **arguments}))
 
     async def finish(self) -> None:
         """Writes the history of all that was done."""
@@ -184,7 +214,10 @@ class Writer:
         rules = self.rules(name)
         for payload in payloads:
             grant.check_create(values.payload_of(payload), self.options.comment)
-        payloads = [await rules.prepare_create(self.ctx, dict(payload)) for payload in payloads]
+        payloads = [dict(payload) for payload in payloads]
+        for payload in payloads:
+            await self.before("create", name, payload=payload)
+        payloads = [await rules.prepare_create(self.ctx, payload) for payload in payloads]
         for payload in payloads:
             values.check_fields(collection, payload)
         ones, manies = self.relations(collection, payloads)
@@ -209,6 +242,7 @@ class Writer:
             await self.spread(collection, nested, keys, new=True)
         for key, payload in zip(keys, payloads, strict=True):
             await rules.created(self.ctx, key, payload)
+            self.after("create", name, key=key, payload=payload)
         return keys
 
     async def insert(self, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
@@ -250,13 +284,14 @@ class Writer:
         parents: Sequence[tuple[str, str | None]] | None = None,
         through: str | None = None,
         several: bool = False,
+        if_match: Sequence[str] | None = None,
     ) -> None:
         """Changes items, and what their payloads hold of related ones. Raises ItemNotFound where one is missing or
         soft-deleted, and what the grant has against a change."""
         grant = self.access.grant(name)
         collection = grant.collection
         rules = self.rules(name)
-        locked = await self.lock(grant, [key for key, _ in changes], several=several)
+        locked = await self.lock(grant, [key for key, _ in changes], several=several, if_match=if_match)
         present = {key: each.row for key, each in locked.items()}
         for key, payload in changes:
             found = locked[key]
@@ -265,7 +300,9 @@ class Writer:
             )
         payloads = []
         for key, payload in changes:
-            payload = await rules.prepare_update(self.ctx, present[key], dict(payload))
+            payload = dict(payload)
+            await self.before("update", name, key=key, payload=payload)
+            payload = await rules.prepare_update(self.ctx, present[key], payload)
             values.check_fields(collection, payload)
             payloads.append(payload)
         ones, manies = self.relations(collection, payloads)
@@ -293,20 +330,29 @@ class Writer:
             await self.spread(collection, nested, [key for key, _ in rows])
         for (key, _), payload in zip(rows, payloads, strict=True):
             await rules.updated(self.ctx, key, present[key], payload, self.log)
+            self.after("update", name, key=key, payload=payload)
 
     async def lock(
-        self, grant: Grant, keys: Sequence[Key], *, several: bool = False, deleted: bool = False
-    ) -> "dict[Key, Locked]":
+        self,
+        grant: Grant,
+        keys: Sequence[Key],
+        *,
+        several: bool = False,
+        deleted: bool = False,
+        if_match: Sequence[str] | None = None,
+    ) -> dict[Key, Locked]:
         """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
-        the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. Raises ItemNotFound where one is
-        missing, or not for the caller to see."""
+        the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: the
+        versions one of which each must have. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
         collection = grant.collection
         key = collection.primary_key
         names = list(collection.columns)
         alive = TRUE if deleted else not_deleted("t", collection)
         judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
         sql = SQL(
-            "SELECT {}, {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
+            "SELECT {}, t.xmin, {} FROM {} AS t WHERE {} = ANY(%s::"
+            + comparison_type(key)
+            + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
         )
         sql = sql.format(  # type: ignore[assignment]
             SQL(", ").join([column("t", name) for name in names]),
@@ -322,10 +368,12 @@ class Writer:
         found: dict[Key, Locked] = {}
         for row in rows:
             stored = dict(zip(names, row, strict=False))
-            seen, update, delete = row[-3:]
+            version, seen, update, delete = row[-4:]
             if not seen:
                 raise self.access.unseen(collection.collection, several=several)
-            found[stored[key.field]] = Locked(stored, bool(update), bool(delete))
+            if if_match is not None and version not in if_match and "*" not in if_match:
+                raise ItemChanged
+            found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
         for wanted in keys:
             if wanted not in found:
                 raise ItemNotFound(f'There is no such item in "{collection.collection}".')
@@ -359,10 +407,12 @@ class Writer:
         }
         changed = {n: v for n, v in past.items() if v != present[n]}
         grant.check_update(found.row, changed, self.options.comment, update=found.update, delete=found.delete)
+        await self.before("update", name, key=wanted, payload=past)
         row = {n: restored(collection.fields[n], v) for n, v in past.items()}
         await values.complete(self.ctx, collection, row, past, stored_row=found.row)
         data = logged(collection, (await self.write(collection, [(wanted, row)]))[wanted])
         self.log(Record("revert", name, str(wanted), data, data))
+        self.after("update", name, key=wanted, payload=past)
         return wanted
 
     async def _stored(self, collection: Collection, key: Key) -> list[tuple[Any, ...]]:
@@ -411,6 +461,8 @@ class Writer:
         grant = self.access.grant(name)
         collection = grant.collection
         rules = self.rules(name)
+        for each in keys:
+            await self.before("delete", name, key=each)
         await rules.prepare_delete(self.ctx, keys)
         key, status = collection.primary_key, collection.status_field
         allowed = grant.condition("delete", "t")
@@ -433,6 +485,7 @@ class Writer:
         for each in keys:
             if each in gone:
                 self.log(Record("delete", name, str(each)))
+                self.after("delete", name, key=each)
         await rules.deleted(self.ctx, keys)
         return gone
 

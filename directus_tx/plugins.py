@@ -1,0 +1,52 @@
+"""The plugin manager: finds plugins, checks them against the contract of `hookspecs`, and calls their hooks."""
+
+import inspect
+from typing import Any
+
+import pluggy
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from directus_tx import hookspecs
+
+log = Logger()
+
+
+class Plugins:
+    """The plugins of a server: none until they are registered, or found among the installed packages by `find`."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    def find(self) -> list[str]:
+        """Registers what installed packages offer as entry points of the group "directus_tx", and gives their names. Raises
+        pluggy.PluginValidationError for a hook that does not fit the contract."""
+        self._manager.load_setuptools_entrypoints(hookspecs.PROJECT)
+        self._manager.check_pending()
+        return sorted(name for name, _ in self._manager.list_name_plugin())
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Adds a plugin. Raises pluggy.PluginValidationError."""
+        self._manager.register(plugin, name)
+        self._manager.check_pending()
+
+    def has(self, hook: str) -> bool:
+        """Whether anybody implements a hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+    async def call(self, hook: str, **arguments: Any) -> None:
+        """Calls every implementation of a hook, and awaits what they return, one after the other."""
+        for result in getattr(self._manager.hook, hook)(**arguments):
+            if inspect.isawaitable(result) or isinstance(result, Deferred):
+                await result
+
+    async def tell(self, hook: str, **arguments: Any) -> None:
+        """Calls a hook about what has been done: its failure is logged, and nobody's else."""
+        try:
+            await self.call(hook, **arguments)
+        except Exception:
+            log.failure("a plugin failed in {hook}", hook=hook)
+
+
+NO_PLUGINS = Plugins()

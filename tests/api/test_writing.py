@@ -1,0 +1,108 @@
+"""Writing beyond the contract: entity tags, and the hooks of an item's life."""
+
+from typing import Any
+
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+from twisted.internet import defer
+
+from directus_tx.errors import InvalidRequest
+from directus_tx.hookspecs import hookimpl
+from directus_tx.plugins import Plugins
+from tests.conftest import Client, field
+
+
+@ensureDeferred
+async def test_a_change_with_an_old_entity_tag_is_refused(client: Client) -> None:
+    await client.collection("things", field("name"), field("colour"))
+    await client.post("~/items/things", {"name": "a", "colour": "red"})
+    tag = (await client.get("~/items/things/1?fields=name")).headers["etag"]
+    whole = (await client.get("~/items/things/1")).headers["etag"]
+    assert tag != whole
+    changed = await client.patch("~/items/things/1", {"name": "b"}, headers={"If-Match": tag})
+    assert changed.status == 200
+    for old in (tag, whole, '"nonsense"', f"{tag}, {whole}"):
+        refused = await client.patch("~/items/things/1", {"name": "c"}, headers={"If-Match": old})
+        assert (refused.status, refused.code) == (412, 20)
+        assert (await client.delete("~/items/things/1", headers={"If-Match": old})).status == 412
+    assert (await client.get("~/items/things/1?fields=name")).data == {"name": "b"}
+    new = (await client.get("~/items/things/1")).headers["etag"]
+    assert (await client.patch("~/items/things/1", {"name": "d"}, headers={"If-Match": "*"})).status == 200
+    assert (await client.delete("~/items/things/1", headers={"If-Match": new})).status == 412
+    new = (await client.get("~/items/things/1")).headers["etag"]
+    assert (await client.delete("~/items/things/1", headers={"If-Match": new})).status == 204
+    assert (await client.patch("~/items/things/1", {"name": "e"}, headers={"If-Match": "*"})).status == 404
+
+
+@ensureDeferred
+async def test_an_entity_tag_goes_with_one_item(client: Client) -> None:
+    await client.collection("things", field("name"))
+    await client.post("~/items/things", [{"name": "a"}, {"name": "b"}])
+    many = await client.patch("~/items/things/1,2", {"name": "c"}, headers={"If-Match": "*"})
+    assert (many.status, many.code) == (422, 4)
+    assert (await client.patch("~/items/things", [{"id": 1, "name": "c"}], headers={"If-Match": "*"})).status == 422
+    assert (await client.delete("~/items/things/1,2", headers={"If-Match": "*"})).status == 422
+    assert [item["name"] for item in (await client.get("~/items/things")).data] == ["a", "b"]
+
+
+class Plugin:
+    """Notes every hook; titles are made, "forbidden" ones refused."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    @hookimpl
+    async def item_create_before(self, ctx: Any, collection: str, payload: dict[str, Any]) -> None:
+        assert ctx.db.in_transaction
+        if payload.get("name") == "forbidden":
+            raise InvalidRequest("Not that one.")
+        payload.setdefault("title", f"The {payload['name']}")
+
+    @hookimpl
+    def item_update_before(self, collection: str, key: Any, payload: dict[str, Any]) -> Any:
+        self.heard.append(("update before", collection, key))
+        payload["title"] = "Changed"
+        return defer.succeed(None)
+
+    @hookimpl
+    def item_delete_before(self, collection: str, key: Any) -> None:
+        if key == 1:
+            raise InvalidRequest("The first one stays.")
+
+    @hookimpl
+    async def item_create_after(self, ctx: Any, collection: str, key: Any, payload: dict[str, Any]) -> None:
+        assert not ctx.db.in_transaction
+        self.heard.append(("created", collection, key, payload["name"]))
+
+    @hookimpl
+    def item_update_after(self, collection: str, key: Any) -> None:
+        self.heard.append(("updated", collection, key))
+        raise RuntimeError("nobody's business")
+
+    @hookimpl
+    def item_delete_after(self, collection: str, key: Any) -> None:
+        self.heard.append(("deleted", collection, key))
+
+
+@ensureDeferred
+async def test_plugins_change_and_refuse_writes_and_hear_of_them(client: Client) -> None:
+    await client.collection("things", field("name"), field("title"))
+    plugin = Plugin()
+    plugins = Plugins()
+    plugins.register(plugin)
+    client.app.services = evolve(client.app.services, plugins=plugins)
+    created = await client.post("~/items/things", [{"name": "a"}, {"name": "b", "title": "B"}])
+    assert [item["title"] for item in created.data] == ["The a", "B"]
+    refused = await client.post("~/items/things", [{"name": "c"}, {"name": "forbidden"}])
+    assert (refused.status, refused.code) == (422, 4)
+    assert (await client.patch("~/items/things/2", {"name": "d"})).data == {"id": 2, "name": "d", "title": "Changed"}
+    assert (await client.delete("~/items/things/1,2")).status == 422
+    assert (await client.delete("~/items/things/2")).status == 204
+    assert [item["name"] for item in (await client.get("~/items/things")).data] == ["a"]
+    assert plugin.heard == [
+        ("created", "things", 1, "a"),
+        ("created", "things", 2, "b"),
+        ("update before", "things", 2),
+        ("updated", "things", 2),
+        ("deleted", "things", 2),
+    ]
