@@ -19,24 +19,39 @@ import tempfile
 import time
 import tomllib
 import urllib.request
+from collections.abc import Callable, Sequence
 
 import psycopg2
 
 from tests.conftest import KEY
 from tests.daemon import TOKEN, Daemon, free_port
 
+WRITER = "writer-token"
 ARTICLES, AUTHORS, TAGS, TAGS_EACH, NOTES = 10_000, 200, 50, 3, 100_000
 EXPLICIT = "fields=id,status,title,body,views,rating,featured,published_on,author.*,tags.tag.*&limit=100"
+ROW = {"title": "A title", "body": "Some text that is about as long as a teaser would be. " * 4, "views": 7}
 CASES = (
-    # name, path of ours, path of the bare program, the ratio aimed at, if any
-    ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55),
-    ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7),
-    ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8),
-    ("filtered", "/bench/items/articles?filter[author.name]=Author%207&limit=100", "/filtered", None),
-    ("deep page", "/bench/items/articles?sort=-views&limit=20&offset=9000", "/deep-page", None),
-    ("q in 100,000", "/bench/items/notes?q=note%204711&fields=id&limit=100", "/search", None),
-    ("aggregate", "/bench/items/articles?aggregate[count]=*&aggregate[sum]=views&groupby=author", "/aggregate", None),
+    # name, path of ours, path of the bare program, the ratio aimed at (if any), whose token, the body of a write
+    ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55, TOKEN, None),
+    ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7, TOKEN, None),
+    ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8, TOKEN, None),
+    ("filtered", "/bench/items/articles?filter[author.name]=Author%207&limit=100", "/filtered", None, TOKEN, None),
+    ("deep page", "/bench/items/articles?sort=-views&limit=20&offset=9000", "/deep-page", None, TOKEN, None),
+    ("q in 100,000", "/bench/items/notes?q=note%204711&fields=id&limit=100", "/search", None, TOKEN, None),
+    (
+        "aggregate",
+        "/bench/items/articles?aggregate[count]=*&aggregate[sum]=views&groupby=author",
+        "/aggregate",
+        None,
+        TOKEN,
+        None,
+    ),
+    ("write one", "/bench/items/written", "/write", 0.5, TOKEN, ROW),
+    ("write 100", "/bench/items/written", "/write", 0.5, TOKEN, [ROW] * 100),
+    ("write nested", "/bench/items/written", "/write-nested", 0.5, TOKEN, ROW | {"parts": [{"name": "a"}, {"name": "b"}]}),
 )
+LIMITED = "/bench/items/owned?" + "fields=id,title,body,views,author.*,tags.tag.*&limit=100"
+"""What a member of a limited role is measured by against the administrator: its own items, with a hidden field."""
 
 
 def string(name: str, length: int = 200) -> dict:
@@ -133,8 +148,46 @@ def fill(server: Daemon) -> None:
     print(f"{ARTICLES} articles created in {time.monotonic() - started:.1f} s")
     links = [{"article": n + 1, "tag": tag + 1} for n in range(ARTICLES) for tag in draw.sample(range(TAGS), TAGS_EACH)]
     post(server, "articles_tags", links)
+    text = {"field": "body", "type": "string", "datatype": "TEXT"}
+    views = {"field": "views", "type": "integer", "datatype": "INT", "length": 11}
+    make("written", [string("title"), text, views, {"field": "parts", **o2m}])
+    make("parts", [string("name"), m2o("whole")])
+    server.call("POST", "/bench/relations", dict(zip(names, ("parts", "whole", "written", "parts", None), strict=True)))
+    limited(server, make)
     make("notes", [string("text")])
     post(server, "notes", [{"text": f"A note {n} of no importance"} for n in range(NOTES)], 10_000)
+
+
+def limited(server: Daemon, make: Callable[[str, list[dict]], object]) -> None:
+    """A role that sees its own items without one of their fields, and what it needs of the others; 10,000 items of a user of it."""
+    owner = {"field": "owner", "type": "owner", "datatype": "INT", "length": 11}
+    body = {"field": "body", "type": "string", "datatype": "TEXT"}
+    views = {"field": "views", "type": "integer", "datatype": "INT", "length": 11}
+    tags = {"field": "tags", "type": "o2m", "interface": "one-to-many"}
+    make("owned", [string("title"), body, string("secret"), views, owner, m2o("author"), tags])
+    make("owned_tags", [m2o("owned"), m2o("tag")])
+    names = ("collection_many", "field_many", "collection_one", "field_one", "junction_field")
+    for relation in (
+        ("owned", "author", "authors", None, None),
+        ("owned_tags", "owned", "owned", "tags", "tag"),
+        ("owned_tags", "tag", "tags", None, "owned"),
+    ):
+        server.call("POST", "/bench/relations", dict(zip(names, relation, strict=True)))
+    role = server.call("POST", "/bench/roles", {"name": "Writers"})["data"]["id"]
+    user = {"email": "writer@example.com", "role": role, "status": "active", "token": WRITER, "password": "password"}
+    server.call("POST", "/bench/users", user)
+    mine = {"create": "full", "read": "mine", "read_field_blacklist": ["secret"]}
+    for collection, levels in (
+        ("owned", mine),
+        ("owned_tags", {"read": "full"}),
+        ("tags", {"read": "full"}),
+        ("authors", {"read": "full"}),
+    ):
+        server.call("POST", "/bench/permissions", {"collection": collection, "role": role, **levels})
+    rows = [{**ROW, "secret": "hidden", "author": n % AUTHORS + 1} for n in range(ARTICLES)]
+    for start in range(0, len(rows), 1000):
+        server.call("POST", "/bench/items/owned?activity_skip=1&fields=id", rows[start : start + 1000], token=WRITER)
+    post(server, "owned_tags", [{"owned": n + 1, "tag": n % TAGS + 1} for n in range(ARTICLES)])
 
 
 def analyze(dsn: str) -> None:
@@ -150,19 +203,50 @@ def post(server: Daemon, collection: str, rows: list[dict], batch: int = 1000) -
         server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + batch])
 
 
-def wrk(url: str, seconds: int, connections: int) -> float:
-    """Requests a second. Raises where an answer was an error."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {TOKEN}", url]
+def wrk(url: str, seconds: int, connections: int, token: str, body: object, scripts: pathlib.Path) -> float:
+    """Requests a second: GETs, or POSTs of a body. Raises where an answer was an error."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {token}", url]
+    if body is not None:
+        script = scripts / "post.lua"
+        lines = (
+            'wrk.method = "POST"',
+            f"wrk.body = {json.dumps(json.dumps(body))}",
+            'wrk.headers["Content-Type"] = "application/json"',
+        )
+        script.write_text("\n".join(lines))
+        command[1:1] = ["-s", str(script)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in report:
         raise SystemExit(f"{url} answered with errors:\n{report}")
     return float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
 
 
-def get(url: str) -> object:
-    request = urllib.request.Request(url, headers={"Authorization": f"bearer {TOKEN}"})
+def get(url: str, token: str, body: object) -> object:
+    """An answer; of a write what does not differ from one to the next."""
+    headers = {"Authorization": f"bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request) as answer:
-        return json.loads(answer.read())
+        found = json.loads(answer.read())
+    for item in [] if body is None else found["data"] if isinstance(found["data"], list) else [found["data"]]:
+        assert item.pop("id")
+    return found
+
+
+def compare(
+    name: str,
+    sides: Sequence[tuple[str, str]],
+    body: object,
+    aim: float | None,
+    options: argparse.Namespace,
+    scripts: pathlib.Path,
+) -> None:
+    """Measures two addresses, each with its token, in turns, and prints their rates and the ratio."""
+    pairs = []
+    for _ in range(options.rounds):
+        pairs.append([wrk(url, options.seconds, options.connections, token, body, scripts) for url, token in sides])
+    ratio = statistics.median(a / b for a, b in pairs)
+    ours, theirs = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+    print(f"{name:<13} {ours:>8.0f} {theirs:>8.0f} {ratio:>6.2f}  {aim or ''}", flush=True)
 
 
 def main() -> None:
@@ -170,6 +254,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--only", default="", help="the cases whose name holds this")
     parser.add_argument("--keep", action="store_true", help="leave the server running until a key is pressed")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -185,16 +270,19 @@ def main() -> None:
             bare_base = f"http://127.0.0.1:{port}"
             wait_for(bare_base + "/one/1")
             print(f"{'case':<13} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
-            for name, path, bare_path, aim in CASES:
+            for name, path, bare_path, aim, token, body in CASES:
+                if options.only and options.only not in name:
+                    continue
                 ours, theirs = server.base + path.format(key=4711), bare_base + bare_path.format(key=4711)
-                if get(ours) != get(theirs):
+                if get(ours, token, body) != get(theirs, token, body):
                     raise SystemExit(f"{name}: the two programs answer differently")
-                pairs = []
-                for _ in range(options.rounds):
-                    pairs.append([wrk(url, options.seconds, options.connections) for url in (ours, theirs)])
-                ratio = statistics.median(a / b for a, b in pairs)
-                ours_rate, bare_rate = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-                print(f"{name:<13} {ours_rate:>8.0f} {bare_rate:>8.0f} {ratio:>6.2f}  {aim or ''}")
+                sides = ((ours, token), (theirs, token))
+                compare(name, sides, body, aim, options, pathlib.Path(directory))
+            # Of the same items, as the same plan but for the permissions.
+            sides = ((server.base + LIMITED, WRITER), (server.base + LIMITED, TOKEN))
+            if get(*sides[0], None) != get(*sides[1], None):
+                raise SystemExit("the limited role is answered differently")
+            compare("limited role", sides, None, 0.8, options, pathlib.Path(directory))
             print(f"memory after the load: {memory(server):.0f} MB")
             if options.keep:
                 input(f"{server.base} — press Enter to stop ")

@@ -5,13 +5,14 @@
 It knows no permissions, no schema, no parameters; it is what somebody would write who needs just these answers.
 """
 
+import datetime
 import sys
 
 import orjson
 from klein import Klein
 from psycopg2.extensions import DATE, DECIMAL, FLOAT, TIME, new_type, register_type
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.web.server import Site
 from txpostgres import txpostgres
 
@@ -76,6 +77,16 @@ class Bare:
         )
         return self.answer(request, [{"author": a, "count": {"*": n}, "sum": {"views": float(v)}} for a, n, v in rows])
 
+    @app.route("/write", methods=["POST"])
+    @app.route("/write-nested", methods=["POST"])
+    async def write(self, request):
+        body = orjson.loads(request.content.read())
+        work = lambda cursor: Deferred.fromCoroutine(write(cursor, body))  # noqa: E731
+        # A client that hangs up must not cancel the transaction: txpostgres' pool would lose the connection.
+        done = Deferred(lambda _: None)
+        self.pool.runInteraction(work).addBoth(lambda result: done.called or done.callback(result))
+        return self.answer(request, await done)
+
     @app.route("/nested")
     async def nested(self, request):
         rows = await self.pool.runQuery(LISTED)
@@ -100,6 +111,52 @@ class Bare:
             item["author"] = by_key.get(item["author"])
             item["tags"] = tags[item["id"]]
         return self.answer(request, items)
+
+
+HISTORY = (
+    "INSERT INTO directus_activity (action, action_by, action_on, ip, user_agent, collection, item) VALUES ",
+    "INSERT INTO directus_revisions (activity, collection, item, data, delta, parent_collection) VALUES ",
+)
+
+
+async def insert(cursor, table, names, rows, parent=None):
+    """Inserts rows with their activity and revisions, and gives their keys."""
+    line = f"({', '.join(['%s'] * len(names))})"
+    sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([line] * len(rows))} RETURNING id, {', '.join(names)}"
+    await cursor.execute(sql, [row.get(name) for row in rows for name in names])
+    written = cursor.fetchall()
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    activity = [("create", 1, now, "127.0.0.1", "wrk", table, str(row[0])) for row in written]
+    sql = HISTORY[0] + ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows)) + " RETURNING id"
+    await cursor.execute(sql, [value for row in activity for value in row])
+    ids = cursor.fetchall()
+    revisions = [
+        (
+            id,
+            table,
+            str(row[0]),
+            orjson.dumps(dict(zip(("id", *names), row, strict=True))).decode(),
+            orjson.dumps(sent).decode(),
+            parent,
+        )
+        for (id,), row, sent in zip(ids, written, rows, strict=True)
+    ]
+    await cursor.execute(
+        HISTORY[1] + ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(rows)), [value for row in revisions for value in row]
+    )
+    return [row[0] for row in written]
+
+
+async def write(cursor, body):
+    """Writes what a POST holds, and reads it back."""
+    rows = body if isinstance(body, list) else [body]
+    keys = await insert(cursor, "written", ("title", "body", "views"), rows)
+    parts = [part | {"whole": key} for row, key in zip(rows, keys, strict=True) for part in row.get("parts", ())]
+    if parts:
+        await insert(cursor, "parts", ("name", "whole"), parts, "written")
+    await cursor.execute("SELECT id, title, body, views FROM written WHERE id = ANY(%s) ORDER BY id", (keys,))
+    items = [dict(zip(("id", "title", "body", "views"), row, strict=True)) for row in cursor.fetchall()]
+    return items if isinstance(body, list) else items[0]
 
 
 async def main(port, dsn):
