@@ -40,6 +40,11 @@ class Clause:
     def parameters(self, asked: Asked) -> list[Any]:
         return [bind(asked) for bind in self.binds]
 
+    @property
+    def text(self) -> str:
+        """The SQL, for people to read."""
+        return self.sql.as_string(None).replace("%%", "%")  # type: ignore[arg-type] # names need no connection
+
 
 TRUE = Clause(SQL("TRUE"))
 FALSE = Clause(SQL("FALSE"))

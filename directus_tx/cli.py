@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet import defer, task
 
-from directus_tx import config
+from directus_tx import config, permissions
 from directus_tx.context import ADMINISTRATOR, Accountability, Context
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError
@@ -118,6 +118,34 @@ async def user_password(options: argparse.Namespace, backend: Backend) -> None:
     password, shown = _password(options)
     await update_items(ctx, USERS, [str(rows[0][0])], {"password": password}, Query(fields=("id",)), WriteOptions())
     _show(options, {"id": rows[0][0]} | shown, "\n".join([f"password of {options.email} changed", *_said(shown)]))
+
+
+async def permissions_export(options: argparse.Namespace, backend: Backend) -> None:
+    """Writes the roles of a project and their permissions as a JSON document."""
+    document = permissions.export(await _context(backend, options.project))
+    sys.stdout.write(json.dumps(document, indent=None if options.json else 2, ensure_ascii=False) + "\n")
+
+
+async def permissions_import(options: argparse.Namespace, backend: Backend) -> None:
+    """Makes the roles of a project what a document says, once the differences have been shown."""
+    try:
+        with sys.stdin if options.file == "-" else open(options.file, encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError) as error:
+        _complain(f"{options.file}: {error}")
+        raise SystemExit(FAILED) from None
+    ctx = await _context(backend, options.project)
+    done = await permissions.import_(ctx, document, WriteOptions(), dry_run=options.dry_run)
+    lines = [
+        " ".join(
+            [change["action"], change["role"]]
+            + [f"{change[name]}" for name in ("collection", "status") if change.get(name)]
+            + [json.dumps(change[name], ensure_ascii=False) for name in ("before", "after") if change[name] is not None]
+        )
+        for change in done["changes"]
+    ]
+    end = "nothing to change" if not lines else f"{len(lines)} changes{' would be made' if options.dry_run else ' made'}"
+    _show(options, done, "\n".join([*lines, end]))
 
 
 async def migrate(options: argparse.Namespace, backend: Backend) -> None:
@@ -231,6 +259,16 @@ def _parser() -> argparse.ArgumentParser:
     password = add(user, "password", "Set a user's password.", user_password, parents=[common, passwords])
     password.add_argument("project")
     password.add_argument("email")
+
+    rights = groups.add_parser("permissions", help="move roles and permissions between projects").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    export = add(rights, "export", "Write roles and their permissions as JSON.", permissions_export, parents=[common])
+    export.add_argument("project")
+    bring = add(rights, "import", "Make roles what a document says.", permissions_import, parents=[common])
+    bring.add_argument("project")
+    bring.add_argument("file", help='the document, or "-" for standard input')
+    bring.add_argument("--dry-run", action="store_true", help="show the differences, and change nothing")
 
     add(groups, "migrate", "Bring the system tables of all projects up to date.", migrate, parents=[common])
 

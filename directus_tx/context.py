@@ -35,7 +35,8 @@ class Accountability:
 
     @property
     def public(self) -> bool:
-        return self.user is None
+        """Whether nobody is signed in. (Who sits at the server's own command line is no user, but has a role.)"""
+        return self.user is None and self.role is None
 
 
 @frozen

@@ -58,7 +58,9 @@ async def _read(session: Session) -> Snapshot:
         "SELECT id, collection_many, field_many, collection_one, field_one, junction_field FROM directus_relations ORDER BY id"
     )
     settings = await session.query("SELECT key, value FROM directus_settings")
-    roles = await session.query("SELECT id, name, ip_whitelist, enforce_2fa FROM directus_roles")
+    roles = await session.query(
+        "SELECT id, name, description, ip_whitelist, enforce_2fa, module_listing, collection_listing FROM directus_roles"
+    )
     permissions = await session.query(
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
@@ -70,8 +72,16 @@ async def _read(session: Session) -> Snapshot:
         tuple(Relation(*row) for row in relations),
         dict(settings),
         {
-            id: {"id": id, "name": name, "ip_whitelist": _csv(ips), "enforce_2fa": bool(enforce)}
-            for id, name, ips, enforce in roles
+            id: {
+                "id": id,
+                "name": name,
+                "description": description,
+                "ip_whitelist": _csv(ips),
+                "enforce_2fa": bool(enforce),
+                "module_listing": _json(modules),
+                "collection_listing": _json(listing),
+            }
+            for id, name, description, ips, enforce, modules, listing in roles
         },
         tuple(_permission(row) for row in permissions),
     )

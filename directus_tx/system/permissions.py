@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest
 from directus_tx.rules import CollectionRules, Item
@@ -27,16 +26,6 @@ class PermissionRules(CollectionRules):
 
     async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
         return _checked(payload)
-
-
-def own_permissions(ctx: Context, collection: str | None = None) -> list[Item]:
-    """The permissions of the caller's role, those of one collection or all, as the API shows them."""
-    rows = ctx.schema.permissions_of(access_of(ctx).role)
-    return [
-        {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
-        for row in rows
-        if collection is None or row["collection"] == collection
-    ]
 
 
 def _checked(payload: Item) -> Item:

@@ -43,6 +43,7 @@ ROOMS = (
     "schema_service",
     "accounts",
     "system",
+    "permissions",
     "project_files",
     "projects",
     "retention",
@@ -75,6 +76,7 @@ MAY_RUN_SQL = {
     "projects",
     "retention",
     "comments",
+    "permissions",
     "cli",
 }
 
