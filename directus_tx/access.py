@@ -74,7 +74,6 @@ ASKED_BEFORE_SEEN = frozenset({"directus_roles", "directus_permissions", "direct
 NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
 """Collections of which the public, where it may not read them, is asked to sign in even for a single item."""
 
-VERSION = "$version"
 ROW_LEVELS = ("mine", "role", "full")
 
 
@@ -275,7 +274,7 @@ class Grant:
         internal = {self.collection.primary_key.field}
         if self.collection.status_field is not None:
             internal.add(self.collection.status_field.field)
-        columns: list[Composable] = [SQL("t.xmin AS {}").format(Identifier(VERSION))]
+        columns: list[Composable] = []
         binds: list[Bind] = []
         for mask in self.masks:
             columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
@@ -292,10 +291,15 @@ class Grant:
         )
         return Clause(sql, (*binds, *condition.binds))
 
+    @property
+    def whole(self) -> bool:
+        """Whether the view is the table itself."""
+        return isinstance(self.view.sql, Identifier)
+
     def version(self, alias: str) -> Composable:
-        """What differs between the versions of a row of the view called *alias*: the transaction that wrote it."""
-        plain = isinstance(self.view.sql, Identifier)
-        return column(alias, "xmin" if plain else VERSION)
+        """What differs between the versions of a row of the view called *alias*: the transaction that wrote it, or where the view does
+        not show all of it, what it shows."""
+        return column(alias, "xmin") if self.whole else SQL("md5(({}.*)::text)").format(Identifier(alias))
 
     def table(self, alias: str) -> Clause:
         """The view under a name, for FROM or JOIN."""
@@ -450,7 +454,7 @@ class Access:
             hidden = grant.hidden | {field for mask in grant.masks for field in mask.names}
             if hidden:
                 contents.append(Clause(SQL("{} THEN %s::text[]").format(of_it.sql), (*of_it.binds, constant(sorted(hidden)))))
-        columns: list[Composable] = [SQL("t.xmin AS {}").format(Identifier(VERSION))]
+        columns: list[Composable] = []
         binds: list[Bind] = []
         for field in revisions.columns:
             if field in ("data", "delta") and contents:

@@ -371,13 +371,27 @@ class Writer:
             version, seen, update, delete = row[-4:]
             if not seen:
                 raise self.access.unseen(collection.collection, several=several)
-            if if_match is not None and version not in if_match and "*" not in if_match:
+            if (
+                if_match is not None
+                and "*" not in if_match
+                and await self.version(grant, stored[key.field], version) not in if_match
+            ):
                 raise ItemChanged
             found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
         for wanted in keys:
             if wanted not in found:
                 raise ItemNotFound(f'There is no such item in "{collection.collection}".')
         return found
+
+    async def version(self, grant: Grant, key: Key, written: str) -> str | None:
+        """The version of a locked row as the caller's reads tell it, *written* being the table's own."""
+        if grant.whole:
+            return written
+        table, name = grant.table("t"), grant.collection.primary_key.field
+        sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
+        asked = Asked(Query(), user=self.ctx.accountability.user)
+        rows = await self.ctx.db.query(sql, [*table.parameters(asked), key])
+        return rows[0][0] if rows else None
 
     async def revert(self, name: str, key: str, revision: str) -> Key:
         """Gives an item the stored values of a revision, and gives its key. What the collection had then and has no more is left

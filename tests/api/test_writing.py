@@ -35,6 +35,24 @@ async def test_a_change_with_an_old_entity_tag_is_refused(client: Client) -> Non
 
 
 @ensureDeferred
+async def test_the_entity_tag_of_a_limited_caller_tells_of_what_it_shows_alone(client: Client) -> None:
+    await client.collection("things", field("name"), field("secret"))
+    role = (await client.post("~/roles", {"name": "Writers"})).data["id"]
+    user = {"email": "w@example.com", "password": "password", "role": role, "status": "active", "token": "writer"}
+    await client.post("~/users", user)
+    levels = {"read": "full", "update": "full", "read_field_blacklist": ["secret"]}
+    await client.post("~/permissions", {"collection": "things", "role": role, **levels})
+    await client.post("~/items/things", {"name": "a", "secret": "x"})
+    first = await client.get("~/items/things/1", token="writer")
+    await client.patch("~/items/things/1", {"secret": "y"})
+    again = await client.get("~/items/things/1", token="writer")
+    assert (again.body, again.headers["etag"]) == (first.body, first.headers["etag"])
+    tag = {"If-Match": first.headers["etag"]}
+    assert (await client.patch("~/items/things/1", {"name": "b"}, token="writer", headers=tag)).status == 200
+    assert (await client.patch("~/items/things/1", {"name": "c"}, token="writer", headers=tag)).status == 412
+
+
+@ensureDeferred
 async def test_an_entity_tag_goes_with_one_item(client: Client) -> None:
     await client.collection("things", field("name"))
     await client.post("~/items/things", [{"name": "a"}, {"name": "b"}])

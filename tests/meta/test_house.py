@@ -75,7 +75,6 @@ MAY_RUN_SQL = {
     "system",
     "projects",
     "retention",
-    "comments",
     "permissions",
     "cli",
 }
