@@ -3,7 +3,7 @@
 `Writer` is one request's writing: whatever it touches on the way, through whichever relation, goes by the same rules.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -11,17 +11,18 @@ from attrs import frozen
 
 from directus_tx import values
 from directus_tx.access import Grant, access_of
-from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
+from directus_tx.clauses import TRUE, Asked, Clause, all_of, column
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemChanged, ItemNotFound, RevisionNotFound, UpdateForbidden
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.filters import comparison_type
-from directus_tx.history import Record, chunks, logged, record
+from directus_tx.history import Record, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
+from directus_tx.items.rows import insert_rows, lock_rows, row_exists, stored_row, update_rows
 from directus_tx.query import Query, WriteOptions
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
-from directus_tx.schema.types import NO_MATCH, comparable, decoded, restored, stored_as_text
+from directus_tx.schema.types import NO_MATCH, comparable, restored
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ async def delete_items(ctx: Context, collection: str, keys: Sequence[str], optio
         grant = access_of(ctx).grant(collection)
         wanted = list(dict.fromkeys(keys_of(grant.collection, keys)))
         if options.if_match is not None:
-            await writer.lock(grant, wanted, deleted=True, if_match=options.if_match)
+            await lock_rows(writer.ctx, writer.access, grant, wanted, deleted=True, if_match=options.if_match)
         gone = await writer.delete(collection, wanted)
         complete = len(gone) == len(set(keys))
         if not complete and (not grant.admin or grant.collection.system):
@@ -131,16 +132,6 @@ class Nested:
     field: Field
     relation: Relation
     wanted: list[tuple[int, Any]]
-
-
-@frozen
-class Locked:
-    """A row that is locked for writing: its values, and whether the levels of the caller allow to change or delete it as it is."""
-
-    row: Item
-    update: bool
-    delete: bool
-    version: str
 
 
 async def writing(ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False) -> T:
@@ -232,7 +223,7 @@ class Writer:
                 checked[index][nested.field.field] = payloads[index][nested.field.field] = key
         for row, payload in zip(checked, payloads, strict=True):
             await values.complete(self.ctx, collection, row, payload, stored_row=None)
-        written = await self.insert(collection, checked)
+        written = await insert_rows(self.ctx, collection, checked)
         keys = [key for key, _ in written]
         for index, (key, data) in enumerate(written):
             parent = parents[index] if parents else None
@@ -244,34 +235,6 @@ class Writer:
             await rules.created(self.ctx, key, payload)
             self.after("create", name, key=key, payload=payload)
         return keys
-
-    async def insert(self, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
-        """Inserts rows, a few statements for all, and gives each one's key and stored values."""
-        written: list[tuple[Key, Item]] = []
-        key = collection.primary_key
-        for chunk in chunks(rows):
-            names = list(dict.fromkeys(name for row in chunk for name in row)) or [key.field]
-            lines = [
-                "(" + ", ".join("%s" if n in row and row[n] is not values.DEFAULT else "DEFAULT" for n in names) + ")"
-                for row in chunk
-            ]
-            bound = [row[n] for row in chunk for n in names if n in row and row[n] is not values.DEFAULT]
-            sql = SQL("INSERT INTO {} AS t ({}) VALUES {} RETURNING {}").format(
-                Identifier(collection.collection),
-                SQL(", ").join([Identifier(n) for n in names]),
-                SQL(", ".join(lines)),
-                _returning(collection),
-            )
-            written += _stored_rows(collection, await self.ctx.db.query(sql, bound))
-        given = [row[key.field] for row in rows if isinstance(row.get(key.field), int)]
-        if key.auto_increment and given and max(given) > 0:
-            # The counter goes on after the greatest key that a client chose.
-            await self.ctx.db.query(
-                "SELECT setval(s, greatest(%s, coalesce(pg_sequence_last_value(s), 0)))"
-                " FROM (SELECT pg_get_serial_sequence(quote_ident(%s), %s)::regclass AS s) AS sequence WHERE s IS NOT NULL",
-                (max(given), collection.collection, key.field),
-            )
-        return written
 
     # changing
 
@@ -291,7 +254,7 @@ class Writer:
         grant = self.access.grant(name)
         collection = grant.collection
         rules = self.rules(name)
-        locked = await self.lock(grant, [key for key, _ in changes], several=several, if_match=if_match)
+        locked = await lock_rows(self.ctx, self.access, grant, [key for key, _ in changes], several=several, if_match=if_match)
         present = {key: each.row for key, each in locked.items()}
         for key, payload in changes:
             found = locked[key]
@@ -320,7 +283,7 @@ class Writer:
             await values.complete(self.ctx, collection, row, payload, stored_row=present[key])
             if values.is_soft_deleted(collection, row):
                 gone.add(key)
-        data = await self.write(collection, rows)
+        data = await update_rows(self.ctx, collection, rows)
         for index, (key, _) in enumerate(rows):
             parent = parents[index] if parents else None
             delta = _delta(collection, payloads[index])
@@ -332,67 +295,6 @@ class Writer:
             await rules.updated(self.ctx, key, present[key], payload, self.log)
             self.after("update", name, key=key, payload=payload)
 
-    async def lock(
-        self,
-        grant: Grant,
-        keys: Sequence[Key],
-        *,
-        several: bool = False,
-        deleted: bool = False,
-        if_match: Sequence[str] | None = None,
-    ) -> dict[Key, Locked]:
-        """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
-        the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: the
-        versions one of which each must have. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
-        collection = grant.collection
-        key = collection.primary_key
-        names = list(collection.columns)
-        alive = TRUE if deleted else not_deleted("t", collection)
-        judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
-        sql = SQL(
-            "SELECT {}, t.xmin, {} FROM {} AS t WHERE {} = ANY(%s::"
-            + comparison_type(key)
-            + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
-        )
-        sql = sql.format(  # type: ignore[assignment]
-            SQL(", ").join([column("t", name) for name in names]),
-            SQL(", ").join([clause.sql for clause in judged]),
-            Identifier(collection.collection),
-            column("t", key.field),
-            alive.sql,
-            column("t", key.field),
-        )
-        asked = Asked(Query(), user=self.ctx.accountability.user)
-        bound = [value for clause in judged for value in clause.parameters(asked)]
-        rows = await self.ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
-        found: dict[Key, Locked] = {}
-        for row in rows:
-            stored = dict(zip(names, row, strict=False))
-            version, seen, update, delete = row[-4:]
-            if not seen:
-                raise self.access.unseen(collection.collection, several=several)
-            if (
-                if_match is not None
-                and "*" not in if_match
-                and await self.version(grant, stored[key.field], version) not in if_match
-            ):
-                raise ItemChanged
-            found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
-        for wanted in keys:
-            if wanted not in found:
-                raise ItemNotFound(f'There is no such item in "{collection.collection}".')
-        return found
-
-    async def version(self, grant: Grant, key: Key, written: str) -> str | None:
-        """The version of a locked row as the caller's reads tell it, *written* being the table's own."""
-        if grant.whole:
-            return written
-        table, name = grant.table("t"), grant.collection.primary_key.field
-        sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
-        asked = Asked(Query(), user=self.ctx.accountability.user)
-        rows = await self.ctx.db.query(sql, [*table.parameters(asked), key])
-        return rows[0][0] if rows else None
-
     async def revert(self, name: str, key: str, revision: str) -> Key:
         """Gives an item the stored values of a revision, and gives its key. What the collection had then and has no more is left
         out, as are values that the history does not keep."""
@@ -400,9 +302,9 @@ class Writer:
         collection = grant.collection
         wanted = _key(collection, key)
         try:
-            found = (await self.lock(grant, [wanted], deleted=True))[wanted]
+            found = (await lock_rows(self.ctx, self.access, grant, [wanted], deleted=True))[wanted]
         except ItemNotFound:
-            if await self.exists(collection, wanted):
+            if await row_exists(self.ctx, collection, wanted):
                 raise UpdateForbidden(f'You may not change this item of "{name}".') from None
             raise
         if not found.update:
@@ -415,7 +317,7 @@ class Writer:
             )
         if not rows:
             raise RevisionNotFound
-        present = dict(_stored_rows(collection, await self._stored(collection, wanted)))[wanted]
+        present = await stored_row(self.ctx, collection, wanted)
         past = {
             n: v for n, v in orjson.loads(rows[0][0]).items() if n in collection.columns and n != collection.primary_key.field
         }
@@ -424,48 +326,10 @@ class Writer:
         await self.before("update", name, key=wanted, payload=past)
         row = {n: restored(collection.fields[n], v) for n, v in past.items()}
         await values.complete(self.ctx, collection, row, past, stored_row=found.row)
-        data = logged(collection, (await self.write(collection, [(wanted, row)]))[wanted])
+        data = logged(collection, (await update_rows(self.ctx, collection, [(wanted, row)]))[wanted])
         self.log(Record("revert", name, str(wanted), data, data))
         self.after("update", name, key=wanted, payload=past)
         return wanted
-
-    async def _stored(self, collection: Collection, key: Key) -> list[tuple[Any, ...]]:
-        """The row of a key in the form of the history."""
-        sql = SQL("SELECT {} FROM {} AS t WHERE {} = %s").format(
-            _returning(collection), Identifier(collection.collection), column("t", collection.primary_key.field)
-        )
-        return await self.ctx.db.query(sql, (key,))
-
-    async def write(self, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:
-        """Updates rows, one statement for all that set the same columns, and gives their stored values by key."""
-        key = collection.primary_key
-        alike: dict[tuple[str, ...], list[tuple[Key, Item]]] = {}
-        for each in rows:
-            alike.setdefault(tuple(sorted(each[1])), []).append(each)
-        data: dict[Key, Item] = {}
-        for names, group in alike.items():
-            for chunk in chunks(group):
-                # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
-                assignments = [
-                    SQL("{} = v.{}::" + comparison_type(collection.fields[n])).format(Identifier(n), Identifier(f"_{n}"))
-                    for n in names
-                ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
-                line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
-                sql = SQL(
-                    'UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v."$key"::'
-                    + comparison_type(key)
-                    + " RETURNING {}"
-                ).format(
-                    Identifier(collection.collection),
-                    SQL(", ").join(assignments),
-                    SQL(", ".join([line] * len(chunk))),
-                    SQL(", ").join([Identifier("$key"), *(Identifier(f"_{n}") for n in names)]),
-                    Identifier(key.field),
-                    _returning(collection),
-                )
-                bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
-                data.update(_stored_rows(collection, await self.ctx.db.query(sql, bound)))
-        return data
 
     # deleting
 
@@ -566,7 +430,7 @@ class Writer:
                 links[index] = None
                 continue
             rest = {n: v for n, v in value.items() if n != name}
-            exists = await self.exists(target, key)
+            exists = await row_exists(self.ctx, target, key)
             if not exists and not rest:
                 raise ItemNotFound(f'There is no such item in "{target.collection}".')
             if not exists:
@@ -581,12 +445,6 @@ class Writer:
         if changed:
             await self.update(target.collection, changed)
         return links
-
-    async def exists(self, collection: Collection, key: Key) -> bool:
-        sql = SQL("SELECT 1 FROM {} AS t WHERE {} = %s").format(
-            Identifier(collection.collection), column("t", collection.primary_key.field)
-        )
-        return bool(await self.ctx.db.query(sql, (key,)))
 
     async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key], *, new: bool = False) -> None:
         """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists. *new*: those that hold them have just
@@ -613,7 +471,9 @@ class Writer:
                     doomed.append(_key(target, key))
                     continue
                 value.setdefault(back, keys[index])
-                if key is None or (not target.primary_key.auto_increment and not await self.exists(target, _key(target, key))):
+                if key is None or (
+                    not target.primary_key.auto_increment and not await row_exists(self.ctx, target, _key(target, key))
+                ):
                     fresh.append(value if key is None else {name: key, **value})
                     fresh_parents.append(parent)
                 else:
@@ -636,17 +496,3 @@ def _pending(ones: Sequence[Nested], payload: Item) -> set[str]:
 def _delta(collection: Collection, payload: Item) -> Item:
     """What a revision keeps of a payload: the values of columns, as sent."""
     return {name: value for name, value in payload.items() if name in collection.columns}
-
-
-def _returning(collection: Collection) -> Any:
-    """The key and then the stored form of every column."""
-    columns = [
-        SQL("{}::text" if stored_as_text(field) else "{}").format(column("t", field.field))
-        for field in collection.columns.values()
-    ]
-    return SQL(", ").join([column("t", collection.primary_key.field), *columns])
-
-
-def _stored_rows(collection: Collection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Key, Item]]:
-    fields = collection.columns.values()
-    return [(row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows]

@@ -1,0 +1,179 @@
+"""The statements that write the rows of a collection, few for many of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from directus_tx import values
+from directus_tx.access import Access, Grant
+from directus_tx.clauses import TRUE, Asked, column, not_deleted
+from directus_tx.context import Context
+from directus_tx.db import SQL, Identifier
+from directus_tx.errors import ItemChanged, ItemNotFound
+from directus_tx.filters import comparison_type
+from directus_tx.history import chunks
+from directus_tx.items.read import Item, Key
+from directus_tx.query import Query
+from directus_tx.schema.model import Collection
+from directus_tx.schema.types import decoded, stored_as_text
+
+
+@frozen
+class Locked:
+    """A row that is locked for writing: its values, and whether the levels of the caller allow to change or delete it as it is."""
+
+    row: Item
+    update: bool
+    delete: bool
+    version: str
+
+
+async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
+    """Inserts rows, a few statements for all, and gives each one's key and stored values."""
+    written: list[tuple[Key, Item]] = []
+    key = collection.primary_key
+    for chunk in chunks(rows):
+        names = list(dict.fromkeys(name for row in chunk for name in row)) or [key.field]
+        lines = [
+            "(" + ", ".join("%s" if n in row and row[n] is not values.DEFAULT else "DEFAULT" for n in names) + ")"
+            for row in chunk
+        ]
+        bound = [row[n] for row in chunk for n in names if n in row and row[n] is not values.DEFAULT]
+        sql = SQL("INSERT INTO {} AS t ({}) VALUES {} RETURNING {}").format(
+            Identifier(collection.collection),
+            SQL(", ").join([Identifier(n) for n in names]),
+            SQL(", ".join(lines)),
+            _returning(collection),
+        )
+        written += _stored_rows(collection, await ctx.db.query(sql, bound))
+    given = [row[key.field] for row in rows if isinstance(row.get(key.field), int)]
+    if key.auto_increment and given and max(given) > 0:
+        # The counter goes on after the greatest key that a client chose.
+        await ctx.db.query(
+            "SELECT setval(s, greatest(%s, coalesce(pg_sequence_last_value(s), 0)))"
+            " FROM (SELECT pg_get_serial_sequence(quote_ident(%s), %s)::regclass AS s) AS sequence WHERE s IS NOT NULL",
+            (max(given), collection.collection, key.field),
+        )
+    return written
+
+
+async def lock_rows(
+    ctx: Context,
+    access: Access,
+    grant: Grant,
+    keys: Sequence[Key],
+    *,
+    several: bool = False,
+    deleted: bool = False,
+    if_match: Sequence[str] | None = None,
+) -> dict[Key, Locked]:
+    """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
+    the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: the
+    versions one of which each must have. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
+    collection = grant.collection
+    key = collection.primary_key
+    names = list(collection.columns)
+    alive = TRUE if deleted else not_deleted("t", collection)
+    judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
+    sql = SQL(
+        "SELECT {}, t.xmin, {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
+    )
+    sql = sql.format(  # type: ignore[assignment]
+        SQL(", ").join([column("t", name) for name in names]),
+        SQL(", ").join([clause.sql for clause in judged]),
+        Identifier(collection.collection),
+        column("t", key.field),
+        alive.sql,
+        column("t", key.field),
+    )
+    asked = Asked(Query(), user=ctx.accountability.user)
+    bound = [value for clause in judged for value in clause.parameters(asked)]
+    rows = await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
+    found: dict[Key, Locked] = {}
+    for row in rows:
+        stored = dict(zip(names, row, strict=False))
+        version, seen, update, delete = row[-4:]
+        if not seen:
+            raise access.unseen(collection.collection, several=several)
+        if (
+            if_match is not None
+            and "*" not in if_match
+            and await _version(ctx, grant, stored[key.field], version) not in if_match
+        ):
+            raise ItemChanged
+        found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
+    for wanted in keys:
+        if wanted not in found:
+            raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+    return found
+
+
+async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str | None:
+    """The version of a locked row as the caller's reads tell it, *written* being the table's own."""
+    if grant.whole:
+        return written
+    table, name = grant.table("t"), grant.collection.primary_key.field
+    sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
+    asked = Asked(Query(), user=ctx.accountability.user)
+    rows = await ctx.db.query(sql, [*table.parameters(asked), key])
+    return rows[0][0] if rows else None
+
+
+async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:
+    """Updates rows, one statement for all that set the same columns, and gives their stored values by key."""
+    key = collection.primary_key
+    alike: dict[tuple[str, ...], list[tuple[Key, Item]]] = {}
+    for each in rows:
+        alike.setdefault(tuple(sorted(each[1])), []).append(each)
+    data: dict[Key, Item] = {}
+    for names, group in alike.items():
+        for chunk in chunks(group):
+            # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
+            assignments = [
+                SQL("{} = v.{}::" + comparison_type(collection.fields[n])).format(Identifier(n), Identifier(f"v{place}"))
+                for place, n in enumerate(names)
+            ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
+            line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
+            sql = SQL(
+                "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::" + comparison_type(key) + " RETURNING {}"
+            ).format(
+                Identifier(collection.collection),
+                SQL(", ").join(assignments),
+                SQL(", ".join([line] * len(chunk))),
+                SQL(", ").join([Identifier("key"), *(Identifier(f"v{place}") for place in range(len(names)))]),
+                Identifier(key.field),
+                _returning(collection),
+            )
+            bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
+            data.update(_stored_rows(collection, await ctx.db.query(sql, bound)))
+    return data
+
+
+async def stored_row(ctx: Context, collection: Collection, key: Key) -> Item:
+    """The row of a key in the form of the history."""
+    sql = SQL("SELECT {} FROM {} AS t WHERE {} = %s").format(
+        _returning(collection), Identifier(collection.collection), column("t", collection.primary_key.field)
+    )
+    return _stored_rows(collection, await ctx.db.query(sql, (key,)))[0][1]
+
+
+async def row_exists(ctx: Context, collection: Collection, key: Key) -> bool:
+    sql = SQL("SELECT 1 FROM {} AS t WHERE {} = %s").format(
+        Identifier(collection.collection), column("t", collection.primary_key.field)
+    )
+    return bool(await ctx.db.query(sql, (key,)))
+
+
+def _returning(collection: Collection) -> Any:
+    """The key and then the stored form of every column."""
+    columns = [
+        SQL("{}::text" if stored_as_text(field) else "{}").format(column("t", field.field))
+        for field in collection.columns.values()
+    ]
+    return SQL(", ").join([column("t", collection.primary_key.field), *columns])
+
+
+def _stored_rows(collection: Collection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Key, Item]]:
+    fields = collection.columns.values()
+    return [(row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows]
