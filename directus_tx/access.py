@@ -68,7 +68,9 @@ SERVERS_OWN = frozenset(
 ADMINISTRATORS_OWN = frozenset({"directus_permissions", "directus_relations"})
 """Collections that administrators alone write, whatever permissions say: who may write these may do everything."""
 
-ASKED_BEFORE_SEEN = frozenset({"directus_roles", "directus_permissions", "directus_folders", "directus_settings"})
+ASKED_BEFORE_SEEN = frozenset(
+    {"directus_roles", "directus_permissions", "directus_folders", "directus_settings", "directus_webhooks"}
+)
 """Collections where a change is refused by its level before it matters whether the caller sees the item."""
 
 NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
