@@ -47,7 +47,8 @@ def parse_all(collection: Collection, payload: Mapping[str, Any]) -> Item:
         field = collection.fields[name]
         try:
             parsed = parse(field, value)
-            if field.validation and parsed is not None and parsed != "" and not matches(field.validation, str(value)):
+            text = parsed if field.type == "array" else str(value)
+            if field.validation and parsed is not None and parsed != "" and not matches(field.validation, text):
                 raise InvalidRequest(f'"{name}" does not match its pattern.')
         except ApiError as error:
             if refusal is None or (error.code == InvalidPayload.code != refusal.code):

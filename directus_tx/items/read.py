@@ -15,6 +15,7 @@ from directus_tx.db import SQL, Session
 from directus_tx.errors import InvalidRequest, ItemNotFound, Warning
 from directus_tx.query import Query
 from directus_tx.rules import NO_RULES, CollectionRules, Shown
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, comparable
 
@@ -152,10 +153,11 @@ async def _aggregates(ctx: Context, access: Access, collection: str, query: Quer
 
 
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
-    """Keys as the database holds them; what can be no key is left out."""
+    """Keys as the database holds them; what can be no key is left out, 1.5 of a whole number too."""
     field = collection.primary_key
     found = (comparable(field, str(key)) for key in keys)
-    return [key for key in found if key is not NO_MATCH]
+    whole = family(field) == "integer"
+    return [key for key in found if key is not NO_MATCH and not (whole and not isinstance(key, int))]
 
 
 async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:

@@ -22,7 +22,7 @@ from directus_tx.items.rows import insert_rows, lock_rows, row_exists, stored_ro
 from directus_tx.query import Query, WriteOptions
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
-from directus_tx.schema.types import NO_MATCH, comparable, restored
+from directus_tx.schema.types import restored
 
 T = TypeVar("T")
 
@@ -82,11 +82,12 @@ async def delete_items(ctx: Context, collection: str, keys: Sequence[str], optio
 
     async def work(writer: Writer) -> bool:
         grant = access_of(ctx).grant(collection)
-        wanted = list(dict.fromkeys(keys_of(grant.collection, keys)))
+        found = keys_of(grant.collection, keys)
+        wanted = list(dict.fromkeys(found))
         if options.if_match is not None:
             await lock_rows(writer.ctx, writer.access, grant, wanted, deleted=True, if_match=options.if_match)
         gone = await writer.delete(collection, wanted)
-        complete = len(gone) == len(set(keys))
+        complete = len(gone) == len(wanted) and len(found) == len(keys)
         if not complete and (not grant.admin or grant.collection.system):
             raise ItemNotFound(f'There is no such item in "{collection}".')
         return complete
@@ -111,10 +112,10 @@ async def revert_item(ctx: Context, collection: str, key: str, revision: str, qu
 
 def _key(collection: Collection, key: Any) -> Key:
     """A key as the database holds it. Raises ItemNotFound where it can be none."""
-    found = comparable(collection.primary_key, str(key))
-    if found is NO_MATCH:
+    found = keys_of(collection, [key])
+    if not found:
         raise ItemNotFound(f'There is no such item in "{collection.collection}".')
-    return found
+    return found[0]
 
 
 def _key_in(collection: Collection, payload: Any) -> Key:
@@ -249,8 +250,15 @@ class Writer:
         several: bool = False,
         if_match: Sequence[str] | None = None,
     ) -> None:
-        """Changes items, and what their payloads hold of related ones. Raises ItemNotFound where one is missing or
-        soft-deleted, and what the grant has against a change."""
+        """Changes items, and what their payloads hold of related ones. Several changes of one item are done one after the other.
+        Raises ItemNotFound where one is missing or soft-deleted, and what the grant has against a change."""
+        if len({key for key, _ in changes}) < len(changes):
+            for places in _rounds([key for key, _ in changes]):
+                its = None if parents is None else [parents[place] for place in places]
+                await self.update(
+                    name, [changes[place] for place in places], action=action, parents=its, through=through, several=several
+                )
+            return
         grant = self.access.grant(name)
         collection = grant.collection
         rules = self.rules(name)
@@ -285,6 +293,8 @@ class Writer:
                 gone.add(key)
         data = await update_rows(self.ctx, collection, rows)
         for index, (key, _) in enumerate(rows):
+            if key not in data:
+                raise InvalidRequest(f'An item of "{name}" is both changed and deleted.')
             parent = parents[index] if parents else None
             delta = _delta(collection, payloads[index])
             done = "soft-delete" if key in gone else action
@@ -399,7 +409,7 @@ class Writer:
                     ones.append(Nested(field, relation, objects))
             else:
                 relation = schema.one_to_many.get((collection.collection, name))
-                lists = [(i, value) for i, value in wanted if value]
+                lists = [(i, value) for i, value in wanted if value is not None and value != []]
                 if relation is not None and lists:
                     manies.append(Nested(field, relation, lists))
         return ones, manies
@@ -491,6 +501,19 @@ class Writer:
 def _pending(ones: Sequence[Nested], payload: Item) -> set[str]:
     """The many-to-one fields of a payload that hold objects, whose keys come later."""
     return {nested.field.field for nested in ones if isinstance(payload.get(nested.field.field), dict)}
+
+
+def _rounds(keys: Sequence[Key]) -> list[list[int]]:
+    """The places of keys, in rounds in which no key is there twice."""
+    rounds: list[list[int]] = []
+    seen: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        number = seen.get(key, 0)
+        seen[key] = number + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(place)
+    return rounds
 
 
 def _delta(collection: Collection, payload: Item) -> Item:
