@@ -3,7 +3,14 @@
 from typing import Any
 
 from pytest_twisted import ensureDeferred
+from twisted.internet import defer, reactor, task
+from twisted.internet.endpoints import serverFromString
 
+from directus_tx.config import Settings
+from directus_tx.http.app import App
+from directus_tx.http.routes import Services
+from directus_tx.service import Backend
+from directus_tx.system import RULES
 from tests.conftest import Client, field
 
 STATUSES = {"status_mapping": {"open": {"name": "Open"}, "done": {"name": "Done"}, "gone": {"name": "Gone", "soft_delete": True}}}
@@ -183,3 +190,37 @@ async def test_nobody_but_administrators_gains_rights_through_levels_alone(clien
     assert (await client.get("~/users?fields=id,role,token,status,title")).data == before
     assert (await client.get("~/users/3?fields=title", token="wanda")).status == 200
     assert (await client.patch("~/users/3", {"title": "Colleague"}, token="wanda")).status == 200
+
+
+@ensureDeferred
+async def test_a_change_of_permissions_reaches_another_process_of_the_same_database(client: Client, settings: Settings) -> None:
+    role = await team(client)
+    other = Backend(settings, reactor)
+    await other.open()
+    app = App(reactor, Services(other.projects, other.hasher, settings), RULES)
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
+    second = Client(other, app, port.getHost().port)
+    second.project = client.project
+    try:
+        assert len((await second.get("~/items/tasks", token="wanda")).data) == 2
+        rows = (await client.get(f"~/permissions?filter[role]={role}&filter[collection]=tasks&fields=id")).data
+        for row in rows:
+            await client.delete(f"~/permissions/{row['id']}")
+        # The notice is on its way: PostgreSQL sends it when the change is committed.
+        for _ in range(100):
+            answer = await second.get("~/items/tasks", token="wanda")
+            if answer.status == 403:
+                break
+            await task.deferLater(reactor, 0.01, lambda: None)
+        assert (answer.status, answer.code) == (403, 300)
+        await client.patch("~/users/2", {"status": "suspended"})
+        for _ in range(100):
+            answer = await second.get("~/users/me", token="wanda")
+            if answer.status == 401:
+                break
+            await task.deferLater(reactor, 0.01, lambda: None)
+        assert answer.status == 401
+    finally:
+        await second.pool.closeCachedConnections()
+        await defer.maybeDeferred(port.stopListening)
+        await other.close()
