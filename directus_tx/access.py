@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, among, any_of, column, constant
+from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, among, any_of, column, constant, status_of
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
 from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.errors import (
@@ -29,6 +29,7 @@ from directus_tx.errors import (
 )
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection, Field, Snapshot
+from directus_tx.schema.types import plain_text
 
 NO_FIELDS: frozenset[str] = frozenset()
 
@@ -138,7 +139,9 @@ class Grant:
 
     def of(self, status: Any) -> Permission:
         """What counts for items of a status."""
-        return self.permission if self.statuses is None else self.statuses.get(str(status), NOTHING)
+        if self.statuses is None:
+            return self.permission
+        return NOTHING if status is None else self.statuses.get(plain_text(status), NOTHING)
 
     @property
     def permissions(self) -> list[Permission]:
@@ -190,7 +193,7 @@ class Grant:
         """The rows of the table called *alias* that the caller may read, update or delete."""
         if self.statuses is None:
             return self._whose(self.level(self.permission, action), alias)
-        status = column(alias, self.collection.status_field.field)  # type: ignore[union-attr] # statuses need the field
+        status = status_of(alias, self.collection.status_field)  # type: ignore[arg-type] # statuses need the field
         by_level: dict[str, list[str]] = {}
         for name, permission in self.statuses.items():
             by_level.setdefault(self.level(permission, action), []).append(name)
@@ -257,7 +260,7 @@ class Grant:
     def _shown(self, statuses: Iterable[str] | None, *, own: bool) -> Clause:
         clauses = [self._whose("mine", "t")] if own else []
         if statuses is not None and self.collection.status_field is not None:
-            clauses.append(among(column("t", self.collection.status_field.field), statuses))
+            clauses.append(among(status_of("t", self.collection.status_field), statuses))
         return all_of(clauses)
 
     def mask_of(self, name: str) -> Mask | None:
@@ -322,12 +325,12 @@ class Grant:
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
         """Raises CreateForbidden, CommentRequired, FieldNotWritable where an item may not be created so."""
         field = self.collection.status_field
-        named = payload.get(field.field) if field else None
-        permission = self.of(named if named is not None else field and field.default_value)
+        status = payload.get(field.field, field.default_value) if field else None
+        permission = self.of(status)
         if permission.create != "full":
-            raise CreateForbidden(f'You may not create {self._such(named)}items in "{self.collection.collection}".')
-        if named is not None and str(named) in permission.forbidden_statuses:
-            raise CreateForbidden(f'You may not give an item the status "{named}".')
+            raise CreateForbidden(f'You may not create {self._such(status)}items in "{self.collection.collection}".')
+        if status is not None and plain_text(status) in permission.forbidden_statuses:
+            raise CreateForbidden(f'You may not give an item the status "{status}".')
         if permission.explain in ("create", "always") and not comment:
             raise CommentRequired
         _check_fields(payload, permission.unwritable)
@@ -345,15 +348,19 @@ class Grant:
         *delete*: the levels allow to do that to the item as it is."""
         field = self.collection.status_field
         present = self.of(stored.get(field.field) if field else None)
-        named = payload.get(field.field) if field else None
-        moved = named is not None and field is not None and named != stored.get(field.field)
+        named, before = None, None
+        if field is not None and field.field in payload:
+            named, before = (None if v is None else plain_text(v) for v in (payload[field.field], stored[field.field]))
+        moved = named != before
         wanted = self.of(named) if moved else present
-        if moved and str(named) in self.collection.soft_deleted:
+        if moved and named in self.collection.soft_deleted:
             if not delete:
                 raise DeleteForbidden(f'You may not delete this item of "{self.collection.collection}".')
         elif not update:
             raise UpdateForbidden(f'You may not change this item of "{self.collection.collection}".')
-        if moved and str(named) in present.forbidden_statuses | wanted.forbidden_statuses:
+        elif moved and wanted is NOTHING:
+            raise UpdateForbidden(f'You have no rights on items with the status "{named}".')
+        if moved and named in present.forbidden_statuses | wanted.forbidden_statuses:
             raise UpdateForbidden(f'You may not give an item the status "{named}".')
         if present.explain in ("update", "always") and not comment:
             raise CommentRequired

@@ -12,7 +12,8 @@ from attrs import frozen
 
 from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.query import Query
-from directus_tx.schema.model import Collection
+from directus_tx.schema.datatypes import family
+from directus_tx.schema.model import Collection, Field
 
 
 @frozen
@@ -90,12 +91,18 @@ def among(what: Composable, values: Iterable[str]) -> Clause:
     return Clause(SQL("{} = ANY(%s)").format(what), (constant(sorted(values)),))
 
 
+def status_of(alias: str, field: Field) -> Composable:
+    """The status field's value as text."""
+    plain = column(alias, field.field)
+    return plain if family(field) == "text" else SQL("{}::text").format(plain)
+
+
 def not_deleted(alias: str, collection: Collection) -> Clause:
     """The row is not soft-deleted."""
     field = collection.status_field
     if field is None:
         return TRUE
     return all_of(
-        Clause(SQL("{} IS DISTINCT FROM %s").format(column(alias, field.field)), (constant(value),))
+        Clause(SQL("{} IS DISTINCT FROM %s").format(status_of(alias, field)), (constant(value),))
         for value in collection.soft_deleted
     )

@@ -118,4 +118,4 @@ async def complete(
 def is_soft_deleted(collection: Collection, row: Mapping[str, Any]) -> bool:
     """Whether writing *row* deletes the item softly."""
     field = collection.status_field
-    return field is not None and row.get(field.field) in collection.soft_deleted
+    return field is not None and str(row.get(field.field)) in collection.soft_deleted

@@ -40,7 +40,8 @@ async def write_csv(ctx: Context, collection: str, query: Query, write: Write) -
 
     async def sink(items: list[Item]) -> None:
         for item in items:
-            flat = _flat(item)
+            # An item that shows nothing is an empty list.
+            flat = _flat(item or {})
             rows.writerow([_cell(flat.get(name)) for name in columns])
         await write(out.getvalue().encode())
         out.seek(0)

@@ -118,6 +118,8 @@ async def stream_items(ctx: Context, collection: str, query: Query, sink: Callab
         while rows := await session.query(f"FETCH {BATCH} FROM items"):
             if left is not None and (left := left - len(rows)) < 0:
                 raise _too_many(ctx.limits.max_rows)
+            if plan.level.part.nothing:
+                return
             items = await _with_branches(session, plan.level, asked, rows)
             _present(ctx, rules, items, query, asked_for, Shown.LISTED)
             await sink(items)

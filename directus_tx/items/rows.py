@@ -7,7 +7,7 @@ from attrs import frozen
 
 from directus_tx import values
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import TRUE, Asked, column, not_deleted
+from directus_tx.clauses import TRUE, Asked, Clause, column, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import ItemChanged, ItemNotFound
@@ -158,11 +158,11 @@ async def stored_row(ctx: Context, collection: Collection, key: Key) -> Item:
     return _stored_rows(collection, await ctx.db.query(sql, (key,)))[0][1]
 
 
-async def row_exists(ctx: Context, collection: Collection, key: Key) -> bool:
-    sql = SQL("SELECT 1 FROM {} AS t WHERE {} = %s").format(
-        Identifier(collection.collection), column("t", collection.primary_key.field)
-    )
-    return bool(await ctx.db.query(sql, (key,)))
+async def row_exists(ctx: Context, collection: Collection, key: Key, grant: Grant | None = None) -> bool:
+    """Whether there is a row of a key; with *grant*, one that the caller may read."""
+    table = Clause(SQL("{} AS t").format(Identifier(collection.collection))) if grant is None else grant.table("t")
+    sql = SQL("SELECT 1 FROM {} WHERE {} = %s").format(table.sql, column("t", collection.primary_key.field))
+    return bool(await ctx.db.query(sql, [*table.parameters(Asked(Query(), user=ctx.accountability.user)), key]))
 
 
 def _returning(collection: Collection) -> Any:

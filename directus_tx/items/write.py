@@ -416,7 +416,8 @@ class Writer:
 
     async def link(self, nested: Nested, through: str | None) -> dict[int, Key]:
         """Creates, changes or deletes the items that many-to-one fields hold as objects; gives the key to store, by index."""
-        target = self.access.grant(nested.relation.collection_one or "").collection
+        grant = self.access.grant(nested.relation.collection_one or "")
+        target = grant.collection
         name = target.primary_key.field
         links: dict[int, Key] = {}
         new: list[tuple[int, Item]] = []
@@ -440,10 +441,9 @@ class Writer:
                 links[index] = None
                 continue
             rest = {n: v for n, v in value.items() if n != name}
-            exists = await row_exists(self.ctx, target, key)
-            if not exists and not rest:
+            if not rest and not await row_exists(self.ctx, target, key, grant=grant):
                 raise ItemNotFound(f'There is no such item in "{target.collection}".')
-            if not exists:
+            if rest and not await row_exists(self.ctx, target, key):
                 new.append((index, value))
                 continue
             links[index] = key

@@ -55,10 +55,11 @@ def _parse_array(field: Field, value: Any) -> str:
     # The reference measures the list as JSON.
     if length is not None and len(orjson.dumps(value).decode()) > max(length, 2):
         raise InvalidPayload(f'"{field.field}" takes at most {length} characters.')
-    return _clean(field, ",".join(_plain_text(member) for member in value))
+    return _clean(field, ",".join(plain_text(member) for member in value))
 
 
-def _plain_text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """A plain value as the text that a text column stores of it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -82,7 +83,7 @@ def _fitting(field: Field, text: str) -> str:
 def _parse_text(field: Field, value: Any) -> str:
     if field.type == "boolean":
         return "1" if _truth(field, value) else "0"
-    text = _plain_text(value)
+    text = plain_text(value)
     if field.type == "hash":
         return _clean(field, text)
     if field.datatype == "ENUM" and field.length and text not in enumerated(field.length):
@@ -193,7 +194,7 @@ def _moment(field: Field, value: Any, kind: str, read: Callable[[str], Any], sha
 
 
 def _parse_binary(field: Field, value: Any) -> bytes:
-    data = _plain_text(value).encode()
+    data = plain_text(value).encode()
     if field.datatype in ("BINARY", "VARBINARY") and field.length and len(data) > int(field.length):
         raise InvalidPayload(f'"{field.field}" takes at most {field.length} bytes.')
     return data
@@ -329,7 +330,7 @@ def restored(field: Field, value: Any) -> Any:
     """A value of the history as it is bound for its column. Raises what `parse` raises: the field may have changed since."""
     if field.type == "array" and isinstance(value, list):
         # As it was stored: a member that had commas in it has become several, whose JSON is longer than what was measured then.
-        return ",".join(_plain_text(member) for member in value)
+        return ",".join(plain_text(member) for member in value)
     if field.type != "json" and isinstance(value, str) and family(field) == "binary":
         return base64.b64decode(value)
     return parse(field, value)

@@ -224,3 +224,26 @@ async def test_a_change_of_permissions_reaches_another_process_of_the_same_datab
         await second.pool.closeCachedConnections()
         await defer.maybeDeferred(port.stopListening)
         await other.close()
+
+
+@ensureDeferred
+async def test_a_status_may_be_a_number(client: Client) -> None:
+    mapping = {"status_mapping": {"0": {"name": "Gone", "soft_delete": True}, "1": {"name": "Open"}, "2": {"name": "Done"}}}
+    await client.collection("tasks", field("state", "status", "INT", 11, default_value="1", options=mapping), field("title"))
+    role = (await client.post("~/roles", {"name": "Writers"})).data["id"]
+    user = {"email": "w@example.com", "password": "password", "role": role, "status": "active", "token": "writer"}
+    await client.post("~/users", user)
+    rows = [
+        {"collection": "tasks", "role": role, "status": "1", "read": "full", "create": "full", "update": "full"},
+        {"collection": "tasks", "role": role, "status": "2", "read": "full", "read_field_blacklist": ["title"]},
+    ]
+    await client.post("~/permissions", rows)
+    await client.post("~/items/tasks", [{"title": "a"}, {"title": "b", "state": 2}, {"title": "c", "state": 0}])
+    seen = await client.get("~/items/tasks?fields=id,title,state", token="writer")
+    assert [(item["id"], item.get("title")) for item in seen.data] == [(1, "a"), (2, None)]
+    assert (await client.patch("~/items/tasks/2", {"title": "x"}, token="writer")).code == 302
+    assert (await client.patch("~/items/tasks/1", {"state": 0}, token="writer")).code == 303
+    assert (await client.patch("~/items/tasks/1", {"state": 2}, token="writer")).status == 200
+    assert (await client.get("~/items/tasks?status=*&fields=id&meta=status_count")).json["meta"] == {
+        "status_count": {"0": 1, "1": 0, "2": 2}
+    }
