@@ -426,7 +426,7 @@ class Tree:
         """What is shown of an item that a many-to-one field leads to and that may not be read: its key, as the field holds it."""
         key = target.collection.primary_key.field
         if any(each != (key,) for each in fields):
-            self.unreadable[".".join(path)] = None
+            self.unreadable[path[-1]] = None
         # A value of its own, beside any other that the row has of the field: an item's values stand side by side.
         select.columns.append(column(alias, field.field))
         start = len(select.columns) - 1
@@ -497,7 +497,7 @@ class Tree:
         grant = self.access.grant(relation.collection_many)
         if not grant.read or relation.field_many in grant.hidden:
             if fields != [(relation.field_many,)]:
-                self.unreadable[".".join(path)] = None
+                self.unreadable[path[-1]] = None
             self.deep.pop(path, None)
             return None
         target = grant.collection
