@@ -193,7 +193,9 @@ class Grant:
         """The rows of the table called *alias* that the caller may read, update or delete."""
         if self.statuses is None:
             return self._whose(self.level(self.permission, action), alias)
-        status = status_of(alias, self.collection.status_field)  # type: ignore[arg-type] # statuses need the field
+        if self.collection.status_field is None:
+            return FALSE
+        status = status_of(alias, self.collection.status_field)
         by_level: dict[str, list[str]] = {}
         for name, permission in self.statuses.items():
             by_level.setdefault(self.level(permission, action), []).append(name)
@@ -426,7 +428,7 @@ class Access:
         rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
         plain = [_permission(row) for row in rows if row["status"] is None]
         statuses = None
-        if collection.status_field is not None and any(row["status"] is not None for row in rows):
+        if any(row["status"] is not None for row in rows):
             statuses = {row["status"]: self._bounded(name, _permission(row)) for row in rows if row["status"] is not None}
         permission = self._bounded(name, plain[0] if plain else NOTHING)
         grant = Grant(collection, self.role, permission, statuses)

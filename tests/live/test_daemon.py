@@ -246,6 +246,25 @@ def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:
     assert "(shown this once)" not in daemon.output
 
 
+def test_history_past_its_retention_is_removed_while_the_server_runs(tmp_path: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.environment |= {"DIRECTUS_HISTORY_RETENTION": "things=2", "DIRECTUS_HISTORY_PRUNE_INTERVAL": "0.1"}
+    daemon.start()
+    try:
+        daemon.create_project("p")
+        daemon.call("POST", "/p/collections", {"collection": "things", "fields": [KEY, field("name")]})
+        daemon.call("POST", "/p/items/things", [{"name": str(n)} for n in range(9)])
+        until = time.monotonic() + 30
+        path = "/p/revisions?filter[collection]=things&fields=item"
+        while len(left := daemon.call("GET", path)["data"]) > 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert left == [{"item": "8"}, {"item": "9"}]
+        assert "7 records of the activity and 7 revisions" in daemon.output
+    finally:
+        assert daemon.stop() == 0
+
+
 def test_the_command_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
     def directus(*arguments: str, text: str = "") -> Any:
         command = [str(BIN / "directus"), *arguments, "--json", "--data-dir", str(daemon.directory / "var")]
@@ -262,6 +281,21 @@ def test_the_command_manages_projects_beside_a_running_server(daemon: Daemon) ->
     signed_in = {"email": "second@example.com", "password": "changed-password"}
     assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "2"
     assert directus("migrate") == (0, {"failed": []})
+    daemon.call("POST", "/p/roles", {"name": "Writers"})
+    status, document = directus("permissions", "export", "p")
+    assert (status, [role["name"] for role in document["roles"]]) == (0, ["Public", "Writers"])
+    file = daemon.directory / "roles.json"
+    file.write_text(json.dumps(document))
+    status, planned = directus("permissions", "import", "q", str(file), "--dry-run")
+    assert (status, planned["dry_run"], planned["changes"][0]["action"]) == (0, True, "create")
+    assert [role["name"] for role in directus("permissions", "export", "q")[1]["roles"]] == ["Public"]
+    assert directus("permissions", "import", "q", str(file)) == (0, planned | {"dry_run": False})
+    assert directus("permissions", "export", "q") == (0, document)
+    assert directus("permissions", "import", "q", "-", text=json.dumps(document)) == (0, {"dry_run": False, "changes": []})
+    file.write_text('{"roles": [{"colour": "red"}]}')
+    status, message = directus("permissions", "import", "q", str(file))
+    assert status == 1
+    assert "name" in message
     assert directus("config", "show")[1]["database"]["url"] == ""
     assert directus("project", "delete", "q", "--yes")[0] == 0
     assert directus("project", "delete", "q", "--yes")[0] == 1
