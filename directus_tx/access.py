@@ -28,7 +28,7 @@ from directus_tx.errors import (
     UpdateForbidden,
 )
 from directus_tx.schema.datatypes import family
-from directus_tx.schema.model import Collection, Field, Snapshot
+from directus_tx.schema.model import Collection, Snapshot
 from directus_tx.schema.types import plain_text
 
 NO_FIELDS: frozenset[str] = frozenset()
@@ -287,10 +287,12 @@ class Grant:
             columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
             binds += mask.shown.binds
         for name in self.collection.columns:
-            mask = self.mask_of(name)  # type: ignore[assignment]
-            if mask is not None:
-                columns.append(SQL("CASE WHEN {} THEN {} END AS {}").format(mask.shown.sql, column("t", name), Identifier(name)))
-                binds += mask.shown.binds
+            masked = self.mask_of(name)
+            if masked is not None:
+                columns.append(
+                    SQL("CASE WHEN {} THEN {} END AS {}").format(masked.shown.sql, column("t", name), Identifier(name))
+                )
+                binds += masked.shown.binds
             elif name in internal or name not in self.hidden:
                 columns.append(column("t", name))
         sql = SQL("(SELECT {} FROM {} AS t WHERE {})").format(
@@ -534,8 +536,3 @@ class Access:
 def access_of(ctx: Context, *, trusted: bool = False) -> Access:
     """The permissions of the caller of *ctx*; of the server itself where it is *trusted*."""
     return Access(ctx.schema, ctx.accountability, trusted)
-
-
-def visible_columns(grant: Grant) -> list[Field]:
-    """The fields with a column that some item shows to the caller."""
-    return [field for name, field in grant.collection.columns.items() if name not in grant.hidden]
