@@ -9,10 +9,11 @@ from twisted.internet import defer
 from directus_tx.access import Access, access_of
 from directus_tx.aggregates import aggregate_for
 from directus_tx.clauses import Asked
-from directus_tx.compile import Branch, Level, Plan, page_meta, paging, plan_for
+from directus_tx.compile import page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import SQL, Session
 from directus_tx.errors import InvalidRequest, ItemNotFound, Warning
+from directus_tx.plan import Branch, Level, Plan
 from directus_tx.query import Query
 from directus_tx.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.schema.datatypes import family

@@ -33,6 +33,7 @@ ROOMS = (
     "clauses",
     "access",
     "filters",
+    "plan",
     "compile",
     "aggregates",
     "values",

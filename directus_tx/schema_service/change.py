@@ -1,16 +1,13 @@
-"""Collections and fields: creates, changes and deletes them, table and rows together, each change in one transaction.
+"""Creates, changes and deletes collections and fields, table and rows together, each change in one transaction.
 
 The rows of directus_collections and directus_fields are items like others, written by `items` with their history; the DDL beside
 them is `schema.ddl`'s.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
-
-from directus_tx.access import NO_FIELDS, SECRETS, Grant, access_of
+from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import (
@@ -21,151 +18,35 @@ from directus_tx.errors import (
     FieldExists,
     FieldNotAltered,
     FieldNotFound,
-    HiddenField,
     InvalidPayload,
     InvalidRequest,
-    ItemNotFound,
     NotUnique,
     SystemCollection,
-    UnknownField,
     UnmanagedCollection,
     UpdateForbidden,
 )
-from directus_tx.items import Result, Writer, chosen_meta, writing
-from directus_tx.query import Query, WriteOptions
+from directus_tx.items import Writer, writing
+from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
-from directus_tx.schema.datatypes import DATATYPES, column_type, searched
+from directus_tx.schema.datatypes import searched
 from directus_tx.schema.introspect import read_snapshot
-from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
-from directus_tx.schema.system import CATALOGUE
-
-Item = dict[str, Any]
-COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
-
-COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
-"""What the row of directus_collections says, to the API's own knowledge."""
-
-COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
-"""What a field's column says."""
-
-ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_created", "datetime_updated"})
-"""Types of which a collection has one field at most."""
-
-MAX_NAME = 63
-"""PostgreSQL cuts longer names without a word."""
-
-
-# --- reading
-
-
-def collection_answer(schema: Snapshot, collection: Collection, *, grant: Grant | None = None) -> Item:
-    """A collection as the API shows it, with its fields by name as far as *grant* allows, if there is one."""
-    shown = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
-    if grant is not None:
-        shown["fields"] = {field.field: field_answer(field) for field in _visible(grant)}
-    return shown
-
-
-def _visible(grant: Grant) -> list[Field]:
-    """The fields of a collection that the caller may know of."""
-    hidden = NO_FIELDS if grant.admin else grant.hidden - SECRETS.get(grant.collection.collection, NO_FIELDS)
-    return [field for field in grant.collection.fields.values() if field.field not in hidden]
-
-
-def field_answer(field: Field) -> Item:
-    """A field as the API shows it: the row's attributes and the column's, the length and the default as text."""
-    shown: Item = {"collection": field.collection, "field": field.field, "id": field.id}
-    for name in (*COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES):
-        shown[name] = getattr(field, name)
-    if DATATYPES.get(field.datatype or "TEXT", DATATYPES["TEXT"]).maximum is None:
-        del shown["signed"]
-    return shown
-
-
-def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = None) -> Result:
-    """Collections: those named (never system ones), or all of them, the user's before the system's; to others than administrators
-    those whose items they may read."""
-    access = access_of(ctx)
-    access.require_read(COLLECTIONS)
-    schema = ctx.schema
-    if names is not None:
-        found = [schema.collections[name] for name in names if name in schema.collections and not name.startswith("directus_")]
-    else:
-        found = sorted(schema.collections.values(), key=lambda c: (c.system, not c.has_row, c.collection))
-    found = [collection for collection in found if access.grant(collection.collection).read]
-    users = sum(1 for each in schema.collections.values() if not each.system and access.grant(each.collection).read)
-    items = [collection_answer(schema, each, grant=access.grant(each.collection)) for each in found]
-    return _listed(query, COLLECTIONS, items, one=names is not None and len(names) == 1, total=users)
-
-
-def read_fields(ctx: Context, query: Query, collection: str | None = None, names: Sequence[str] | None = None) -> Result:
-    """Fields, as far as the caller may know of them: of all collections, of one, or of one by name. Raises FieldNotFound for a
-    single name that is none, HiddenField for one that is hidden, ReadForbidden."""
-    access = access_of(ctx)
-    access.require_read(FIELDS)
-    if collection is None:
-        ordered = sorted(ctx.schema.collections.values(), key=lambda c: (c.system, c.collection))
-        grants = [grant for each in ordered if (grant := access.grant(each.collection)).read]
-        items = [field_answer(field) for grant in grants for field in _visible(grant)]
-        _sort_all(items, query)
-        return _listed(query, FIELDS, items, one=False, total=len(items))
-    grant = access.require_read(collection)
-    visible = {field.field: field for field in _visible(grant)}
-    if names is None:
-        items = [field_answer(field) for field in visible.values()]
-        return _listed(Query(meta=query.meta), FIELDS, items, one=False, total=len(items))
-    items = [field_answer(visible[name]) for name in names if name in visible]
-    if not items and len(names) == 1:
-        if names[0] in grant.collection.fields:
-            raise HiddenField(f'You may not ask about "{names[0]}".')
-        raise FieldNotFound(f'"{collection}" has no field "{names[0]}".')
-    return _listed(Query(meta=query.meta), FIELDS, items, one=len(names) == 1, total=len(items))
-
-
-def read_setting_fields(ctx: Context, query: Query) -> Result:
-    """The fields that describe settings, by the settings' keys."""
-    access_of(ctx).require_read("directus_settings")
-    items = [
-        field_answer(Field("directus_settings", **{n: v for n, v in each.items() if n != "default_value"}))
-        for each in CATALOGUE.setting_fields
-    ]
-    items += [field_answer(f) for f in ctx.schema.collections["directus_settings"].fields.values() if not f.has_column]
-    _sort_all(items, query)
-    return _listed(query, FIELDS, items, one=False, total=len(items))
-
-
-def _sort_all(items: list[Item], query: Query) -> None:
-    """Sorts in place as a query asks. Raises UnknownField."""
-    for sort in reversed(query.sort):
-        if sort.field not in ("collection", "field", *COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES, "id"):
-            raise UnknownField(f'Fields have no attribute "{sort.field}" to sort by.')
-        _sort(items, sort.field, sort.descending)
-
-
-def _sort(items: list[Item], name: str, descending: bool) -> None:
-    """Sorts in place, text without case, nulls last both ways. In capitals: so "_" comes after the letters, as in MySQL."""
-    there = [item for item in items if item[name] is not None]
-    there.sort(key=lambda item: str(item[name]).upper() if not isinstance(item[name], int) else item[name], reverse=descending)
-    items[:] = there + [item for item in items if item[name] is None]
-
-
-def _listed(query: Query, collection: str, items: list[Item], *, one: bool, total: int) -> Result:
-    """A page of items that are in memory, or the first of them. Raises ItemNotFound where one is wanted and there is none."""
-    start = max(query.offset or 0, 0)
-    if query.limit is not None and query.limit >= 0:
-        items = items[start : start + query.limit]
-    elif query.limit is None:
-        items = items[start:]
-    kind = "item" if one or query.single else "collection"
-    meta: Item = {"collection": collection, "type": kind}
-    if one or query.single:
-        if not items:
-            raise ItemNotFound
-        items = items[:1]
-    else:
-        meta |= {"result_count": len(items), "total_count": total}
-    return Result(items[0] if one or query.single else items, chosen_meta(query, meta))
-
+from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
+from directus_tx.schema_service.payloads import (
+    COLLECTION_ATTRIBUTES,
+    COLLECTIONS,
+    COLUMN_ATTRIBUTES,
+    FIELDS,
+    Item,
+    built_in,
+    changed_field,
+    check_collection,
+    check_once,
+    check_together,
+    is_name,
+    new_field,
+    only,
+)
+from directus_tx.schema_service.read import collection_answer, field_answer
 
 # --- collections
 
@@ -176,9 +57,9 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
     Raises InvalidRequest, InvalidPayload, CollectionExists and what its fields deserve.
     """
     access_of(ctx).require_schema()
-    _check_collection(payload)
+    check_collection(payload)
     name = payload.get("collection")
-    if not isinstance(name, str) or not _is_name(name) or name.startswith("directus_"):
+    if not isinstance(name, str) or not is_name(name) or name.startswith("directus_"):
         raise InvalidRequest('"collection" needs a name with a letter or digit, and not "directus_...".')
     present = ctx.schema.collections.get(name)
     if present is not None and present.managed:
@@ -187,7 +68,7 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
     if not isinstance(wanted, list) or not (wanted or present):
         raise InvalidRequest('"fields" needs a list of fields.')
     fields = [new_field(name, each) for each in wanted]
-    _check_together(fields, present)
+    check_together(fields, present)
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
@@ -222,7 +103,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
         raise InvalidRequest("System collections cannot be changed.")
     if not payload:
         raise InvalidRequest("There is nothing to change.")
-    _check_collection(payload)
+    check_collection(payload)
     present = access_of(ctx).grant(name).collection
     if not present.managed and payload.get("managed") is not True:
         raise UnmanagedCollection(f'"{name}" is not managed.')
@@ -330,9 +211,9 @@ async def update_fields(
         raise UpdateForbidden("Only administrators may change fields.")
     present = access_of(ctx).grant(collection).collection
     for name, payload in changes:
-        if present.system and name in _built_in(collection):
+        if present.system and name in built_in(collection):
             raise SystemCollection("The fields of system collections cannot be changed.")
-        _only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+        only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
         if name not in present.fields:
             raise FieldNotFound(f'"{collection}" has no field "{name}".')
 
@@ -354,7 +235,7 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
     field = present.fields.get(name)
     if field is None:
         raise FieldNotFound(f'"{collection}" has no field "{name}".')
-    if present.system and name in _built_in(collection):
+    if present.system and name in built_in(collection):
         raise AlterForbidden("The fields of system collections cannot be deleted.")
     if field.primary_key or (field.has_column and len(present.columns) == 1):
         raise InvalidPayload("A collection needs its key and at least one field.")
@@ -413,7 +294,7 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
         raise FieldExists(f'"{collection.collection}" has a field "{field.field}" already.')
     if field.primary_key or field.auto_increment:
         raise InvalidPayload("A collection has one key, which it is made with.")
-    _check_once([*collection.fields.values(), field])
+    check_once([*collection.fields.values(), field])
     if field.has_column:
         await _execute(ctx, ddl.add_column(field, search=collection.search_index))
     await _create_rows(writer, [(field, payload)])
@@ -422,10 +303,10 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
 
 async def _change(ctx: Context, writer: Writer, old: Field, payload: Mapping[str, Any]) -> None:
     """Changes a field's column and row."""
-    _only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+    only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
     new = changed_field(old, payload)
     collection = ctx.schema.collections[old.collection]
-    _check_once([new if field is old else field for field in collection.fields.values()])
+    check_once([new if field is old else field for field in collection.fields.values()])
     await _change_column(ctx, old, new)
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
@@ -495,122 +376,6 @@ async def _declare(ctx: Context, fields: Iterable[Field]) -> None:
             "UPDATE directus_fields SET datatype = %s, length = %s, signed = %s WHERE collection = %s AND field = %s",
             (field.datatype, field.length, field.signed, field.collection, field.field),
         )
-
-
-# --- payloads
-
-
-def new_field(collection: str, payload: Any) -> Field:
-    """The field that a payload describes. Raises InvalidRequest, InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
-    if not isinstance(payload, dict):
-        raise InvalidPayload("A field is an object of attributes.")
-    name = payload.get("field")
-    if not isinstance(name, str) or not _is_name(name):
-        raise InvalidRequest('"field" needs a name with a letter or digit.')
-    if not isinstance(payload.get("type"), str) or not payload["type"]:
-        raise InvalidRequest(f'"{name}" needs a type.')
-    _only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
-    return _declared(Field(collection, name, payload["type"]), payload)
-
-
-def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
-    """The field as a payload changes it. A length goes with its datatype: another datatype starts without one."""
-    payload = dict(payload)
-    datatype = payload.get("datatype")
-    if isinstance(datatype, str) and "length" not in payload and datatype.upper() != old.datatype:
-        payload["length"] = None
-    if payload.get("type") is None:
-        payload.pop("type", None)
-    elif not isinstance(payload["type"], str):
-        raise InvalidRequest(f'"{old.field}" needs a type.')
-    if old.primary_key and payload.get("primary_key") is False:
-        raise InvalidPayload("A collection needs its key.")
-    payload.pop("primary_key", None)
-    payload.pop("auto_increment", None)
-    declared = any(
-        payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
-    )
-    if not declared:
-        # What is not touched stays as it is, be it a column that nobody declared.
-        return _declared(old, payload, keep=old.column_type)
-    return _declared(evolve(old, type=payload.get("type", old.type)), payload)
-
-
-def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None) -> Field:
-    """The field with the attributes of its column that a payload gives, and the column's type."""
-    datatype = payload.get("datatype", field.datatype)
-    length = payload.get("length", field.length)
-    signed = payload.get("signed", field.signed)
-    if datatype is not None and not isinstance(datatype, str):
-        raise InvalidRequest(f'The datatype of "{field.field}" is a name.')
-    if isinstance(length, bool) or not isinstance(length, (str, int, type(None))):
-        raise InvalidRequest(f'The length of "{field.field}" is a number, or two.')
-    for name in ("unique", "primary_key", "auto_increment", "signed"):
-        if payload.get(name) not in (None, True, False, 0, 1):
-            raise InvalidRequest(f'"{name}" of "{field.field}" is true or false.')
-    length = None if length in (None, "") else str(length)
-    alias = field.type in ALIAS_TYPES
-    default = payload.get("default_value", field.default_value)
-    if isinstance(default, (dict, list)):
-        raise InvalidRequest(f'The default of "{field.field}" is a plain value.')
-    if isinstance(default, bool):
-        default = "1" if default else "0"
-    column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
-    primary_key = bool(payload.get("primary_key", field.primary_key))
-    auto_increment = bool(payload.get("auto_increment", field.auto_increment))
-    if auto_increment and column not in ("smallint", "integer", "bigint"):
-        raise InvalidPayload(f'"{field.field}" is no integer: it cannot count by itself.')
-    return evolve(
-        field,
-        datatype=None if alias else datatype and datatype.upper(),
-        length=None if alias else length,
-        signed=bool(signed),
-        unique=bool(payload.get("unique", field.unique)) and not alias,
-        primary_key=primary_key,
-        auto_increment=auto_increment,
-        default_value=None if default is None or alias else str(default),
-        required=bool(payload.get("required", field.required)),
-        column_type=column,
-    )
-
-
-def _check_together(fields: Sequence[Field], present: Collection | None) -> None:
-    """What the fields of one new collection must be together."""
-    names = [field.field for field in fields]
-    if len(set(names)) < len(names):
-        raise InvalidPayload("A field is there twice.")
-    if present is None and sum(field.primary_key for field in fields) != 1:
-        raise InvalidPayload("A collection needs one primary key.")
-    if sum(field.auto_increment for field in fields) > 1:
-        raise InvalidPayload("One field of a collection may count by itself.")
-    _check_once(fields)
-
-
-def _check_once(fields: Iterable[Field]) -> None:
-    kinds = [field.type for field in fields if field.type in ONCE]
-    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
-    if twice:
-        raise InvalidRequest(f"A collection may have one field of type {', '.join(twice)}.")
-
-
-def _check_collection(payload: Mapping[str, Any]) -> None:
-    _only(payload, (*COLLECTION_ATTRIBUTES, "search_index", "fields"))
-    if not isinstance(payload.get("search_index"), (bool, type(None))):
-        raise InvalidRequest('"search_index" is true or false.')
-
-
-def _only(payload: Mapping[str, Any], known: Iterable[str]) -> None:
-    unknown = sorted(set(payload) - set(known))
-    if unknown:
-        raise InvalidPayload("There is no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
-
-
-def _is_name(name: str) -> bool:
-    return bool(re.search(r"[0-9A-Za-z]", name)) and len(name.encode()) <= MAX_NAME and "\x00" not in name
-
-
-def _built_in(collection: str) -> frozenset[str]:
-    return frozenset(field["field"] for field in CATALOGUE.collections.get(collection, ()))
 
 
 # --- the database

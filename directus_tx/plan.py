@@ -1,0 +1,119 @@
+"""What a compiled read is: the statements of its levels, and the items that their rows make. Pure values; `compile` makes them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from directus_tx.clauses import Asked, Bind
+from directus_tx.db import Statement
+
+Item = dict[str, Any]
+Row = tuple[Any, ...]
+Cast = Callable[[Any], Any]
+
+
+@frozen
+class Prepared:
+    """A statement and the binds of its placeholders."""
+
+    statement: Statement
+    binds: tuple[Bind, ...]
+
+    def parameters(self, asked: Asked) -> list[Any]:
+        return [bind(asked) for bind in self.binds]
+
+
+@frozen
+class Part:
+    """What of a row makes one item: the values from `start` on are those of `names`; `casts` turn some into what the API shows.
+
+    `key` is the position of the item's key, None for the item that the row is about; where the key is null there is no item.
+    `parts` are items of the same row that this one holds, through many-to-one fields; `branches` lists that are read by themselves.
+    """
+
+    name: str
+    start: int
+    names: tuple[str, ...]
+    casts: tuple[tuple[str, Cast], ...]
+    key: int | None = None
+    parts: "tuple[Part, ...]" = ()
+    branches: "tuple[Branch, ...]" = ()
+    masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    """Fields that only some rows show, by the position of what says whether this one does."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no item can show anything."""
+        return not (self.names or self.parts or self.branches)
+
+    def columns(self, prefix: str = "") -> list[str]:
+        """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
+        own = [f"{prefix}{name}" for name in (*self.names, *(branch.name for branch in self.branches))]
+        return own + [name for part in self.parts for name in part.columns(f"{prefix}{part.name}.")]
+
+    def items(self, rows: Sequence[Row], pending: "list[tuple[Branch, list[Item | None]]]") -> list[Item | None]:
+        """The items of the rows, None where a row has none; what is still to be read goes to *pending*."""
+        names, start, key = self.names, self.start, self.key
+        items: list[Item | None]
+        if key is None:
+            items = [dict(zip(names, row)) for row in rows]  # noqa: B905 - rows are longer than names, on purpose
+        else:
+            items = [None if row[key] is None else dict(zip(names, row[start:])) for row in rows]  # noqa: B905
+        for name, cast in self.casts:
+            for item in items:
+                if item is not None:
+                    item[name] = cast(item[name])
+        for part in self.parts:
+            name = part.name
+            for item, below in zip(items, part.items(rows, pending), strict=True):
+                if item is not None:
+                    item[name] = below
+        for flag, hidden in self.masks:
+            for row, item in zip(rows, items, strict=True):
+                if item is not None and row[flag] is not True:
+                    for name in hidden:
+                        item.pop(name, None)
+        if key is not None and (self.masks or self.nothing) and not self.branches:
+            # What shows nothing is an empty list to clients of the API, as PHP has it.
+            items = [[] if item == {} else item for item in items]  # type: ignore[misc]
+        pending += [(branch, items) for branch in self.branches]
+        return items
+
+
+@frozen
+class Level:
+    """One statement of a read, and the items that its rows make. The last value of a row is the key by which it is looked for, where
+    the level is a branch's, or the read is by keys."""
+
+    select: Prepared
+    part: Part
+
+
+@frozen
+class Branch:
+    """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of the item's level, of the
+    key to look for. `as_text`: the two keys are of different kinds and meet as text."""
+
+    name: str
+    level: Level
+    source: int
+    as_text: bool = False
+    flag: int | None = None
+    """Where only some rows show the list, the position of what says whether this one does."""
+
+
+@frozen
+class Plan:
+    """What answers a read: the tree of levels, and the counts of meta. `unreadable` are the relations that the query opens into
+    collections that the caller may not read."""
+
+    level: Level
+    filter_count: Prepared
+    total_count: Prepared
+    status_count: Prepared | None
+    filtered: bool
+    statuses: tuple[str, ...] = ()
+    """The statuses that are counted where no item has them, too."""
+
+    unreadable: tuple[str, ...] = ()

@@ -1,0 +1,26 @@
+"""Collections and fields: shown, created, changed and deleted."""
+
+from directus_tx.schema_service.change import (
+    create_collection,
+    create_field,
+    delete_collection,
+    delete_field,
+    update_collection,
+    update_fields,
+)
+from directus_tx.schema_service.payloads import COLLECTIONS, FIELDS
+from directus_tx.schema_service.read import read_collections, read_fields, read_setting_fields
+
+__all__ = [
+    "COLLECTIONS",
+    "FIELDS",
+    "create_collection",
+    "create_field",
+    "delete_collection",
+    "delete_field",
+    "read_collections",
+    "read_fields",
+    "read_setting_fields",
+    "update_collection",
+    "update_fields",
+]

@@ -1,0 +1,140 @@
+"""What the payloads of collections and fields must be, and the fields that they describe. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve
+
+from directus_tx.errors import InvalidPayload, InvalidRequest
+from directus_tx.schema.datatypes import column_type
+from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field
+from directus_tx.schema.system import CATALOGUE
+
+Item = dict[str, Any]
+COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
+
+COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
+"""What the row of directus_collections says, to the API's own knowledge."""
+
+COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
+"""What a field's column says."""
+
+ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_created", "datetime_updated"})
+"""Types of which a collection has one field at most."""
+
+MAX_NAME = 63
+"""PostgreSQL cuts longer names without a word."""
+
+
+def new_field(collection: str, payload: Any) -> Field:
+    """The field that a payload describes. Raises InvalidRequest, InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
+    if not isinstance(payload, dict):
+        raise InvalidPayload("A field is an object of attributes.")
+    name = payload.get("field")
+    if not isinstance(name, str) or not is_name(name):
+        raise InvalidRequest('"field" needs a name with a letter or digit.')
+    if not isinstance(payload.get("type"), str) or not payload["type"]:
+        raise InvalidRequest(f'"{name}" needs a type.')
+    only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+    return _declared(Field(collection, name, payload["type"]), payload)
+
+
+def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
+    """The field as a payload changes it. A length goes with its datatype: another datatype starts without one."""
+    payload = dict(payload)
+    datatype = payload.get("datatype")
+    if isinstance(datatype, str) and "length" not in payload and datatype.upper() != old.datatype:
+        payload["length"] = None
+    if payload.get("type") is None:
+        payload.pop("type", None)
+    elif not isinstance(payload["type"], str):
+        raise InvalidRequest(f'"{old.field}" needs a type.')
+    if old.primary_key and payload.get("primary_key") is False:
+        raise InvalidPayload("A collection needs its key.")
+    payload.pop("primary_key", None)
+    payload.pop("auto_increment", None)
+    declared = any(
+        payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
+    )
+    if not declared:
+        # What is not touched stays as it is, be it a column that nobody declared.
+        return _declared(old, payload, keep=old.column_type)
+    return _declared(evolve(old, type=payload.get("type", old.type)), payload)
+
+
+def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None) -> Field:
+    """The field with the attributes of its column that a payload gives, and the column's type."""
+    datatype = payload.get("datatype", field.datatype)
+    length = payload.get("length", field.length)
+    signed = payload.get("signed", field.signed)
+    if datatype is not None and not isinstance(datatype, str):
+        raise InvalidRequest(f'The datatype of "{field.field}" is a name.')
+    if isinstance(length, bool) or not isinstance(length, (str, int, type(None))):
+        raise InvalidRequest(f'The length of "{field.field}" is a number, or two.')
+    for name in ("unique", "primary_key", "auto_increment", "signed"):
+        if payload.get(name) not in (None, True, False, 0, 1):
+            raise InvalidRequest(f'"{name}" of "{field.field}" is true or false.')
+    length = None if length in (None, "") else str(length)
+    alias = field.type in ALIAS_TYPES
+    default = payload.get("default_value", field.default_value)
+    if isinstance(default, (dict, list)):
+        raise InvalidRequest(f'The default of "{field.field}" is a plain value.')
+    if isinstance(default, bool):
+        default = "1" if default else "0"
+    column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
+    primary_key = bool(payload.get("primary_key", field.primary_key))
+    auto_increment = bool(payload.get("auto_increment", field.auto_increment))
+    if auto_increment and column not in ("smallint", "integer", "bigint"):
+        raise InvalidPayload(f'"{field.field}" is no integer: it cannot count by itself.')
+    return evolve(
+        field,
+        datatype=None if alias else datatype and datatype.upper(),
+        length=None if alias else length,
+        signed=bool(signed),
+        unique=bool(payload.get("unique", field.unique)) and not alias,
+        primary_key=primary_key,
+        auto_increment=auto_increment,
+        default_value=None if default is None or alias else str(default),
+        required=bool(payload.get("required", field.required)),
+        column_type=column,
+    )
+
+
+def check_together(fields: Sequence[Field], present: Collection | None) -> None:
+    """What the fields of one new collection must be together."""
+    names = [field.field for field in fields]
+    if len(set(names)) < len(names):
+        raise InvalidPayload("A field is there twice.")
+    if present is None and sum(field.primary_key for field in fields) != 1:
+        raise InvalidPayload("A collection needs one primary key.")
+    if sum(field.auto_increment for field in fields) > 1:
+        raise InvalidPayload("One field of a collection may count by itself.")
+    check_once(fields)
+
+
+def check_once(fields: Iterable[Field]) -> None:
+    kinds = [field.type for field in fields if field.type in ONCE]
+    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+    if twice:
+        raise InvalidRequest(f"A collection may have one field of type {', '.join(twice)}.")
+
+
+def check_collection(payload: Mapping[str, Any]) -> None:
+    only(payload, (*COLLECTION_ATTRIBUTES, "search_index", "fields"))
+    if not isinstance(payload.get("search_index"), (bool, type(None))):
+        raise InvalidRequest('"search_index" is true or false.')
+
+
+def only(payload: Mapping[str, Any], known: Iterable[str]) -> None:
+    unknown = sorted(set(payload) - set(known))
+    if unknown:
+        raise InvalidPayload("There is no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
+
+
+def is_name(name: str) -> bool:
+    return bool(re.search(r"[0-9A-Za-z]", name)) and len(name.encode()) <= MAX_NAME and "\x00" not in name
+
+
+def built_in(collection: str) -> frozenset[str]:
+    return frozenset(field["field"] for field in CATALOGUE.collections.get(collection, ()))

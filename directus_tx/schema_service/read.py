@@ -1,0 +1,127 @@
+"""Collections and fields as the API shows them, as far as the caller may know of them."""
+
+from collections.abc import Sequence
+
+from directus_tx.access import NO_FIELDS, SECRETS, Grant, access_of
+from directus_tx.context import Context
+from directus_tx.errors import (
+    FieldNotFound,
+    HiddenField,
+    ItemNotFound,
+    UnknownField,
+)
+from directus_tx.items import Result, chosen_meta
+from directus_tx.query import Query
+from directus_tx.schema.datatypes import DATATYPES
+from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field, Snapshot
+from directus_tx.schema.system import CATALOGUE
+from directus_tx.schema_service.payloads import COLLECTION_ATTRIBUTES, COLLECTIONS, COLUMN_ATTRIBUTES, FIELDS, Item
+
+
+def collection_answer(schema: Snapshot, collection: Collection, *, grant: Grant | None = None) -> Item:
+    """A collection as the API shows it, with its fields by name as far as *grant* allows, if there is one."""
+    shown = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
+    if grant is not None:
+        shown["fields"] = {field.field: field_answer(field) for field in _visible(grant)}
+    return shown
+
+
+def _visible(grant: Grant) -> list[Field]:
+    """The fields of a collection that the caller may know of."""
+    hidden = NO_FIELDS if grant.admin else grant.hidden - SECRETS.get(grant.collection.collection, NO_FIELDS)
+    return [field for field in grant.collection.fields.values() if field.field not in hidden]
+
+
+def field_answer(field: Field) -> Item:
+    """A field as the API shows it: the row's attributes and the column's, the length and the default as text."""
+    shown: Item = {"collection": field.collection, "field": field.field, "id": field.id}
+    for name in (*COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES):
+        shown[name] = getattr(field, name)
+    if DATATYPES.get(field.datatype or "TEXT", DATATYPES["TEXT"]).maximum is None:
+        del shown["signed"]
+    return shown
+
+
+def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = None) -> Result:
+    """Collections: those named (never system ones), or all of them, the user's before the system's; to others than administrators
+    those whose items they may read."""
+    access = access_of(ctx)
+    access.require_read(COLLECTIONS)
+    schema = ctx.schema
+    if names is not None:
+        found = [schema.collections[name] for name in names if name in schema.collections and not name.startswith("directus_")]
+    else:
+        found = sorted(schema.collections.values(), key=lambda c: (c.system, not c.has_row, c.collection))
+    found = [collection for collection in found if access.grant(collection.collection).read]
+    users = sum(1 for each in schema.collections.values() if not each.system and access.grant(each.collection).read)
+    items = [collection_answer(schema, each, grant=access.grant(each.collection)) for each in found]
+    return _listed(query, COLLECTIONS, items, one=names is not None and len(names) == 1, total=users)
+
+
+def read_fields(ctx: Context, query: Query, collection: str | None = None, names: Sequence[str] | None = None) -> Result:
+    """Fields, as far as the caller may know of them: of all collections, of one, or of one by name. Raises FieldNotFound for a
+    single name that is none, HiddenField for one that is hidden, ReadForbidden."""
+    access = access_of(ctx)
+    access.require_read(FIELDS)
+    if collection is None:
+        ordered = sorted(ctx.schema.collections.values(), key=lambda c: (c.system, c.collection))
+        grants = [grant for each in ordered if (grant := access.grant(each.collection)).read]
+        items = [field_answer(field) for grant in grants for field in _visible(grant)]
+        _sort_all(items, query)
+        return _listed(query, FIELDS, items, one=False, total=len(items))
+    grant = access.require_read(collection)
+    visible = {field.field: field for field in _visible(grant)}
+    if names is None:
+        items = [field_answer(field) for field in visible.values()]
+        return _listed(Query(meta=query.meta), FIELDS, items, one=False, total=len(items))
+    items = [field_answer(visible[name]) for name in names if name in visible]
+    if not items and len(names) == 1:
+        if names[0] in grant.collection.fields:
+            raise HiddenField(f'You may not ask about "{names[0]}".')
+        raise FieldNotFound(f'"{collection}" has no field "{names[0]}".')
+    return _listed(Query(meta=query.meta), FIELDS, items, one=len(names) == 1, total=len(items))
+
+
+def read_setting_fields(ctx: Context, query: Query) -> Result:
+    """The fields that describe settings, by the settings' keys."""
+    access_of(ctx).require_read("directus_settings")
+    items = [
+        field_answer(Field("directus_settings", **{n: v for n, v in each.items() if n != "default_value"}))
+        for each in CATALOGUE.setting_fields
+    ]
+    items += [field_answer(f) for f in ctx.schema.collections["directus_settings"].fields.values() if not f.has_column]
+    _sort_all(items, query)
+    return _listed(query, FIELDS, items, one=False, total=len(items))
+
+
+def _sort_all(items: list[Item], query: Query) -> None:
+    """Sorts in place as a query asks. Raises UnknownField."""
+    for sort in reversed(query.sort):
+        if sort.field not in ("collection", "field", *COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES, "id"):
+            raise UnknownField(f'Fields have no attribute "{sort.field}" to sort by.')
+        _sort(items, sort.field, sort.descending)
+
+
+def _sort(items: list[Item], name: str, descending: bool) -> None:
+    """Sorts in place, text without case, nulls last both ways. In capitals: so "_" comes after the letters, as in MySQL."""
+    there = [item for item in items if item[name] is not None]
+    there.sort(key=lambda item: str(item[name]).upper() if not isinstance(item[name], int) else item[name], reverse=descending)
+    items[:] = there + [item for item in items if item[name] is None]
+
+
+def _listed(query: Query, collection: str, items: list[Item], *, one: bool, total: int) -> Result:
+    """A page of items that are in memory, or the first of them. Raises ItemNotFound where one is wanted and there is none."""
+    start = max(query.offset or 0, 0)
+    if query.limit is not None and query.limit >= 0:
+        items = items[start : start + query.limit]
+    elif query.limit is None:
+        items = items[start:]
+    kind = "item" if one or query.single else "collection"
+    meta: Item = {"collection": collection, "type": kind}
+    if one or query.single:
+        if not items:
+            raise ItemNotFound
+        items = items[:1]
+    else:
+        meta |= {"result_count": len(items), "total_count": total}
+    return Result(items[0] if one or query.single else items, chosen_meta(query, meta))
