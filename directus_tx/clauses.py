@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from directus_tx.context import Context
 from directus_tx.db import SQL, Composable, Identifier
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
@@ -29,6 +30,11 @@ class Asked:
 
 
 Bind = Callable[[Asked], Any]
+
+
+def asked_by(ctx: Context) -> Asked:
+    """What the conditions of grants need to know: who asks."""
+    return Asked(Query(), now=ctx.now, user=ctx.accountability.user)
 
 
 @frozen

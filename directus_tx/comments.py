@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from directus_tx.access import Grant, Permission, access_of
-from directus_tx.clauses import Asked, column
+from directus_tx.clauses import asked_by, column
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import (
@@ -125,7 +125,7 @@ async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | Non
         column("t", collection.primary_key.field),
         seen.sql,
     )
-    asked = Asked(Query(), user=ctx.accountability.user)
+    asked = asked_by(ctx)
     rows = await ctx.db.query(sql, [keys_of(collection, [item]), *seen.parameters(asked)])
     return grant.of(rows[0][0]) if rows else None
 

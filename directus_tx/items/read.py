@@ -48,10 +48,8 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         access.require_one(collection)
     if query.aggregate and keys is None:
         return await _aggregates(ctx, access, collection, query)
-    rules = ctx.rules.get(collection, NO_RULES)
-    asked_for = query
-    if rules.needed and query.fields:
-        query = evolve(query, fields=(*query.fields, *rules.needed))
+    rules, asked_for = ctx.rules.get(collection, NO_RULES), query
+    query = _with_needed(rules, query)
     versioned = keys is not None and len(keys) == 1
     plan = plan_for(access, collection, query, ctx.limits, by_key=keys is not None, version=versioned)
     found = access.schema.collections[collection]
@@ -103,10 +101,8 @@ async def stream_items(ctx: Context, collection: str, query: Query, sink: Callab
     """Gives the items of a query to *sink*, some at a time, so that memory does not grow with their number. They are of one moment: a
     cursor in a transaction reads them. Raises what `read_items` raises, before the first are given."""
     access = access_of(ctx)
-    rules = ctx.rules.get(collection, NO_RULES)
-    asked_for = query
-    if rules.needed and query.fields:
-        query = evolve(query, fields=(*query.fields, *rules.needed))
+    rules, asked_for = ctx.rules.get(collection, NO_RULES), query
+    query = _with_needed(rules, query)
     plan = plan_for(access, collection, query, ctx.limits, by_key=False)
     limit, offset = paging(query, access.schema.default_limit)
     asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
@@ -126,6 +122,11 @@ async def stream_items(ctx: Context, collection: str, query: Query, sink: Callab
             await sink(items)
 
     await ctx.db.transaction(work, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _with_needed(rules: CollectionRules, query: Query) -> Query:
+    """The query with the fields that the rules of its collection must see."""
+    return evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
 
 
 def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Query, asked_for: Query, shown: Shown) -> None:
@@ -282,10 +283,8 @@ async def read_back(
     access = access_of(ctx, trusted=trusted)
     if not access.grant(collection).read:
         return Result(None)
-    shown = Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta)
     rules = ctx.rules.get(collection, NO_RULES)
-    if rules.needed and shown.fields:
-        shown = evolve(shown, fields=(*shown.fields, *rules.needed))
+    shown = _with_needed(rules, Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta))
     plan = plan_for(access, collection, shown, ctx.limits, by_key=True, created=created)
     rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}

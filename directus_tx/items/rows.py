@@ -7,14 +7,13 @@ from attrs import frozen
 
 from directus_tx import values
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import TRUE, Asked, Clause, column, not_deleted
+from directus_tx.clauses import TRUE, Clause, asked_by, column, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import ItemChanged, ItemNotFound
 from directus_tx.filters import comparison_type
 from directus_tx.history import chunks
 from directus_tx.items.read import Item, Key
-from directus_tx.query import Query
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import decoded, stored_as_text
 
@@ -87,7 +86,7 @@ async def lock_rows(
         alive.sql,
         column("t", key.field),
     )
-    asked = Asked(Query(), user=ctx.accountability.user)
+    asked = asked_by(ctx)
     bound = [value for clause in judged for value in clause.parameters(asked)]
     rows = await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
     found: dict[Key, Locked] = {}
@@ -115,7 +114,7 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str | 
         return written
     table, name = grant.table("t"), grant.collection.primary_key.field
     sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
-    asked = Asked(Query(), user=ctx.accountability.user)
+    asked = asked_by(ctx)
     rows = await ctx.db.query(sql, [*table.parameters(asked), key])
     return rows[0][0] if rows else None
 
@@ -162,7 +161,7 @@ async def row_exists(ctx: Context, collection: Collection, key: Key, grant: Gran
     """Whether there is a row of a key; with *grant*, one that the caller may read."""
     table = Clause(SQL("{} AS t").format(Identifier(collection.collection))) if grant is None else grant.table("t")
     sql = SQL("SELECT 1 FROM {} WHERE {} = %s").format(table.sql, column("t", collection.primary_key.field))
-    return bool(await ctx.db.query(sql, [*table.parameters(Asked(Query(), user=ctx.accountability.user)), key]))
+    return bool(await ctx.db.query(sql, [*table.parameters(asked_by(ctx)), key]))
 
 
 def _returning(collection: Collection) -> Any:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from directus_tx import values
 from directus_tx.access import Grant, access_of
-from directus_tx.clauses import TRUE, Asked, Clause, all_of, column
+from directus_tx.clauses import TRUE, Asked, Clause, all_of, asked_by, column
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
@@ -354,7 +354,7 @@ class Writer:
         await rules.prepare_delete(self.ctx, keys)
         key, status = collection.primary_key, collection.status_field
         allowed = grant.condition("delete", "t")
-        asked = Asked(Query(), user=self.ctx.accountability.user)
+        asked = asked_by(self.ctx)
         among = Clause(
             SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column("t", key.field)), (lambda asked: list(keys),)
         )

@@ -4,12 +4,7 @@ from collections.abc import Sequence
 
 from directus_tx.access import NO_FIELDS, SECRETS, Grant, access_of
 from directus_tx.context import Context
-from directus_tx.errors import (
-    FieldNotFound,
-    HiddenField,
-    ItemNotFound,
-    UnknownField,
-)
+from directus_tx.errors import FieldNotFound, HiddenField, ItemNotFound, UnknownField
 from directus_tx.items import Result, chosen_meta
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import DATATYPES
