@@ -403,7 +403,7 @@ class Tree:
         language = target.field_of_type("lang")
         if self.lang and language is not None and language.field not in grant.unaskable:
             sql = SQL("{} = ANY(%s)").format(folded("t0", language))
-            conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang],)))
+            conditions.append(Clause(sql, (lambda asked: [lang.lower() for lang in asked.query.lang if "\x00" not in lang],)))
         index = self.deep.pop(path, None)
         sort = () if index is None else self.query.deep[index][1].sort
         inner = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)

@@ -395,7 +395,7 @@ class Conditions:
             if field.field in grant.unaskable:
                 raise HiddenField(f'You may not ask about "{field.field}".')
             sql = SQL("{} = ANY(%s)").format(folded(alias, field))
-            return Clause(sql, (lambda asked: [status.lower() for status in asked.query.status or ()],))
+            return Clause(sql, (lambda asked: [status.lower() for status in asked.query.status or () if "\x00" not in status],))
         return not_deleted(alias, grant.collection)
 
 
