@@ -457,8 +457,9 @@ class Writer:
         present, new = self.caller.of(table, status), self.caller.of(table, wanted)
         deletes = wanted != status and wanted == TABLES[table].deleted
         self.refuse_unless(self.caller.may(table, "delete" if deletes else "update", row))
-        rules = self.caller.rules.get(table, {})
-        self.refuse_unless(wanted == status or deletes or None in rules or wanted in rules)
+        # Where there are rules by status, a status without one is no place to move to.
+        known = not self.caller.by_status(table) or wanted in self.caller.rules.get(table, {})
+        self.refuse_unless(wanted == status or deletes or known)
         self.refuse_unless(wanted == status or wanted not in present.forbidden | new.forbidden)
         self.refuse_unless(self.comment or present.explain not in ("update", "always"))
         self.refuse_unless(not (present.unwritable | new.unwritable) & set(payload))
