@@ -1,6 +1,7 @@
 """What a compiled read is: the statements of its levels, and the items that their rows make. Pure values; `compile` makes them."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from attrs import frozen
@@ -47,6 +48,28 @@ class Part:
         """Whether no item can show anything."""
         return not (self.names or self.parts or self.branches)
 
+    @cached_property
+    def hollow(self) -> bool:
+        """Whether an item may come to show nothing."""
+        masked = {name for _, names in self.masks for name in names}
+        lasting = {*self.names, *(part.name for part in self.parts)} - masked
+        return not lasting and all(branch.flag is not None for branch in self.branches)
+
+    @cached_property
+    def hollow_somewhere(self) -> bool:
+        """Whether an item, or one that it holds, may come to show nothing."""
+        return self.hollow or any(part.hollow_somewhere for part in self.parts)
+
+    def finished(self, items: list[Any]) -> list[Any]:
+        """The items when all that they hold is in its place: what shows nothing is an empty list to clients of the API, as PHP has it."""
+        if not self.hollow_somewhere:
+            return items
+        for part in self.parts:
+            holders = [item for item in items if item and item.get(part.name) is not None]
+            for holder, below in zip(holders, part.finished([holder[part.name] for holder in holders]), strict=True):
+                holder[part.name] = below
+        return [[] if item == {} else item for item in items]
+
     def columns(self, prefix: str = "") -> list[str]:
         """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
         own = [f"{prefix}{name}" for name in (*self.names, *(branch.name for branch in self.branches))]
@@ -74,9 +97,6 @@ class Part:
                 if item is not None and row[flag] is not True:
                     for name in hidden:
                         item.pop(name, None)
-        if key is not None and (self.masks or self.nothing) and not self.branches:
-            # What shows nothing is an empty list to clients of the API, as PHP has it.
-            items = [[] if item == {} else item for item in items]  # type: ignore[misc]
         pending += [(branch, items) for branch in self.branches]
         return items
 

@@ -178,10 +178,7 @@ async def _with_branches(db: Session, level: Level, asked: Asked, rows: list[tup
         await _attach(db, *pending[0], asked, rows)
     elif pending:
         await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
-    if level.part.masks or level.part.nothing:
-        # What shows nothing is an empty list to clients of the API, as PHP has it.
-        items = [item or [] for item in items]  # type: ignore[misc]
-    return items  # type: ignore[return-value] # only parts of a row may lack an item
+    return level.part.finished(items)
 
 
 async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]) -> None:

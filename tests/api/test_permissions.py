@@ -247,3 +247,33 @@ async def test_a_status_may_be_a_number(client: Client) -> None:
     assert (await client.get("~/items/tasks?status=*&fields=id&meta=status_count")).json["meta"] == {
         "status_count": {"0": 1, "1": 0, "2": 2}
     }
+
+
+@ensureDeferred
+async def test_an_item_that_shows_nothing_is_an_empty_list_wherever_it_stands(client: Client) -> None:
+    mapping = {"status_mapping": {"open": {"name": "Open"}, "done": {"name": "Done"}}}
+    status = field("status", "status", length=20, default_value="open", options=mapping)
+    await client.collection("topics", status, field("name"), {"field": "notes", "type": "o2m", "interface": "one-to-many"})
+    await client.collection("notes", field("text"), field("topic", "m2o", "INT", 11))
+    relation = {"collection_many": "notes", "field_many": "topic", "collection_one": "topics", "field_one": "notes"}
+    await client.post("~/relations", relation)
+    await client.post("~/items/topics", [{"name": "a"}, {"name": "b", "status": "done"}])
+    await client.post("~/items/notes", [{"text": "x", "topic": 1}, {"text": "y", "topic": 2}, {"text": "z"}])
+    role = (await client.post("~/roles", {"name": "Writers"})).data["id"]
+    user = {"email": "w@example.com", "password": "password", "role": role, "status": "active", "token": "writer"}
+    await client.post("~/users", user)
+    rows = [
+        {"collection": "topics", "status": "open", "read": "full"},
+        {"collection": "topics", "status": "done", "read": "full", "read_field_blacklist": ["name", "notes"]},
+        {"collection": "notes", "read": "full"},
+    ]
+    await client.post("~/permissions", [{"role": role, **row} for row in rows])
+    for path, data in (
+        ("topics?fields=name", [{"name": "a"}, []]),
+        ("topics?fields=notes.text", [{"notes": [{"text": "x"}]}, []]),
+        ("topics/2?fields=name", []),
+        ("notes?fields=topic.name", [{"topic": {"name": "a"}}, {"topic": []}, {"topic": None}]),
+        ("notes?fields=topic.notes.text", [{"topic": {"notes": [{"text": "x"}]}}, {"topic": []}, {"topic": None}]),
+        ("topics?fields=notes.topic.name", [{"notes": [{"topic": {"name": "a"}}]}, []]),
+    ):
+        assert (await client.get(f"~/items/{path}", token="writer")).data == data, path
