@@ -4,12 +4,14 @@ Both are real; nothing here stands in for anything.
 """
 
 import json
+import os
 import pathlib
 import secrets
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_twisted
 from attrs import frozen
@@ -26,6 +28,9 @@ from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.service import Backend
 from directus_tx.system import RULES
+
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SUPER_ADMIN_TOKEN = "super-admin"
 TOKEN = "admin-static-token"
