@@ -22,6 +22,7 @@ from directus_tx.errors import (
     CreateForbidden,
     DeleteForbidden,
     FieldNotWritable,
+    HiddenField,
     ItemNotFound,
     ReadForbidden,
     Unauthorized,
@@ -175,19 +176,8 @@ class Grant:
 
     @cached_property
     def read(self) -> bool:
+        """Whether there may be items that the caller may read: what every read asks first."""
         return self.allows("read")
-
-    @cached_property
-    def create(self) -> bool:
-        return self.allows("create")
-
-    @cached_property
-    def update(self) -> bool:
-        return self.allows("update")
-
-    @cached_property
-    def delete(self) -> bool:
-        return self.allows("delete")
 
     def condition(self, action: str, alias: str) -> Clause:
         """The rows of the table called *alias* that the caller may read, update or delete."""
@@ -238,6 +228,11 @@ class Grant:
         if self.admin or self.collection.collection != "directus_users":
             return self.hidden
         return self.hidden | ACCOUNT_SECRETS
+
+    def check_question(self, name: str) -> None:
+        """Raises HiddenField where no question about a field is answered."""
+        if name in self.unaskable:
+            raise HiddenField(f'You may not ask about "{name}".')
 
     @cached_property
     def masks(self) -> tuple[Mask, ...]:
@@ -435,7 +430,7 @@ class Access:
         permission = self._bounded(name, plain[0] if plain else NOTHING)
         grant = Grant(collection, self.role, permission, statuses)
         if name == "directus_revisions" and grant.read:
-            return Grant(collection, self.role, permission, statuses, contents=self._revisions(collection))
+            return evolve(grant, contents=self._revisions(collection))
         return grant
 
     def _bounded(self, name: str, permission: Permission) -> Permission:

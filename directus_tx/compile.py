@@ -13,7 +13,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
 from directus_tx.config import LimitSettings
 from directus_tx.db import SQL, Composable, Statement
-from directus_tx.errors import HiddenField, InvalidPayload, InvalidRequest, UnknownField
+from directus_tx.errors import InvalidPayload, InvalidRequest, UnknownField
 from directus_tx.filters import (
     Conditions,
     comparable_keys,
@@ -155,8 +155,7 @@ def readable_column(grant: Grant, name: str) -> Field:
     field = grant.collection.columns.get(name)
     if field is None:
         raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')
-    if name in grant.unaskable:
-        raise HiddenField(f'You may not ask about "{name}".')
+    grant.check_question(name)
     return field
 
 
@@ -199,8 +198,7 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
         field = collection.fields.get(each.field)
         if field is None:
             raise UnknownField(f'"{collection.collection}" has no field "{each.field}" to sort by.')
-        if field.field in grant.unaskable:
-            raise HiddenField(f'You may not ask about "{field.field}".')
+        grant.check_question(field.field)
         if not field.has_column:
             raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
         direction = "{} DESC" if each.descending else "{} ASC"

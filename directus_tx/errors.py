@@ -332,3 +332,7 @@ class Warning:
     code: int
     message: str
     fields: tuple[str, ...] = ()
+
+
+UNREADABLE = 18
+"""The code of the warning that the items behind a relation may not be read."""

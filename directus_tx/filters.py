@@ -302,8 +302,7 @@ class Conditions:
         field = collection.fields.get(path[0])
         if field is None:
             raise FieldNotFound(f'"{collection.collection}" has no field "{path[0]}".')
-        if field.field in grant.unaskable:
-            raise HiddenField(f'You may not ask about "{field.field}".')
+        grant.check_question(field.field)
         schema = self.access.schema
         many = schema.one_to_many.get((collection.collection, field.field))
         upward = schema.many_to_one.get((collection.collection, field.field)) if field.has_column else None
@@ -392,8 +391,7 @@ class Conditions:
         if field is None or (given and everything):
             return TRUE
         if given:
-            if field.field in grant.unaskable:
-                raise HiddenField(f'You may not ask about "{field.field}".')
+            grant.check_question(field.field)
             sql = SQL("{} = ANY(%s)").format(folded(alias, field))
             return Clause(sql, (lambda asked: [status.lower() for status in asked.query.status or () if "\x00" not in status],))
         return not_deleted(alias, grant.collection)

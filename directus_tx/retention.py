@@ -29,6 +29,9 @@ class Pruned:
     activity: int = 0
     revisions: int = 0
 
+    def __add__(self, other: "Pruned") -> "Pruned":
+        return Pruned(self.activity + other.activity, self.revisions + other.revisions)
+
 
 async def prune(session: Session, rules: Iterable[Retention], now: datetime, pause: Any = None) -> Pruned:
     """Removes from a project's history what the rules do not keep, a batch a transaction, with a *pause* (a function that gives an
@@ -39,8 +42,7 @@ async def prune(session: Session, rules: Iterable[Retention], now: datetime, pau
         rule = named.get(collection, named.get("*"))
         if rule is None:
             continue
-        pruned = await _prune_collection(session, collection, rule, now, pause)
-        total = Pruned(total.activity + pruned.activity, total.revisions + pruned.revisions)
+        total += await _prune_collection(session, collection, rule, now, pause)
     return total
 
 
@@ -54,7 +56,7 @@ async def _prune_collection(session: Session, collection: str, rule: Retention, 
     total = Pruned()
     while True:
         pruned = await session.transaction(batch)
-        total = Pruned(total.activity + pruned.activity, total.revisions + pruned.revisions)
+        total += pruned
         if pruned.activity < BATCH:
             return total
         if pause is not None:

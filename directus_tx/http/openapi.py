@@ -122,7 +122,7 @@ class _Builder:
     def add(self, paths: dict[str, Json], route: Route, path: str, grant: Grant | None, head: str) -> None:
         """Adds a route's operation, where the caller may use it."""
         allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
-        if grant is not None and not getattr(grant, allowed):
+        if grant is not None and not grant.allows(allowed):
             return
         names = re.findall(r"<(\w+)>", path.removeprefix("/<project>"))
         path = re.sub(r"<(\w+)>", r"{\1}", path.removeprefix("/<project>")) or "/"

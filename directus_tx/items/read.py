@@ -12,7 +12,7 @@ from directus_tx.clauses import Asked
 from directus_tx.compile import page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db import SQL, Session
-from directus_tx.errors import InvalidRequest, ItemNotFound, Warning
+from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Warning
 from directus_tx.plan import Branch, Level, Plan
 from directus_tx.query import Query
 from directus_tx.rules import NO_RULES, CollectionRules, Shown
@@ -68,7 +68,7 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
         (rows, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
     if most and len(items) > most:
         raise _too_many(most)
-    _present(ctx, rules, items, query, asked_for, Shown.LISTED if keys is None else Shown.BY_KEY)
+    _present(ctx, rules, items, asked_for, Shown.LISTED if keys is None else Shown.BY_KEY)
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
@@ -87,10 +87,6 @@ def _warnings(plan: Plan) -> tuple[Warning, ...]:
         return ()
     text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in plan.unreadable) + "."
     return (Warning(UNREADABLE, text, plan.unreadable),)
-
-
-UNREADABLE = 18
-"""The code of the warning that items behind a relation may not be read."""
 
 
 BATCH = 1000
@@ -118,7 +114,7 @@ async def stream_items(ctx: Context, collection: str, query: Query, sink: Callab
             if plan.level.part.nothing:
                 return
             items = await _with_branches(session, plan.level, asked, rows)
-            _present(ctx, rules, items, query, asked_for, Shown.LISTED)
+            _present(ctx, rules, items, asked_for, Shown.LISTED)
             await sink(items)
 
     await ctx.db.transaction(work, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -129,7 +125,7 @@ def _with_needed(rules: CollectionRules, query: Query) -> Query:
     return evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
 
 
-def _present(ctx: Context, rules: CollectionRules, items: list[Item], query: Query, asked_for: Query, shown: Shown) -> None:
+def _present(ctx: Context, rules: CollectionRules, items: list[Item], asked_for: Query, shown: Shown) -> None:
     """Lets the rules of a collection change what is shown, and takes out what they alone have needed."""
     if rules is NO_RULES:
         return
@@ -286,7 +282,7 @@ async def read_back(
     rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
     answer = [by_key[key] for key in keys if key in by_key]
-    _present(ctx, rules, answer, shown, query, Shown.WRITTEN)
+    _present(ctx, rules, answer, query, Shown.WRITTEN)
     if not answer:
         return Result(None)
     if one:

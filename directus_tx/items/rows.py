@@ -7,7 +7,7 @@ from attrs import frozen
 
 from directus_tx import values
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import TRUE, Clause, asked_by, column, not_deleted
+from directus_tx.clauses import TRUE, Clause, all_of, asked_by, column, constant, not_deleted
 from directus_tx.context import Context
 from directus_tx.db import SQL, Identifier
 from directus_tx.errors import ItemChanged, ItemNotFound
@@ -147,6 +147,34 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
             bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
             data.update(_stored_rows(collection, await ctx.db.query(sql, bound)))
     return data
+
+
+async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence[Key]) -> dict[Key, Any]:
+    """Deletes the rows of these keys that the caller may delete, and gives the statuses of those that were there, by key. Raises what
+    the caller deserves where one is there that may not be deleted."""
+    collection = grant.collection
+    status = collection.status_field
+    allowed, asked = grant.condition("delete", "t"), asked_by(ctx)
+    sql = SQL("{} = ANY(%s::" + comparison_type(collection.primary_key) + "[])")
+    among = Clause(sql.format(column("t", collection.primary_key.field)), (constant(list(keys)),))
+    where = all_of([among, allowed])
+    delete = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}, {}").format(
+        Identifier(collection.collection),
+        where.sql,
+        column("t", collection.primary_key.field),
+        SQL("NULL") if status is None else column("t", status.field),
+    )
+    gone: dict[Key, Any] = dict(await ctx.db.query(delete, where.parameters(asked)))
+    if allowed is TRUE or len(gone) == len(set(keys)):
+        return gone
+    seen = grant.condition("read", "t")
+    left = SQL("SELECT bool_and(coalesce({}, FALSE)) FROM {} AS t WHERE {}").format(
+        seen.sql, Identifier(collection.collection), among.sql
+    )
+    ((all_seen,),) = await ctx.db.query(left, [*seen.parameters(asked), *among.parameters(asked)])
+    if all_seen is not None:
+        raise access.undeletable(collection.collection, seen=all_seen)
+    return gone
 
 
 async def stored_row(ctx: Context, collection: Collection, key: Key) -> Item:

@@ -10,15 +10,12 @@ import orjson
 from attrs import frozen
 
 from directus_tx import values
-from directus_tx.access import Grant, access_of
-from directus_tx.clauses import TRUE, Asked, Clause, all_of, asked_by, column
+from directus_tx.access import access_of
 from directus_tx.context import Context
-from directus_tx.db import SQL, Identifier
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
-from directus_tx.filters import comparison_type
 from directus_tx.history import Record, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
-from directus_tx.items.rows import insert_rows, lock_rows, row_exists, stored_row, update_rows
+from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, row_exists, stored_row, update_rows
 from directus_tx.query import Query, WriteOptions
 from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
@@ -347,45 +344,18 @@ class Writer:
         """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there. Raises DeleteForbidden or its like
         where one may not be deleted."""
         grant = self.access.grant(name)
-        collection = grant.collection
         rules = self.rules(name)
         for each in keys:
             await self.before("delete", name, key=each)
         await rules.prepare_delete(self.ctx, keys)
-        key, status = collection.primary_key, collection.status_field
-        allowed = grant.condition("delete", "t")
-        asked = asked_by(self.ctx)
-        among = Clause(
-            SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column("t", key.field)), (lambda asked: list(keys),)
-        )
-        where = all_of([among, allowed])
-        sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}, {}").format(
-            Identifier(collection.collection),
-            where.sql,
-            column("t", key.field),
-            SQL("NULL") if status is None else column("t", status.field),
-        )
-        rows = await self.ctx.db.query(sql, where.parameters(asked))
-        gone = {row[0] for row in rows}
-        if allowed is not TRUE and len(gone) < len(set(keys)):
-            await self.explain_refusal(grant, among, asked)
-        grant.check_delete([row[1] for row in rows], self.options.comment)
+        gone = await delete_rows(self.ctx, self.access, grant, keys)
+        grant.check_delete(gone.values(), self.options.comment)
         for each in keys:
             if each in gone:
                 self.log(Record("delete", name, str(each)))
                 self.after("delete", name, key=each)
         await rules.deleted(self.ctx, keys)
-        return gone
-
-    async def explain_refusal(self, grant: Grant, among: Clause, asked: Asked) -> None:
-        """Raises what the deletion of items deserves of which some are left: they may not be deleted. Nothing where they are missing."""
-        seen = grant.condition("read", "t")
-        sql = SQL("SELECT bool_and(coalesce({}, FALSE)) FROM {} AS t WHERE {}").format(
-            seen.sql, Identifier(grant.collection.collection), among.sql
-        )
-        ((all_seen,),) = await self.ctx.db.query(sql, [*seen.parameters(asked), *among.parameters(asked)])
-        if all_seen is not None:
-            raise self.access.undeletable(grant.collection.collection, seen=all_seen)
+        return set(gone)
 
     async def delete_all(self, collection: Collection, keys: Sequence[Key]) -> None:
         """Deletes rows, all of which must be there. Raises ItemNotFound."""
@@ -441,9 +411,10 @@ class Writer:
                 links[index] = None
                 continue
             rest = {n: v for n, v in value.items() if n != name}
-            if not rest and not await row_exists(self.ctx, target, key, grant=grant):
-                raise ItemNotFound(f'There is no such item in "{target.collection}".')
-            if rest and not await row_exists(self.ctx, target, key):
+            # A mere link leads to what the caller may read; to be changed an item must only be there.
+            if not await row_exists(self.ctx, target, key, None if rest else grant):
+                if not rest:
+                    raise ItemNotFound(f'There is no such item in "{target.collection}".')
                 new.append((index, value))
                 continue
             links[index] = key
