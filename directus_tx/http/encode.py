@@ -27,12 +27,15 @@ def envelope(
     if data is not ...:
         body["data"] = data
     if messages:
-        body["messages"] = [
-            {"type": "warning", "code": each.code, "message": each.message, "fields": each.fields} for each in messages
-        ]
+        body["messages"] = warnings(messages)
     if public:
         body["public"] = True
     return encoded(body)
+
+
+def warnings(messages: Sequence[Warning]) -> list[dict[str, Any]]:
+    """What an envelope holds of warnings."""
+    return [{"type": "warning", "code": each.code, "message": each.message, "fields": each.fields} for each in messages]
 
 
 def refusal(error: ApiError) -> bytes:

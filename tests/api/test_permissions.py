@@ -9,6 +9,7 @@ from twisted.internet.endpoints import serverFromString
 from directus_tx.config import Settings
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
+from directus_tx.items.read import BATCH
 from directus_tx.service import Backend
 from directus_tx.system import RULES
 from tests.conftest import Client, field
@@ -277,3 +278,19 @@ async def test_an_item_that_shows_nothing_is_an_empty_list_wherever_it_stands(cl
         ("topics?fields=notes.topic.name", [{"notes": [{"topic": {"name": "a"}}]}, []]),
     ):
         assert (await client.get(f"~/items/{path}", token="writer")).data == data, path
+
+
+@ensureDeferred
+async def test_a_long_list_that_is_streamed_warns_of_what_may_not_be_read_too(client: Client) -> None:
+    await client.collection("topics", field("name"))
+    await client.collection("notes", field("text"), field("topic", "m2o", "INT", 11))
+    relation = {"collection_many": "notes", "field_many": "topic", "collection_one": "topics", "field_one": None}
+    await client.post("~/relations", relation)
+    await client.post("~/items/notes?activity_skip=1&fields=id", [{"text": "x", "topic": 1}] * (BATCH + 1))
+    await client.post("~/permissions", {"role": 2, "collection": "notes", "read": "full"})
+    short = await client.get("~/items/notes?limit=1&fields=topic.name", token=None)
+    long = await client.get("~/items/notes?limit=-1&fields=topic.name", token=None)
+    assert short.json["messages"][0]["fields"] == ["topic"]
+    assert long.json["messages"] == short.json["messages"]
+    assert long.data == [{"topic": {"id": 1}}] * (BATCH + 1)
+    assert long.json["public"] is True

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from directus_tx.access import access_of
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
+from directus_tx.http import encode
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
 from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, update_items, write_csv, write_json
 from directus_tx.items.read import BATCH
@@ -52,9 +53,12 @@ async def listing(call: Call, collection: str) -> Answer:
     first = await read_items(call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
     if len(first.data) <= BATCH:
         return call.answer(first)
+    start = b'{"data":['
+    if first.messages:
+        start = b'{"messages":' + encode.encoded(encode.warnings(first.messages)) + b',"data":['
     end = b'],"public":true}' if call.ctx.accountability.public else b"]}"
     return Answer(
-        stream=lambda write: write_json(call.ctx, collection, query, write, start=b'{"data":[', end=end),
+        stream=lambda write: write_json(call.ctx, collection, query, write, start=start, end=end),
         headers={"Content-Type": "application/json"},
     )
 
