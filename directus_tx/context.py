@@ -1,19 +1,14 @@
-"""What a service is told beside its arguments: who asks, of which project, with which schema, over which connection."""
+"""Who asks, of which project, with which schema, when, over which session. Everything that belongs to one request, and nothing else."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
-from directus_tx.config import LimitSettings
-from directus_tx.plugins import NO_PLUGINS, Plugins
+from directus_tx.db.session import Session
+from directus_tx.query import BindValues, Query
 from directus_tx.schema.model import Snapshot
-
-if TYPE_CHECKING:
-    from directus_tx.accounts.passwords import PasswordHasher
-    from directus_tx.db import Session
-    from directus_tx.rules import CollectionRules
 
 T = TypeVar("T")
 ADMINISTRATOR = 1
@@ -35,26 +30,28 @@ class Accountability:
 
     @property
     def public(self) -> bool:
-        """Whether nobody is signed in. (Who sits at the server's own command line is no user, but has a role.)"""
+        """Whether nobody is signed in. (The `directus` command has a role, but no user.)"""
         return self.user is None and self.role is None
 
 
 @frozen
 class Context:
-    """Frozen, and passed, never looked up. `project` is the key; `now` the request's time in UTC, without microseconds."""
+    """One request's context: frozen, and passed on. `project` is the key; `now` the request's time in UTC, without microseconds."""
 
     project: str
     schema: Snapshot
     accountability: Accountability
     now: datetime
-    db: "Session"
+    db: Session
     request_id: str = ""
-    rules: "Mapping[str, CollectionRules]" = field(factory=dict)
-    hasher: "PasswordHasher | None" = None
-    limits: LimitSettings = field(factory=LimitSettings)
-    plugins: Plugins = NO_PLUGINS
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """What *work* gives, called with this context over one transaction: all of its statements or none.
         Within a transaction already, *work* joins it."""
         return await self.db.transaction(lambda session: work(evolve(self, db=session)))
+
+    def bind_values(
+        self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0
+    ) -> BindValues:
+        """What the placeholders of compiled statements are bound to in this request."""
+        return BindValues(query or Query(), keys, limit, offset, self.now, self.accountability.user)

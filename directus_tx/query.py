@@ -1,5 +1,9 @@
 """What a request asks of a collection: plain values, no I/O. `http.params` makes a Query of a query string, `compile` SQL of it."""
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
 from attrs import frozen
 
 
@@ -62,3 +66,16 @@ class WriteOptions:
     comment: str | None = None
     activity_skip: bool = False
     if_match: tuple[str, ...] | None = None
+
+
+@frozen
+class BindValues:
+    """What the placeholders of a compiled statement are bound to: the query, the keys to look for, the page, the time, and the caller's
+    user id (None for the public)."""
+
+    query: Query = Query()
+    keys: Sequence[Any] = ()
+    limit: int | None = None
+    offset: int = 0
+    now: datetime | None = None
+    user: int | None = None

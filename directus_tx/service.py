@@ -15,13 +15,14 @@ from twisted.python.components import Componentized
 from directus_tx import logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
-from directus_tx.demo import announce, create_demo
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
-from directus_tx.plugins import Plugins
-from directus_tx.projects import Projects
-from directus_tx.retention import Pruner
+from directus_tx.items.service import Items
+from directus_tx.jobs.retention import Pruner
+from directus_tx.plugins.manager import Plugins
+from directus_tx.projects.demo import announce, create_demo
+from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
 
 log = Logger()
@@ -37,6 +38,7 @@ class Backend:
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
         self.plugins = Plugins()
+        self.items = Items(RULES, self.plugins, settings.limits, self.hasher)
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
@@ -49,7 +51,7 @@ class Backend:
         self.hasher.start()
         if self.embedded is not None:
             await deferToThread(self.embedded.start)
-        await self.projects.measure()
+        await self.projects.databases.measure()
 
     async def close(self) -> None:
         await self.projects.close()
@@ -67,8 +69,8 @@ class ApiService(MultiService):
         self.reactor = reactor
         self.demo = demo
         self.backend = Backend(settings, reactor)
-        services = Services(self.backend.projects, self.backend.hasher, settings, self.backend.plugins)
-        self.app = App(reactor, services, RULES)
+        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings)
+        self.app = App(reactor, services)
         history = settings.history
         Pruner(reactor, self.backend.projects, history.retention, history.prune_interval).setServiceParent(self)
         self._started: defer.Deferred[None] | None = None
@@ -115,7 +117,7 @@ class ApiService(MultiService):
         log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
 
     async def _make_demo(self) -> None:
-        demo = await create_demo(self.backend.projects, RULES, self.backend.hasher)
+        demo = await create_demo(self.backend.projects, self.backend.items)
         hosts = [str(port.getHost().port) for port in self._ports if hasattr(port.getHost(), "port")]
         announce(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen))
 

@@ -27,7 +27,6 @@ from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.service import Backend
-from directus_tx.system import RULES
 
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
@@ -169,7 +168,7 @@ async def server(settings: Settings) -> Any:
     """A client of a server without projects."""
     backend = Backend(settings, reactor)
     await backend.open()
-    app = App(reactor, Services(backend.projects, backend.hasher, settings), RULES)
+    app = App(reactor, Services(backend.projects, backend.items, backend.hasher, settings))
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     client = Client(backend, app, port.getHost().port)
     yield client

@@ -9,7 +9,7 @@ from directus_tx.accounts import tokens
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
-from directus_tx.history import Record, record
+from directus_tx.items.history import Record, record
 from directus_tx.schema.patterns import matches
 
 SHOWN = [

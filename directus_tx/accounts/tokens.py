@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jwt
 from attrs import frozen
 
-from directus_tx.db import Session
+from directus_tx.db.session import Session
 from directus_tx.errors import ExpiredToken, InvalidToken
 
 ALGORITHM = "HS256"

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import PUBLIC, Accountability, Context
+from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
     ApiError,
@@ -40,8 +41,7 @@ from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import Params, parsed
 from directus_tx.http.routes import Answer, Call, Route, Services
 from directus_tx.logs import log_request
-from directus_tx.projects import Project
-from directus_tx.rules import CollectionRules
+from directus_tx.projects.registry import Project
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
@@ -214,10 +214,9 @@ def _is_text(data: bytes) -> bool:
 class App:
     """The HTTP face of a server. `site` is what endpoints listen with; `running` holds the requests that are being answered."""
 
-    def __init__(self, reactor: Any, services: Services, rules: Mapping[str, CollectionRules]) -> None:
+    def __init__(self, reactor: Any, services: Services) -> None:
         self.reactor = reactor
         self.services = services
-        self.rules = rules
         self.proxies = [ipaddress.ip_network(each, strict=False) for each in services.settings.server.trusted_proxies]
         self.cache_control = services.settings.server.cache_control.encode()
         self.running: set[defer.Deferred[Any]] = set()
@@ -277,7 +276,7 @@ class App:
         project = self.services.projects.get(call.path["project"])
         request.project = call.project = project
         schema = project.current() or await project.snapshot()
-        session = project.database.session()
+        session = Session(project.database)
         request.session = session
         now = datetime.fromtimestamp(int(self.reactor.seconds()), UTC).replace(tzinfo=None)
         token = None if route.anonymous else self._token(request, call.params)
@@ -297,10 +296,6 @@ class App:
             now,
             session,
             request.request_id,
-            self.rules,
-            self.services.hasher,
-            self.services.settings.limits,
-            self.services.plugins,
         )
         return who.public
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from directus_tx import __version__
 from directus_tx.access import Access, Grant
-from directus_tx.filters import OPERATORS
+from directus_tx.compile.operators import OPERATORS
 from directus_tx.http.routes import Route
 from directus_tx.schema.datatypes import family, maximum_length
 from directus_tx.schema.model import Field

@@ -13,8 +13,8 @@ from directus_tx.http.encode import versions
 from directus_tx.http.multipart import payload
 from directus_tx.http.params import Params, links
 from directus_tx.items import Result
-from directus_tx.plugins import NO_PLUGINS, Plugins
-from directus_tx.projects import Project, Projects
+from directus_tx.items.service import Items
+from directus_tx.projects.registry import Project, Projects
 from directus_tx.query import Query, WriteOptions
 
 
@@ -23,9 +23,9 @@ class Services:
     """What endpoints may call on, beside the context of a call."""
 
     projects: Projects
+    items: Items
     hasher: PasswordHasher
     settings: Settings
-    plugins: Plugins = NO_PLUGINS
 
 
 Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
@@ -70,6 +70,11 @@ class Call:
     def base(self) -> str:
         """The address that the client reached us at, without a path: "https://example.com"."""
         return self.address(self.request)
+
+    @property
+    def items(self) -> Items:
+        """The service of items."""
+        return self.services.items
 
     def query(self) -> Query:
         return self.params.query()

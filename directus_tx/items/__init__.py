@@ -2,7 +2,7 @@
 
 from directus_tx.items.export import write_csv, write_json
 from directus_tx.items.read import Item, Result, chosen_meta, keys_of, read_back, read_items, stream_items
-from directus_tx.items.write import Writer, create_items, delete_items, revert_item, update_items, writing
+from directus_tx.items.write import Writer, create_items, delete_items, in_transaction, revert_item, update_items
 
 __all__ = [
     "Item",
@@ -11,6 +11,7 @@ __all__ = [
     "chosen_meta",
     "create_items",
     "delete_items",
+    "in_transaction",
     "keys_of",
     "read_back",
     "read_items",
@@ -19,5 +20,4 @@ __all__ = [
     "update_items",
     "write_csv",
     "write_json",
-    "writing",
 ]

@@ -8,16 +8,17 @@ from typing import Any
 import orjson
 
 from directus_tx.access import access_of
-from directus_tx.compile import plan_for
+from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.items.read import Item, stream_items
+from directus_tx.items.service import Items
 from directus_tx.query import Query
 
 Write = Callable[[bytes], Awaitable[None]]
 
 
 async def write_json(
-    ctx: Context, collection: str, query: Query, write: Write, *, start: bytes = b"[", end: bytes = b"]"
+    service: Items, ctx: Context, collection: str, query: Query, write: Write, *, start: bytes = b"[", end: bytes = b"]"
 ) -> None:
     """Writes the items as a JSON list, between what begins and ends it."""
     before = start
@@ -27,13 +28,13 @@ async def write_json(
         await write(before + orjson.dumps(items)[1:-1])
         before = b","
 
-    await stream_items(ctx, collection, query, sink)
+    await stream_items(service, ctx, collection, query, sink)
     await write(end if before == b"," else start + end)
 
 
-async def write_csv(ctx: Context, collection: str, query: Query, write: Write) -> None:
+async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write) -> None:
     """Writes the items as CSV with a header line. Items within items have columns with dots; lists and objects are JSON."""
-    columns = plan_for(access_of(ctx), collection, query, ctx.limits, by_key=False).level.part.columns()
+    columns = plan_for(access_of(ctx), collection, query, service.limits, by_key=False).level.part.columns()
     out = io.StringIO()
     rows = csv.writer(out)
     rows.writerow(columns)
@@ -47,7 +48,7 @@ async def write_csv(ctx: Context, collection: str, query: Query, write: Write) -
         out.seek(0)
         out.truncate()
 
-    await stream_items(ctx, collection, query, sink)
+    await stream_items(service, ctx, collection, query, sink)
     if out.tell():
         await write(out.getvalue().encode())
 

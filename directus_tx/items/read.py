@@ -7,15 +7,16 @@ from attrs import evolve, frozen
 from twisted.internet import defer
 
 from directus_tx.access import Access, access_of
-from directus_tx.aggregates import aggregate_for
-from directus_tx.clauses import Asked
-from directus_tx.compile import page_meta, paging, plan_for
+from directus_tx.compile.aggregates import aggregate_for
+from directus_tx.compile.plan import Branch, Level, Plan
+from directus_tx.compile.read import page_meta, paging, plan_for
 from directus_tx.context import Context
-from directus_tx.db import SQL, Session
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Warning
-from directus_tx.plan import Branch, Level, Plan
-from directus_tx.query import Query
-from directus_tx.rules import NO_RULES, CollectionRules, Shown
+from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
+from directus_tx.items.service import Items
+from directus_tx.query import BindValues, Query
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, comparable
@@ -36,7 +37,7 @@ class Result:
     """Of an item that was looked for by its key, what differs where it has changed."""
 
 
-async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
+async def read_items(service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
     """The items that a query finds; with *keys*, those items, whatever filter, q and status say: one key gives the item, several
     a list without the missing ones.
 
@@ -47,20 +48,20 @@ async def read_items(ctx: Context, collection: str, query: Query, keys: Sequence
     if one:
         access.require_one(collection)
     if query.aggregate and keys is None:
-        return await _aggregates(ctx, access, collection, query)
-    rules, asked_for = ctx.rules.get(collection, NO_RULES), query
+        return await _aggregates(service, ctx, access, collection, query)
+    rules, asked_for = service.rules_of(collection), query
     query = _with_needed(rules, query)
     versioned = keys is not None and len(keys) == 1
-    plan = plan_for(access, collection, query, ctx.limits, by_key=keys is not None, version=versioned)
+    plan = plan_for(access, collection, query, service.limits, by_key=keys is not None, version=versioned)
     found = access.schema.collections[collection]
     limit, offset = paging(query, access.schema.default_limit)
     if keys is not None and query.limit is None:
         limit = len(keys)
-    most = ctx.limits.max_rows
+    most = service.limits.max_rows
     if most and (limit is None or limit > most):
         # One more than allowed tells whether there are too many, without counting them.
         limit = most + 1
-    asked = Asked(query, keys_of(found, keys or ()), limit, offset, ctx.now, ctx.accountability.user)
+    asked = ctx.bind_values(query, keys_of(found, keys or ()), limit, offset)
     if one or not query.meta:
         rows, items = await _load(ctx.db, plan.level, asked)
         counts: dict[str, Any] = {}
@@ -93,24 +94,26 @@ BATCH = 1000
 """Rows that a streamed read holds at once."""
 
 
-async def stream_items(ctx: Context, collection: str, query: Query, sink: Callable[[list[Item]], Awaitable[None]]) -> None:
+async def stream_items(
+    service: Items, ctx: Context, collection: str, query: Query, sink: Callable[[list[Item]], Awaitable[None]]
+) -> None:
     """Gives the items of a query to *sink*, some at a time, so that memory does not grow with their number. They are of one moment: a
     cursor in a transaction reads them. Raises what `read_items` raises, before the first are given."""
     access = access_of(ctx)
-    rules, asked_for = ctx.rules.get(collection, NO_RULES), query
+    rules, asked_for = service.rules_of(collection), query
     query = _with_needed(rules, query)
-    plan = plan_for(access, collection, query, ctx.limits, by_key=False)
+    plan = plan_for(access, collection, query, service.limits, by_key=False)
     limit, offset = paging(query, access.schema.default_limit)
-    asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
+    asked = ctx.bind_values(query, (), limit, offset)
     select = plan.level.select
 
     async def work(session: Session) -> None:
         declare = SQL("DECLARE items NO SCROLL CURSOR FOR {}").format(select.statement.composable)
         await session.query(declare, select.parameters(asked))
-        left = ctx.limits.max_rows or None
+        left = service.limits.max_rows or None
         while rows := await session.query(f"FETCH {BATCH} FROM items"):
             if left is not None and (left := left - len(rows)) < 0:
-                raise _too_many(ctx.limits.max_rows)
+                raise _too_many(service.limits.max_rows)
             if plan.level.part.nothing:
                 return
             items = await _with_branches(session, plan.level, asked, rows)
@@ -142,11 +145,11 @@ def _too_many(most: int) -> InvalidRequest:
     return InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
 
 
-async def _aggregates(ctx: Context, access: Access, collection: str, query: Query) -> Result:
+async def _aggregates(service: Items, ctx: Context, access: Access, collection: str, query: Query) -> Result:
     """The aggregates that a query asks for, instead of items."""
-    found = aggregate_for(access, collection, query, ctx.limits)
+    found = aggregate_for(access, collection, query, service.limits)
     limit, offset = paging(query, access.schema.default_limit)
-    asked = Asked(query, (), limit, offset, ctx.now, ctx.accountability.user)
+    asked = ctx.bind_values(query, (), limit, offset)
     items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(asked)))
     meta = {"collection": collection, "type": "collection", "result_count": len(items)}
     return Result(items, chosen_meta(query, meta))
@@ -160,13 +163,13 @@ def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
     return [key for key in found if key is not NO_MATCH and not (whole and not isinstance(key, int))]
 
 
-async def _load(db: Session, level: Level, asked: Asked) -> tuple[list[tuple[Any, ...]], list[Item]]:
+async def _load(db: Session, level: Level, asked: BindValues) -> tuple[list[tuple[Any, ...]], list[Item]]:
     """The rows of a level, and its items with everything below."""
     rows = await db.query(level.select.statement, level.select.parameters(asked))
     return rows, await _with_branches(db, level, asked, rows)
 
 
-async def _with_branches(db: Session, level: Level, asked: Asked, rows: list[tuple[Any, ...]]) -> list[Item]:
+async def _with_branches(db: Session, level: Level, asked: BindValues, rows: list[tuple[Any, ...]]) -> list[Item]:
     """The items of a level's rows, with the lists that belong to them."""
     pending: list[tuple[Branch, list[Item | None]]] = []
     items = level.part.items(rows, pending)
@@ -177,7 +180,9 @@ async def _with_branches(db: Session, level: Level, asked: Asked, rows: list[tup
     return level.part.finished(items)
 
 
-async def _attach(db: Session, branch: Branch, holders: list[Item | None], asked: Asked, rows: list[tuple[Any, ...]]) -> None:
+async def _attach(
+    db: Session, branch: Branch, holders: list[Item | None], asked: BindValues, rows: list[tuple[Any, ...]]
+) -> None:
     """Puts the lists of a branch into the items that hold them."""
     source, name = branch.source, branch.name
     keys = {row[source] for row in rows}
@@ -213,7 +218,7 @@ async def _together(*work: Awaitable[Any]) -> list[Any]:
 _COUNTED = {"total_count", "filter_count", "status_count", "page", "links"}
 
 
-async def _counts(ctx: Context, plan: Plan, asked: Asked) -> dict[str, Any]:
+async def _counts(ctx: Context, plan: Plan, asked: BindValues) -> dict[str, Any]:
     """The counts that meta asks for."""
     names = _meta_names(asked.query)
     wanted = {}
@@ -262,6 +267,7 @@ def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], 
 
 
 async def read_back(
+    service: Items,
     ctx: Context,
     collection: str,
     query: Query,
@@ -276,10 +282,10 @@ async def read_back(
     access = access_of(ctx, trusted=trusted)
     if not access.grant(collection).read:
         return Result(None)
-    rules = ctx.rules.get(collection, NO_RULES)
+    rules = service.rules_of(collection)
     shown = _with_needed(rules, Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta))
-    plan = plan_for(access, collection, shown, ctx.limits, by_key=True, created=created)
-    rows, items = await _load(ctx.db, plan.level, Asked(shown, keys, None, 0, ctx.now, ctx.accountability.user))
+    plan = plan_for(access, collection, shown, service.limits, by_key=True, created=created)
+    rows, items = await _load(ctx.db, plan.level, ctx.bind_values(shown, keys, None, 0))
     by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
     answer = [by_key[key] for key in keys if key in by_key]
     _present(ctx, rules, answer, query, Shown.WRITTEN)

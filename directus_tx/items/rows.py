@@ -5,14 +5,14 @@ from typing import Any
 
 from attrs import frozen
 
-from directus_tx import values
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import TRUE, Clause, all_of, asked_by, column, constant, not_deleted
+from directus_tx.access.view import not_deleted
+from directus_tx.compile.operators import comparison_type
 from directus_tx.context import Context
-from directus_tx.db import SQL, Identifier
+from directus_tx.db.sql import SQL, TRUE, Clause, Identifier, all_of, column, constant
 from directus_tx.errors import ItemChanged, ItemNotFound
-from directus_tx.filters import comparison_type
-from directus_tx.history import chunks
+from directus_tx.items import values
+from directus_tx.items.history import chunks
 from directus_tx.items.read import Item, Key
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import decoded, stored_as_text
@@ -86,7 +86,7 @@ async def lock_rows(
         alive.sql,
         column("t", key.field),
     )
-    asked = asked_by(ctx)
+    asked = ctx.bind_values()
     bound = [value for clause in judged for value in clause.parameters(asked)]
     rows = await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
     found: dict[Key, Locked] = {}
@@ -114,7 +114,7 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str | 
         return written
     table, name = grant.table("t"), grant.collection.primary_key.field
     sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
-    asked = asked_by(ctx)
+    asked = ctx.bind_values()
     rows = await ctx.db.query(sql, [*table.parameters(asked), key])
     return rows[0][0] if rows else None
 
@@ -154,7 +154,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     the caller deserves where one is there that may not be deleted."""
     collection = grant.collection
     status = collection.status_field
-    allowed, asked = grant.condition("delete", "t"), asked_by(ctx)
+    allowed, asked = grant.condition("delete", "t"), ctx.bind_values()
     sql = SQL("{} = ANY(%s::" + comparison_type(collection.primary_key) + "[])")
     among = Clause(sql.format(column("t", collection.primary_key.field)), (constant(list(keys)),))
     where = all_of([among, allowed])
@@ -189,7 +189,7 @@ async def row_exists(ctx: Context, collection: Collection, key: Key, grant: Gran
     """Whether there is a row of a key; with *grant*, one that the caller may read."""
     table = Clause(SQL("{} AS t").format(Identifier(collection.collection))) if grant is None else grant.table("t")
     sql = SQL("SELECT 1 FROM {} WHERE {} = %s").format(table.sql, column("t", collection.primary_key.field))
-    return bool(await ctx.db.query(sql, [*table.parameters(asked_by(ctx)), key]))
+    return bool(await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), key]))
 
 
 def _returning(collection: Collection) -> Any:

@@ -9,22 +9,25 @@ from typing import Any, TypeVar
 import orjson
 from attrs import frozen
 
-from directus_tx import values
 from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
-from directus_tx.history import Record, logged, record
+from directus_tx.items import values
+from directus_tx.items.history import Record, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, row_exists, stored_row, update_rows
+from directus_tx.items.rules import CollectionRules
+from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
-from directus_tx.rules import NO_RULES, CollectionRules
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import restored
 
 T = TypeVar("T")
 
 
-async def create_items(ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions) -> Result:
+async def create_items(
+    service: Items, ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions
+) -> Result:
     """Creates one item, or several all together, and reads them back. `data` is None where the result may not be read.
 
     Raises InvalidPayload, InvalidRequest, NotUnique and their like; then nothing has been written.
@@ -33,12 +36,13 @@ async def create_items(ctx: Context, collection: str, payload: Item | list[Item]
 
     async def work(writer: Writer) -> Result:
         keys = await writer.create(collection, payloads, action="create")
-        return await read_back(writer.ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
+        return await read_back(service, writer.ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
 
-    return await writing(ctx, options, work)
+    return await in_transaction(service, ctx, options, work)
 
 
 async def update_items(
+    service: Items,
     ctx: Context,
     collection: str,
     keys: Sequence[str] | None,
@@ -66,12 +70,12 @@ async def update_items(
             changes = [(key, shared) for key in dict.fromkeys(_key(found, key) for key in keys)]
         await writer.update(collection, changes, several=keys is None or len(keys) > 1, if_match=options.if_match)
         one = keys is not None and len(keys) == 1
-        return await read_back(writer.ctx, collection, query, [key for key, _ in changes], one=one)
+        return await read_back(service, writer.ctx, collection, query, [key for key, _ in changes], one=one)
 
-    return await writing(ctx, options, work)
+    return await in_transaction(service, ctx, options, work)
 
 
-async def delete_items(ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
+async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
     """Deletes items for good. Raises ItemNotFound where one is missing, DeleteForbidden where one may not be deleted. Then nothing is
     deleted; but an administrator's deletion of the user's items takes those that are there, since what was asked for is so then."""
     if options.if_match is not None and len(keys) != 1:
@@ -89,11 +93,13 @@ async def delete_items(ctx: Context, collection: str, keys: Sequence[str], optio
             raise ItemNotFound(f'There is no such item in "{collection}".')
         return complete
 
-    if not await writing(ctx, options, work):
+    if not await in_transaction(service, ctx, options, work):
         raise ItemNotFound(f'There is no such item in "{collection}".')
 
 
-async def revert_item(ctx: Context, collection: str, key: str, revision: str, query: Query, options: WriteOptions) -> Result:
+async def revert_item(
+    service: Items, ctx: Context, collection: str, key: str, revision: str, query: Query, options: WriteOptions
+) -> Result:
     """Brings an item back to the state of one of its revisions, from soft deletion too, and reads it back.
 
     Raises UpdateForbidden, also where the caller does not see the item; ItemNotFound, RevisionNotFound; and the errors of an update.
@@ -102,9 +108,9 @@ async def revert_item(ctx: Context, collection: str, key: str, revision: str, qu
 
     async def work(writer: Writer) -> Result:
         found = await writer.revert(collection, key, revision)
-        return await read_back(writer.ctx, collection, query, [found], one=True)
+        return await read_back(service, writer.ctx, collection, query, [found], one=True)
 
-    return await writing(ctx, options, work)
+    return await in_transaction(service, ctx, options, work)
 
 
 def _key(collection: Collection, key: Any) -> Key:
@@ -132,18 +138,20 @@ class Nested:
     wanted: list[tuple[int, Any]]
 
 
-async def writing(ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False) -> T:
+async def in_transaction(
+    service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False
+) -> T:
     """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written."""
 
     async def attempt(ctx: Context) -> tuple[T, Writer]:
-        writer = Writer(ctx, options, trusted=trusted)
+        writer = Writer(service, ctx, options, trusted=trusted)
         result = await work(writer)
         await writer.finish()
         return result, writer
 
     result, writer = await ctx.transaction(attempt)
     for hook, arguments in writer.done:
-        await ctx.plugins.tell(hook, ctx=ctx, **arguments)
+        await service.plugins.tell(hook, ctx=ctx, **arguments)
     return result
 
 
@@ -151,7 +159,8 @@ class Writer:
     """One request's writing, inside its transaction. Collects the history, which `finish` writes, and what plugins are told afterwards
     (`done`: hooks and their arguments). A *trusted* one is the server's own: it asks for no permissions."""
 
-    def __init__(self, ctx: Context, options: WriteOptions, *, trusted: bool = False) -> None:
+    def __init__(self, service: Items, ctx: Context, options: WriteOptions, *, trusted: bool = False) -> None:
+        self.service = service
         self.ctx = ctx
         self.options = options
         self.access = access_of(ctx, trusted=trusted)
@@ -161,13 +170,13 @@ class Writer:
     async def before(self, action: str, collection: str, **arguments: Any) -> None:
         """Lets plugins change or refuse what is about to be done ("create", "update", "delete") to an item."""
         hook = f"item_{action}_before"
-        if self.ctx.plugins.has(hook):
-            await self.ctx.plugins.call(hook, ctx=self.ctx, collection=collection, **arguments)
+        if self.service.plugins.has(hook):
+            await self.service.plugins.call(hook, ctx=self.ctx, collection=collection, **arguments)
 
     def after(self, action: str, collection: str, **arguments: Any) -> None:
         """Notes what plugins are to be told of when it is committed."""
         hook = f"item_{action}_after"
-        if self.ctx.plugins.has(hook):
+        if self.service.plugins.has(hook):
             self.done.append((hook, {"collection": collection, **arguments}))
 
     async def finish(self) -> None:
@@ -176,7 +185,7 @@ class Writer:
             await record(self.ctx, self.records, self.options.comment)
 
     def rules(self, collection: str) -> CollectionRules:
-        return self.ctx.rules.get(collection, NO_RULES)
+        return self.service.rules_of(collection)
 
     def log(self, each: Record) -> None:
         if not self.rules(each.collection).unlogged:
@@ -220,7 +229,7 @@ class Writer:
             for index, key in (await self.link(nested, through)).items():
                 checked[index][nested.field.field] = payloads[index][nested.field.field] = key
         for row, payload in zip(checked, payloads, strict=True):
-            await values.complete(self.ctx, collection, row, payload, stored_row=None)
+            await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=None)
         written = await insert_rows(self.ctx, collection, checked)
         keys = [key for key, _ in written]
         for index, (key, data) in enumerate(written):
@@ -285,7 +294,7 @@ class Writer:
                 rows[index][1][nested.field.field] = payloads[index][nested.field.field] = key
         gone = set()
         for (key, row), payload in zip(rows, payloads, strict=True):
-            await values.complete(self.ctx, collection, row, payload, stored_row=present[key])
+            await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=present[key])
             if values.is_soft_deleted(collection, row):
                 gone.add(key)
         data = await update_rows(self.ctx, collection, rows)
@@ -332,7 +341,7 @@ class Writer:
         grant.check_update(found.row, changed, self.options.comment, update=found.update, delete=found.delete)
         await self.before("update", name, key=wanted, payload=past)
         row = {n: restored(collection.fields[n], v) for n, v in past.items()}
-        await values.complete(self.ctx, collection, row, past, stored_row=found.row)
+        await values.complete(self.service.hasher, self.ctx, collection, row, past, stored_row=found.row)
         data = logged(collection, (await update_rows(self.ctx, collection, [(wanted, row)]))[wanted])
         self.log(Record("revert", name, str(wanted), data, data))
         self.after("update", name, key=wanted, payload=past)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
-from directus_tx.db import SQL, Composable, Identifier, Literal
+from directus_tx.db.sql import SQL, Composable, Identifier, Literal
 from directus_tx.schema.datatypes import family, searched
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import parse

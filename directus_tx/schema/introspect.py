@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from directus_tx.db import Session
+from directus_tx.db.session import Session
 from directus_tx.schema.datatypes import nearest
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE

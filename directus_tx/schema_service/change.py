@@ -9,7 +9,7 @@ from typing import Any
 
 from directus_tx.access import access_of
 from directus_tx.context import Context
-from directus_tx.db import SQL, Identifier
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import (
     AlterForbidden,
     CollectionExists,
@@ -25,7 +25,8 @@ from directus_tx.errors import (
     UnmanagedCollection,
     UpdateForbidden,
 )
-from directus_tx.items import Writer, writing
+from directus_tx.items import Writer, in_transaction
+from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
@@ -51,7 +52,7 @@ from directus_tx.schema_service.read import collection_answer, field_answer
 # --- collections
 
 
-async def create_collection(ctx: Context, payload: Mapping[str, Any], options: WriteOptions) -> Item:
+async def create_collection(service: Items, ctx: Context, payload: Mapping[str, Any], options: WriteOptions) -> Item:
     """Creates a collection with its table, or takes over a table that is there and not managed.
 
     Raises InvalidRequest, InvalidPayload, CollectionExists and what its fields deserve.
@@ -93,10 +94,10 @@ async def create_collection(ctx: Context, payload: Mapping[str, Any], options: W
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await writing(ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, trusted=True)
 
 
-async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
+async def update_collection(service: Items, ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
     """Changes a collection's attributes, and the fields that come along. Its name stays."""
     access_of(ctx).require_schema()
     if name.startswith("directus_"):
@@ -128,7 +129,7 @@ async def update_collection(ctx: Context, name: str, payload: Mapping[str, Any],
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await writing(ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, trusted=True)
 
 
 async def _declare_collection(ctx: Context, name: str, payload: Mapping[str, Any]) -> None:
@@ -157,7 +158,7 @@ async def _index_searches(ctx: Context, old: Collection | None, new: Collection)
     await _execute(ctx, [ddl.search_index(field) for field in new.columns.values() if searched(field)])
 
 
-async def delete_collection(ctx: Context, name: str, options: WriteOptions) -> None:
+async def delete_collection(service: Items, ctx: Context, name: str, options: WriteOptions) -> None:
     """Drops a collection's table, with the rows that are about it: fields, permissions, presets, relations of its many side."""
     access_of(ctx).require_schema(delete=True)
     if name.startswith("directus_"):
@@ -169,7 +170,7 @@ async def delete_collection(ctx: Context, name: str, options: WriteOptions) -> N
         await _drop_collection(ctx, writer, name)
         await _touch(ctx)
 
-    await writing(ctx, options, work, trusted=True)
+    await in_transaction(service, ctx, options, work, trusted=True)
 
 
 async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
@@ -188,7 +189,7 @@ async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
 # --- fields
 
 
-async def create_field(ctx: Context, collection: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
+async def create_field(service: Items, ctx: Context, collection: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
     """Adds a field to a collection; to a system collection too, one of the project's own."""
     if not ctx.accountability.admin:
         raise CreateForbidden("Only administrators may add fields.")
@@ -200,11 +201,11 @@ async def create_field(ctx: Context, collection: str, payload: Mapping[str, Any]
         schema = await _reread(ctx)
         return field_answer(schema.collections[collection].fields[field.field])
 
-    return await writing(ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, trusted=True)
 
 
 async def update_fields(
-    ctx: Context, collection: str, changes: Sequence[tuple[str, Mapping[str, Any]]], options: WriteOptions
+    service: Items, ctx: Context, collection: str, changes: Sequence[tuple[str, Mapping[str, Any]]], options: WriteOptions
 ) -> list[Item]:
     """Changes fields, all or none: row and column, the data kept. Raises FieldNotFound, FieldNotAltered."""
     if not ctx.accountability.admin:
@@ -224,10 +225,12 @@ async def update_fields(
         schema = await _reread(ctx)
         return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes]
 
-    return await writing(ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, trusted=True)
 
 
-async def delete_field(ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False) -> None:
+async def delete_field(
+    service: Items, ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False
+) -> None:
     """Deletes a field with its column, and what it means to relations and permissions."""
     if not ctx.accountability.admin:
         raise DeleteForbidden("Only administrators may delete fields.")
@@ -253,7 +256,7 @@ async def delete_field(ctx: Context, collection: str, name: str, options: WriteO
             await writer.delete("directus_permissions", [row[0] for row in rows])
         await _touch(ctx)
 
-    await writing(ctx, options, work, trusted=True)
+    await in_transaction(service, ctx, options, work, trusted=True)
 
 
 async def _forget_relations(ctx: Context, writer: Writer, field: Field, *, delete_junction: bool) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from directus_tx.access import NO_FIELDS, SECRETS, Grant, access_of
+from directus_tx.access import Grant, access_of
+from directus_tx.access.grant import NO_FIELDS, SECRETS
 from directus_tx.context import Context
 from directus_tx.errors import FieldNotFound, HiddenField, ItemNotFound, UnknownField
 from directus_tx.items import Result, chosen_meta

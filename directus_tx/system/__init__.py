@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from directus_tx.rules import CollectionRules
+from directus_tx.items.rules import CollectionRules
 from directus_tx.system.permissions import PermissionRules
 from directus_tx.system.presets import PresetRules
 from directus_tx.system.roles import RoleRules

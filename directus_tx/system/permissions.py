@@ -1,12 +1,19 @@
-"""Permissions: the words that each level may be."""
+"""Permissions: the words that each level may be, what the caller's own role may do, and why a user may or may not do something."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from directus_tx.context import Context
-from directus_tx.errors import InvalidRequest
-from directus_tx.rules import CollectionRules, Item
+from directus_tx.access import Access, Grant, access_of
+from directus_tx.access.caller import require_administrator
+from directus_tx.access.grant import ROW_LEVELS
+from directus_tx.context import Accountability, Context
+from directus_tx.db.sql import SQL, Composable, Identifier, column
+from directus_tx.errors import InvalidRequest, ItemNotFound
+from directus_tx.items.read import keys_of
+from directus_tx.items.rules import CollectionRules, Item
+from directus_tx.query import BindValues, Query
 
+ACTIONS = ("create", "read", "update", "delete")
 _ROWS = ("none", "mine", "role", "full")
 LEVELS: Mapping[str, tuple[str, ...]] = {
     "create": ("none", "full"),
@@ -33,3 +40,123 @@ def _checked(payload: Item) -> Item:
         if payload.get(name) is not None and payload[name] not in levels:
             raise InvalidRequest(f'"{name}" is one of {", ".join(levels)}.')
     return payload
+
+
+def own_permissions(ctx: Context, collection: str | None = None) -> list[Item]:
+    """The permissions of the caller's role, those of one collection or all, as the API shows them."""
+    rows = ctx.schema.permissions_of(access_of(ctx).role)
+    return [_shown(row) for row in rows if collection is None or row["collection"] == collection]
+
+
+def _shown(row: Mapping[str, Any]) -> Item:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
+
+
+async def explain(ctx: Context, collection: str, action: str, item: str | None, user: str | None) -> Item:
+    """Why a user (None: the public) may or may not do something with a collection, or with one item of it.
+
+    The answer: `allowed` and its `reason`; the user's `role`; the `permissions`, rows of the role, with `counts` true for the one that
+    decides; the item's `status` and `owner`; the fields that are `hidden` and `unwritable`; and the `condition` on rows as it goes into
+    the SQL, with its `parameters`. Raises InvalidRequest, CollectionNotFound, ItemNotFound.
+    """
+    require_administrator(ctx)
+    if action not in ACTIONS:
+        raise InvalidRequest(f'"action" is one of {", ".join(ACTIONS)}.')
+    who, active = await _user(ctx, user)
+    access = Access(ctx.schema, who)
+    grant = access.grant(collection)
+    field = grant.collection.status_field
+    asked = BindValues(Query(), user=who.user)
+    status: Any = field.default_value if field is not None and action == "create" else None
+    found: Item = {}
+    if item is not None and action != "create":
+        found = await _item(ctx, grant, item, asked)
+        status = found["status"]
+    permission = grant.of(status)
+    level = grant.level(permission, action)
+    allowed, reason = _verdict(grant, action, level, found, status, decided=bool(found) or grant.statuses is None)
+    if not active:
+        allowed, reason = False, "The user is not active: to this server it is the public."
+    hidden = set(grant.hidden)
+    for mask, shown in zip(grant.masks, found.get("shown", ()), strict=False):
+        hidden |= mask.names if not shown else set()
+    condition = grant.condition(action, "t") if action != "create" else None
+    return {
+        "collection": collection,
+        "action": action,
+        "item": item,
+        "user": who.user,
+        "role": access.role,
+        "allowed": allowed,
+        "reason": reason,
+        "status": status,
+        "owner": found.get("owner"),
+        "permissions": [
+            _shown(row) | {"counts": permission.id is not None and row["id"] == permission.id}
+            for row in ctx.schema.permissions_of(access.role)
+            if row["collection"] == collection
+        ],
+        "hidden": sorted(hidden),
+        "unwritable": sorted(permission.unwritable),
+        "condition": None if condition is None else condition.text,
+        "parameters": [] if condition is None else condition.parameters(asked),
+    }
+
+
+async def _user(ctx: Context, user: str | None) -> tuple[Accountability, bool]:
+    """Who a user is to `access`, and whether it is active. Raises ItemNotFound."""
+    if user is None:
+        return Accountability(), True
+    keys = keys_of(ctx.schema.collections["directus_users"], [user])
+    rows = await ctx.db.query("SELECT id, role, status FROM directus_users WHERE id = ANY(%s)", (keys,))
+    if not rows:
+        raise ItemNotFound("There is no such user.")
+    id, role, status = rows[0]
+    return Accountability(id, role), status == "active"
+
+
+async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Item:
+    """What counts of an item: its status and owner, which actions its row allows, and which masked fields it shows."""
+    collection = grant.collection
+    judged = [grant.condition(action, "t") for action in ACTIONS[1:]] + [mask.shown for mask in grant.masks]
+    status_field = collection.status_field
+    columns: list[Composable] = [
+        SQL("NULL") if status_field is None else column("t", status_field.field),
+        SQL("NULL") if grant.owner is None else column("t", grant.owner),
+    ]
+    sql = SQL("SELECT {} FROM {} AS t WHERE {} = ANY(%s)").format(
+        SQL(", ").join([*columns, *(clause.sql for clause in judged)]),
+        Identifier(collection.collection),
+        column("t", collection.primary_key.field),
+    )
+    bound = [value for clause in judged for value in clause.parameters(asked)]
+    rows = await ctx.db.query(sql, [*bound, keys_of(collection, [item])])
+    if not rows:
+        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+    status, owner, *verdicts = rows[0]
+    actions = dict(zip(ACTIONS[1:], verdicts, strict=False))
+    return {"status": status, "owner": owner, **actions, "shown": verdicts[3:]}
+
+
+def _verdict(grant: Grant, action: str, level: str, found: Item, status: Any, *, decided: bool) -> tuple[bool, str]:
+    """Whether something is allowed, and why, in a sentence."""
+    if grant.admin:
+        return True, "Administrators may do everything."
+    such = f' with the status "{status}"' if grant.statuses is not None and status is not None else ""
+    if not grant.allows(action):
+        return False, f"No permission of the role lets {action} items of this collection."
+    if action == "create":
+        return level == "full", f"The level of create for items{such} is {level}."
+    if not decided:
+        return True, "It depends on the item: the condition says of which."
+    if not found:
+        if level == "full":
+            return True, "The level is full."
+        return True, f"The level is {level}: it depends on whose the item is."
+    if level not in ROW_LEVELS:
+        return False, f"The level for items{such} is none."
+    if action != "read" and not found["read"]:
+        return False, "The item may not be read, so it does not exist to the user."
+    if not found[action]:
+        return False, f"The level for items{such} is {level}, and the item is not the user's{' role' if level == 'role' else ''}."
+    return True, f"The level for items{such} is {level}."

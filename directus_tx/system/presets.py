@@ -1,6 +1,6 @@
 """Collection presets: what a user has set in passing, of which no history is kept."""
 
-from directus_tx.rules import CollectionRules
+from directus_tx.items.rules import CollectionRules
 
 
 class PresetRules(CollectionRules):

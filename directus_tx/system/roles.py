@@ -1,16 +1,25 @@
-"""Roles: a new one may at once do what everybody signed in needs to do; two of them stay."""
+"""Roles: what a new one may do, the two that stay, and roles with their permissions as a document that moves between projects."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from directus_tx.access.caller import require_administrator
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Context
-from directus_tx.db import SQL, Identifier
-from directus_tx.errors import Unauthorized, UpdateForbidden
-from directus_tx.history import values
-from directus_tx.rules import CollectionRules, Item
+from directus_tx.db.sql import SQL, Identifier
+from directus_tx.errors import InvalidPayload, InvalidRequest, Unauthorized, UpdateForbidden
+from directus_tx.items import Writer, in_transaction
+from directus_tx.items.history import values
+from directus_tx.items.rules import CollectionRules, Item
+from directus_tx.items.service import Items
+from directus_tx.query import WriteOptions
+from directus_tx.schema.model import Snapshot
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.system.permissions import LEVELS
 
+ROLES, PERMISSIONS = "directus_roles", "directus_permissions"
+LISTS = ("read_field_blacklist", "write_field_blacklist", "status_blacklist")
+ROLE_ATTRIBUTES = ("description", "ip_whitelist", "module_listing", "collection_listing", "enforce_2fa")
 _NAMES = ("collection", "status", "create", "read", "update", "delete", "comment", "explain")
 _LEVELS = frozenset(_NAMES[2:])
 
@@ -46,3 +55,164 @@ class RoleRules(CollectionRules):
     async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
         """The permissions of a role go with it."""
         await ctx.db.query("DELETE FROM directus_permissions WHERE role = ANY(%s)", (list(keys),))
+
+
+# --- documents
+
+
+def export_roles(ctx: Context) -> Item:
+    """Roles with their permissions by the names of the roles, as a document: what is as by default is left out. The administrators'
+    role is not in it: it may do everything anyway."""
+    require_administrator(ctx)
+    schema = ctx.schema
+    roles = [role for id, role in schema.roles.items() if id != ADMINISTRATOR]
+    return {"roles": [_described(schema, role) for role in sorted(roles, key=lambda role: role["name"].lower())]}
+
+
+def _described(schema: Snapshot, role: Mapping[str, Any]) -> Item:
+    rows = sorted(schema.permissions_of(role["id"]), key=lambda row: (row["collection"], row["status"] or "", row["id"]))
+    attributes = {name: _plain(role[name]) for name in ROLE_ATTRIBUTES if role[name] not in (None, False, ())}
+    return {"name": role["name"], **attributes, "permissions": [_permission(row) for row in rows]}
+
+
+def _permission(row: Mapping[str, Any]) -> Item:
+    """A permission without what is as by default."""
+    found = {"collection": row["collection"]}
+    if row["status"] is not None:
+        found["status"] = row["status"]
+    found |= {name: row[name] for name in LEVELS if row[name] not in (None, "none")}
+    return found | {name: list(row[name]) for name in LISTS if row[name]}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+async def import_roles(service: Items, ctx: Context, document: Any, options: WriteOptions, *, dry_run: bool = False) -> Item:
+    """Makes the roles of a document what it says, permissions included, and gives the `changes`; with *dry_run* it gives them alone.
+
+    A change has `action` (create, update, delete), `role`, for permissions `collection` and `status`, and what it was `before` and is
+    `after`. Roles that the document does not name stay as they are. Importing again changes nothing. Raises InvalidRequest,
+    InvalidPayload.
+    """
+    require_administrator(ctx)
+    wanted = _checked(document)
+    present = {role["name"].lower(): role for role in ctx.schema.roles.values()}
+    changes: list[Item] = []
+    for role in wanted:
+        changes += _differences(ctx.schema, present.get(role["name"].lower()), role)
+    if changes and not dry_run:
+
+        async def work(writer: Writer) -> None:
+            for role in wanted:
+                await _bring(writer, present.get(role["name"].lower()), role, [c for c in changes if c["role"] == role["name"]])
+
+        await in_transaction(service, ctx, options, work)
+    return {"dry_run": dry_run, "changes": [{n: v for n, v in each.items() if n != "id"} for each in changes]}
+
+
+def _checked(document: Any) -> list[Item]:
+    """The roles of a document. Raises InvalidRequest, InvalidPayload with the place of what is wrong."""
+    if not isinstance(document, dict) or not isinstance(document.get("roles"), list):
+        raise InvalidRequest('The document has a list of "roles".')
+    names = set()
+    for number, role in enumerate(document["roles"]):
+        place = f"roles[{number}]"
+        if not isinstance(role, dict) or not isinstance(role.get("name"), str) or not role["name"].strip():
+            raise InvalidRequest(f'{place} needs a "name".')
+        _known(role, ("name", "permissions", *ROLE_ATTRIBUTES), place)
+        if role["name"].lower() in names:
+            raise InvalidRequest(f'{place}: the role "{role["name"]}" is there twice.')
+        names.add(role["name"].lower())
+        if not isinstance(role.get("permissions", []), list):
+            raise InvalidRequest(f'"permissions" of {place} is a list.')
+        _check_permissions(role.get("permissions", []), place)
+    return list(document["roles"])
+
+
+def _check_permissions(permissions: Iterable[Any], place: str) -> None:
+    keys = set()
+    for number, permission in enumerate(permissions):
+        here = f"{place}.permissions[{number}]"
+        if not isinstance(permission, dict) or not isinstance(permission.get("collection"), str):
+            raise InvalidRequest(f'{here} needs a "collection".')
+        _known(permission, ("collection", "status", *LEVELS, *LISTS), here)
+        for name, levels in LEVELS.items():
+            if permission.get(name, "none") not in levels:
+                raise InvalidRequest(f'"{name}" of {here} is one of {", ".join(levels)}.')
+        for name in LISTS:
+            value = permission.get(name, [])
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise InvalidRequest(f'"{name}" of {here} is a list of names.')
+        key = (permission["collection"], permission.get("status"))
+        if key in keys:
+            raise InvalidRequest(f"{here}: the collection is there twice with this status.")
+        keys.add(key)
+
+
+def _known(value: Mapping[str, Any], names: Sequence[str], place: str) -> None:
+    unknown = [name for name in value if name not in names]
+    if unknown:
+        raise InvalidPayload(f"{place} has no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
+
+
+def _differences(schema: Snapshot, role: Mapping[str, Any] | None, wanted: Item) -> list[Item]:
+    """What must change for a role to be as wanted."""
+    name = wanted["name"]
+    if role is not None and role["id"] == ADMINISTRATOR:
+        raise InvalidRequest(f'The role "{role["name"]}" may do everything: it has no permissions to import.')
+    before = _described(schema, role) if role is not None else {"permissions": []}
+    changes: list[Item] = []
+    attributes = {each: wanted.get(each) for each in ROLE_ATTRIBUTES if (wanted.get(each) or None) != before.get(each)}
+    if role is None:
+        after = {each: wanted[each] for each in ROLE_ATTRIBUTES if wanted.get(each)}
+        changes.append({"action": "create", "role": name, "before": None, "after": after})
+    elif attributes:
+        old = {each: before.get(each) for each in attributes}
+        changes.append({"action": "update", "role": name, "before": old, "after": attributes})
+    ids: dict[tuple[str, str | None], list[int]] = {}
+    for row in schema.permissions_of(role["id"]) if role is not None else ():
+        ids.setdefault((row["collection"], row["status"]), []).append(row["id"])
+    there = {(each["collection"], each.get("status")): each for each in reversed(before["permissions"])}
+    for permission in wanted.get("permissions", []):
+        key = (permission["collection"], permission.get("status"))
+        after = _permission({**dict.fromkeys((*LEVELS, *LISTS)), "status": None, **permission})
+        present = there.get(key)
+        change = {"role": name, "collection": key[0], "status": key[1], "before": present, "after": after}
+        if present is None:
+            changes.append({"action": "create", **change})
+        elif present != after:
+            changes.append({"action": "update", **change, "id": ids[key][0]})
+    named = {(each["collection"], each.get("status")) for each in wanted.get("permissions", [])}
+    for key, found in ids.items():
+        for id in found if key not in named else found[1:]:
+            change = {"role": name, "collection": key[0], "status": key[1], "before": there[key], "after": None}
+            changes.append({"action": "delete", **change, "id": id})
+    return changes
+
+
+async def _bring(writer: Writer, role: Mapping[str, Any] | None, wanted: Item, changes: Sequence[Item]) -> None:
+    """Makes the changes of one role."""
+    of_role = [change for change in changes if "collection" not in change]
+    id = role["id"] if role is not None else None
+    for change in of_role:
+        if change["action"] == "create":
+            (id,) = await writer.create(ROLES, [{"name": wanted["name"], **change["after"]}])
+            # What every new role gets is not what the document says.
+            await writer.ctx.db.query("DELETE FROM directus_permissions WHERE role = %s", (id,))
+        else:
+            await writer.update(ROLES, [(id, change["after"])])
+    gone = [change["id"] for change in changes if change["action"] == "delete"]
+    if gone:
+        await writer.delete(PERMISSIONS, gone)
+    new = [_whole(change["after"], id) for change in changes if change["action"] == "create" and "collection" in change]
+    if new:
+        await writer.create(PERMISSIONS, new)
+    changed = [(c["id"], _whole(c["after"], id)) for c in changes if c["action"] == "update" and "collection" in c]
+    if changed:
+        await writer.update(PERMISSIONS, changed)
+
+
+def _whole(permission: Mapping[str, Any], role: Any) -> Item:
+    """A permission with everything that its row says."""
+    return {"status": None, **dict.fromkeys(LEVELS, "none"), **{name: [] for name in LISTS}, **permission, "role": role}

@@ -7,8 +7,8 @@ import orjson
 
 from directus_tx.context import Context
 from directus_tx.errors import ItemNotFound
+from directus_tx.items.rules import CollectionRules, Item, Shown
 from directus_tx.query import Query
-from directus_tx.rules import CollectionRules, Item, Shown
 from directus_tx.schema.system import CATALOGUE
 
 _TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGUE.setting_fields}

@@ -1,4 +1,4 @@
-"""Users: what a new one gets, who may change what of whom, and that the project keeps an administrator.
+"""Users: what a new one gets, who may change what of whom, the page they were on, and that the project keeps an administrator.
 
 Their passwords are hashed as every field of type hash is.
 """
@@ -7,15 +7,29 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from directus_tx.access import ACCOUNT_SECRETS
+from directus_tx.access.grant import ACCOUNT_SECRETS
 from directus_tx.context import ADMINISTRATOR, Context
-from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidRequest, LastAdministrator, UpdateForbidden
-from directus_tx.history import Record
+from directus_tx.errors import (
+    CreateForbidden,
+    DeleteForbidden,
+    InvalidPayload,
+    InvalidRequest,
+    ItemNotFound,
+    LastAdministrator,
+    Unauthorized,
+    UpdateForbidden,
+)
+from directus_tx.items.history import Record
+from directus_tx.items.read import Result, keys_of, read_back
+from directus_tx.items.rules import CollectionRules, Item, Shown
+from directus_tx.items.service import Items
 from directus_tx.query import Query
-from directus_tx.rules import CollectionRules, Item, Shown
 from directus_tx.schema.patterns import matches
 
 USERS = "directus_users"
+PAGE_LENGTH = 192
+"""Characters that `last_page` takes."""
+
 OWN_ALONE = ACCOUNT_SECRETS | {"password", "email", "external_id"}
 """What decides who gets in as a user: nobody but the user and administrators changes it."""
 
@@ -75,6 +89,35 @@ class UserRules(CollectionRules):
         if not ctx.accountability.admin and (not query.fields or "*" in query.fields):
             for name in SHOWN_EMPTY:
                 item.setdefault(name, None)
+
+
+async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
+    """Notes the page that a user has opened, and when; gives the user. It leaves no activity.
+
+    Raises InvalidRequest without a `last_page`, ItemNotFound, UpdateForbidden where it is neither the user nor an administrator.
+    """
+    who = ctx.accountability
+    if who.public:
+        raise Unauthorized
+    if "last_page" not in payload:
+        raise InvalidRequest('"last_page" is needed.')
+    page = payload["last_page"]
+    if not isinstance(page, (str, type(None))) or "\x00" in (page or ""):
+        raise InvalidRequest('"last_page" takes text.')
+    if page is not None and len(page) > PAGE_LENGTH:
+        raise InvalidPayload(f'"last_page" takes at most {PAGE_LENGTH} characters.')
+    keys = keys_of(ctx.schema.collections[USERS], [key])
+    if not who.admin and keys != [who.user]:
+        raise UpdateForbidden("The last page of a user is the user's own.")
+
+    async def work(ctx: Context) -> Result:
+        sql = f"UPDATE {USERS} SET last_page = %s, last_access_on = %s WHERE id = ANY(%s) RETURNING id"
+        rows = await ctx.db.query(sql, (page, ctx.now, keys))
+        if not rows:
+            raise ItemNotFound("There is no such user.")
+        return await read_back(service, ctx, USERS, query, [rows[0][0]], one=True)
+
+    return await ctx.transaction(work)
 
 
 def _role(value: Any) -> Any:

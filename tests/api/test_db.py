@@ -13,7 +13,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
 
-from directus_tx.db import SQL, ConnectionBudget, Database, Identifier, Session, connected
+from directus_tx.db.connection import connected
+from directus_tx.db.pool import ConnectionBudget, Database
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.errors import Conflict, ServiceUnavailable
 from tests.conftest import Client
@@ -73,7 +76,7 @@ async def table(database: Database, *rows: tuple[int, int]) -> str:
         for row in rows:
             await session.query(SQL("INSERT INTO {} VALUES (%s, %s)").format(Identifier(name)), row)
 
-    await database.session().transaction(work)
+    await Session(database).transaction(work)
     return name
 
 
@@ -84,7 +87,7 @@ async def table(database: Database, *rows: tuple[int, int]) -> str:
 @ensureDeferred
 async def test_a_read_on_a_backend_that_was_killed_is_retried(make: Make, noticed: bool) -> None:
     pool = make()
-    session = pool.session()
+    session = Session(pool)
     ((before,),) = await session.query("SELECT pg_backend_pid()")
     if noticed:
         assert await kill(pool) == 1
@@ -103,7 +106,7 @@ async def test_a_read_on_a_backend_that_was_killed_is_retried(make: Make, notice
 @ensureDeferred
 async def test_reads_whose_backends_are_killed_under_them_are_all_retried(make: Make) -> None:
     pool = make()
-    running = [start(pool.session().query("SELECT pg_sleep(0.4), %s::int", (n,))) for n in range(8)]
+    running = [start(Session(pool).query("SELECT pg_sleep(0.4), %s::int", (n,))) for n in range(8)]
     await pause(0.2)
     assert await kill(pool) == 8
     assert [rows[0][1] for rows in await defer.gatherResults(running)] == list(range(8))
@@ -113,7 +116,7 @@ async def test_reads_whose_backends_are_killed_under_them_are_all_retried(make: 
 @ensureDeferred
 async def test_a_read_that_always_loses_its_backend_is_unavailable(make: Make) -> None:
     pool = make()
-    session = pool.session()
+    session = Session(pool)
     with pytest.raises(ServiceUnavailable):
         await session.query("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)")
     assert (pool.size, pool.budget.open) == (0, 0)
@@ -135,10 +138,10 @@ async def test_a_transaction_whose_backend_is_killed_is_unavailable_and_leaves_n
         await session.query(insert, (2,))
 
     with pytest.raises(ServiceUnavailable) as caught:
-        await pool.session().transaction(work)
+        await Session(pool).transaction(work)
     assert caught.value.headers == {"Retry-After": "1"}
     assert runs == 1, "what may have been committed must not be run again"
-    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+    assert await Session(pool).query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
     assert (pool.in_use, pool.budget.open) == (0, pool.size)
 
 
@@ -153,16 +156,16 @@ async def test_a_transaction_whose_backend_is_killed_before_the_commit_is_unavai
         return "done"
 
     with pytest.raises(ServiceUnavailable):
-        await pool.session().transaction(work)
-    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+        await Session(pool).transaction(work)
+    assert await Session(pool).query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
 
 
 @ensureDeferred
 async def test_a_transaction_begins_in_spite_of_a_backend_that_was_killed(make: Make) -> None:
     pool = make()
-    await pool.session().query("SELECT 1")
+    await Session(pool).query("SELECT 1")
     await kill(pool)
-    assert await pool.session().transaction(lambda session: session.query("SELECT 2")) == [(2,)]
+    assert await Session(pool).transaction(lambda session: session.query("SELECT 2")) == [(2,)]
 
 
 # --- deadlocks
@@ -191,11 +194,11 @@ async def test_of_two_transactions_that_deadlock_both_succeed(make: Make) -> Non
             await session.query(update, (second,))
             return first
 
-        return start(pool.session().transaction(run))
+        return start(Session(pool).transaction(run))
 
     assert await defer.gatherResults([work(1, 2), work(2, 1)]) == [1, 2]
     assert runs == 3, "there was no deadlock"
-    assert await pool.session().query(SQL("SELECT n FROM {}").format(Identifier(name))) == [(2,), (2,)]
+    assert await Session(pool).query(SQL("SELECT n FROM {}").format(Identifier(name))) == [(2,), (2,)]
 
 
 @ensureDeferred
@@ -211,9 +214,9 @@ async def test_a_transaction_that_always_loses_is_a_conflict_and_leaves_nothing(
         await session.query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
 
     with pytest.raises(Conflict):
-        await pool.session().transaction(work)
+        await Session(pool).transaction(work)
     assert runs == 4
-    assert await pool.session().query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+    assert await Session(pool).query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
 
 
 # --- what a change tells
@@ -226,13 +229,13 @@ async def test_a_change_has_been_told_when_its_transaction_returns(client: Clien
     elsewhere: list[tuple[str, int]] = []
     here = make(server=server, on_change=lambda *change: heard.append(change))
     there = make(server=server, on_change=lambda *change: elsewhere.append(change))
-    await there.session().query("SELECT 1")
-    await here.session().query("SELECT 1")
+    await Session(there).query("SELECT 1")
+    await Session(here).query("SELECT 1")
     before = dict(heard)["schema"]
     heard.clear(), elsewhere.clear()
     update = "UPDATE directus_settings SET value = 'x' WHERE key = 'project_name'"
     for number in range(1, 21):
-        await here.session().transaction(lambda session: session.query(update))
+        await Session(here).transaction(lambda session: session.query(update))
         assert heard[-1:] == [("schema", before + number)]
     await pause(0.1)
     assert elsewhere == heard
@@ -243,7 +246,7 @@ async def test_a_change_that_is_rolled_back_is_told_to_nobody(client: Client, ma
     heard: list[tuple[str, int]] = []
     server = client.backend.projects.get(client.project).database.parameters
     pool = make(server=server, on_change=lambda *change: heard.append(change))
-    await pool.session().query("SELECT 1")
+    await Session(pool).query("SELECT 1")
     heard.clear()
 
     async def work(session: Session) -> None:
@@ -251,7 +254,7 @@ async def test_a_change_that_is_rolled_back_is_told_to_nobody(client: Client, ma
         raise LookupError
 
     with pytest.raises(LookupError):
-        await pool.session().transaction(work)
+        await Session(pool).transaction(work)
     await pause(0.1)
     assert heard == []
 
@@ -267,7 +270,7 @@ async def test_twenty_pools_share_five_connections_and_all_answer(make: Make) ->
 
     async def ask(pool: Database, number: int) -> int:
         nonlocal most, open_most
-        ((answer,),) = await pool.session().query("SELECT %s::int FROM pg_sleep(0.01)", (number,))
+        ((answer,),) = await Session(pool).query("SELECT %s::int FROM pg_sleep(0.01)", (number,))
         most = max(most, sockets() - before)
         open_most = max(open_most, budget.open, sum(each.size for each in pools))
         return answer
@@ -282,11 +285,11 @@ async def test_twenty_pools_share_five_connections_and_all_answer(make: Make) ->
 async def test_a_busy_pool_does_not_starve_another(make: Make) -> None:
     budget = ConnectionBudget(reactor, 4)
     busy, quiet = make(budget), make(budget)
-    load = [start(busy.session().query("SELECT pg_sleep(0.02)")) for _ in range(400)]
+    load = [start(Session(busy).query("SELECT pg_sleep(0.02)")) for _ in range(400)]
     await pause(0.1)
     for _ in range(5):
         started = time.monotonic()
-        await quiet.session().query("SELECT 1")
+        await Session(quiet).query("SELECT 1")
         assert time.monotonic() - started < 0.5
     assert sum(not each.called for each in load) > 50, "the busy pool had nothing left to do"
     await defer.gatherResults(load, consumeErrors=True)
@@ -301,7 +304,7 @@ async def test_pools_that_are_all_busy_all_get_their_share(make: Make) -> None:
 
     async def ask(number: int) -> None:
         while time.monotonic() < until:
-            await pools[number].session().query("SELECT pg_sleep(0.005)")
+            await Session(pools[number]).query("SELECT pg_sleep(0.005)")
             answered[number] += 1
 
     await defer.gatherResults([start(ask(n)) for n in range(len(pools)) for _ in range(4)], consumeErrors=True)
@@ -312,15 +315,15 @@ async def test_pools_that_are_all_busy_all_get_their_share(make: Make) -> None:
 async def test_a_pool_that_is_closed_gives_its_part_of_the_budget_back(make: Make) -> None:
     budget = ConnectionBudget(reactor, 2)
     first, second = make(budget), make(budget)
-    running = [start(first.session().query("SELECT pg_sleep(0.2)")) for _ in range(2)]
-    waiting = start(second.session().query("SELECT 1"))
+    running = [start(Session(first).query("SELECT pg_sleep(0.2)")) for _ in range(2)]
+    waiting = start(Session(second).query("SELECT 1"))
     await pause(0.05)
     await first.close()
     assert await waiting == [(1,)]
     await defer.gatherResults(running)
     assert (first.size, budget.open) == (0, second.size)
     with pytest.raises(ServiceUnavailable):
-        await first.session().query("SELECT 1")
+        await Session(first).query("SELECT 1")
 
 
 # --- the queue
@@ -329,26 +332,26 @@ async def test_a_pool_that_is_closed_gives_its_part_of_the_budget_back(make: Mak
 @ensureDeferred
 async def test_whoever_finds_the_queue_full_is_refused_at_once(make: Make) -> None:
     pool = make(pool_size=1, queue_size=3)
-    running = [start(pool.session().query("SELECT pg_sleep(0.1)")) for _ in range(4)]
+    running = [start(Session(pool).query("SELECT pg_sleep(0.1)")) for _ in range(4)]
     started = time.monotonic()
     with pytest.raises(ServiceUnavailable) as caught:
-        await pool.session().query("SELECT 1")
+        await Session(pool).query("SELECT 1")
     assert time.monotonic() - started < 0.05
     assert caught.value.headers == {"Retry-After": "1"}
     await defer.gatherResults(running)
-    assert await pool.session().query("SELECT 1") == [(1,)]
+    assert await Session(pool).query("SELECT 1") == [(1,)]
 
 
 @ensureDeferred
 async def test_whoever_waits_longer_than_queue_timeout_is_refused_and_others_go_on(make: Make) -> None:
     pool = make(pool_size=1, queue_timeout=0.2)
-    running = start(pool.session().query("SELECT pg_sleep(0.5)"))
+    running = start(Session(pool).query("SELECT pg_sleep(0.5)"))
     started = time.monotonic()
     with pytest.raises(ServiceUnavailable, match="queue_timeout"):
-        await pool.session().query("SELECT 1")
+        await Session(pool).query("SELECT 1")
     assert 0.15 < time.monotonic() - started < 0.4
     await running
-    assert await pool.session().query("SELECT 1") == [(1,)]
+    assert await Session(pool).query("SELECT 1") == [(1,)]
     assert (len(pool.waiting), pool.in_use) == (0, 0)
 
 
@@ -363,12 +366,12 @@ async def test_a_database_that_goes_down_is_unavailable_at_once_and_works_when_i
     await deferToThread(server.start)
     try:
         pool = make(server=server.parameters)
-        queries = [start(pool.session().query("SELECT 1")) for _ in range(4)]
+        queries = [start(Session(pool).query("SELECT 1")) for _ in range(4)]
         assert await defer.gatherResults(queries) == [[(1,)]] * 4
         await deferToThread(server.stop)
         for _ in range(3):
             started = time.monotonic()
-            for work in (pool.session().query("SELECT 1"), pool.session().transaction(lambda session: session.query("SELECT 1"))):
+            for work in (Session(pool).query("SELECT 1"), Session(pool).transaction(lambda session: session.query("SELECT 1"))):
                 with pytest.raises(ServiceUnavailable):
                     await work
             assert time.monotonic() - started < 1
@@ -376,7 +379,7 @@ async def test_a_database_that_goes_down_is_unavailable_at_once_and_works_when_i
         assert (pool.size, pool.budget.open, len(pool.waiting)) == (0, 0, 0)
         await deferToThread(server.start)
         await pause(1.1)
-        assert await pool.session().query("SELECT 1") == [(1,)]
+        assert await Session(pool).query("SELECT 1") == [(1,)]
     finally:
         await deferToThread(server.stop)
 
@@ -386,7 +389,7 @@ async def test_a_database_that_is_not_there_leaves_nobody_waiting(make: Make, po
     budget = ConnectionBudget(reactor, 3)
     down, up = make(budget, server={**postgres, "dbname": "no_such_database"}), make(budget)
     started = time.monotonic()
-    asked = [start(pool.session().query("SELECT 1")) for _ in range(20) for pool in (down, up)]
+    asked = [start(Session(pool).query("SELECT 1")) for _ in range(20) for pool in (down, up)]
     results = await defer.DeferredList(asked, consumeErrors=True)
     assert time.monotonic() - started < 2
     assert [ok for ok, _ in results] == [False, True] * 20
@@ -413,4 +416,4 @@ async def test_a_percent_sign_in_a_name_is_one_with_and_without_parameters(make:
         assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %s").format(column), (name,)) == [(name,)]
         assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %(v)s").format(column), {"v": name}) == [(name,)]
 
-    await pool.session().transaction(work)
+    await Session(pool).transaction(work)

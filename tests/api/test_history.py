@@ -6,21 +6,21 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
 from directus_tx.access import Access
-from directus_tx.clauses import Asked
-from directus_tx.compile import plan_for
+from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings, retention_of
 from directus_tx.context import Accountability
-from directus_tx.db import SQL, Session
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL
 from directus_tx.http.endpoints.items import REVISIONS
-from directus_tx.query import Condition, Query
-from directus_tx.retention import BATCH, Pruned, Pruner, prune
+from directus_tx.jobs.retention import BATCH, Pruned, Pruner, prune
+from directus_tx.query import BindValues, Condition, Query
 from tests.conftest import Client, field
 
 ROWS = 60_000
 
 
 def session_of(client: Client) -> Session:
-    return client.backend.projects.get(client.project).database.session()
+    return Session(client.backend.projects.get(client.project).database)
 
 
 async def age(client: Client, collection: str, days: int, *, up_to: int) -> None:
@@ -87,7 +87,7 @@ async def test_the_history_of_one_item_is_found_by_an_index(client: Client) -> N
     schema = await client.backend.projects.get(client.project).snapshot()
     plan = plan_for(Access(schema, Accountability(1, 1)), REVISIONS, query, LimitSettings(), by_key=False)
     select = plan.level.select
-    parameters = select.parameters(Asked(query, (), 200, 0))
+    parameters = select.parameters(BindValues(query, (), 200, 0))
     rows = await session.query(SQL("EXPLAIN {}").format(select.statement.composable), parameters)
     text = "\n".join(row[0] for row in rows)
     assert "directus_revisions_item" in text, text

@@ -7,7 +7,7 @@ import pathlib
 import bcrypt
 from pytest_twisted import ensureDeferred
 
-from directus_tx.db import Session
+from directus_tx.db.session import Session
 from tests.conftest import MAX_BODY_SIZE, SUPER_ADMIN_TOKEN, Client, field
 
 
@@ -20,7 +20,7 @@ async def test_every_answer_has_a_request_id(client: Client) -> None:
 @ensureDeferred
 async def test_an_unforeseen_error_is_500_with_the_request_id_and_nothing_internal(client: Client) -> None:
     await client.collection("things", field("name"))
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
     await client.get("~/items/things")
 
     async def break_it(session: Session) -> None:
@@ -78,7 +78,7 @@ async def test_signing_in_gives_a_token_that_stops_counting_with_the_account(cli
 
 @ensureDeferred
 async def test_passwords_hashed_by_bcrypt_work_and_are_hashed_anew(client: Client) -> None:
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
     old = "$2y$" + bcrypt.hashpw(b"old-password", bcrypt.gensalt(4)).decode()[4:]
 
     async def put(session: Session) -> None:

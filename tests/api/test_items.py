@@ -3,6 +3,7 @@
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
+from directus_tx.db.session import Session
 from tests.conftest import Client, field
 
 
@@ -73,7 +74,7 @@ async def test_updates_of_the_same_items_in_opposite_order_do_not_fail(client: C
 @ensureDeferred
 async def test_ten_thousand_items_in_one_post_take_few_statements(client: Client) -> None:
     await client.collection("things", field("name"))
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
     before = await session.query("SELECT count(*) FROM directus_activity")
     answer = await client.post("~/items/things?fields=id", [{"name": f"n{n}"} for n in range(10_000)])
     assert [item["id"] for item in answer.data] == list(range(1, 10_001))
@@ -97,7 +98,7 @@ async def test_secrets_are_in_no_answer_and_no_revision(client: Client) -> None:
 
 @ensureDeferred
 async def test_an_existing_table_appears_and_can_be_managed(client: Client) -> None:
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
 
     async def make(session):
         await session.query(

@@ -11,7 +11,6 @@ from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.items.read import BATCH
 from directus_tx.service import Backend
-from directus_tx.system import RULES
 from tests.conftest import Client, field
 
 STATUSES = {"status_mapping": {"open": {"name": "Open"}, "done": {"name": "Done"}, "gone": {"name": "Gone", "soft_delete": True}}}
@@ -198,7 +197,7 @@ async def test_a_change_of_permissions_reaches_another_process_of_the_same_datab
     role = await team(client)
     other = Backend(settings, reactor)
     await other.open()
-    app = App(reactor, Services(other.projects, other.hasher, settings), RULES)
+    app = App(reactor, Services(other.projects, other.items, other.hasher, settings))
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     second = Client(other, app, port.getHost().port)
     second.project = client.project

@@ -14,9 +14,12 @@ from twisted.internet import defer, reactor
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
-from directus_tx.db import SQL, Identifier, connected
+from directus_tx.db.connection import connected
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
-from directus_tx.projects import NewProject, Project, Projects, checked, template
+from directus_tx.projects.provisioning import NewProject, checked, template
+from directus_tx.projects.registry import Project, Projects
 from directus_tx.schema.migrations import NewerSchema, migrate
 from directus_tx.service import Backend
 
@@ -29,7 +32,7 @@ async def projects(settings: Settings) -> Any:
     before = await databases(backend.projects)
     yield backend.projects
     await backend.close()
-    async with connected(reactor, backend.projects.server) as connection:
+    async with connected(reactor, backend.projects.databases.server) as connection:
         for name in await databases(backend.projects) - before:
             await connection.run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
@@ -52,7 +55,7 @@ def pause(seconds: float) -> "defer.Deferred[None]":
 
 async def databases(projects: Projects) -> set[str]:
     """The databases of the server, but for the template."""
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         return {name for (name,) in await connection.run("SELECT datname FROM pg_database") if not name.startswith(template())}
 
 
@@ -78,13 +81,13 @@ async def migrating_by_half(session: Any) -> Any:
 
 
 STEPS = {
-    "hash": "directus_tx.projects.PasswordHasher.hash",
-    "migrate": "directus_tx.projects.migrate",
-    "_install": "directus_tx.projects.Projects._install",
-    "add": "directus_tx.project_files.ProjectFiles.add",
-    "write": "directus_tx.project_files.tomli_w.dump",
-    "fsync": "directus_tx.project_files.os.fsync",
-    "link": "directus_tx.project_files.os.link",
+    "hash": "directus_tx.projects.registry.PasswordHasher.hash",
+    "migrate": "directus_tx.projects.provisioning.migrate",
+    "_install": "directus_tx.projects.registry.install",
+    "add": "directus_tx.projects.files.ProjectFiles.add",
+    "write": "directus_tx.projects.files.tomli_w.dump",
+    "fsync": "directus_tx.projects.files.os.fsync",
+    "link": "directus_tx.projects.files.os.link",
 }
 
 
@@ -119,26 +122,26 @@ async def test_a_creation_that_the_database_refuses_leaves_nothing(projects: Pro
 async def test_a_template_that_could_not_be_made_is_made_the_next_time(
     projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(template())))
     before = await databases(projects)
     with monkeypatch.context() as patch:
-        patch.setattr("directus_tx.projects.migrate", migrating_by_half)
+        patch.setattr("directus_tx.projects.provisioning.migrate", migrating_by_half)
         with pytest.raises(OSError, match="injected"):
             await projects.create(new("broken"))
     assert (await databases(projects), left_files(projects)) == (before, [])
     project = await projects.create(new("whole"))
-    assert await project.database.session().query("SELECT to_regclass('half')") == [(None,)]
+    assert await Session(project.database).query("SELECT to_regclass('half')") == [(None,)]
 
 
 @ensureDeferred
 async def test_a_failed_creation_in_a_database_of_ones_own_leaves_the_database(
     projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run("CREATE DATABASE brought")
     with monkeypatch.context() as patch:
-        patch.setattr("directus_tx.project_files.ProjectFiles.add", failing)
+        patch.setattr("directus_tx.projects.files.ProjectFiles.add", failing)
         with pytest.raises(OSError, match="injected"):
             await projects.create(new("broken", db_name="brought"))
     assert "brought" in await databases(projects)
@@ -167,7 +170,7 @@ async def test_of_two_servers_that_make_one_key_at_once_one_wins(projects: Proje
     hasher = PasswordHasher(reactor)
     hasher.start()
     directory = pathlib.Path(settings.server.data_dir)
-    other = Projects(reactor, directory, projects.server, settings.database, hasher, settings.super_admin_token)
+    other = Projects(reactor, directory, projects.databases.server, settings.database, hasher, settings.super_admin_token)
     made = [start(each.create(new("same"))) for each in (projects, other)]
     results = await defer.DeferredList(made, consumeErrors=True)
     assert sorted(ok for ok, _ in results) == [False, True]
@@ -290,14 +293,14 @@ async def test_a_broken_file_is_neither_replaced_nor_deleted_and_mended_by_hand(
 async def test_a_newer_schema_is_refused_and_left_as_it_is(projects: Projects) -> None:
     project = await projects.create(new("newer"))
     later = "INSERT INTO directus_migrations (version, migration_name) VALUES (9999, 'later')"
-    await project.database.session().transaction(lambda session: session.query(later))
+    await Session(project.database).transaction(lambda session: session.query(later))
     for _ in range(2):
         with pytest.raises(NewerSchema) as caught:
             await project.snapshot()
         assert (caught.value.status, caught.value.code) == (503, 16)
-    assert await project.database.session().query("SELECT max(version) FROM directus_migrations") == [(9999,)]
+    assert await Session(project.database).query("SELECT max(version) FROM directus_migrations") == [(9999,)]
     undo = "DELETE FROM directus_migrations WHERE version = 9999"
-    await project.database.session().transaction(lambda session: session.query(undo))
+    await Session(project.database).transaction(lambda session: session.query(undo))
     assert await name_of(project) == "Name of newer"
 
 
@@ -309,7 +312,7 @@ async def test_a_newer_schema_is_refused_and_left_as_it_is(projects: Projects) -
 async def test_deleting_drops_an_owned_database_even_in_use(projects: Projects, private: bool) -> None:
     before = await databases(projects)
     project = await projects.create(new("gone", private=private))
-    running = [start(project.database.session().query("SELECT pg_sleep(5)")) for _ in range(3)]
+    running = [start(Session(project.database).query("SELECT pg_sleep(5)")) for _ in range(3)]
     await pause(0.1)
     started = time.monotonic()
     await projects.delete("gone")
@@ -326,7 +329,7 @@ async def test_deleting_drops_an_owned_database_even_in_use(projects: Projects, 
 
 @ensureDeferred
 async def test_deleting_leaves_a_database_that_was_brought(projects: Projects) -> None:
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run("CREATE DATABASE brought")
     await projects.create(new("guest", db_name="brought"))
     await projects.delete("guest")
@@ -340,15 +343,15 @@ async def test_deleting_leaves_a_database_that_was_brought(projects: Projects) -
 
 @ensureDeferred
 async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projects: Projects) -> None:
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         assert await connection.run("SHOW max_connections") == [("100",)]
     keys = [f"p{number}" for number in range(120)]
     for some in range(0, len(keys), 6):
         await defer.gatherResults([start(projects.create(new(key))) for key in keys[some : some + 6]])
-    budget = projects._budget(projects.server)
+    budget = projects.databases.budget(projects.databases.server)
     names = await defer.gatherResults([start(name_of(projects.get(key))) for key in keys], consumeErrors=True)
     assert names == [f"Name of {key}" for key in keys]
-    queries = [start(projects.get(key).database.session().query("SELECT current_database()")) for key in keys * 2]
+    queries = [start(Session(projects.get(key).database).query("SELECT current_database()")) for key in keys * 2]
     rows = await defer.gatherResults(queries, consumeErrors=True)
     assert [row[0][0] for row in rows] == [projects.get(key).config.database.name for key in keys * 2]
     assert budget.open == sum(projects.get(key).database.size for key in keys) <= budget.limit == 90

@@ -6,7 +6,6 @@ from pytest_twisted import ensureDeferred
 
 from directus_tx.config import LimitSettings
 from directus_tx.http.app import App
-from directus_tx.http.routes import Services
 from tests.conftest import Client, field
 
 
@@ -54,7 +53,7 @@ async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Clie
     limits = LimitSettings(max_depth=2, max_conditions=3, max_rows=2)
     backend = client.backend
     app: App = client.app
-    app.services = Services(backend.projects, backend.hasher, evolve(backend.settings, limits=limits))
+    app.services = evolve(app.services, items=evolve(backend.items, limits=limits))
     for query, name in (
         ("fields=parent.parent.parent.name", "limits.max_depth"),
         ("filter[parent.parent.parent.name]=x", "limits.max_depth"),

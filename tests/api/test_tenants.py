@@ -8,8 +8,10 @@ from twisted.internet import defer, reactor
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import DatabaseSettings
-from directus_tx.db import connected
-from directus_tx.projects import Projects, checked
+from directus_tx.db.connection import connected
+from directus_tx.db.session import Session
+from directus_tx.projects.provisioning import checked
+from directus_tx.projects.registry import Projects
 from directus_tx.schema.migrations import migrations
 from tests.conftest import Client
 
@@ -26,7 +28,7 @@ def attributes(key: str, **more: Any) -> dict[str, Any]:
 
 
 async def databases(projects: Projects) -> set[str]:
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         rows = await connection.run("SELECT datname FROM pg_database WHERE datname LIKE %s", ("directus\\_%",))
     return {row[0] for row in rows if not row[0].startswith("directus_tx_template")}
 
@@ -34,7 +36,7 @@ async def databases(projects: Projects) -> set[str]:
 @ensureDeferred
 async def test_a_database_of_ones_own_is_used_and_left(server: Client) -> None:
     projects = server.backend.projects
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run("DROP DATABASE IF EXISTS own")
         await connection.run("CREATE DATABASE own")
     created = await server.post("/server/projects", attributes("own", db_name="own"), token=None)
@@ -47,7 +49,7 @@ async def test_a_database_of_ones_own_is_used_and_left(server: Client) -> None:
     await projects.delete("own")
     assert (await server.get("/own3/users?fields=id", token="t")).data == [{"id": 1}]
     await projects.delete("own3")
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         assert await connection.run("SELECT 1 FROM pg_database WHERE datname = 'own'")
         await connection.run("DROP DATABASE own WITH (FORCE)")
 
@@ -55,7 +57,7 @@ async def test_a_database_of_ones_own_is_used_and_left(server: Client) -> None:
 @ensureDeferred
 async def test_two_servers_that_open_an_older_database_migrate_it_once(server: Client, tmp_path: pathlib.Path) -> None:
     projects = server.backend.projects
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run("DROP DATABASE IF EXISTS older")
         await connection.run("CREATE DATABASE older")
     await projects.create(checked(attributes("older", db_name="older")))
@@ -66,18 +68,18 @@ async def test_two_servers_that_open_an_older_database_migrate_it_once(server: C
         await session.query("; ".join(f'DROP TABLE "{name}" CASCADE' for (name,) in rows))
         await session.query("DROP FUNCTION directus_touched CASCADE; DROP FUNCTION directus_touch CASCADE")
 
-    await project.database.session().transaction(age)
+    await Session(project.database).transaction(age)
     await project.database.close()
     hasher = PasswordHasher(reactor)
-    pair = [Projects(reactor, tmp_path / "var", projects.server, DatabaseSettings(), hasher) for _ in range(2)]
+    pair = [Projects(reactor, tmp_path / "var", projects.databases.server, DatabaseSettings(), hasher) for _ in range(2)]
     snapshots = await defer.gatherResults([defer.ensureDeferred(each.get("older").snapshot()) for each in pair])
     assert [len(snapshot.collections) for snapshot in snapshots] == [15, 15]
-    ((times,),) = await pair[0].get("older").database.session().query("SELECT count(*) FROM directus_migrations")
+    ((times,),) = await Session(pair[0].get("older").database).query("SELECT count(*) FROM directus_migrations")
     assert times == len(migrations())
     for each in pair:
         await each.close()
     await projects.delete("older")
-    async with connected(reactor, projects.server) as connection:
+    async with connected(reactor, projects.databases.server) as connection:
         await connection.run("DROP DATABASE older WITH (FORCE)")
 
 
@@ -94,5 +96,5 @@ async def test_two_hundred_projects_fit_on_a_stock_server(server: Client) -> Non
     for _ in range(2):
         answers = await defer.gatherResults([defer.ensureDeferred(server.get(path, token="t")) for path in paths])
         assert {answer.status for answer in answers} == {200}
-    budget = projects._budget(projects.server)
+    budget = projects.databases.budget(projects.databases.server)
     assert 0 < budget.open <= budget.limit <= 90

@@ -7,8 +7,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
 from directus_tx.errors import InvalidRequest
-from directus_tx.hookspecs import hookimpl
-from directus_tx.plugins import Plugins
+from directus_tx.plugins.hookspecs import hookimpl
+from directus_tx.plugins.manager import Plugins
 from tests.conftest import Client, field
 
 
@@ -108,7 +108,7 @@ async def test_plugins_change_and_refuse_writes_and_hear_of_them(client: Client)
     plugin = Plugin()
     plugins = Plugins()
     plugins.register(plugin)
-    client.app.services = evolve(client.app.services, plugins=plugins)
+    client.app.services = evolve(client.app.services, items=evolve(client.app.services.items, plugins=plugins))
     created = await client.post("~/items/things", [{"name": "a"}, {"name": "b", "title": "B"}])
     assert [item["title"] for item in created.data] == ["The a", "B"]
     refused = await client.post("~/items/things", [{"name": "c"}, {"name": "forbidden"}])

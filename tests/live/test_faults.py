@@ -14,6 +14,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
+from directus_tx.db.session import Session
 from tests.conftest import Client, field
 from tests.daemon import Daemon
 from tests.live.test_writes import blog, call, connect
@@ -260,7 +261,7 @@ async def test_two_hundred_updates_of_one_item_leave_a_revision_each_in_the_orde
     numbers = [field(name, "integer", "INT", 11) for name in ("a", "b")]
     await client.collection("counters", *numbers)
     await client.post("~/items/counters", {"a": 0, "b": 0})
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
 
     async def watch(session: Any) -> None:
         await session.query("CREATE TABLE seen (turn serial, a int, b int)")

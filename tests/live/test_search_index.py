@@ -14,12 +14,12 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from directus_tx.access import Access
-from directus_tx.clauses import Asked
-from directus_tx.compile import plan_for
+from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
-from directus_tx.db import SQL
-from directus_tx.query import Query
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL
+from directus_tx.query import BindValues, Query
 from tests.conftest import KEY, Client, field
 
 BINARIES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -57,13 +57,13 @@ async def plan_of_search(client: Client, text: str) -> str:
     access = Access(await project.snapshot(), Accountability(1, 1))
     count = plan_for(access, "notes", query, LimitSettings(), by_key=False).filter_count
     explain = SQL("EXPLAIN {}").format(count.statement.composable)
-    rows = await project.database.session().query(explain, count.parameters(Asked(query)))
+    rows = await Session(project.database).query(explain, count.parameters(BindValues(query)))
     return "\n".join(row[0] for row in rows)
 
 
 async def indexed(client: Client) -> list[str]:
     """The fields that have a search index."""
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
     rows = await session.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'notes' AND indexdef LIKE '%%gin_trgm_ops%%'")
     return sorted(re.search(r"lower\(\(*\"?(\w+)", row[0])[1] for row in rows)  # type: ignore[index]
 
@@ -73,7 +73,7 @@ async def test_a_search_index_answers_searches(client: Client) -> None:
     await client.collection(
         "notes", field("title"), field("text", datatype="TEXT", length=None), field("on", "date", "DATE", None)
     )
-    session = client.backend.projects.get(client.project).database.session()
+    session = Session(client.backend.projects.get(client.project).database)
     fill = (
         "INSERT INTO notes (title, text) SELECT 'Note ' || n, md5(n::text) || repeat(' more', 20) FROM generate_series(1, %s) n"
     )

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from directus_tx.access import Access
-from directus_tx.aggregates import aggregate_for
-from directus_tx.compile import plan_for
+from directus_tx.compile.aggregates import aggregate_for
+from directus_tx.compile.plan import Level, Prepared
+from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
 from directus_tx.http.params import parsed
-from directus_tx.plan import Level, Prepared
 from tests.unit.schemas import blog
 
 GOLDEN = pathlib.Path(__file__).parent / "sql"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
-from directus_tx.db import SQL, Identifier, connected
+from directus_tx.db.connection import connected
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
 from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family, nearest
 from directus_tx.schema.model import ALIAS_TYPES, Field

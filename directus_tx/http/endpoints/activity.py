@@ -1,7 +1,7 @@
 """/:project/activity/comment: comments on items. The activity itself is read as every system collection is."""
 
-from directus_tx.comments import create_comment, delete_comment, update_comment
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.system.activity import create_comment, delete_comment, update_comment
 
 routes = Routes()
 COMMENT = "/<project>/activity/comment"
@@ -9,12 +9,12 @@ COMMENT = "/<project>/activity/comment"
 
 @routes.post(COMMENT)
 async def create(call: Call) -> Answer:
-    return call.answer(await create_comment(call.ctx, call.item(), call.query()))
+    return call.answer(await create_comment(call.items, call.ctx, call.item(), call.query()))
 
 
 @routes.patch(COMMENT + "/<key>")
 async def update(call: Call) -> Answer:
-    return call.answer(await update_comment(call.ctx, call.path["key"], call.item(), call.query()))
+    return call.answer(await update_comment(call.items, call.ctx, call.path["key"], call.item(), call.query()))
 
 
 @routes.delete(COMMENT + "/<key>")

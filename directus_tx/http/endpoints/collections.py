@@ -26,17 +26,17 @@ async def read_collections(call: Call) -> Answer:
 
 @routes.post(COLLECTIONS)
 async def create_collection(call: Call) -> Answer:
-    item = await schema_service.create_collection(call.ctx, call.item(), call.options())
+    item = await schema_service.create_collection(call.items, call.ctx, call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 
 @routes.patch(COLLECTIONS + "/<name>")
 async def update_collection(call: Call) -> Answer:
-    item = await schema_service.update_collection(call.ctx, call.path["name"], call.item(), call.options())
+    item = await schema_service.update_collection(call.items, call.ctx, call.path["name"], call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 
 @routes.delete(COLLECTIONS + "/<name>")
 async def delete_collection(call: Call) -> Answer:
-    await schema_service.delete_collection(call.ctx, call.path["name"], call.options())
+    await schema_service.delete_collection(call.items, call.ctx, call.path["name"], call.options())
     return EMPTY

@@ -32,7 +32,7 @@ async def read_fields(call: Call) -> Answer:
 
 @routes.post(FIELDS + "/<collection>")
 async def create_field(call: Call) -> Answer:
-    item = await schema_service.create_field(call.ctx, call.path["collection"], call.item(), call.options())
+    item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], call.item(), call.options())
     return written(call, schema_service.FIELDS, item)
 
 
@@ -49,7 +49,7 @@ async def update_fields(call: Call) -> Answer:
         if not isinstance(name, str) or not name:
             raise InvalidRequest('Each field needs its name, "field".')
         changes.append((name, each))
-    return _many(call, await schema_service.update_fields(call.ctx, call.path["collection"], changes, call.options()))
+    return _many(call, await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options()))
 
 
 @routes.patch(FIELDS + "/<collection>/<names>")
@@ -60,7 +60,7 @@ async def update_field(call: Call) -> Answer:
         _refuse_system(call)
     payload = call.item()
     changes = [(name, payload) for name in names]
-    items = await schema_service.update_fields(call.ctx, call.path["collection"], changes, call.options())
+    items = await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
     return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])
 
 
@@ -68,7 +68,7 @@ async def update_field(call: Call) -> Answer:
 async def delete_field(call: Call) -> Answer:
     junction = call.params.text("delete_junction") in ("1", "true")
     await schema_service.delete_field(
-        call.ctx, call.path["collection"], call.path["name"], call.options(), delete_junction=junction
+        call.items, call.ctx, call.path["collection"], call.path["name"], call.options(), delete_junction=junction
     )
     return EMPTY
 

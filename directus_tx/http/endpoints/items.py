@@ -49,8 +49,8 @@ async def listing(call: Call, collection: str) -> Answer:
         return _export(call, collection, query, kind)
     endless = query.limit is not None and query.limit < 0 and not (query.single or query.meta or query.aggregate)
     if not endless:
-        return call.answer(await read_items(call.ctx, collection, query))
-    first = await read_items(call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
+        return call.answer(await read_items(call.items, call.ctx, collection, query))
+    first = await read_items(call.items, call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
     if len(first.data) <= BATCH:
         return call.answer(first)
     start = b'{"data":['
@@ -58,7 +58,7 @@ async def listing(call: Call, collection: str) -> Answer:
         start = b'{"messages":' + encode.encoded(encode.warnings(first.messages)) + b',"data":['
     end = b'],"public":true}' if call.ctx.accountability.public else b"]}"
     return Answer(
-        stream=lambda write: write_json(call.ctx, collection, query, write, start=start, end=end),
+        stream=lambda write: write_json(call.items, call.ctx, collection, query, write, start=start, end=end),
         headers={"Content-Type": "application/json"},
     )
 
@@ -70,17 +70,17 @@ def _export(call: Call, collection: str, query: Query, kind: str) -> Answer:
     write, content_type = writers[kind]
     name = quote(f"{collection}.{kind}")
     return Answer(
-        stream=lambda sink: write(call.ctx, collection, query, sink),
+        stream=lambda sink: write(call.items, call.ctx, collection, query, sink),
         headers={"Content-Type": content_type, "Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
 
 
 async def reading(call: Call, collection: str, ids: str) -> Answer:
-    return call.answer(await read_items(call.ctx, collection, call.query(), keys_of(ids)))
+    return call.answer(await read_items(call.items, call.ctx, collection, call.query(), keys_of(ids)))
 
 
 async def creating(call: Call, collection: str) -> Answer:
-    return call.answer(await create_items(call.ctx, collection, payload_of(call), call.query(), call.options()))
+    return call.answer(await create_items(call.items, call.ctx, collection, payload_of(call), call.query(), call.options()))
 
 
 async def updating(call: Call, collection: str, ids: str, *, whole: bool = False) -> Answer:
@@ -89,7 +89,7 @@ async def updating(call: Call, collection: str, ids: str, *, whole: bool = False
     if isinstance(payload, list):
         raise InvalidPayload("The path names the items: the body takes one object for all of them.")
     keys = keys_of(ids)
-    return call.answer(await update_items(call.ctx, collection, keys, payload, query, call.options()))
+    return call.answer(await update_items(call.items, call.ctx, collection, keys, payload, query, call.options()))
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
@@ -97,11 +97,11 @@ async def updating_many(call: Call, collection: str) -> Answer:
     payload = payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")
-    return call.answer(await update_items(call.ctx, collection, None, payload, call.query(), call.options()))
+    return call.answer(await update_items(call.items, call.ctx, collection, None, payload, call.query(), call.options()))
 
 
 async def deleting(call: Call, collection: str, ids: str) -> Answer:
-    await delete_items(call.ctx, collection, keys_of(ids), call.options())
+    await delete_items(call.items, call.ctx, collection, keys_of(ids), call.options())
     return EMPTY
 
 
@@ -110,7 +110,7 @@ async def revisions(call: Call, collection: str, key: str) -> Answer:
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = call.query()
     query = evolve(query, scope=scope, filter=tuple(c for c in query.filter if c.path not in (("collection",), ("item",))))
-    return call.answer(await read_items(call.ctx, REVISIONS, query))
+    return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
 async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
@@ -119,7 +119,7 @@ async def revision(call: Call, collection: str, key: str, offset: str) -> Answer
         raise InvalidRequest("The offset of a revision is a number.")
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=int(offset))
-    return call.answer(await read_items(call.ctx, REVISIONS, query))
+    return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
 @routes.get(ITEMS)
@@ -165,4 +165,4 @@ async def read_revision(call: Call) -> Answer:
 @routes.patch(ITEMS + "/<key>/revert/<revision>")
 async def revert(call: Call) -> Answer:
     key, revision = call.path["key"], call.path["revision"]
-    return call.answer(await revert_item(call.ctx, _collection(call), key, revision, call.query(), call.options()))
+    return call.answer(await revert_item(call.items, call.ctx, _collection(call), key, revision, call.query(), call.options()))

@@ -5,7 +5,8 @@ The rows themselves are read as every system collection is.
 
 from directus_tx.errors import InvalidRequest
 from directus_tx.http.routes import Answer, Call, Routes
-from directus_tx.permissions import explain, export, import_, own_permissions
+from directus_tx.system.permissions import explain, own_permissions
+from directus_tx.system.roles import export_roles, import_roles
 
 routes = Routes()
 ME = "/<project>/permissions/me"
@@ -33,7 +34,7 @@ async def explain_permission(call: Call) -> Answer:
 
 @routes.get("/<project>/permissions/export")
 async def export_permissions(call: Call) -> Answer:
-    return Answer(export(call.ctx))
+    return Answer(export_roles(call.ctx))
 
 
 @routes.post("/<project>/permissions/import")
@@ -41,4 +42,4 @@ async def import_permissions(call: Call) -> Answer:
     """Takes what an export gives, with its envelope or without."""
     body = call.item()
     document = body["data"] if isinstance(body.get("data"), dict) and "roles" not in body else body
-    return Answer(await import_(call.ctx, document, call.options(), dry_run=call.params.text("dry_run") == "1"))
+    return Answer(await import_roles(call.items, call.ctx, document, call.options(), dry_run=call.params.text("dry_run") == "1"))

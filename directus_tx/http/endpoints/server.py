@@ -4,7 +4,7 @@ import platform
 
 from directus_tx import __version__
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.projects import checked
+from directus_tx.projects.provisioning import checked
 
 routes = Routes()
 
@@ -29,7 +29,7 @@ async def info(call: Call) -> Answer:
                 "os": platform.system(),
                 "os_version": platform.release(),
                 "python": platform.python_version(),
-                "database": await projects.engine(),
+                "database": await projects.databases.engine(),
             },
             "php": {"version": None, "max_upload_size": limit, "extensions": {}},
             "permissions": {"public": None, "logs": None, "uploads": None},

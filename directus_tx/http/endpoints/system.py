@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
-from directus_tx.accounts.tracking import track_page
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.endpoints import items
 from directus_tx.http.routes import Answer, Call, Routes
 from directus_tx.schema_service import read_setting_fields
+from directus_tx.system.users import track_page
 
 routes = Routes()
 
@@ -88,7 +88,7 @@ async def setting_fields(call: Call) -> Answer:
 @routes.patch("/<project>/users/<ids>/tracking/page")
 async def tracking_page(call: Call) -> Answer:
     key = _ids(call, USERS)
-    return call.answer(await track_page(call.ctx, key, call.item(), call.query()))
+    return call.answer(await track_page(call.items, call.ctx, key, call.item(), call.query()))
 
 
 async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:

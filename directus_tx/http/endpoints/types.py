@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from directus_tx.accounts.tokens import Bearer, identify, project_of
+from directus_tx.db.session import Session
 from directus_tx.errors import Unauthorized, UserUnknown
 from directus_tx.http.routes import Answer, Call, Routes
 from directus_tx.schema.datatypes import FIELD_TYPES
@@ -27,7 +28,7 @@ async def bearer_of(call: Call) -> Bearer:
         raise Unauthorized
     project = call.services.projects.get(key)
     now = datetime.now(UTC).replace(tzinfo=None)
-    bearer = await identify(project, project.database.session(), token, now) if token else None
+    bearer = await identify(project, Session(project.database), token, now) if token else None
     if bearer is None:
         raise UserUnknown
     return bearer

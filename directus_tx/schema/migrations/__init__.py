@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from attrs import frozen
 
-from directus_tx.db import Session
+from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable
 
 LOCK = 0x6469726563747573

@@ -12,15 +12,16 @@ from typing import Any
 
 from twisted.internet import defer, task
 
-from directus_tx import config, permissions
+from directus_tx import config
 from directus_tx.context import ADMINISTRATOR, Accountability, Context
+from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError
 from directus_tx.items import create_items, update_items
-from directus_tx.projects import checked
+from directus_tx.projects.provisioning import checked
 from directus_tx.query import Query, WriteOptions
 from directus_tx.service import Backend
-from directus_tx.system import RULES
+from directus_tx.system.roles import export_roles, import_roles
 
 USERS = "directus_users"
 OK, FAILED, MISUSED = 0, 1, 2
@@ -104,7 +105,7 @@ async def user_create(options: argparse.Namespace, backend: Backend) -> None:
     ctx = await _context(backend, options.project)
     payload = {"email": options.email, "password": password, "role": options.role, "status": "active"}
     payload |= {"first_name": options.first_name, "last_name": options.last_name}
-    result = await create_items(ctx, USERS, payload, Query(fields=("id", "email", "role")), WriteOptions())
+    result = await create_items(backend.items, ctx, USERS, payload, Query(fields=("id", "email", "role")), WriteOptions())
     _show(options, result.data | shown, "\n".join([f"user {result.data['id']} created", *_said(shown)]))
 
 
@@ -116,13 +117,15 @@ async def user_password(options: argparse.Namespace, backend: Backend) -> None:
         _complain(f"there is no user {options.email}")
         raise SystemExit(FAILED)
     password, shown = _password(options)
-    await update_items(ctx, USERS, [str(rows[0][0])], {"password": password}, Query(fields=("id",)), WriteOptions())
+    await update_items(
+        backend.items, ctx, USERS, [str(rows[0][0])], {"password": password}, Query(fields=("id",)), WriteOptions()
+    )
     _show(options, {"id": rows[0][0]} | shown, "\n".join([f"password of {options.email} changed", *_said(shown)]))
 
 
 async def permissions_export(options: argparse.Namespace, backend: Backend) -> None:
     """Writes the roles of a project and their permissions as a JSON document."""
-    document = permissions.export(await _context(backend, options.project))
+    document = export_roles(await _context(backend, options.project))
     sys.stdout.write(json.dumps(document, indent=None if options.json else 2, ensure_ascii=False) + "\n")
 
 
@@ -135,7 +138,7 @@ async def permissions_import(options: argparse.Namespace, backend: Backend) -> N
         _complain(f"{options.file}: {error}")
         raise SystemExit(FAILED) from None
     ctx = await _context(backend, options.project)
-    done = await permissions.import_(ctx, document, WriteOptions(), dry_run=options.dry_run)
+    done = await import_roles(backend.items, ctx, document, WriteOptions(), dry_run=options.dry_run)
     lines = [
         " ".join(
             [change["action"], change["role"]]
@@ -187,7 +190,7 @@ async def _context(backend: Backend, key: str) -> Context:
     schema = await project.snapshot()
     who = Accountability(None, ADMINISTRATOR, "", "directus command")
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    return Context(key, schema, who, now, project.database.session(), "command", RULES, backend.hasher)
+    return Context(key, schema, who, now, Session(project.database), "command")
 
 
 def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:

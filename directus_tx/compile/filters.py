@@ -1,242 +1,35 @@
-"""Filters as SQL: the table of operators, and how conditions, searches and statuses become one WHERE clause.
+"""What a query asks of rows, as one WHERE clause: conditions, searches and statuses."""
 
-Adding an operator is adding one entry to OPERATORS.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from attrs import frozen
-
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, column, joined, negation, not_deleted
-from directus_tx.db import SQL, Composable
-from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.query import Condition, Query
-from directus_tx.schema.datatypes import family, searched
+from directus_tx.access.view import not_deleted
+from directus_tx.compile.operators import (
+    CONTAINS,
+    NCONTAINS,
+    OPERATORS,
+    Operator,
+    Value,
+    as_text,
+    comparison_type,
+    folded,
+    is_not_null,
+    is_number,
+    is_text,
+    one,
+    part_pattern,
+    pattern_bind,
+    several,
+    storable,
+)
+from directus_tx.config import LimitSettings
+from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, column, joined, negation
+from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, InvalidRequest, UnknownField, UnknownOperator
+from directus_tx.query import BindValues, Condition, Query
+from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import NO_MATCH, comparable
-
-
-def is_text(field: Field) -> bool:
-    """Whether the field's column holds text, which compares and sorts without case."""
-    return family(field) == "text"
-
-
-def is_number(field: Field) -> bool:
-    return family(field) in ("integer", "number")
-
-
-_COMPARISON = {
-    "text": "text",
-    "integer": "bigint",
-    "number": "numeric",
-    "boolean": "boolean",
-    "date": "date",
-    "time": "time",
-    "datetime": "timestamp",
-    "binary": "bytea",
-    "uuid": "uuid",
-    "other": "text",
-}
-
-
-def comparison_type(field: Field) -> str:
-    """What a value to compare with the field is cast to: a wide type, which neither cuts nor rounds."""
-    return _COMPARISON[family(field)]
-
-
-def folded(alias: str, field: Field) -> Composable:
-    """The column as it compares and sorts: text without case, and as text whatever has no order of its own."""
-    plain = column(alias, field.field)
-    if family(field) == "other":
-        return SQL("lower({}::text)").format(plain)
-    return SQL("lower({})").format(plain) if is_text(field) else plain
-
-
-def as_text(alias: str, field: Field) -> Composable:
-    """The column as lower-case text, to look for a part in."""
-    plain = column(alias, field.field)
-    return SQL("lower({})").format(plain if is_text(field) else SQL("{}::text").format(plain))
-
-
-def escaped(text: str) -> str:
-    """Text as a LIKE pattern that means just itself."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-# --- values: from a condition's text to what is bound
-
-Value = Callable[[Asked], str | tuple[str, ...] | None]
-
-
-def one(value: str | tuple[str, ...] | None) -> str:
-    return value if isinstance(value, str) else (value[0] if value else "")
-
-
-def several(value: str | tuple[str, ...] | None) -> list[str]:
-    """The members of a list, sent as csv or as an array; none for an empty text."""
-    if isinstance(value, tuple):
-        return [part.strip() for part in value]
-    return [part.strip() for part in value.split(",")] if value else []
-
-
-def scalar_bind(field: Field, value: Value, pick: Callable[[Any], str | None] = one) -> Bind:
-    """Binds the value to compare a column with; NULL, which nothing equals, where the text can be no such value."""
-
-    def bind(asked: Asked) -> Any:
-        text = pick(value(asked))
-        found = NO_MATCH if text is None else comparable(field, text, asked.now)
-        return None if found is NO_MATCH else found
-
-    return bind
-
-
-def list_bind(field: Field, value: Value) -> Bind:
-    def bind(asked: Asked) -> list[Any]:
-        found = [comparable(field, text, asked.now) for text in several(value(asked))]
-        return [v.lower() if isinstance(v, str) and is_text(field) else v for v in found if v is not NO_MATCH]
-
-    return bind
-
-
-def pattern_bind(value: Value, make: Callable[[str], str]) -> Bind:
-    return lambda asked: _storable(make(one(value(asked))))
-
-
-def _storable(text: str) -> str | None:
-    """The text, or None, which nothing is like, where it holds what no text of the database can."""
-    return None if "\x00" in text else text
-
-
-def _first(value: str | tuple[str, ...] | None) -> str | None:
-    parts = several(value)
-    return parts[0] if len(parts) > 1 else None
-
-
-def _last(value: str | tuple[str, ...] | None) -> str | None:
-    parts = several(value)
-    return parts[-1] if len(parts) > 1 else None
-
-
-# --- operators on a column
-
-ColumnOperator = Callable[[str, Field, Value], Clause]
-
-
-def comparing(sign: str) -> ColumnOperator:
-    def operator(alias: str, field: Field, value: Value) -> Clause:
-        right = "lower(%s)" if is_text(field) else "%s"
-        return Clause(SQL("{} " + sign + " " + right).format(folded(alias, field)), (scalar_bind(field, value),))
-
-    return operator
-
-
-def _neq(alias: str, field: Field, value: Value) -> Clause:
-    # What cannot equal any value differs from all; IS DISTINCT FROM makes a NULL bind mean so. Nulls stay out.
-    right = SQL("lower(%s)" if is_text(field) else "%s")
-    sql = SQL("({} IS DISTINCT FROM {} AND {} IS NOT NULL)").format(folded(alias, field), right, column(alias, field.field))
-    return Clause(sql, (scalar_bind(field, value),))
-
-
-def _in(alias: str, field: Field, value: Value) -> Clause:
-    sql = SQL("{} = ANY(%s::" + comparison_type(field) + "[])").format(folded(alias, field))
-    return Clause(sql, (list_bind(field, value),))
-
-
-def _nin(alias: str, field: Field, value: Value) -> Clause:
-    sql = SQL("({} <> ALL(%s::" + comparison_type(field) + "[]) AND {} IS NOT NULL)")
-    return Clause(sql.format(folded(alias, field), column(alias, field.field)), (list_bind(field, value),))
-
-
-def between(negated: bool) -> ColumnOperator:
-    def operator(alias: str, field: Field, value: Value) -> Clause:
-        ends = " AND ".join(["lower(%s)" if is_text(field) else f"%s::{comparison_type(field)}"] * 2)
-        sql = SQL("{} " + ("NOT BETWEEN " if negated else "BETWEEN ") + ends).format(folded(alias, field))
-        return Clause(sql, (scalar_bind(field, value, _first), scalar_bind(field, value, _last)))
-
-    return operator
-
-
-def matching(make: Callable[[str], str], negated: bool) -> ColumnOperator:
-    def operator(alias: str, field: Field, value: Value) -> Clause:
-        sql = SQL("{} " + ("NOT LIKE" if negated else "LIKE") + " lower(%s)").format(as_text(alias, field))
-        return Clause(sql, (pattern_bind(value, make),))
-
-    return operator
-
-
-def _null(alias: str, field: Field, value: Value) -> Clause:
-    return Clause(SQL("{} IS NULL").format(column(alias, field.field)))
-
-
-def _nnull(alias: str, field: Field, value: Value) -> Clause:
-    return Clause(SQL("{} IS NOT NULL").format(column(alias, field.field)))
-
-
-def _empty(alias: str, field: Field, value: Value) -> Clause:
-    name = column(alias, field.field)
-    if is_text(field):
-        return Clause(SQL("({0} IS NULL OR {0} = '')").format(name))
-    if is_number(field):
-        return Clause(SQL("({0} IS NULL OR {0} = 0)").format(name))
-    if family(field) == "boolean":
-        return Clause(SQL("{} IS NOT TRUE").format(name))
-    return _null(alias, field, value)
-
-
-def _nempty(alias: str, field: Field, value: Value) -> Clause:
-    return negation(_empty(alias, field, value))
-
-
-def _not_for_columns(alias: str, field: Field, value: Value) -> Clause:
-    raise InvalidPayload(f'"{field.field}" is no one-to-many field: has and all do not apply to it.')
-
-
-@frozen
-class Operator:
-    """An operator: what it does to a column, and whether an empty text makes it filter nothing."""
-
-    apply: ColumnOperator
-    ignores_empty: bool = False
-
-
-def _part(text: str) -> str:
-    return f"%{escaped(text)}%"
-
-
-CONTAINS = Operator(matching(_part, negated=False), ignores_empty=True)
-NCONTAINS = Operator(matching(_part, negated=True), ignores_empty=True)
-
-OPERATORS: dict[str, Operator] = {
-    "eq": Operator(comparing("=")),
-    "neq": Operator(_neq),
-    "lt": Operator(comparing("<")),
-    "lte": Operator(comparing("<=")),
-    "gt": Operator(comparing(">")),
-    "gte": Operator(comparing(">=")),
-    "in": Operator(_in),
-    "nin": Operator(_nin),
-    "between": Operator(between(negated=False)),
-    "nbetween": Operator(between(negated=True)),
-    "contains": CONTAINS,
-    "ncontains": NCONTAINS,
-    "like": CONTAINS,
-    "nlike": NCONTAINS,
-    "rlike": Operator(matching(str, negated=False), ignores_empty=True),
-    "nrlike": Operator(matching(str, negated=True), ignores_empty=True),
-    "null": Operator(_null),
-    "nnull": Operator(_nnull),
-    "empty": Operator(_empty),
-    "nempty": Operator(_nempty),
-    "has": Operator(_not_for_columns),
-    "all": Operator(_not_for_columns),
-}
-OPERATORS |= {
-    sign: OPERATORS[word]
-    for sign, word in {"=": "eq", "!=": "neq", "<>": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}.items()
-}
-
 
 # --- what is searched by q, and by contains on a many-to-one field
 
@@ -321,8 +114,8 @@ class Conditions:
             return TRUE
         if upward is not None and operator in (CONTAINS, NCONTAINS):
             behind, target, joint = self._behind(alias, collection, field, upward, is_many=False)
-            found = self._exists(behind, target, joint, search(behind, target, pattern_bind(value, _part)))
-            return found if operator is CONTAINS else all_of([negation(found), _nnull(alias, field, value)])
+            found = self._exists(behind, target, joint, search(behind, target, pattern_bind(value, part_pattern)))
+            return found if operator is CONTAINS else all_of([negation(found), is_not_null(alias, field, value)])
         return operator.apply(alias, field, value)
 
     def _behind(
@@ -373,7 +166,7 @@ class Conditions:
             raise HiddenField(f'You may not ask about "{far.field}" of "{target.collection.collection}".')
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
-            def wanted(asked: Asked) -> list[Any] | None:
+            def wanted(asked: BindValues) -> list[Any] | None:
                 keys = [comparable(far, text, asked.now) for text in several(value(asked))]
                 return None if any(key is NO_MATCH for key in keys) else keys
 
@@ -431,10 +224,43 @@ def _count(text: str) -> int:
         raise InvalidPayload("has takes the number of related items.") from None
 
 
-def q_bind(asked: Asked) -> str | None:
-    return _storable(_part(asked.query.q or ""))
+def q_bind(asked: BindValues) -> str | None:
+    return storable(part_pattern(asked.query.q or ""))
 
 
 def shape(conditions: Sequence[Condition]) -> tuple[Any, ...]:
     """What of a chain of conditions its SQL depends on."""
     return tuple((c.path, c.operator, c.logical, _is_empty(c)) for c in conditions)
+
+
+# --- the whole of a query
+
+
+def where_shape(query: Query) -> Hashable:
+    """What of a query the conditions of `where_of` depend on."""
+    return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
+
+
+def where_of(conditions: Conditions, grant: Grant, query: Query, limits: LimitSettings) -> Clause:
+    """What status, q and filter ask of the rows of a list. Raises InvalidRequest where a filter is longer or goes deeper than the
+    limits allow."""
+    if len(query.filter) > limits.max_conditions:
+        raise InvalidRequest(f"A filter may have up to {limits.max_conditions} conditions (limits.max_conditions).")
+    if any(len(condition.path) > limits.max_depth + 1 for condition in query.filter):
+        raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
+    return all_of(
+        [
+            conditions.status("t0", grant, query.status is not None, "*" in (query.status or ())),
+            search("t0", grant, q_bind) if query.q else TRUE,
+            conditions.chain("t0", grant, query.filter, of_filter),
+        ]
+    )
+
+
+def readable_column(grant: Grant, name: str) -> Field:
+    """A field that a question may be about. Raises UnknownField, HiddenField."""
+    field = grant.collection.columns.get(name)
+    if field is None:
+        raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')
+    grant.check_question(name)
+    return field

@@ -11,31 +11,21 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from directus_tx.clauses import FALSE, TRUE, Asked, Bind, Clause, all_of, among, any_of, column, constant, status_of
-from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
-from directus_tx.db import SQL, Composable, Identifier
+from directus_tx.access.view import Mask, status_of
+from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, among, any_of, column, constant
 from directus_tx.errors import (
-    AlterForbidden,
-    ApiError,
-    CollectionNotFound,
     CommentRequired,
     CreateForbidden,
     DeleteForbidden,
     FieldNotWritable,
     HiddenField,
-    ItemNotFound,
-    ReadForbidden,
-    Unauthorized,
     UpdateForbidden,
 )
-from directus_tx.schema.datatypes import family
-from directus_tx.schema.model import Collection, Snapshot
+from directus_tx.query import BindValues
+from directus_tx.schema.model import Collection
 from directus_tx.schema.types import plain_text
 
 NO_FIELDS: frozenset[str] = frozenset()
-
-_ITEM_KEYS = {"integer": '{} = CASE WHEN t."item" ~ \'^-?[0-9]{{1,18}}$\' THEN t."item"::bigint END'}
-"""How the key of an item is found by the text that the history has of it, so that its index serves."""
 
 SECRETS: Mapping[str, frozenset[str]] = {
     "directus_users": frozenset({"password"}),
@@ -111,15 +101,6 @@ def _permission(row: Mapping[str, Any]) -> Permission:
         unwritable=frozenset(row["write_field_blacklist"]),
         forbidden_statuses=frozenset(row["status_blacklist"]),
     )
-
-
-@frozen(eq=False)
-class Mask:
-    """Fields that some of the rows show and others don't. `flag` is the column of the view that says which."""
-
-    flag: str
-    names: frozenset[str]
-    shown: Clause
 
 
 @frozen(eq=False)
@@ -380,154 +361,10 @@ def _check_fields(payload: Mapping[str, Any], unwritable: frozenset[str]) -> Non
         raise FieldNotWritable("You may not write " + ", ".join(f'"{name}"' for name in named) + ".")
 
 
-def _user(asked: Asked) -> int | None:
+def _user(asked: BindValues) -> int | None:
     return asked.user
 
 
 def _signed_in(role: int | None) -> Bind:
     """The role, to whoever is a member of it: the public is nobody, and NULL is nobody's."""
     return lambda asked: None if asked.user is None else role
-
-
-@frozen
-class Access:
-    """The permissions of one caller over one snapshot. `trusted`: it is the server itself that writes."""
-
-    schema: Snapshot
-    accountability: Accountability
-    trusted: bool = False
-
-    @property
-    def role(self) -> int | None:
-        """The role that counts: the public's for the public, None for a user without one."""
-        return PUBLIC if self.accountability.public else self.accountability.role
-
-    @property
-    def key(self) -> tuple[int | None, bool]:
-        """What tells this caller's compiled statements from those of others."""
-        return self.role, self.trusted
-
-    @property
-    def admin(self) -> bool:
-        return self.trusted or self.role == ADMINISTRATOR
-
-    def grant(self, collection: str) -> Grant:
-        """The rights on a collection. Raises CollectionNotFound."""
-        return self.schema.kept(("grant", self.key, collection), lambda: self._grant(collection))
-
-    def _grant(self, name: str) -> Grant:
-        collection = self.schema.collections.get(name)
-        if collection is None:
-            raise CollectionNotFound(f'There is no collection "{name}".')
-        if self.admin:
-            whole = EVERYTHING if self.trusted or name not in SERVERS_OWN else READ_ONLY
-            return Grant(collection, self.role, whole, admin=True)
-        rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
-        plain = [_permission(row) for row in rows if row["status"] is None]
-        statuses = None
-        if any(row["status"] is not None for row in rows):
-            statuses = {row["status"]: self._bounded(name, _permission(row)) for row in rows if row["status"] is not None}
-        permission = self._bounded(name, plain[0] if plain else NOTHING)
-        grant = Grant(collection, self.role, permission, statuses)
-        if name == "directus_revisions" and grant.read:
-            return evolve(grant, contents=self._revisions(collection))
-        return grant
-
-    def _bounded(self, name: str, permission: Permission) -> Permission:
-        """A permission without what nobody but the server, or an administrator, may do."""
-        if name not in SERVERS_OWN | ADMINISTRATORS_OWN:
-            return permission
-        return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
-
-    def _revisions(self, revisions: Collection) -> Clause:
-        """The revisions of items that the caller may read, without the fields that the items do not show."""
-        conditions: list[Clause] = []
-        contents: list[Clause] = []
-        for name, collection in self.schema.collections.items():
-            if name == "directus_revisions":
-                continue
-            grant = self.grant(name)
-            if not grant.read:
-                continue
-            of_it = Clause(SQL('t."collection" = %s'), (constant(name),))
-            readable = grant.condition("read", "i")
-            if readable is TRUE:
-                conditions.append(of_it)
-            else:
-                item = SQL(_ITEM_KEYS.get(family(collection.primary_key), '{}::text = t."item"')).format(
-                    column("i", collection.primary_key.field)
-                )
-                sql = SQL("EXISTS (SELECT 1 FROM {} AS i WHERE {} AND {})").format(Identifier(name), item, readable.sql)
-                conditions.append(all_of([of_it, Clause(sql, readable.binds)]))
-            hidden = grant.hidden | {field for mask in grant.masks for field in mask.names}
-            if hidden:
-                contents.append(Clause(SQL("{} THEN %s::text[]").format(of_it.sql), (*of_it.binds, constant(sorted(hidden)))))
-        columns: list[Composable] = []
-        binds: list[Bind] = []
-        for field in revisions.columns:
-            if field in ("data", "delta") and contents:
-                cases = SQL(" WHEN ").join([each.sql for each in contents])
-                sql = SQL(
-                    "CASE WHEN json_typeof(t.{0}::json) = 'object' THEN coalesce((SELECT json_object_agg(e.key, e.value)"
-                    " FROM json_each(t.{0}::json) AS e WHERE e.key <> ALL(CASE WHEN {1} ELSE '{{}}' END))::text, '[]')"
-                    " ELSE t.{0} END AS {0}"
-                ).format(Identifier(field), cases)
-                binds += [bind for each in contents for bind in each.binds]
-                columns.append(sql)
-            else:
-                columns.append(column("t", field))
-        where = any_of(conditions)
-        sql = SQL('(SELECT {} FROM "directus_revisions" AS t WHERE {})').format(SQL(", ").join(columns), where.sql)
-        return Clause(sql, (*binds, *where.binds))
-
-    # refusals
-
-    def require_read(self, collection: str) -> Grant:
-        """The grant, where items may be listed. Raises Unauthorized to the public, ReadForbidden to others."""
-        grant = self.grant(collection)
-        if not grant.read:
-            raise self.refused(ReadForbidden(f'You may not read items of "{collection}".'))
-        return grant
-
-    def require_one(self, collection: str) -> Grant:
-        """The grant, where a single item may be read. What may not be read does not exist."""
-        grant = self.grant(collection)
-        if not grant.read:
-            missing = ItemNotFound(f'There is no such item in "{collection}".')
-            raise self.refused(missing) if collection in NOT_FOR_THE_PUBLIC else missing
-        return grant
-
-    def unseen(self, collection: str, *, several: bool) -> ApiError:
-        """What a change of an item is refused with that is there, but not for the caller to see."""
-        if collection == "directus_users":
-            return ReadForbidden("You may not read this user.")
-        if collection in ASKED_BEFORE_SEEN and not (several and self.accountability.public):
-            return UpdateForbidden(f'You may not change this item of "{collection}".')
-        missing = ItemNotFound(f'There is no such item in "{collection}".')
-        return self.refused(missing) if collection == "directus_files" else missing
-
-    def undeletable(self, collection: str, *, seen: bool) -> ApiError:
-        """What the deletion of an item is refused with that is there, but not for the caller to delete."""
-        if collection in NOT_FOR_THE_PUBLIC and self.accountability.public:
-            return Unauthorized()
-        if not seen and collection in ("directus_roles", "directus_files"):
-            return ItemNotFound(f'There is no such item in "{collection}".')
-        return DeleteForbidden(f'You may not delete this item of "{collection}".')
-
-    def require_schema(self, *, delete: bool = False) -> None:
-        """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""
-        if not self.accountability.admin:
-            raise (
-                AlterForbidden("Only administrators may delete collections.")
-                if delete
-                else Unauthorized("Only administrators may change the schema.")
-            )
-
-    def refused(self, error: ApiError) -> ApiError:
-        """The refusal as this caller hears it: the public is asked to sign in."""
-        return Unauthorized() if self.accountability.public else error
-
-
-def access_of(ctx: Context, *, trusted: bool = False) -> Access:
-    """The permissions of the caller of *ctx*; of the server itself where it is *trusted*."""
-    return Access(ctx.schema, ctx.accountability, trusted)

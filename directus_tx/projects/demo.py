@@ -9,10 +9,12 @@ from attrs import frozen
 
 from directus_tx import schema_service
 from directus_tx.context import ADMINISTRATOR, Accountability, Context
+from directus_tx.db.session import Session
 from directus_tx.items import create_items
-from directus_tx.projects import Projects, checked
+from directus_tx.items.service import Items
+from directus_tx.projects.provisioning import checked
+from directus_tx.projects.registry import Projects
 from directus_tx.query import Query, WriteOptions
-from directus_tx.rules import Rules
 
 KEY = "demo"
 EMAIL = "admin@example.com"
@@ -159,7 +161,7 @@ ARTICLES = [
 ]
 
 
-async def create_demo(projects: Projects, rules: Rules, hasher: Any) -> Demo:
+async def create_demo(projects: Projects, service: Items) -> Demo:
     """Makes the demo project, unless it is there."""
     if projects.files.get(KEY) is not None:
         return Demo(KEY, None)
@@ -181,14 +183,14 @@ async def create_demo(projects: Projects, rules: Rules, hasher: Any) -> Demo:
         now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
         who = Accountability(1, ADMINISTRATOR, "127.0.0.1", "directus_tx demo")
         schema = await project.snapshot()
-        return Context(project.key, schema, who, now, project.database.session(), "demo", rules, hasher)
+        return Context(project.key, schema, who, now, Session(project.database), "demo")
 
     for collection in COLLECTIONS:
-        await schema_service.create_collection(await context(), collection, options)
-    await create_items(await context(), "directus_relations", RELATIONS, Query(), options)
+        await schema_service.create_collection(service, await context(), collection, options)
+    await create_items(service, await context(), "directus_relations", RELATIONS, Query(), options)
     ctx = await context()
     for name, rows in (("authors", AUTHORS), ("tags", TAGS), ("articles", ARTICLES)):
-        await create_items(ctx, name, rows, Query(fields=("id",)), options)
+        await create_items(service, ctx, name, rows, Query(fields=("id",)), options)
     return Demo(KEY, password)
 
 

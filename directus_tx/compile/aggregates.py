@@ -9,13 +9,12 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import all_of, column
-from directus_tx.compile import readable_column, where_of, where_shape
+from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
+from directus_tx.compile.operators import folded, is_number
+from directus_tx.compile.plan import Prepared
 from directus_tx.config import LimitSettings
-from directus_tx.db import SQL, Composable, Statement
+from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.filters import Conditions, folded, is_number, of_scope, shape
-from directus_tx.plan import Prepared
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.types import answer

@@ -13,8 +13,8 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from directus_tx.config import Retention, retention_of
-from directus_tx.db import Session
-from directus_tx.projects import Projects
+from directus_tx.db.session import Session
+from directus_tx.projects.registry import Projects
 
 log = Logger()
 BATCH = 1000
@@ -148,7 +148,7 @@ class Pruner(Service):  # type: ignore[misc]
         done: dict[str, Pruned] = {}
         for key in self.projects.files.keys(private=True):
             try:
-                session = self.projects.get(key).database.session()
+                session = Session(self.projects.get(key).database)
                 now = datetime.fromtimestamp(self.reactor.seconds(), UTC).replace(tzinfo=None)
                 done[key] = await prune(session, self.rules, now, self._pause)
             except defer.CancelledError:

@@ -6,8 +6,8 @@ from typing import Any
 
 from attrs import frozen
 
-from directus_tx.clauses import Asked, Bind
-from directus_tx.db import Statement
+from directus_tx.db.sql import Bind, Statement
+from directus_tx.query import BindValues
 
 Item = dict[str, Any]
 Row = tuple[Any, ...]
@@ -21,7 +21,7 @@ class Prepared:
     statement: Statement
     binds: tuple[Bind, ...]
 
-    def parameters(self, asked: Asked) -> list[Any]:
+    def parameters(self, asked: BindValues) -> list[Any]:
         return [bind(asked) for bind in self.binds]
 
 

@@ -1,186 +1,26 @@
-"""From a Query to SQL: one statement for the items and what they lead to, one for each list below them, the caller's grant in all.
-Pure: no I/O.
+"""The levels of a read: what the expressions of `fields` show of each row, and the related items that they open.
 
-`compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
+Many-to-one fields are joined into their level's statement; each one-to-many field is a statement of its own.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
 
 from directus_tx.access import Access, Grant
-from directus_tx.clauses import TRUE, Asked, Clause, all_of, column, not_deleted
+from directus_tx.access.view import not_deleted
+from directus_tx.compile.filters import Conditions, comparable_keys, equal_keys
+from directus_tx.compile.operators import comparison_type, folded, is_text
+from directus_tx.compile.plan import Branch, Level, Part, Prepared
 from directus_tx.config import LimitSettings
-from directus_tx.db import SQL, Composable, Statement
+from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, InvalidRequest, UnknownField
-from directus_tx.filters import (
-    Conditions,
-    comparable_keys,
-    comparison_type,
-    equal_keys,
-    folded,
-    is_text,
-    of_filter,
-    of_scope,
-    q_bind,
-    search,
-    shape,
-)
-from directus_tx.plan import Branch, Level, Part, Plan, Prepared
-from directus_tx.query import Query, Sort
+from directus_tx.query import BindValues, Query, Sort
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.types import answer
 
 MAX_PLACE = 2**62
-
-
-def plan_for(
-    access: Access,
-    collection: str,
-    query: Query,
-    limits: LimitSettings,
-    *,
-    by_key: bool,
-    created: bool = False,
-    version: bool = False,
-) -> Plan:
-    """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
-    the collection, the query does not fit it, or asks for more than the limits allow. *created*: the caller has just created what is
-    looked for by key. *version*: rows carry that of their item last but one."""
-    key = (
-        access.key,
-        collection,
-        by_key,
-        created,
-        version,
-        query.fields,
-        query.sort,
-        shape(query.scope),
-        by_key or where_shape(query),
-        bool(query.lang) and "*" not in query.lang,
-        query.groups,
-        tuple((path, asked.sort, shape(asked.filter), _is_page(asked)) for path, asked in query.deep),
-    )
-    return access.schema.kept(
-        key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created, version=version)
-    )
-
-
-def compile_read(
-    access: Access,
-    collection: str,
-    query: Query,
-    limits: LimitSettings,
-    *,
-    by_key: bool,
-    created: bool = False,
-    version: bool = False,
-) -> Plan:
-    """The plan of a read, from scratch. *by_key*: the keys of `Asked` are looked for, and filter, q and status ignored."""
-    grant = access.require_read(collection)
-    if created:
-        grant = grant.as_creator
-    found = grant.collection
-    conditions = Conditions(access)
-    own = conditions.chain("t0", grant, query.scope, of_scope)
-    visible = all_of([own, not_deleted("t0", found)])
-    filtered = not by_key and bool(query.filter or query.q or query.groups)
-    if by_key:
-        where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
-    else:
-        where = all_of([own, where_of(conditions, grant, query, limits)])
-        if query.groups:
-            where = one_of_each(grant, query.groups, where)
-    order = order_of("t0", grant, query.sort, nulls_last=access.schema.sort_null_last)
-    deep = {path: index for index, (path, _) in enumerate(query.deep)}
-    unreadable: dict[str, None] = {}
-    root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep, unreadable).level(
-        grant,
-        parse_fields(query.fields),
-        where,
-        order,
-        paged=True,
-        key=found.primary_key if by_key else None,
-        version=version,
-    )
-    if deep:
-        raise UnknownField("deep names no list that the fields open: " + ", ".join(".".join(path) for path in deep) + ".")
-    return Plan(
-        root,
-        count(grant, where if filtered else visible),
-        count(grant, visible),
-        status_count(grant, own),
-        filtered,
-        tuple(found.statuses),
-        tuple(unreadable),
-    )
-
-
-def where_shape(query: Query) -> Hashable:
-    """What of a query the conditions of `where_of` depend on."""
-    return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
-
-
-def where_of(conditions: Conditions, grant: Grant, query: Query, limits: LimitSettings) -> Clause:
-    """What status, q and filter ask of the rows of a list. Raises InvalidRequest where a filter is longer or goes deeper than the
-    limits allow."""
-    if len(query.filter) > limits.max_conditions:
-        raise InvalidRequest(f"A filter may have up to {limits.max_conditions} conditions (limits.max_conditions).")
-    if any(len(condition.path) > limits.max_depth + 1 for condition in query.filter):
-        raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
-    return all_of(
-        [
-            conditions.status("t0", grant, query.status is not None, "*" in (query.status or ())),
-            search("t0", grant, q_bind) if query.q else TRUE,
-            conditions.chain("t0", grant, query.filter, of_filter),
-        ]
-    )
-
-
-def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
-    """Of the rows where *where* holds, the first by key for each value of some fields."""
-    collection = grant.collection
-    key = column("t0", collection.primary_key.field)
-    values = SQL(", ").join([folded("t0", readable_column(grant, name)) for name in groups])
-    table = grant.table("t0")
-    sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} WHERE {3} ORDER BY {1}, {0})").format(
-        key, values, table.sql, where.sql
-    )
-    return Clause(sql, (*table.binds, *where.binds))
-
-
-def readable_column(grant: Grant, name: str) -> Field:
-    """A field that a question may be about. Raises UnknownField, HiddenField."""
-    field = grant.collection.columns.get(name)
-    if field is None:
-        raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')
-    grant.check_question(name)
-    return field
-
-
-def key_among(alias: str, key: Field) -> Clause:
-    """The key is one of those asked for."""
-    sql = SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
-    return Clause(sql, (lambda asked: array(asked.keys),))
-
-
-def count(grant: Grant, where: Clause) -> Prepared:
-    table = grant.table("t0")
-    sql = SQL("SELECT count(*) FROM {} WHERE {}").format(table.sql, where.sql)
-    return Prepared(Statement(sql), (*table.binds, *where.binds))
-
-
-def status_count(grant: Grant, where: Clause) -> Prepared | None:
-    """Counts by status, or None for a collection without one."""
-    field = grant.collection.status_field
-    if field is None or field.field in grant.hidden:
-        return None
-    table = grant.table("t0")
-    sql = SQL("SELECT {0}, count(*) FROM {1} WHERE {2} AND {0} IS NOT NULL GROUP BY 1 ORDER BY 1").format(
-        column("t0", field.field), table.sql, where.sql
-    )
-    return Prepared(Statement(sql), (*table.binds, *where.binds))
 
 
 def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Composable:
@@ -418,7 +258,7 @@ class Tree:
         asked = self.query.deep[index][1]
         chain = Conditions(self.access).chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
         where = all_of([where, chain])
-        if not _is_page(asked):
+        if not is_page(asked):
             return where
         key = column("t0", grant.collection.primary_key.field)
         table = grant.table("t0")
@@ -427,18 +267,14 @@ class Tree:
             " FROM {3} WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
         ).format(key, column("t0", there.field), order, table.sql, where.sql)
 
-        def first(asked: Asked) -> int:
+        def first(asked: BindValues) -> int:
             return max(asked.query.deep[index][1].offset or 0, 0)
 
-        def last(asked: Asked) -> int:
+        def last(asked: BindValues) -> int:
             limit = asked.query.deep[index][1].limit
             return MAX_PLACE if limit is None or limit < 0 else min(first(asked) + limit, MAX_PLACE)
 
         return Clause(sql, (*table.binds, *where.binds, first, last))
-
-
-def _is_page(query: Query) -> bool:
-    return bool(query.offset) or (query.limit is not None and query.limit >= 0)
 
 
 class Select:
@@ -474,34 +310,13 @@ class Select:
         return joined
 
 
+def is_page(query: Query) -> bool:
+    """Whether a query asks for a part of each list by its place."""
+    return bool(query.offset) or (query.limit is not None and query.limit >= 0)
+
+
 def array(keys: Sequence[Any]) -> Any:
     """Keys as what is bound for an array: numbers as PostgreSQL's own text of one, which the driver makes much faster."""
     if keys and all(type(key) is int for key in keys):
         return "{" + ",".join(map(str, keys)) + "}"
     return list(keys)
-
-
-def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
-    """The limit (None is all) and the offset that a query means."""
-    limit = default_limit if query.limit is None else query.limit
-    if limit < 0:
-        return (1 if query.single else None), 0
-    if query.offset is not None:
-        offset = max(query.offset, 0)
-    elif query.limit is not None and query.page is not None:
-        offset = (max(query.page, 1) - 1) * limit
-    else:
-        offset = 0
-    return (1 if query.single else limit), offset
-
-
-def page_meta(query: Query, default_limit: int, filter_count: int) -> Mapping[str, int]:
-    """The paging part of meta: limit, offset, page, page_count. A page past the end is reported as the last."""
-    limit, offset = paging(query, default_limit)
-    if query.limit is None or limit is None:
-        limit = filter_count if limit is None else min(limit, filter_count)
-    pages = max(-(-filter_count // limit), 1) if limit else 1
-    page = min(offset // limit + 1, pages) if limit else 1
-    if offset >= filter_count:
-        offset = (page - 1) * limit
-    return {"limit": limit, "offset": offset, "page": page, "page_count": pages}

@@ -1,7 +1,7 @@
 """What the values of a payload must be, known, of their type, valid, there where required; and those that the server fills in."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from slugify import slugify
 
@@ -12,6 +12,13 @@ from directus_tx.schema.patterns import matches
 from directus_tx.schema.types import parse
 
 Item = dict[str, Any]
+
+
+class Hasher(Protocol):
+    """Hashes the values of fields of type hash."""
+
+    async def hash(self, text: str) -> str:
+        """The hash of a text."""
 
 
 class _Default:
@@ -98,7 +105,12 @@ def needed(field: Field) -> bool:
 
 
 async def complete(
-    ctx: Context, collection: Collection, row: Item, payload: Mapping[str, Any], stored_row: Mapping[str, Any] | None
+    hasher: Hasher,
+    ctx: Context,
+    collection: Collection,
+    row: Item,
+    payload: Mapping[str, Any],
+    stored_row: Mapping[str, Any] | None,
 ) -> None:
     """Puts into *row* what the server fills in or transforms. *stored_row* is None on create."""
     for name, field in collection.columns.items():
@@ -111,8 +123,8 @@ async def complete(
             mirrored = (field.options or {}).get("mirroredField")
             if mirrored and isinstance(payload.get(mirrored), str):
                 row[name] = slugify(payload[mirrored], replacements=GERMAN)
-        elif kind == "hash" and row.get(name) and ctx.hasher is not None:
-            row[name] = await ctx.hasher.hash(str(row[name]))
+        elif kind == "hash" and row.get(name):
+            row[name] = await hasher.hash(str(row[name]))
 
 
 def is_soft_deleted(collection: Collection, row: Mapping[str, Any]) -> bool:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from directus_tx.access import Grant, Permission, access_of
-from directus_tx.clauses import asked_by, column
 from directus_tx.context import Context
-from directus_tx.db import SQL, Identifier
+from directus_tx.db.sql import SQL, Identifier, column
 from directus_tx.errors import (
     CommentNotCreatable,
     CommentNotDeletable,
@@ -16,14 +15,15 @@ from directus_tx.errors import (
     InvalidRequest,
     ItemNotFound,
 )
-from directus_tx.history import Record, record
+from directus_tx.items.history import Record, record
 from directus_tx.items.read import Result, keys_of, read_back
+from directus_tx.items.service import Items
 from directus_tx.query import Query
 
 ACTIVITY = "directus_activity"
 
 
-async def create_comment(ctx: Context, payload: Mapping[str, Any], query: Query) -> Result:
+async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any], query: Query) -> Result:
     """Comments on an item, and gives the whole record, whatever `fields` says. Who and when are the server's to say.
 
     Raises InvalidRequest, InvalidPayload, CollectionNotFound, ItemNotFound, CreateForbidden (the public), CommentNotCreatable.
@@ -48,12 +48,12 @@ async def create_comment(ctx: Context, payload: Mapping[str, Any], query: Query)
 
     async def work(ctx: Context) -> Result:
         ((key,),) = [await record(ctx, [Record("comment", collection, str(item))], text)]
-        return await _whole(ctx, key, query)
+        return await _whole(service, ctx, key, query)
 
     return await ctx.transaction(work)
 
 
-async def update_comment(ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
+async def update_comment(service: Items, ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
     """Changes a comment's text and gives the whole record; other attributes are left alone. Raises ItemNotFound, InvalidRequest,
     CommentNotUpdatable."""
     text = _text(payload)
@@ -65,7 +65,7 @@ async def update_comment(ctx: Context, key: str, payload: Mapping[str, Any], que
         await ctx.db.query(
             "UPDATE directus_activity SET comment = %s, edited_on = %s WHERE id = %s", (text, ctx.now, found["id"])
         )
-        return await _whole(ctx, found["id"], query)
+        return await _whole(service, ctx, found["id"], query)
 
     return await ctx.transaction(work)
 
@@ -125,10 +125,10 @@ async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | Non
         column("t", collection.primary_key.field),
         seen.sql,
     )
-    asked = asked_by(ctx)
+    asked = ctx.bind_values()
     rows = await ctx.db.query(sql, [keys_of(collection, [item]), *seen.parameters(asked)])
     return grant.of(rows[0][0]) if rows else None
 
 
-async def _whole(ctx: Context, key: int, query: Query) -> Result:
-    return await read_back(ctx, ACTIVITY, Query(meta=query.meta), [key], one=True, trusted=True)
+async def _whole(service: Items, ctx: Context, key: int, query: Query) -> Result:
+    return await read_back(service, ctx, ACTIVITY, Query(meta=query.meta), [key], one=True, trusted=True)

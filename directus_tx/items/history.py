@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from directus_tx.access import ACCOUNT_SECRETS, SECRETS
+from directus_tx.access.grant import ACCOUNT_SECRETS, SECRETS
 from directus_tx.context import Context
-from directus_tx.db import SQL
+from directus_tx.db.sql import SQL
 from directus_tx.schema.model import Collection
 
 CHUNK = 500

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from directus_tx.context import Context
-from directus_tx.history import Record
+from directus_tx.items.history import Record
 from directus_tx.query import Query
 
 Item = dict[str, Any]

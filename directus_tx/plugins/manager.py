@@ -7,7 +7,7 @@ import pluggy
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from directus_tx import hookspecs
+from directus_tx.plugins import hookspecs
 
 log = Logger()
 
@@ -47,6 +47,3 @@ class Plugins:
             await self.call(hook, **arguments)
         except Exception:
             log.failure("a plugin failed in {hook}", hook=hook)
-
-
-NO_PLUGINS = Plugins()

@@ -1,0 +1,139 @@
+"""The permissions of one caller: the grant on each collection, and the errors that refuse what it does not allow."""
+
+from attrs import evolve, frozen
+
+from directus_tx.access.grant import (
+    ADMINISTRATORS_OWN,
+    ASKED_BEFORE_SEEN,
+    EVERYTHING,
+    NOT_FOR_THE_PUBLIC,
+    NOTHING,
+    READ_ONLY,
+    SERVERS_OWN,
+    Grant,
+    Permission,
+    _permission,
+)
+from directus_tx.access.history import revisions_view
+from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
+from directus_tx.errors import (
+    AlterForbidden,
+    ApiError,
+    CollectionNotFound,
+    DeleteForbidden,
+    ItemNotFound,
+    ReadForbidden,
+    Unauthorized,
+    UpdateForbidden,
+)
+from directus_tx.schema.model import Snapshot
+
+
+@frozen
+class Access:
+    """The permissions of one caller over one snapshot. `trusted`: it is the server itself that writes."""
+
+    schema: Snapshot
+    accountability: Accountability
+    trusted: bool = False
+
+    @property
+    def role(self) -> int | None:
+        """The role that counts: the public's for the public, None for a user without one."""
+        return PUBLIC if self.accountability.public else self.accountability.role
+
+    @property
+    def key(self) -> tuple[int | None, bool]:
+        """What tells this caller's compiled statements from those of others."""
+        return self.role, self.trusted
+
+    @property
+    def admin(self) -> bool:
+        return self.trusted or self.role == ADMINISTRATOR
+
+    def grant(self, collection: str) -> Grant:
+        """The rights on a collection. Raises CollectionNotFound."""
+        return self.schema.kept(("grant", self.key, collection), lambda: self._grant(collection))
+
+    def _grant(self, name: str) -> Grant:
+        collection = self.schema.collections.get(name)
+        if collection is None:
+            raise CollectionNotFound(f'There is no collection "{name}".')
+        if self.admin:
+            whole = EVERYTHING if self.trusted or name not in SERVERS_OWN else READ_ONLY
+            return Grant(collection, self.role, whole, admin=True)
+        rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
+        plain = [_permission(row) for row in rows if row["status"] is None]
+        statuses = None
+        if any(row["status"] is not None for row in rows):
+            statuses = {row["status"]: self._bounded(name, _permission(row)) for row in rows if row["status"] is not None}
+        permission = self._bounded(name, plain[0] if plain else NOTHING)
+        grant = Grant(collection, self.role, permission, statuses)
+        if name == "directus_revisions" and grant.read:
+            return evolve(grant, contents=revisions_view(self.schema, collection, self.grant))
+        return grant
+
+    def _bounded(self, name: str, permission: Permission) -> Permission:
+        """A permission without what nobody but the server, or an administrator, may do."""
+        if name not in SERVERS_OWN | ADMINISTRATORS_OWN:
+            return permission
+        return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
+
+    # refusals
+
+    def require_read(self, collection: str) -> Grant:
+        """The grant, where items may be listed. Raises Unauthorized to the public, ReadForbidden to others."""
+        grant = self.grant(collection)
+        if not grant.read:
+            raise self.refused(ReadForbidden(f'You may not read items of "{collection}".'))
+        return grant
+
+    def require_one(self, collection: str) -> Grant:
+        """The grant, where a single item may be read. What may not be read does not exist."""
+        grant = self.grant(collection)
+        if not grant.read:
+            missing = ItemNotFound(f'There is no such item in "{collection}".')
+            raise self.refused(missing) if collection in NOT_FOR_THE_PUBLIC else missing
+        return grant
+
+    def unseen(self, collection: str, *, several: bool) -> ApiError:
+        """What a change of an item is refused with that is there, but not for the caller to see."""
+        if collection == "directus_users":
+            return ReadForbidden("You may not read this user.")
+        if collection in ASKED_BEFORE_SEEN and not (several and self.accountability.public):
+            return UpdateForbidden(f'You may not change this item of "{collection}".')
+        missing = ItemNotFound(f'There is no such item in "{collection}".')
+        return self.refused(missing) if collection == "directus_files" else missing
+
+    def undeletable(self, collection: str, *, seen: bool) -> ApiError:
+        """What the deletion of an item is refused with that is there, but not for the caller to delete."""
+        if collection in NOT_FOR_THE_PUBLIC and self.accountability.public:
+            return Unauthorized()
+        if not seen and collection in ("directus_roles", "directus_files"):
+            return ItemNotFound(f'There is no such item in "{collection}".')
+        return DeleteForbidden(f'You may not delete this item of "{collection}".')
+
+    def require_schema(self, *, delete: bool = False) -> None:
+        """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""
+        if not self.accountability.admin:
+            raise (
+                AlterForbidden("Only administrators may delete collections.")
+                if delete
+                else Unauthorized("Only administrators may change the schema.")
+            )
+
+    def refused(self, error: ApiError) -> ApiError:
+        """The refusal as this caller hears it: the public is asked to sign in."""
+        return Unauthorized() if self.accountability.public else error
+
+
+def access_of(ctx: Context, *, trusted: bool = False) -> Access:
+    """The permissions of the caller of *ctx*; of the server itself where it is *trusted*."""
+    return Access(ctx.schema, ctx.accountability, trusted)
+
+
+def require_administrator(ctx: Context) -> None:
+    """Raises Unauthorized to the public, ReadForbidden to others than administrators."""
+    access = access_of(ctx)
+    if not access.admin:
+        raise access.refused(ReadForbidden("Only administrators may do this."))

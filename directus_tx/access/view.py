@@ -1,0 +1,33 @@
+"""Pieces of the views through which rows are read: conditions on status, and the fields that only some rows show."""
+
+from attrs import frozen
+
+from directus_tx.db.sql import SQL, TRUE, Clause, Composable, all_of, column, constant
+from directus_tx.schema.datatypes import family
+from directus_tx.schema.model import Collection, Field
+
+
+@frozen(eq=False)
+class Mask:
+    """Fields that some of the rows show and others don't. `flag` is the column of the view that says which."""
+
+    flag: str
+    names: frozenset[str]
+    shown: Clause
+
+
+def status_of(alias: str, field: Field) -> Composable:
+    """The status field's value as text."""
+    plain = column(alias, field.field)
+    return plain if family(field) == "text" else SQL("{}::text").format(plain)
+
+
+def not_deleted(alias: str, collection: Collection) -> Clause:
+    """The row is not soft-deleted."""
+    field = collection.status_field
+    if field is None:
+        return TRUE
+    return all_of(
+        Clause(SQL("{} IS DISTINCT FROM %s").format(status_of(alias, field)), (constant(value),))
+        for value in collection.soft_deleted
+    )

@@ -1,0 +1,1 @@
+"""From a query and a grant to SQL. Pure: no I/O."""

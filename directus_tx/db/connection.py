@@ -1,0 +1,121 @@
+"""Connections to PostgreSQL: opened with the session settings that the code relies on, and statements run on them."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from txpostgres import txpostgres
+
+from directus_tx.db.sql import Composable, Statement
+from directus_tx.errors import ServiceUnavailable
+
+log = Logger()
+Row = tuple[Any, ...]
+Parameters = Mapping[str, Any]
+"""libpq's keywords: host, port, user, password, dbname."""
+
+CONNECT_TIMEOUT = 3.0
+TOO_LONG = "The database took too long (database.statement_timeout)."
+
+
+def _as_bytes(value: Any, cursor: Any) -> bytes | None:
+    found = psycopg2.BINARY(value, cursor)
+    return None if found is None else bytes(found)
+
+
+_OIDS_AS_TEXT = (114, 3802, 1082, 1083, 1114, 1184, 1266, 2950)
+"""json, jsonb, date, time, timestamp, timestamptz, timetz, uuid: as PostgreSQL writes them."""
+
+_CASTERS = (
+    extensions.new_type(_OIDS_AS_TEXT, "DIRECTUS_TEXT", extensions.UNICODE),
+    extensions.new_type(extensions.DECIMAL.values, "DIRECTUS_FLOAT", extensions.FLOAT),
+    extensions.new_type(psycopg2.BINARY.values, "DIRECTUS_BYTES", _as_bytes),
+)
+
+
+class _Immediately:
+    """Hands notifications over at once; txpostgres would leave them to a later turn of the reactor, after the result."""
+
+    @staticmethod
+    def cooperate(work: Any) -> None:
+        for _ in work:
+            pass
+
+
+class Connection(txpostgres.Connection):  # type: ignore[misc]
+    """A connection of a pool. `idle_since` is the reactor's time at which it was given back."""
+
+    idle_since = 0.0
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        super().__init__(reactor, cooperator=_Immediately)
+
+    def continuePolling(self, swallowErrors: bool = False) -> None:
+        # A connection that dies while it is idle has nobody to tell; the pool finds it closed.
+        super().continuePolling(swallowErrors=True)
+
+    async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
+        """The rows of one statement; none for a statement without a result. Raises psycopg2.Error, and ServiceUnavailable where the
+        statement took too long."""
+        raw = self._connection
+        if isinstance(statement, Statement):
+            text = statement.text
+            if text is None:
+                text = statement.text = statement.composable.as_string(raw)
+        else:
+            text = statement if isinstance(statement, str) else statement.as_string(raw)
+        cursor = self.cursor()
+        try:
+            # Without parameters psycopg2 would leave a doubled percent sign doubled.
+            await (cursor.execute(text, parameters) if parameters else cursor.execute(text.replace("%%", "%")))
+        except defer.CancelledError:
+            # What txpostgres makes of PostgreSQL's own QueryCanceled.
+            raise ServiceUnavailable(TOO_LONG, headers={"Retry-After": "1"}) from None
+        inner = cursor._cursor
+        return inner.fetchall() if inner.description is not None else []  # type: ignore[no-any-return]
+
+    def hand_over_notifications(self) -> None:
+        """Delivers what a COMMIT has notified ourselves of."""
+        self._connection.poll()
+        self.checkForNotifies()
+
+
+async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
+    """An open connection. Raises ServiceUnavailable where there is none to be had."""
+    options = "-c TimeZone=UTC -c DateStyle=ISO -c client_encoding=UTF8"
+    if statement_timeout is not None:
+        options += f" -c statement_timeout={int(statement_timeout * 1000)}"
+    connection = Connection(reactor)
+    opening = connection.connect(**{"application_name": "directus_tx", **parameters, "options": options})
+    timer = reactor.callLater(CONNECT_TIMEOUT, connection.close)
+    try:
+        await opening
+    except Exception as error:
+        log.warn("cannot connect to database {dbname} at {host}: {error}", error=str(error).strip(), **_named(parameters))
+        raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"}) from error
+    finally:
+        if timer.active():
+            timer.cancel()
+    for caster in _CASTERS:
+        extensions.register_type(caster, connection._connection)
+    return connection
+
+
+def _named(parameters: Parameters) -> dict[str, Any]:
+    return {"dbname": parameters.get("dbname"), "host": parameters.get("host", "localhost")}
+
+
+@asynccontextmanager
+async def connected(reactor: Any, parameters: Parameters) -> AsyncIterator[Connection]:
+    """A connection of its own, outside of any pool, each statement committed by itself: for what cannot run in a transaction,
+    such as CREATE DATABASE. Raises ServiceUnavailable."""
+    connection = await open_connection(reactor, parameters)
+    try:
+        yield connection
+    finally:
+        connection.close()

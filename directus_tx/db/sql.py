@@ -1,0 +1,114 @@
+"""SQL as values: psycopg2's composables, statements whose text is made once, and clauses with the values their placeholders take.
+
+SQL is built of these and of nothing else, so that names are always quoted and values always bound.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import frozen
+from psycopg2.sql import SQL, Composable, Composed, Literal, Placeholder
+from psycopg2.sql import Identifier as _Identifier
+
+from directus_tx.query import BindValues
+
+__all__ = [
+    "FALSE",
+    "SQL",
+    "TRUE",
+    "Bind",
+    "Clause",
+    "Composable",
+    "Composed",
+    "Identifier",
+    "Literal",
+    "Placeholder",
+    "Statement",
+    "all_of",
+    "among",
+    "any_of",
+    "column",
+    "constant",
+    "joined",
+    "negation",
+]
+
+
+class Identifier(_Identifier):
+    """A quoted name, in which a percent sign is not taken for a placeholder. It needs no connection to be written."""
+
+    def as_string(self, context: Any) -> str:
+        return ".".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in self.strings)
+
+
+class Statement:
+    """SQL whose text is made once: what a cached plan holds."""
+
+    __slots__ = ("composable", "text")
+
+    def __init__(self, composable: Composable) -> None:
+        self.composable = composable
+        self.text: str | None = None
+
+
+Bind = Callable[[BindValues], Any]
+
+
+@frozen
+class Clause:
+    """A piece of SQL with the binds of its placeholders, in order."""
+
+    sql: Composable
+    binds: tuple[Bind, ...] = ()
+
+    def parameters(self, values: BindValues) -> list[Any]:
+        return [bind(values) for bind in self.binds]
+
+    @property
+    def text(self) -> str:
+        """The SQL, for people to read."""
+        return self.sql.as_string(None).replace("%%", "%")  # type: ignore[arg-type] # names need no connection
+
+
+TRUE = Clause(SQL("TRUE"))
+FALSE = Clause(SQL("FALSE"))
+
+
+def joined(separator: str, clauses: Iterable[Clause]) -> Clause:
+    """The clauses as one, in parentheses where they are several."""
+    clauses = list(clauses)
+    if len(clauses) == 1:
+        return clauses[0]
+    sql = SQL("({})").format(SQL(separator).join([clause.sql for clause in clauses]))
+    return Clause(sql, tuple(bind for clause in clauses for bind in clause.binds))
+
+
+def all_of(clauses: Iterable[Clause]) -> Clause:
+    """All must hold; TRUE where there is none."""
+    needed = [clause for clause in clauses if clause is not TRUE]
+    return joined(" AND ", needed) if needed else TRUE
+
+
+def any_of(clauses: Iterable[Clause]) -> Clause:
+    """One must hold; FALSE where there is none."""
+    found = [clause for clause in clauses if clause is not FALSE]
+    if TRUE in found:
+        return TRUE
+    return joined(" OR ", found) if found else FALSE
+
+
+def negation(clause: Clause) -> Clause:
+    return Clause(SQL("NOT ({})").format(clause.sql), clause.binds)
+
+
+def column(alias: str, name: str) -> Composable:
+    return Identifier(alias, name)
+
+
+def constant(value: Any) -> Bind:
+    return lambda _: value
+
+
+def among(what: Composable, values: Iterable[str]) -> Clause:
+    """The text is one of *values*."""
+    return Clause(SQL("{} = ANY(%s)").format(what), (constant(sorted(values)),))

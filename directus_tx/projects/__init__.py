@@ -1,0 +1,1 @@
+"""The projects of one server: their files, databases and pools."""

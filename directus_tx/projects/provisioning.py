@@ -1,0 +1,245 @@
+"""Making projects: what POST /server/projects takes, the databases that the server makes and drops, and what goes into a new one."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg2
+from attrs import field, frozen
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from directus_tx.config import DatabaseSettings
+from directus_tx.context import ADMINISTRATOR
+from directus_tx.db.connection import Connection, Parameters, connected
+from directus_tx.db.pool import ConnectionBudget, Database
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL, Identifier, Literal
+from directus_tx.errors import InvalidRequest, ServiceUnavailable
+from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
+from directus_tx.schema.migrations import LOCK, fingerprint, migrate
+from directus_tx.schema.patterns import matches
+
+log = Logger()
+RESERVED_CONNECTIONS = 10
+DEFAULT_CONNECTIONS = 80
+
+
+@frozen
+class NewProject:
+    """What a project is made of, checked. `database` is None where the server makes one."""
+
+    key: str
+    user_email: str
+    user_password: str = field(repr=False)
+    super_admin_token: str = field(repr=False)
+    user_token: str | None = field(default=None, repr=False)
+    project_name: str = ""
+    private: bool = False
+    force: bool = False
+    existing: bool = False
+    database: ProjectDatabase | None = None
+    tables: Mapping[str, Any] = field(factory=dict, repr=False)
+
+
+_TEXTS = ("project_name", "user_token", "db_host", "db_name", "db_user", "db_password", "mail_from")
+_FLAGS = ("private", "force", "existing")
+_TABLES = ("mail", "storage", "cache", "cors", "auth")
+
+
+def checked(attributes: Mapping[str, Any]) -> NewProject:
+    """The attributes of POST /server/projects. Raises InvalidRequest, naming what is wrong."""
+    for name in ("project", "user_email", "user_password", "super_admin_token"):
+        if not isinstance(attributes.get(name), str) or not attributes[name]:
+            raise InvalidRequest(f'"{name}" is needed, as text.')
+    for name in _TEXTS:
+        if not isinstance(attributes.get(name), (str, type(None))):
+            raise InvalidRequest(f'"{name}" takes text.')
+    for name in _FLAGS:
+        if not isinstance(attributes.get(name), (bool, type(None))):
+            raise InvalidRequest(f'"{name}" is true or false.')
+    for name in _TABLES:
+        if not isinstance(attributes.get(name), (dict, type(None))):
+            raise InvalidRequest(f'"{name}" takes an object.')
+    key = attributes["project"]
+    if not KEY.fullmatch(key) or key in RESERVED:
+        raise InvalidRequest('"project" takes up to 40 letters, digits, dashes and underscores, and no reserved word.')
+    if not matches("$email", attributes["user_email"]) or len(attributes["user_email"]) > 128:
+        raise InvalidRequest('"user_email" is no e-mail address.')
+    port = attributes.get("db_port")
+    if isinstance(port, str) and port.isdigit():
+        port = int(port)
+    if not (port is None or (isinstance(port, int) and 0 < port < 65536)):
+        raise InvalidRequest('"db_port" is no port.')
+    database = None
+    if attributes.get("db_name"):
+        database = ProjectDatabase(
+            attributes["db_name"],
+            attributes.get("db_host"),
+            port,
+            attributes.get("db_user"),
+            attributes.get("db_password"),
+        )
+    return NewProject(
+        key=key,
+        database=database,
+        tables={name: attributes[name] for name in (*_TABLES, "mail_from") if attributes.get(name)},
+        **{
+            name: attributes[name]
+            for name in ("user_email", "user_password", "user_token", "super_admin_token", "project_name", *_FLAGS)
+            if attributes.get(name) is not None
+        },
+    )
+
+
+class Databases:
+    """The databases of projects: their pools, and those that the server makes and drops. `server` is where databases are made."""
+
+    def __init__(self, reactor: Any, server: Parameters, settings: DatabaseSettings) -> None:
+        self.reactor = reactor
+        self.server = server
+        self.settings = settings
+        self._budgets: dict[tuple[Any, Any], ConnectionBudget] = {}
+        self._template = defer.DeferredLock()
+        self._has_template = False
+
+    def close(self) -> None:
+        """Stops the timers of the budgets."""
+        for budget in self._budgets.values():
+            budget.stop()
+
+    def pool(self, place: ProjectDatabase) -> Database:
+        """The pool of a project's database."""
+        own = {"host": place.host, "port": place.port, "user": place.user, "password": place.password}
+        parameters = {**self.server, **{k: v for k, v in own.items() if v is not None}, "dbname": place.name}
+        settings = self.settings
+        return Database(
+            self.reactor,
+            self.budget(parameters),
+            parameters,
+            pool_size=settings.pool_size,
+            queue_size=settings.queue_size,
+            queue_timeout=settings.queue_timeout,
+            statement_timeout=settings.statement_timeout,
+        )
+
+    def budget(self, parameters: Parameters) -> ConnectionBudget:
+        """The bound that the pools on one database server share."""
+        where = (parameters.get("host"), parameters.get("port"))
+        if where not in self._budgets:
+            limit = self.settings.max_connections or DEFAULT_CONNECTIONS
+            self._budgets[where] = ConnectionBudget(self.reactor, limit, self.settings.idle_timeout)
+        return self._budgets[where]
+
+    async def measure(self) -> None:
+        """Learns how many connections the server allows, where the settings don't say how many to use."""
+        if not self.settings.max_connections:
+            async with connected(self.reactor, self.server) as connection:
+                ((allowed,),) = await connection.run("SELECT current_setting('max_connections')::int")
+            self.budget(self.server).limit = max(allowed - RESERVED_CONNECTIONS, 1)
+
+    async def engine(self) -> str:
+        """The database server's own name and version."""
+        async with connected(self.reactor, self.server) as connection:
+            ((version,),) = await connection.run("SELECT current_setting('server_version')")
+        return f"PostgreSQL {version}"
+
+    async def make(self, key: str) -> ProjectDatabase:
+        """Makes a database that has the system tables already: a copy of the template."""
+        await self._template.acquire()
+        try:
+            if not self._has_template:
+                await self._make_template()
+                self._has_template = True
+        finally:
+            self._template.release()
+        # The suffix keeps a new project apart from the database of a deleted one that could not be dropped.
+        name = f"directus_{key}_{secrets.token_hex(3)}"
+        async with connected(self.reactor, self.server) as connection:
+            try:
+                await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
+            except psycopg2.errors.InvalidCatalogName:
+                # Somebody has dropped the template since.
+                await self._make_template()
+                await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
+            except psycopg2.errors.InsufficientPrivilege:
+                raise InvalidRequest("The server may not make databases: give one as db_name.") from None
+        return ProjectDatabase(name, owned=True)
+
+    async def _make_template(self) -> None:
+        """Makes the database that others are copied from, once for each set of migrations, however many servers want it."""
+        async with connected(self.reactor, self.server) as connection:
+            await connection.run("SELECT pg_advisory_lock(%s)", (LOCK,))
+            if await connection.run("SELECT 1 FROM pg_database WHERE datname = %s", (template(),)):
+                return
+            unfinished = f"{template()}_new"
+            await connection.run(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(unfinished)))
+            try:
+                await _create_utf8(connection, unfinished)
+            except psycopg2.errors.InsufficientPrivilege:
+                raise InvalidRequest("The server may not make databases: give one as db_name.") from None
+            database = self.pool(ProjectDatabase(unfinished))
+            try:
+                await migrate(Session(database))
+            finally:
+                await database.close()
+            rename = SQL("ALTER DATABASE {} RENAME TO {}")
+            await connection.run(rename.format(Identifier(unfinished), Identifier(template())))
+
+    async def drop(self, name: str) -> None:
+        """Drops a database. A failure is logged."""
+        try:
+            async with connected(self.reactor, self.server) as connection:
+                await connection.run(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+        except (psycopg2.Error, ServiceUnavailable) as error:
+            log.error("database {name} could not be dropped: {error}", name=name, error=error)
+
+
+def template() -> str:
+    """The name of the template database."""
+    return f"directus_tx_template_{fingerprint()}"
+
+
+async def _create_utf8(connection: Connection, name: str) -> None:
+    """Makes an empty database whose text is UTF-8 and whose letters beyond ASCII have a lower case."""
+    create = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'"
+    for locale in (" LC_COLLATE 'C' LC_CTYPE {}", ""):
+        for ctype in ("C.UTF-8", "C.utf8", "en_US.UTF-8") if locale else ("",):
+            try:
+                await connection.run(SQL(create + locale).format(Identifier(name), Literal(ctype)))
+                return
+            except (psycopg2.errors.WrongObjectType, psycopg2.errors.InvalidParameterValue):
+                # The server's machine does not have this locale.
+                continue
+
+
+async def install(session: Session, new: NewProject, hashed: str) -> None:
+    """Puts the system tables, the first administrator and the project's name into a database."""
+    taken = (await session.query("SELECT to_regclass('directus_users') IS NOT NULL"))[0][0]
+    if taken and new.database is not None and not (new.existing or new.force):
+        raise InvalidRequest("The database holds a project already: say existing to take it over, or force to replace it.")
+    if taken and new.force:
+        await session.transaction(_drop_system_tables)
+    await migrate(session)
+
+    async def work(session: Session) -> None:
+        await session.query("UPDATE directus_settings SET value = %s WHERE key = 'project_name'", (new.project_name,))
+        await session.query(
+            "INSERT INTO directus_users (status, role, first_name, last_name, email, password, token, locale)"
+            " VALUES ('active', %s, 'Admin', 'User', %s, %s, %s, 'en-US')",
+            (ADMINISTRATOR, new.user_email, hashed, new.user_token or None),
+        )
+
+    if not (taken and new.existing):
+        await session.transaction(work)
+
+
+async def _drop_system_tables(session: Session) -> None:
+    tables = await session.query(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE %s", ("directus\\_%",)
+    )
+    for (table,) in tables:
+        await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(table)))
+    await session.query(
+        "DROP FUNCTION IF EXISTS directus_touched() CASCADE; DROP FUNCTION IF EXISTS directus_touch(text) CASCADE"
+    )

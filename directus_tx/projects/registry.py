@@ -1,0 +1,226 @@
+"""The projects of one server: each a file, a database, a pool that opens when it is needed, and the snapshot of its schema."""
+
+import hmac
+import os
+import pathlib
+from typing import Any
+
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.config import DatabaseSettings
+from directus_tx.db.connection import Parameters
+from directus_tx.db.pool import Database
+from directus_tx.db.session import Session
+from directus_tx.errors import InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.projects.files import (
+    BrokenProjectFile,
+    ProjectConfig,
+    ProjectFiles,
+    new_keys,
+)
+from directus_tx.projects.provisioning import Databases, NewProject, install
+from directus_tx.schema.introspect import read_snapshot
+from directus_tx.schema.migrations import migrate
+from directus_tx.schema.model import Snapshot
+
+log = Logger()
+
+
+class Project:
+    """A project that is in use. `accounts` is what is known of the bearers of tokens; it is emptied, and `accounts_version` moves,
+    when an account changes."""
+
+    def __init__(self, config: ProjectConfig, database: Database) -> None:
+        self.config = config
+        self.key = config.key
+        self.secret_key = config.secret_key
+        self.public_key = config.public_key
+        self.database = database
+        self.accounts: dict[Any, Any] = {}
+        self.accounts_version = 0
+        database.on_change = self._changed
+        self._snapshot: Snapshot | None = None
+        self._version = 0
+        self._migrated = False
+        self._building = defer.DeferredLock()
+
+    def current(self) -> Snapshot | None:
+        """The snapshot, where it is known to be the newest: some connection is open and would have told of a newer one."""
+        found = self._snapshot
+        return found if found is not None and found.version >= self._version and self.database.size else None
+
+    async def snapshot(self) -> Snapshot:
+        """The newest snapshot, built if need be; those who ask at the same time share the work. Migrates older system tables.
+
+        Raises ServiceUnavailable where the database cannot be reached, or is newer than this program.
+        """
+        found = self.current()
+        if found is not None:
+            return found
+        await self._building.acquire()
+        try:
+            session = Session(self.database)
+            if not self._migrated:
+                done = await migrate(session)
+                if done:
+                    log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+                self._migrated = True
+            if self._snapshot is not None:
+                # No connection has been open to tell of changes: ask.
+                ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
+                if self._snapshot.version >= max(version, self._version):
+                    return self._snapshot
+            while True:
+                self._snapshot = await read_snapshot(session)
+                if self._snapshot.version >= self._version:
+                    return self._snapshot
+        finally:
+            self._building.release()
+
+    def _changed(self, kind: str, version: int) -> None:
+        if kind == "schema":
+            self._version = max(self._version, version)
+        elif kind == "accounts" and version != self.accounts_version:
+            self.accounts_version = version
+            self.accounts.clear()
+
+
+class Projects:
+    """All projects of a server. `server` is where databases are made unless a project has its own."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        data_dir: pathlib.Path,
+        server: Parameters,
+        settings: DatabaseSettings,
+        hasher: PasswordHasher,
+        super_admin_token: str = "",
+    ) -> None:
+        self.hasher = hasher
+        self.files = ProjectFiles(data_dir / "projects")
+        self._token_file = data_dir / "super_admin_token"
+        self._token = super_admin_token
+        self._open: dict[str, Project] = {}
+        self._making: set[str] = set()
+        self.databases = Databases(reactor, server, settings)
+
+    # finding
+
+    def get(self, key: str) -> Project:
+        """The project of a key. Raises Unauthorized where there is none, as where nobody is told; ServiceUnavailable where its file
+        is broken."""
+        config = self._config(key)
+        project = self._open.get(key)
+        if project is not None and project.config is not config:
+            defer.ensureDeferred(self._open.pop(key).database.close())
+            project = None
+        if config is None:
+            raise Unauthorized("There is no such project.")
+        if project is None:
+            self._open[key] = project = Project(config, self.databases.pool(config.database))
+        return project
+
+    def _config(self, key: str) -> ProjectConfig | None:
+        """What the file of a project says, or None where there is none. Raises ServiceUnavailable where it is broken."""
+        try:
+            return self.files.get(key)
+        except BrokenProjectFile as error:
+            log.error("project {key}: {error}", key=key, error=error)
+            raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
+
+    def listed(self) -> list[str]:
+        """The keys of the projects that are not private."""
+        return self.files.keys()
+
+    async def migrate_all(self) -> None:
+        """Migrates the databases of all projects, one after the other; one that cannot be is logged, and left."""
+        for key in self.files.keys(private=True):
+            try:
+                await self.get(key).snapshot()
+            except Exception as error:
+                log.error("project {key} cannot be opened: {error}", key=key, error=error)
+
+    async def close(self) -> None:
+        for project in self._open.values():
+            await project.database.close()
+        self._open.clear()
+        self.databases.close()
+
+    # the super admin token
+
+    def check_super_admin(self, token: object) -> None:
+        """Raises InvalidRequest where there is no token, Unauthorized where it is the wrong one."""
+        if not isinstance(token, str) or not token:
+            raise InvalidRequest('"super_admin_token" is needed.')
+        wanted = self.super_admin_token()
+        if not wanted or not hmac.compare_digest(wanted.encode(), token.encode()):
+            raise Unauthorized("The super admin token is wrong.")
+
+    def super_admin_token(self) -> str:
+        """The token as configured, or as the first project's creation has set it; empty before that."""
+        if not self._token and self._token_file.exists():
+            self._token = self._token_file.read_text(encoding="utf-8").strip()
+        return self._token
+
+    def _keep_super_admin_token(self, token: str) -> None:
+        handle = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(token)
+
+    # creating and deleting
+
+    async def create(self, new: NewProject) -> Project:
+        """Makes a project: its database, unless it brings one, with the system tables and the first administrator, and its file. All
+        of it or nothing.
+
+        Raises Unauthorized, ProjectExists, ServiceUnavailable; InvalidRequest where its database cannot be used.
+        """
+        if self.super_admin_token():
+            self.check_super_admin(new.super_admin_token)
+        if new.key in self._making or self._config(new.key) is not None:
+            raise ProjectExists
+        self._making.add(new.key)
+        try:
+            config = await self._make(new)
+        finally:
+            self._making.discard(new.key)
+        if not self.super_admin_token():
+            self._keep_super_admin_token(new.super_admin_token)
+        log.info("project {project} created", project=config.key)
+        return self.get(config.key)
+
+    async def _make(self, new: NewProject) -> ProjectConfig:
+        hashed = await self.hasher.hash(new.user_password)
+        place = new.database or await self.databases.make(new.key)
+        database = self.databases.pool(place)
+        try:
+            try:
+                await install(Session(database), new, hashed)
+            finally:
+                await database.close()
+            config = ProjectConfig(new.key, new.private, place, **(new_keys() | dict(new.tables)))
+            self.files.add(config)
+        except BaseException:
+            if place.owned:
+                await self.databases.drop(place.name)
+            raise
+        return config
+
+    async def delete(self, key: str) -> None:
+        """Removes a project. The database goes with it if the server made it; one that the project brought is left as it is.
+
+        Raises NotFound.
+        """
+        config = self._config(key)
+        if config is None:
+            raise NotFound("There is no such project.")
+        self.files.remove(config)
+        project = self._open.pop(key, None)
+        if project is not None:
+            await project.database.close()
+        if config.database.owned:
+            await self.databases.drop(config.database.name)
+        log.info("project {project} deleted", project=key)
