@@ -203,21 +203,22 @@ def _value(value: Any) -> str | tuple[str, ...]:
 
 
 def links(base: str, params: Params, meta: Mapping[str, Any]) -> dict[str, str | None]:
-    """The links of a page of a list. They repeat the request's parameters as they were, but for offset and page; never a token."""
-    page, pages, limit = meta["page"], meta["page_count"], meta["limit"]
+    """The links of a page of a list. They repeat the request's parameters as they were, but for offset and page; never a token.
+    `next` and `previous` are a limit away from the offset of the page, `first` and `last` where the pages of that limit begin."""
+    page, pages, limit, offset = meta["page"], meta["page_count"], meta["limit"], meta["offset"]
     pairs = [(name, value) for name, value in params.pairs if name != "access_token"]
 
-    def to(number: int) -> str:
-        return _link(base, pairs, {"offset": str((number - 1) * limit), "page": str(number)})
+    def to(number: int, offset: int) -> str:
+        return _link(base, pairs, {"offset": str(offset), "page": str(number)})
 
     several = pages > 1
     return {
         "self": base,
         "current": _link(base, pairs, {"page": str(page)}),
-        "next": to(page + 1) if page < pages else None,
-        "previous": to(page - 1) if several and page > 1 else None,
-        "first": to(1) if several else None,
-        "last": to(pages) if several else None,
+        "next": to(page + 1, offset + limit) if page < pages else None,
+        "previous": to(page - 1, offset - limit) if several and page > 1 else None,
+        "first": to(1, 0) if several else None,
+        "last": to(pages, (pages - 1) * limit) if several else None,
     }
 
 

@@ -1,9 +1,12 @@
 """Query strings and what they mean."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from directus_tx.compile.read import page_meta
 from directus_tx.errors import ApiError, InvalidRequest, UnknownOperator
 from directus_tx.http.params import links, parsed
 from directus_tx.query import Condition, Sort
@@ -79,11 +82,45 @@ def test_only_a_plain_one_skips_the_history() -> None:
 
 
 def test_links_repeat_the_parameters_but_never_a_token() -> None:
-    meta = {"page": 2, "page_count": 3, "limit": 2}
+    meta = {"page": 2, "page_count": 3, "limit": 2, "offset": 2}
     found = links("http://h/p", parsed(b"access_token=secret&fields=id&limit=2&page=2"), meta)
     assert found["next"] == "http://h/p?fields=id&limit=2&page=3&offset=4"
     assert found["previous"] == "http://h/p?fields=id&limit=2&page=1&offset=0"
     assert all("secret" not in (link or "") for link in found.values())
+
+
+@given(st.integers(1, 7), st.integers(0, 40), st.integers(0, 40))
+def test_links_step_by_the_limit_from_the_offset_asked_for(limit: int, offset: int, count: int) -> None:
+    """Aligned or not; from past the end they step back from the last page."""
+
+    def page_of(offset: int) -> tuple[dict[str, int], dict[str, str | None]]:
+        params = parsed(f"limit={limit}&offset={offset}".encode())
+        meta = dict(page_meta(params.query(), 200, count))
+        return meta, links("http://h/p", params, meta)
+
+    def offset_of(link: str | None) -> int:
+        assert link is not None
+        return int(parse_qs(urlsplit(link).query)["offset"][0])
+
+    meta, found = page_of(offset)
+    assert meta["offset"] == (offset if offset < count else (meta["page_count"] - 1) * limit)
+    if found["next"] is None:
+        assert meta["page"] == meta["page_count"]
+    else:
+        assert offset_of(found["next"]) == meta["offset"] + limit
+        assert f"page={meta['page'] + 1}" in found["next"]
+    if found["previous"] is None:
+        assert meta["page"] == 1
+    else:
+        assert offset_of(found["previous"]) == meta["offset"] - limit >= 0
+        assert page_of(meta["offset"] - limit)[0]["page"] == meta["page"] - 1
+    if meta["page_count"] > 1:
+        assert offset_of(found["first"]) == 0
+        last = offset_of(found["last"])
+        assert last % limit == 0
+        assert last < count <= last + limit
+    else:
+        assert found["first"] is found["last"] is None
 
 
 NAMES = st.sampled_from(["fields", "filter", "sort", "limit", "offset", "page", "meta", "status", "q", "single", "lang", "x"])
