@@ -19,7 +19,8 @@ from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
-from directus_tx.jobs.retention import Pruner
+from directus_tx.jobs.retention import retention_job
+from directus_tx.jobs.runner import JobRunner
 from directus_tx.plugins.manager import Plugins
 from directus_tx.projects.demo import announce, create_demo
 from directus_tx.projects.registry import Projects
@@ -71,8 +72,9 @@ class ApiService(MultiService):
         self.backend = Backend(settings, reactor)
         services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings)
         self.app = App(reactor, services)
-        history = settings.history
-        Pruner(reactor, self.backend.projects, history.retention, history.prune_interval).setServiceParent(self)
+        for job in (retention_job(reactor, self.backend.projects, settings.history),):
+            if job is not None:
+                JobRunner(reactor, job).setServiceParent(self)
         self._started: defer.Deferred[None] | None = None
         self._stopping = False
         self._ports: list[Any] = []

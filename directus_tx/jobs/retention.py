@@ -1,25 +1,26 @@
-"""Retention: how long the history of collections is kept, and the background job that removes what is older or more.
+"""Retention: the job that removes activity and revisions older, or more, than `history.retention` keeps.
 
-Off unless `history.retention` says something. Comments stay: they are what people have written, not what the server has noted.
+Comments stay: people wrote them, the server did not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import frozen
-from twisted.application.service import Service
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from directus_tx.config import Retention, retention_of
+from directus_tx.config import HistorySettings, Retention, retention_of
 from directus_tx.db.session import Session
+from directus_tx.jobs.runner import Job
 from directus_tx.projects.registry import Projects
 
 log = Logger()
 BATCH = 1000
 PAUSE = 0.1
-"""Seconds between batches: whoever answers requests meanwhile comes first."""
+"""Seconds between batches, so that requests are answered in between."""
 
 
 @frozen
@@ -110,62 +111,34 @@ async def _batch(session: Session, collection: str, last: int, oldest: datetime 
     return Pruned(len(ids), revisions)
 
 
-class Pruner(Service):  # type: ignore[misc]
-    """Prunes the history of every project now and then. What fails is logged, and tried again the next time."""
+def retention_job(reactor: Any, projects: Projects, settings: HistorySettings) -> Job | None:
+    """The job that prunes the history of every project; None where everything is kept."""
+    rules = [retention_of(text) for text in settings.retention]
+    return Job("retention", settings.prune_interval, lambda: prune_all(reactor, projects, rules)) if rules else None
 
-    def __init__(self, reactor: Any, projects: Projects, retention: Iterable[str], interval: float) -> None:
-        self.reactor = reactor
-        self.projects = projects
-        self.rules = [retention_of(text) for text in retention]
-        self.interval = interval
-        self._timer: Any = None
-        self._running: defer.Deferred[Any] | None = None
 
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        if self.rules:
-            self._timer = self.reactor.callLater(self.interval, self._run)
+async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]) -> dict[str, Pruned]:
+    """Prunes the history of each project, and gives what was removed from it. A project that fails is logged and left out."""
 
-    def stopService(self) -> "defer.Deferred[Any] | None":
-        super().stopService()  # type: ignore[no-untyped-call]
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._running is not None:
-            self._running.cancel()
-        return self._running
+    def pause() -> "defer.Deferred[None]":
+        return deferLater(reactor, PAUSE)
 
-    def _run(self) -> None:
-        self._running = defer.Deferred.fromCoroutine(self.prune_all())
-        self._running.addBoth(self._again)
-
-    def _again(self, _: object) -> None:
-        self._running = None
-        if self.running:
-            self._timer = self.reactor.callLater(self.interval, self._run)
-
-    async def prune_all(self) -> dict[str, Pruned]:
-        """Prunes each project, and gives what was removed of it."""
-        done: dict[str, Pruned] = {}
-        for key in self.projects.files.keys(private=True):
-            try:
-                session = Session(self.projects.get(key).database)
-                now = datetime.fromtimestamp(self.reactor.seconds(), UTC).replace(tzinfo=None)
-                done[key] = await prune(session, self.rules, now, self._pause)
-            except defer.CancelledError:
-                raise
-            except Exception as error:
-                log.error("the history of project {key} cannot be pruned: {error}", key=key, error=error)
-                continue
-            if done[key].activity:
-                log.info(
-                    "project {key}: {activity} records of the activity and {revisions} revisions are past their retention",
-                    key=key,
-                    activity=done[key].activity,
-                    revisions=done[key].revisions,
-                )
-        return done
-
-    def _pause(self) -> "defer.Deferred[None]":
-        pause: defer.Deferred[None] = defer.Deferred(lambda _: waiting.cancel())
-        waiting = self.reactor.callLater(PAUSE, pause.callback, None)
-        return pause
+    done: dict[str, Pruned] = {}
+    for key in projects.files.keys(private=True):
+        try:
+            session = Session(projects.get(key).database)
+            now = datetime.fromtimestamp(reactor.seconds(), UTC).replace(tzinfo=None)
+            done[key] = await prune(session, rules, now, pause)
+        except defer.CancelledError:
+            raise
+        except Exception as error:
+            log.error("the history of project {key} cannot be pruned: {error}", key=key, error=error)
+            continue
+        if done[key].activity:
+            log.info(
+                "project {key}: removed {activity} records of the activity and {revisions} revisions past their retention",
+                key=key,
+                activity=done[key].activity,
+                revisions=done[key].revisions,
+            )
+    return done

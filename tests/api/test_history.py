@@ -12,7 +12,7 @@ from directus_tx.context import Accountability
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL
 from directus_tx.http.endpoints.items import REVISIONS
-from directus_tx.jobs.retention import BATCH, Pruned, Pruner, prune
+from directus_tx.jobs.retention import BATCH, Pruned, prune, prune_all
 from directus_tx.query import BindValues, Condition, Query
 from tests.conftest import Client, field
 
@@ -65,7 +65,7 @@ async def test_pruning_goes_in_batches_and_survives_a_broken_project(client: Cli
     broken = projects.files.directory / "broken.toml"
     broken.write_text("this is no TOML")
     try:
-        done = await Pruner(reactor, projects, ["things=1"], 3600).prune_all()
+        done = await prune_all(reactor, projects, [retention_of("things=1")])
     finally:
         broken.unlink()
     assert done == {client.project: Pruned(2 * BATCH + 4, 2 * BATCH + 4)}

@@ -61,6 +61,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "history", "caller"),
     "compile": ("operators", "filters", "plan", "levels", "read", "aggregates"),
     "items": ("history", "rules", "values", "service", "read", "rows", "write", "export"),
+    "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "provisioning", "registry", "demo"),
 }

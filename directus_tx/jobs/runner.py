@@ -1,0 +1,64 @@
+"""Runs background jobs: each again and again, its interval apart, for as long as the server runs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.logger import Logger
+
+log = Logger()
+
+
+@frozen
+class Job:
+    """A job: its `name` in the log, the seconds between the end of one run and the start of the next, and the coroutine function that
+    is one run. The first run starts after the first interval."""
+
+    name: str
+    interval: float
+    run: Callable[[], Awaitable[Any]]
+
+
+class JobRunner(Service):  # type: ignore[misc]
+    """A service that runs one job. A run that fails is logged, and the job runs again at its next time; stopping cancels the run and
+    waits until it has ended."""
+
+    def __init__(self, reactor: Any, job: Job) -> None:
+        self.reactor = reactor
+        self.job = job
+        self._timer: Any = None
+        self._run: defer.Deferred[Any] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._wait()
+
+    def stopService(self) -> "defer.Deferred[Any] | None":
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._run is not None:
+            self._run.cancel()
+        return self._run
+
+    def _wait(self) -> None:
+        self._timer = self.reactor.callLater(self.job.interval, self._start)
+
+    def _start(self) -> None:
+        self._run = defer.Deferred.fromCoroutine(self._once())
+        self._run.addBoth(self._ended)
+
+    async def _once(self) -> None:
+        try:
+            await self.job.run()
+        except defer.CancelledError:
+            raise
+        except Exception:
+            log.failure("job {name} failed", name=self.job.name)
+
+    def _ended(self, _: object) -> None:
+        self._run = None
+        if self.running:
+            self._wait()
