@@ -1,7 +1,7 @@
 """Who asks, of which project, with which schema, when, over which session. Everything that belongs to one request, and nothing else."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from attrs import evolve, frozen
@@ -13,6 +13,11 @@ from directus_tx.schema.model import Snapshot
 T = TypeVar("T")
 ADMINISTRATOR = 1
 PUBLIC = 2
+
+
+def moment(seconds: float) -> datetime:
+    """What a clock says in seconds since 1970, as an aware time in UTC without microseconds."""
+    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 @frozen
@@ -36,7 +41,8 @@ class Accountability:
 
 @frozen
 class Context:
-    """One request's context: frozen, and passed on. `project` is the key; `now` the request's time in UTC, without microseconds."""
+    """One request's context: frozen, and passed on. `project` is the key; `now` the time of the
+    request, aware, in UTC, without microseconds."""
 
     project: str
     schema: Snapshot

@@ -1,23 +1,23 @@
-"""Hashes and checks passwords, on threads of its own: hashing is slow on purpose and must not hold up the reactor."""
+"""Hashes and checks passwords on threads: hashing is slow on purpose and must not hold up the reactor.
 
-from collections.abc import Callable
+Signing in, the hashes that writes need, and what clients of /utils ask for have threads and queues of their own: a flood of one of
+them does not stop the others.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import argon2
-import bcrypt
 from attrs import frozen
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from directus_tx.accounts import hashes
 from directus_tx.errors import ServiceUnavailable
 
 T = TypeVar("T")
 THREADS = 2
 QUEUE = 64
-
-# OWASP's recommendation for argon2id; more memory a hash would let a few sign-ins at once crowd out the server.
-_ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_NOBODY = _ARGON2.hash("nobody")
 
 
 @frozen
@@ -28,32 +28,21 @@ class Verdict:
     outdated: bool = False
 
 
-class PasswordHasher:
-    """Argon2id for new hashes; the bcrypt hashes of Directus 8 ($2y$) are checked as well. Its threads run from `start` to `stop`."""
+class Threads:
+    """Some threads, and a bounded queue for them. They run from `start` to `stop`."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, name: str, busy: str, *, threads: int = THREADS, queue: int = QUEUE) -> None:
         self.reactor = reactor
-        self.pool = ThreadPool(0, THREADS, name="passwords")
+        self.pool = ThreadPool(0, threads, name=name)
+        self.busy = busy
+        self.threads = threads
+        self.queue = queue
         self.waiting = 0
 
-    def start(self) -> None:
-        self.pool.start()
-
-    async def hash(self, text: str) -> str:
-        """The hash of a text. Raises ServiceUnavailable where too many wait."""
-        return await self._run(_ARGON2.hash, text)
-
-    async def verify(self, text: str, hashed: str | None) -> Verdict:
-        """Whether *text* is what was hashed. Takes as long where there is no hash, so that nobody can tell."""
-        return await self._run(_verify, text, hashed)
-
-    async def bcrypt(self, text: str, cost: int = 10) -> str:
-        """The bcrypt hash of a text, as PHP writes it. Raises ServiceUnavailable where too many wait."""
-        return await self._run(_bcrypt, text, cost)
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        if self.waiting >= QUEUE:
-            raise ServiceUnavailable("Too many are signing in; try again shortly.", headers={"Retry-After": "1"})
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What *work* gives. Raises ServiceUnavailable where too many wait."""
+        if self.waiting >= self.queue:
+            raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
         self.waiting += 1
         try:
             result: T = await deferToThreadPool(self.reactor, self.pool, work, *arguments)
@@ -61,23 +50,91 @@ class PasswordHasher:
         finally:
             self.waiting -= 1
 
+    async def run_all(self, work: Callable[[str], T], texts: Sequence[str]) -> list[T]:
+        """What *work* gives for each of the texts, in their order. They count as one in the queue. Raises ServiceUnavailable."""
+        if self.waiting >= self.queue:
+            raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
+        self.waiting += 1
+        rest = iter(enumerate(texts))
+        results: dict[int, T] = {}
+
+        async def one_after_the_other() -> None:
+            for index, text in rest:
+                results[index] = await deferToThreadPool(self.reactor, self.pool, work, text)
+
+        try:
+            workers = [Deferred.fromCoroutine(one_after_the_other()) for _ in range(min(self.threads, len(texts)))]
+            await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            self.waiting -= 1
+        return [results[index] for index in range(len(texts))]
+
+    def start(self) -> None:
+        self.pool.start()
+
     def stop(self) -> None:
         self.pool.stop()
 
 
-def _bcrypt(text: str, cost: int) -> str:
-    return "$2y$" + bcrypt.hashpw(text.encode()[:72], bcrypt.gensalt(cost)).decode()[4:]
+class PasswordHasher:
+    """Argon2id for new hashes; the bcrypt hashes of Directus 8 ($2y$) are checked as well. Its threads run from `start` to `stop`."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._sign_ins = Threads(reactor, "sign-in", "Too many are signing in; try again shortly.")
+        self._writes = Threads(reactor, "hashing", "Too many passwords are being hashed; try again shortly.")
+        self._clients = Threads(reactor, "utils", "Too many hashes are being made; try again shortly.", threads=1)
+        self._all = (self._sign_ins, self._writes, self._clients)
+
+    def start(self) -> None:
+        for threads in self._all:
+            threads.start()
+
+    def stop(self) -> None:
+        for threads in self._all:
+            threads.stop()
+
+    async def hash(self, text: str) -> str:
+        """The hash of a text that is to be stored. Raises InvalidRequest where it is too long, ServiceUnavailable where too many
+        wait."""
+        hashes.check_length(text)
+        return await self._writes.run(hashes.hash_argon2, text)
+
+    async def hash_all(self, texts: Sequence[str]) -> list[str]:
+        """The hashes of several texts, in their order. Raises what `hash` raises."""
+        for text in texts:
+            hashes.check_length(text)
+        return await self._writes.run_all(hashes.hash_argon2, texts)
+
+    async def verify(self, text: str, hashed: str | None, kinds: Iterable[str] = ()) -> Verdict:
+        """Whether *text* is what was hashed; *hashed* is None where there is nothing to compare with.
+
+        *kinds* are those of all hashes that there are. The work is one check of each kind, whatever *hashed* is, so that its
+        duration does not tell whether there is a hash, or which. Raises ServiceUnavailable where too many wait.
+        """
+        return await self._sign_ins.run(_verify, text, hashed, frozenset(kinds))
+
+    async def rehash(self, text: str) -> str:
+        """The new hash of a password that has just been verified. Raises ServiceUnavailable where too many wait."""
+        return await self._sign_ins.run(hashes.hash_argon2, text)
+
+    async def bcrypt(self, text: str, cost: int = 10) -> str:
+        """The bcrypt hash of a client's text, as PHP writes it. Raises ServiceUnavailable where too many wait."""
+        return await self._clients.run(hashes.hash_bcrypt, text, cost)
+
+    async def matches(self, text: str, hashed: str) -> bool:
+        """Whether a client's hash is that of its text. Raises InvalidRequest where checking it would take too much,
+        ServiceUnavailable where too many wait."""
+        hashes.check_hash(hashed)
+        return await self._clients.run(hashes.matches, text, hashed)
 
 
-def _verify(text: str, hashed: str | None) -> Verdict:
-    if hashed and hashed.startswith(("$2y$", "$2b$", "$2a$")):
-        # PHP writes $2y$ for what the others call $2b$, and both cut a password at 72 bytes.
-        try:
-            return Verdict(bcrypt.checkpw(text.encode()[:72], b"$2b$" + hashed[4:].encode()), outdated=True)
-        except ValueError:
-            return Verdict(False)
-    try:
-        _ARGON2.verify(hashed or _NOBODY, text)
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return Verdict(False)
-    return Verdict(hashed is not None, hashed is not None and _ARGON2.check_needs_rehash(hashed))
+def _verify(text: str, hashed: str | None, kinds: frozenset[str]) -> Verdict:
+    own = hashes.kind_of(hashed) if hashed else None
+    checked = {kind for kind in kinds if not hashes.excess(kind)} | ({own} if own else set())
+    valid = False
+    for kind in checked or {hashes.CURRENT}:
+        found = hashes.matches(text, hashed if kind == own and hashed else hashes.decoy(kind))
+        valid = valid or (kind == own and found)
+    return Verdict(valid, valid and hashed is not None and hashes.is_outdated(hashed))

@@ -1,11 +1,12 @@
 """Signing in with an e-mail address and a password."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve
 
-from directus_tx.accounts import tokens
+from directus_tx.accounts import hashes, tokens
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
@@ -31,45 +32,81 @@ SHOWN = [
     "password_reset_token",
 ]
 USERS = "directus_users"
+MAX_EMAIL = 128
+DEFAULT_TTL = 20
+MAX_TTL = 10 * 366 * 24 * 60
+"""Minutes that a token may live: ten years."""
+
+# The user, if there is one, and in any case the kinds of hashes that all users have, found by steps through their index.
+_FIND = f"""
+WITH RECURSIVE kinds (kind) AS (
+    (SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS})
+    UNION ALL
+    SELECT (
+        SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS} WHERE substring(password from '{hashes.KIND}') > kind
+    ) FROM kinds WHERE kind IS NOT NULL
+)
+SELECT ARRAY(SELECT kind FROM kinds WHERE kind IS NOT NULL), u.password, {", ".join(f'u."{name}"' for name in SHOWN)}
+FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
+"""
 
 
 async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to a sign-in: `token`, a JWT, and `user`, whose `id` and `role` are text here, as clients expect.
 
-    Raises InvalidSignIn, InvalidCredentials, InactiveUser. Leaves an activity, also where the password is wrong.
+    Raises InvalidSignIn, InvalidCredentials, InactiveUser. A wrong password leaves an activity. Refusing an unknown address takes
+    the same statements and the same hashing as refusing a wrong password, and uses up an id of the activity as well, so that
+    neither time nor gaps in the ids tell which addresses are known.
     """
     email, password = payload.get("email"), payload.get("password")
-    if not (isinstance(email, str) and isinstance(password, str) and password and matches("$email", email)):
+    if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
         raise InvalidSignIn
-    listed = ", ".join(f'"{name}"' for name in SHOWN)
-    rows = await ctx.db.query(f"SELECT password, {listed} FROM {USERS} WHERE lower(email) = lower(%s)", (email,))
-    hashed = rows[0][0] if rows else None
-    verdict = await hasher.verify(password, hashed)
-    if not rows:
-        raise InvalidCredentials
-    user = dict(zip(SHOWN, rows[0][1:], strict=True))
+    if len(password) > hashes.MAX_LENGTH:
+        raise InvalidSignIn(f"A password has at most {hashes.MAX_LENGTH} characters.")
+    ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
+    user = dict(zip(SHOWN, values, strict=True))
+    verdict = await hasher.verify(password, hashed, kinds)
     if not verdict.valid:
-        await _note(ctx, user["id"], "invalid-credentials")
+        await _note_refusal(ctx, user["id"])
         raise InvalidCredentials
     if user["status"] == "suspended":
         raise SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
     if verdict.outdated:
-        newer = await hasher.hash(password)
+        newer = await hasher.rehash(password)
         await ctx.transaction(
             lambda ctx: ctx.db.query(
                 f"UPDATE {USERS} SET password = %s WHERE id = %s AND password = %s", (newer, user["id"], hashed)
             )
         )
-    await _note(ctx, user["id"], "authenticate")
-    ttl = int(ctx.schema.setting("auth_token_ttl") or 20)
-    token = tokens.issue(project, user["id"], ttl, ctx.now)
+    await _as_user(ctx, user["id"]).transaction(lambda ctx: record(ctx, [Record("authenticate", USERS, str(user["id"]))]))
+    token = tokens.issue(project, user["id"], _ttl(ctx.schema.setting("auth_token_ttl")), ctx.now)
     role = user["role"]
     return {"token": token, "user": user | {"id": str(user["id"]), "role": None if role is None else str(role)}}
 
 
-async def _note(ctx: Context, user: int, action: str) -> None:
-    """Leaves an activity of the user who signs in, or tries to."""
-    as_user = evolve(ctx, accountability=evolve(ctx.accountability, user=user))
-    await as_user.transaction(lambda ctx: record(ctx, [Record(action, USERS, str(user))]))
+async def _note_refusal(ctx: Context, user: int | None) -> None:
+    """Leaves an activity of the user whose password was wrong. Where the address is unknown, user being None, the activity is written
+    and deleted again within its transaction."""
+
+    async def work(ctx: Context) -> None:
+        ids = await record(ctx, [Record("invalid-credentials", USERS, str(user or 0))])
+        await ctx.db.query("DELETE FROM directus_activity WHERE id = ANY(%s)", (ids if user is None else [],))
+
+    await _as_user(ctx, user).transaction(work)
+
+
+def _as_user(ctx: Context, user: int | None) -> Context:
+    return evolve(ctx, accountability=evolve(ctx.accountability, user=user))
+
+
+def _is_address(email: str) -> bool:
+    return len(email) <= MAX_EMAIL and "\x00" not in email and matches("$email", email)
+
+
+def _ttl(text: str) -> int:
+    """The minutes that the setting auth_token_ttl says; its default where it is no number."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+        return DEFAULT_TTL
+    return max(min(int(text), MAX_TTL), -MAX_TTL)

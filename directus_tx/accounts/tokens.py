@@ -1,7 +1,7 @@
 """Tokens: the JWTs that signing in gives, and who the bearer of a token is."""
 
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeGuard
 
 import jwt
 from attrs import frozen
@@ -11,6 +11,12 @@ from directus_tx.errors import ExpiredToken, InvalidToken
 
 ALGORITHM = "HS256"
 MAX_KNOWN = 10_000
+MAX_TOKEN = 255
+"""Characters that a static token may have."""
+
+MAX_ID = 2**63 - 1
+_JWT = "eyJ"
+"""How the header of a JWT begins: `{"` in base64."""
 
 
 @frozen
@@ -32,10 +38,10 @@ class KeyRing(Protocol):
 
 
 def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
-    """A JWT that lets *user* in for *ttl* minutes."""
+    """A JWT that lets *user* in for *ttl* minutes from *now*, an aware time."""
     claims = {
         "id": user,
-        "exp": now + timedelta(minutes=ttl),
+        "exp": int(now.timestamp()) + ttl * 60,
         "ttl": ttl,
         "type": "auth",
         "key": project.public_key,
@@ -44,31 +50,42 @@ def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
     return jwt.encode(claims, project.secret_key, ALGORITHM)
 
 
-def read(project: KeyRing, token: str, type: str = "auth") -> dict[str, Any]:
-    """The claims of a JWT of this project and type. Raises ExpiredToken, InvalidToken."""
+def read(project: KeyRing, token: str, now: datetime, type: str = "auth") -> dict[str, Any]:
+    """The claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are whole numbers.
+
+    Raises ExpiredToken, InvalidToken.
+    """
     try:
-        claims: dict[str, Any] = jwt.decode(token, project.secret_key, [ALGORITHM], options={"require": ["exp"]})
-    except jwt.ExpiredSignatureError:
-        raise ExpiredToken from None
-    except jwt.InvalidTokenError:
+        # `exp` is compared with the caller's clock below, not with the system's.
+        claims: dict[str, Any] = jwt.decode(token, project.secret_key, [ALGORITHM], options={"verify_exp": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
         raise InvalidToken from None
-    if claims.get("type") != type or claims.get("project") != project.key or not isinstance(claims.get("id"), int):
+    if claims.get("type") != type or claims.get("project") != project.key:
         raise InvalidToken
+    id, expires = claims.get("id"), claims.get("exp")
+    if not _is_whole(id) or not 0 < id <= MAX_ID or not _is_whole(expires):
+        raise InvalidToken
+    if expires <= now.timestamp():
+        raise ExpiredToken
     return claims
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def project_of(token: str) -> str | None:
     """The project that a JWT says it belongs to, unverified: where to look for the key that verifies it."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-    except jwt.InvalidTokenError:
+    except (jwt.PyJWTError, ValueError, RecursionError):
         return None
     project = claims.get("project")
     return project if isinstance(project, str) else None
 
 
 async def identify(project: KeyRing, session: Session, token: str, now: datetime) -> Bearer | None:
-    """Who the bearer of a token is: an active user of the project, by JWT or static token; None for any other token.
+    """Who the bearer of a token is: an active user of the project, by JWT or static token; None for any other token. *now* is aware.
 
     Known bearers cost no statement; what is known of them is forgotten when an account changes.
     """
@@ -78,14 +95,14 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         return bearer if expires is None or now.timestamp() < expires else None
     version = project.accounts_version
     expires = None
-    if token.count(".") == 2:
+    if token.startswith(_JWT) and token.count(".") == 2:
         try:
-            claims = read(project, token)
+            claims = read(project, token, now)
         except (ExpiredToken, InvalidToken):
             return None
         expires = claims["exp"]
         rows = await session.query("SELECT id, role FROM directus_users WHERE id = %s AND status = 'active'", (claims["id"],))
-    elif "\x00" in token:
+    elif "\x00" in token or len(token) > MAX_TOKEN:
         return None
     else:
         rows = await session.query("SELECT id, role FROM directus_users WHERE token = %s AND status = 'active'", (token,))
@@ -93,7 +110,7 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         return None
     bearer = Bearer(*rows[0])
     if project.accounts_version == version:
-        if len(project.accounts) >= MAX_KNOWN:
-            project.accounts.clear()
+        while len(project.accounts) >= MAX_KNOWN:
+            del project.accounts[next(iter(project.accounts))]
         project.accounts[token] = (bearer, expires)
     return bearer

@@ -6,14 +6,14 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet import defer, task
 
 from directus_tx import config
-from directus_tx.context import ADMINISTRATOR, Accountability, Context
+from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
 from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError
@@ -189,8 +189,7 @@ async def _context(backend: Backend, key: str) -> Context:
     project = backend.projects.get(key)
     schema = await project.snapshot()
     who = Accountability(None, ADMINISTRATOR, "", "directus command")
-    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    return Context(key, schema, who, now, Session(project.database), "command")
+    return Context(key, schema, who, moment(time.time()), Session(project.database), "command")
 
 
 def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:

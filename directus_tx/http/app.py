@@ -7,7 +7,6 @@ import base64
 import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, AnyStr
@@ -24,7 +23,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from zope.interface import implementer
 
 from directus_tx.accounts.tokens import identify
-from directus_tx.context import PUBLIC, Accountability, Context
+from directus_tx.context import PUBLIC, Accountability, Context, moment
 from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
@@ -278,7 +277,7 @@ class App:
         schema = project.current() or await project.snapshot()
         session = Session(project.database)
         request.session = session
-        now = datetime.fromtimestamp(int(self.reactor.seconds()), UTC).replace(tzinfo=None)
+        now = moment(self.reactor.seconds())
         token = None if route.anonymous else self._token(request, call.params)
         bearer = None if token is None else await identify(project, session, token, now)
         agent = request.getHeader("user-agent") or ""

@@ -4,7 +4,7 @@ Comments stay: people wrote them, the server did not.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import frozen
@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from directus_tx.config import HistorySettings, Retention, retention_of
+from directus_tx.context import moment
 from directus_tx.db.session import Session
 from directus_tx.jobs.runner import Job
 from directus_tx.projects.registry import Projects
@@ -127,8 +128,7 @@ async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]
     for key in projects.files.keys(private=True):
         try:
             session = Session(projects.get(key).database)
-            now = datetime.fromtimestamp(reactor.seconds(), UTC).replace(tzinfo=None)
-            done[key] = await prune(session, rules, now, pause)
+            done[key] = await prune(session, rules, moment(reactor.seconds()), pause)
         except defer.CancelledError:
             raise
         except Exception as error:

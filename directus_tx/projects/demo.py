@@ -2,13 +2,13 @@
 
 import secrets
 import sys
-from datetime import UTC, datetime
+import time
 from typing import Any
 
 from attrs import frozen
 
 from directus_tx import schema_service
-from directus_tx.context import ADMINISTRATOR, Accountability, Context
+from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
 from directus_tx.db.session import Session
 from directus_tx.items import create_items
 from directus_tx.items.service import Items
@@ -180,10 +180,9 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
     options = WriteOptions()
 
     async def context() -> Context:
-        now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
         who = Accountability(1, ADMINISTRATOR, "127.0.0.1", "directus_tx demo")
         schema = await project.snapshot()
-        return Context(project.key, schema, who, now, Session(project.database), "demo")
+        return Context(project.key, schema, who, moment(time.time()), Session(project.database), "demo")
 
     for collection in COLLECTIONS:
         await schema_service.create_collection(service, await context(), collection, options)

@@ -1,8 +1,9 @@
 """/types: the field types. It has no project in its path: the bearer's JWT names it, or a parameter or header does."""
 
-from datetime import UTC, datetime
+import time
 
 from directus_tx.accounts.tokens import Bearer, identify, project_of
+from directus_tx.context import moment
 from directus_tx.db.session import Session
 from directus_tx.errors import Unauthorized, UserUnknown
 from directus_tx.http.routes import Answer, Call, Routes
@@ -27,8 +28,7 @@ async def bearer_of(call: Call) -> Bearer:
     else:
         raise Unauthorized
     project = call.services.projects.get(key)
-    now = datetime.now(UTC).replace(tzinfo=None)
-    bearer = await identify(project, Session(project.database), token, now) if token else None
+    bearer = await identify(project, Session(project.database), token, moment(time.time())) if token else None
     if bearer is None:
         raise UserUnknown
     return bearer
