@@ -9,9 +9,7 @@ import argon2
 import bcrypt
 
 from directus_tx.errors import InvalidRequest
-
-MAX_LENGTH = 4096
-"""Characters that a text to be hashed may have."""
+from directus_tx.schema.types import MAX_HASHED
 
 MAX_HASH_LENGTH = 1024
 MAX_BCRYPT_COST = 12
@@ -112,8 +110,8 @@ def check_hash(hashed: str) -> None:
 
 def check_length(text: str) -> None:
     """Raises InvalidRequest for a text that is too long to be hashed."""
-    if len(text) > MAX_LENGTH:
-        raise InvalidRequest(f"A text to be hashed has at most {MAX_LENGTH} characters.")
+    if len(text) > MAX_HASHED:
+        raise InvalidRequest(f"A text to be hashed has at most {MAX_HASHED} characters.")
 
 
 def _number(digits: str | None) -> int:

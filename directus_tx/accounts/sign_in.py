@@ -12,6 +12,7 @@ from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
 from directus_tx.items.history import Record, record
 from directus_tx.schema.patterns import matches
+from directus_tx.schema.types import MAX_HASHED
 
 SHOWN = [
     "id",
@@ -61,8 +62,8 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
     email, password = payload.get("email"), payload.get("password")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
         raise InvalidSignIn
-    if len(password) > hashes.MAX_LENGTH:
-        raise InvalidSignIn(f"A password has at most {hashes.MAX_LENGTH} characters.")
+    if len(password) > MAX_HASHED:
+        raise InvalidSignIn(f"A password has at most {MAX_HASHED} characters.")
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
     verdict = await hasher.verify(password, hashed, kinds)

@@ -23,6 +23,9 @@ from directus_tx.schema.model import Field
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d:\d\d:\d\d")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+MAX_HASHED = 4096
+"""Characters of a text that is stored as its hash."""
+
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:?\d\d)")
 
 
@@ -85,6 +88,8 @@ def _parse_text(field: Field, value: Any) -> str:
         return "1" if _truth(field, value) else "0"
     text = plain_text(value)
     if field.type == "hash":
+        if len(text) > MAX_HASHED:
+            raise InvalidPayload(f'"{field.field}" takes at most {MAX_HASHED} characters.')
         return _clean(field, text)
     if field.datatype == "ENUM" and field.length and text not in enumerated(field.length):
         raise InvalidRequest(f'"{field.field}" is one of {field.length}.')
@@ -167,7 +172,12 @@ def _parse_date(field: Field, value: Any) -> str | None:
 
 
 def _parse_time(field: Field, value: Any) -> str | None:
-    return _moment(field, value, "a time (HH:MM:SS)", lambda text: datetime.strptime(text, "%H:%M:%S"), _TIME)
+    return _moment(field, value, "a time (HH:MM:SS)", _clock_time, _TIME)
+
+
+def _clock_time(text: str) -> str:
+    """A time of day as HH:MM:SS. Raises ValueError."""
+    return datetime.strptime(f"{text}+0000", "%H:%M:%S%z").strftime("%H:%M:%S")
 
 
 def _parse_datetime(field: Field, value: Any) -> str | None:
@@ -387,7 +397,7 @@ def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
     else:
         try:
             if kind == "time":
-                return datetime.strptime(text if text.count(":") == 2 else f"{text}:00", "%H:%M:%S").strftime("%H:%M:%S")
+                return _clock_time(text if text.count(":") == 2 else f"{text}:00")
             # A plus that nobody has encoded arrives as a space.
             moment = datetime.fromisoformat(_BLANK_OFFSET.sub(r"\1+\2", text))
         except ValueError:

@@ -240,7 +240,11 @@ def test_datetimes_come_back(value: datetime.datetime) -> None:
     assert back(declared("datetime", "DATETIME"), text) == text
 
 
-@given(st.datetimes(min_value=datetime.datetime(2, 1, 1), max_value=datetime.datetime(9998, 12, 31)), st.integers(-1439, 1439))
+# Hypothesis takes naive limits only.
+FIRST, LAST = datetime.datetime(2, 1, 1), datetime.datetime(9998, 12, 31)  # noqa: DTZ001
+
+
+@given(st.datetimes(min_value=FIRST, max_value=LAST), st.integers(-1439, 1439))
 def test_datetimes_with_an_offset_come_back_as_utc(value: datetime.datetime, minutes: int) -> None:
     local = value.replace(microsecond=0, tzinfo=datetime.timezone(datetime.timedelta(minutes=minutes)))
     utc = local.astimezone(datetime.UTC).replace(tzinfo=None)
