@@ -37,7 +37,7 @@ class Pruned:
 
 async def prune(session: Session, rules: Iterable[Retention], now: datetime, pause: Any = None) -> Pruned:
     """Removes from a project's history what the rules do not keep, a batch a transaction, with a *pause* (a function that gives an
-    awaitable) between them. *now* is in UTC."""
+    awaitable) between them. *now* is an aware time."""
     named = {rule.collection: rule for rule in rules}
     total = Pruned()
     for collection in await _collections(session):
