@@ -135,6 +135,7 @@ class Tree:
                     parts.append(self.key_alone(select, alias, field, target, below, (*path, each)))
                     continue
                 joined = select.join(alias, field, target)
+                below = below or [(target.collection.primary_key.field,)]
                 parts.append(self.part(select, joined, each, target, below, (*path, each)))
             else:
                 source = select.position(alias, collection.primary_key.field)
@@ -172,17 +173,18 @@ class Tree:
     def resolve(
         self, grant: Grant, fields: Sequence[tuple[str, ...]], *, top: bool
     ) -> tuple[list[str], dict[str, list[tuple[str, ...]]]]:
-        """What expressions mean here: the names of the columns shown, in order, and the relations opened with the
-        expressions that go below them."""
+        """What the expressions of one level mean: the names of the columns to show, in order, and the relations to open, each with the
+        expressions below it. Where one expression goes deeper, the relations that the others only name are opened too; they have
+        no expressions. Raises UnknownField."""
         collection = grant.collection
         shown: dict[str, None] = {}
+        named: dict[str, None] = {}
         opened: dict[str, list[tuple[str, ...]]] = {}
         left_out: set[str] = set()
-        star = False
         for head, *rest in fields:
             if head == "*":
-                star = True
                 shown.update(dict.fromkeys(collection.columns))
+                named.update(dict.fromkeys(collection.fields))
                 if rest:
                     for name in collection.fields:
                         if self.relation(collection, name) is not None:
@@ -196,22 +198,16 @@ class Tree:
                 raise UnknownField(f'"{collection.collection}" has no field "{head}".')
             if rest and self.relation(collection, head) is not None:
                 opened.setdefault(head, []).append(tuple(rest))
-            elif field.has_column:
+                continue
+            named[head] = None
+            if field.has_column:
                 shown[head] = None
-        if star and opened:
-            # The reference's habit, which clients know: beside a deeper field, a star opens the other relations to their keys.
-            for name in collection.fields:
-                relation = self.relation(collection, name)
-                if relation is not None and name not in opened:
-                    opened[name] = [(self.back_reference(collection, name, relation),)]
+        if opened:
+            for name in named:
+                if name not in opened and self.relation(collection, name) is not None:
+                    opened[name] = []
         hidden = left_out | grant.hidden
         return [n for n in shown if n not in hidden], {n: below for n, below in opened.items() if n not in hidden}
-
-    def back_reference(self, collection: Collection, name: str, relation: Relation) -> str:
-        """The one field that a relation shows when it is opened without being asked for."""
-        if collection.fields[name].has_column:
-            return self.access.schema.collections[relation.collection_one or ""].primary_key.field
-        return relation.field_many
 
     def branch(
         self,
@@ -222,11 +218,11 @@ class Tree:
         source: int,
         path: tuple[str, ...],
     ) -> Branch | None:
-        """The statement that finds the related items of all items of a level at once; None where they may not be read, or not whose
-        they are."""
+        """The statement that finds the related items of all items of a level at once, with the field that leads back where there are no
+        expressions; None where the items may not be read, or not whose they are."""
         grant = self.access.grant(relation.collection_many)
         if not grant.read or relation.field_many in grant.hidden:
-            if fields != [(relation.field_many,)]:
+            if fields:
                 self.unreadable[path[-1]] = None
             self.deep.pop(path, None)
             return None
@@ -251,6 +247,7 @@ class Tree:
         # Within each list its own order; that of the lists is nobody's, but it keeps PostgreSQL from reading the whole table
         # along its key.
         order = SQL("{}, {}").format(column("t0", there.field), inner)
+        fields = fields or [(relation.field_many,)]
         return Branch(name, self.level(grant, fields, where, order, key=there, path=path), source, as_text)
 
     def deep_where(self, grant: Grant, there: Field, where: Clause, order: Composable, index: int) -> Clause:

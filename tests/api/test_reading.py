@@ -69,6 +69,23 @@ async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Clie
 
 
 @ensureDeferred
+async def test_relations_named_beside_deeper_ones_open_in_lists_exports_and_answers_to_writes(client: Client) -> None:
+    await client.collection("authors", field("name"))
+    await client.collection("books", field("title"), field("author", "m2o", "INT", 11), field("prequel", "m2o", "INT", 11))
+    for name, target in (("author", "authors"), ("prequel", "books")):
+        await client.post("~/relations", {"collection_many": "books", "field_many": name, "collection_one": target})
+    fields = "fields=title,prequel,author.name"
+    first = await client.post(f"~/items/books?{fields}", {"title": "a", "author": {"name": "Ada"}})
+    assert first.data == {"title": "a", "author": {"name": "Ada"}, "prequel": None}
+    second = await client.post(f"~/items/books?{fields}", [{"title": "b", "author": 1, "prequel": 1}])
+    assert second.data == [{"title": "b", "author": {"name": "Ada"}, "prequel": {"id": 1}}]
+    assert (await client.get(f"~/items/books?{fields}")).data == [first.data, *second.data]
+    assert (await client.get(f"~/items/books/2?{fields}")).data == second.data[0]
+    exported = await client.get(f"~/items/books?{fields}&export=csv")
+    assert exported.body.decode().splitlines() == ["title,author.name,prequel.id", "a,Ada,", "b,Ada,1"]
+
+
+@ensureDeferred
 async def test_aggregates_count_and_sum_by_groups(client: Client) -> None:
     await client.collection(
         "sales",

@@ -252,8 +252,9 @@ class Reader:
         return item or []
 
     def one(self, table: str, name: str, key: int, tree: Tree) -> Any:
-        target = TABLES[table].ones[name]
-        if not self.caller.reads(target):
+        target = TABLES[table].ones.get(name)
+        if target is None or not self.caller.reads(target):
+            # Owners are active users, whom every role may read, and whose keys alone are asked for here.
             return {"id": key}
         row = self.data[target].get(key)
         if row is None or not self.caller.may(target, "read", row) or not self.alive(target, row):
@@ -372,7 +373,14 @@ FUNCTIONS: Mapping[str, Any] = {
 
 
 def expanded(table: str, tree: Tree) -> Tree:
-    return dict.fromkeys(TABLES[table].columns) if "*" in tree else tree
+    """What a tree means: all columns for a star, and the keys of relations that are only named beside deeper ones."""
+    if "*" in tree:
+        tree = {**dict.fromkeys(TABLES[table].columns), **{name: below for name, below in tree.items() if below is not None}}
+    if not any(tree.values()):
+        return tree
+    keys: Tree = dict.fromkeys([*TABLES[table].ones, "owner"], {"id": None})
+    keys |= {name: {back: None} for name, (_, back) in TABLES[table].manies.items()}
+    return {name: below or keys.get(name) for name, below in tree.items()}
 
 
 def compared(wanted: Wanted, value: Any) -> bool:
