@@ -326,7 +326,7 @@ class FieldNotAltered(ApiError):
 
 
 @frozen
-class Warning:
+class Notice:
     """Something the client should know beside its data: `code`, and the `fields` that it concerns."""
 
     code: int
@@ -335,4 +335,4 @@ class Warning:
 
 
 UNREADABLE = 18
-"""The code of the warning that the items behind a relation may not be read."""
+"""The code of the notice that the items behind a relation may not be read."""

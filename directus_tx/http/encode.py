@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from directus_tx.errors import ApiError, Warning
+from directus_tx.errors import ApiError, Notice
 
 GZIP_FROM = 1024
 """Bytes below which gzip does not pay."""
@@ -17,9 +17,7 @@ GZIP_LEVEL = 3
 """Measured on lists of items (75 kB: 0.8 ms, to 43 %): level 5 takes half as long again to save 6 % of that, and the reactor waits."""
 
 
-def envelope(
-    data: Any, meta: Mapping[str, Any] | None = None, *, public: bool = False, messages: Sequence[Warning] = ()
-) -> bytes:
+def envelope(data: Any, meta: Mapping[str, Any] | None = None, *, public: bool = False, messages: Sequence[Notice] = ()) -> bytes:
     """An answer's body: `data`, and what else there is to say. *data* of `...` is none."""
     body: dict[str, Any] = {}
     if meta is not None:
@@ -27,14 +25,14 @@ def envelope(
     if data is not ...:
         body["data"] = data
     if messages:
-        body["messages"] = warnings(messages)
+        body["messages"] = notices(messages)
     if public:
         body["public"] = True
     return encoded(body)
 
 
-def warnings(messages: Sequence[Warning]) -> list[dict[str, Any]]:
-    """What an envelope holds of warnings."""
+def notices(messages: Sequence[Notice]) -> list[dict[str, Any]]:
+    """The notices as an envelope holds them."""
     return [{"type": "warning", "code": each.code, "message": each.message, "fields": each.fields} for each in messages]
 
 

@@ -8,7 +8,7 @@ from attrs import evolve, field, frozen, mutable
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Context
-from directus_tx.errors import InvalidPayload, Warning
+from directus_tx.errors import InvalidPayload, Notice
 from directus_tx.http.encode import versions
 from directus_tx.http.multipart import payload
 from directus_tx.http.params import Params, links
@@ -42,7 +42,7 @@ class Answer:
     status: int = 200
     text: str | None = None
     headers: Mapping[str, str] = field(factory=dict)
-    messages: Sequence[Warning] = ()
+    messages: Sequence[Notice] = ()
     stream: Stream | None = None
     document: Any = None
     empty: bool = False

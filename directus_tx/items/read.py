@@ -13,7 +13,7 @@ from directus_tx.compile.read import page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL
-from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Warning
+from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Query
@@ -32,7 +32,7 @@ class Result:
 
     data: Any
     meta: dict[str, Any] | None = None
-    messages: tuple[Warning, ...] = ()
+    messages: tuple[Notice, ...] = ()
     version: str | None = None
     """Of an item that was looked for by its key, what differs where it has changed."""
 
@@ -74,20 +74,20 @@ async def read_items(service: Items, ctx: Context, collection: str, query: Query
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
         meta = chosen_meta(query, {"collection": collection, "type": "item"})
-        return Result(items[0], meta, _warnings(plan), rows[0][-2] if versioned else None)
+        return Result(items[0], meta, _notices(plan), rows[0][-2] if versioned else None)
     if plan.level.part.nothing:
         items = []
     if query.meta is None:
-        return Result(items, None, _warnings(plan))
-    return Result(items, _meta(query, collection, len(items), counts, access), _warnings(plan))
+        return Result(items, None, _notices(plan))
+    return Result(items, _meta(query, collection, len(items), counts, access), _notices(plan))
 
 
-def _warnings(plan: Plan) -> tuple[Warning, ...]:
+def _notices(plan: Plan) -> tuple[Notice, ...]:
     """Names the relations that were opened into what the caller may not read."""
     if not plan.unreadable:
         return ()
     text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in plan.unreadable) + "."
-    return (Warning(UNREADABLE, text, plan.unreadable),)
+    return (Notice(UNREADABLE, text, plan.unreadable),)
 
 
 BATCH = 1000
@@ -292,6 +292,6 @@ async def read_back(
     if not answer:
         return Result(None)
     if one:
-        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}), _warnings(plan))
+        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}), _notices(plan))
     meta = {"collection": collection, "type": "collection", "result_count": len(answer)}
-    return Result(answer, chosen_meta(query, meta), _warnings(plan))
+    return Result(answer, chosen_meta(query, meta), _notices(plan))

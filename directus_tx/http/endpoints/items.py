@@ -55,7 +55,7 @@ async def listing(call: Call, collection: str) -> Answer:
         return call.answer(first)
     start = b'{"data":['
     if first.messages:
-        start = b'{"messages":' + encode.encoded(encode.warnings(first.messages)) + b',"data":['
+        start = b'{"messages":' + encode.encoded(encode.notices(first.messages)) + b',"data":['
     end = b'],"public":true}' if call.ctx.accountability.public else b"]}"
     return Answer(
         stream=lambda write: write_json(call.items, call.ctx, collection, query, write, start=start, end=end),
