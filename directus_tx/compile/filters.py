@@ -13,7 +13,6 @@ from directus_tx.compile.operators import (
     Value,
     as_text,
     comparison_type,
-    folded,
     is_not_null,
     is_number,
     is_text,
@@ -185,8 +184,7 @@ class Conditions:
             return TRUE
         if given:
             grant.check_question(field.field)
-            sql = SQL("{} = ANY(%s)").format(folded(alias, field))
-            return Clause(sql, (lambda asked: [status.lower() for status in asked.query.status or () if "\x00" not in status],))
+            return OPERATORS["in"].apply(alias, field, lambda values: values.query.status or ())
         return not_deleted(alias, grant.collection)
 
 

@@ -1,5 +1,9 @@
 """Reading beyond the contract: limits, entity tags, groups."""
 
+from typing import Any
+from urllib.parse import quote
+
+import pytest
 from attrs import evolve
 from openapi_spec_validator import validate
 from pytest_twisted import ensureDeferred
@@ -249,3 +253,15 @@ async def test_a_search_index_needs_an_extension_and_says_so(client: Client) -> 
     assert "pg_trgm" in answer.json["error"]["message"]
     assert (await client.get("~/collections/things")).data["search_index"] is False
     assert (await client.patch("~/collections/things", {"search_index": "yes"})).status == 422
+
+
+@pytest.mark.parametrize(("datatype", "length"), [("INT", 11), ("TINYINT", 4), ("VARCHAR", 20)])
+@ensureDeferred
+async def test_statuses_of_every_datatype_are_listed_by_the_parameter_status(client: Client, datatype: str, length: Any) -> None:
+    mapping = {"status_mapping": {"1": {"name": "One"}, "2": {"name": "Two"}, "3": {"name": "Gone", "soft_delete": True}}}
+    await client.collection("things", field("status", "status", datatype, length, options=mapping, signed=True))
+    await client.post("~/items/things", [{"status": status} for status in (1, 2, 3)])
+    for asked, found in (("1", 1), ("1,3", 2), ("*", 3), ("", 2), ("x", 0), ("published,2", 1), ("2,²,\x00", 1), ("1e99", 0)):
+        answer = await client.get(f"~/items/things?fields=status&status={quote(asked)}")
+        assert answer.status == 200, (asked, answer.body)
+        assert len(answer.data) == found, asked
