@@ -228,3 +228,21 @@ def test_public_functions_have_docstrings() -> None:
                 if long and not ast.get_docstring(node):
                     missing.append(f"{name}.{node.name}")
     assert missing == []
+
+
+def test_the_picture_of_the_imports_is_as_the_code_imports() -> None:
+    """Each name of the top level with those that it imports, the lowest first; the assertion shows the picture as it should be."""
+    imports: dict[str, set[str]] = {}
+    for name, tree in modules().items():
+        package = name.partition(".")[0]
+        if package and package != "__init__":
+            found = {target.partition(".")[0] for target in imported(tree)}
+            imports.setdefault(package, set()).update(found - {package, ""})
+    lines, drawn = [], set[str]()
+    while len(drawn) < len(imports):
+        ready = sorted(name for name, below in imports.items() if name not in drawn and below <= drawn)
+        assert ready, f"packages import each other in a circle: {sorted(set(imports) - drawn)}"
+        lines += [f"    {name:<16}{' '.join(sorted(imports[name]))}".rstrip() for name in ready]
+        drawn.update(ready)
+    picture = "\n".join(lines)
+    assert picture in (ROOT / "docs" / "architecture.rst").read_text(), f"docs/architecture.rst lacks:\n{picture}"
