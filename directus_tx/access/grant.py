@@ -7,6 +7,7 @@ Whoever writes asks the grant about each row, whose conditions are part of the s
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 from attrs import evolve, frozen
@@ -230,9 +231,10 @@ class Grant:
             key = (None if len(shown) == len(readable) else shown, name in private)
             if key != (None, False):
                 groups.setdefault(key, set()).add(name)
+        flags = (name for number in count() if (name := f"$shown{number}") not in self.collection.fields)
         return tuple(
-            Mask(f"$shown{number}", frozenset(names), self._shown(statuses, own=own))
-            for number, ((statuses, own), names) in enumerate(groups.items())
+            Mask(flag, frozenset(names), self._shown(statuses, own=own))
+            for flag, ((statuses, own), names) in zip(flags, groups.items(), strict=False)
         )
 
     def _shown(self, statuses: Iterable[str] | None, *, own: bool) -> Clause:

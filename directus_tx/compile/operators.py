@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.db.sql import SQL, Bind, Clause, Composable, column, negation
-from directus_tx.errors import InvalidPayload
+from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Field
@@ -61,6 +61,19 @@ def as_text(alias: str, field: Field) -> Composable:
 def escaped(text: str) -> str:
     """Text as a LIKE pattern that means just itself."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+MAX_WILDCARDS = 100
+"""PostgreSQL goes one step deeper into its stack at each "%" that a row's text matches."""
+
+
+def valid_pattern(text: str) -> str:
+    """Text as a LIKE pattern that no row's text makes fail: a backslash that escapes nothing, at the end, means itself. PostgreSQL
+    would raise an error where a row matches up to there. Raises InvalidRequest where it has too many wildcards."""
+    if text.count("%") > MAX_WILDCARDS:
+        raise InvalidRequest(f'A pattern may have up to {MAX_WILDCARDS} wildcards ("%").')
+    backslashes = len(text) - len(text.rstrip("\\"))
+    return text + "\\" if backslashes % 2 else text
 
 
 # --- values: from a condition's text to what is bound
@@ -221,8 +234,8 @@ OPERATORS: dict[str, Operator] = {
     "ncontains": NCONTAINS,
     "like": CONTAINS,
     "nlike": NCONTAINS,
-    "rlike": Operator(matching(str, negated=False), ignores_empty=True),
-    "nrlike": Operator(matching(str, negated=True), ignores_empty=True),
+    "rlike": Operator(matching(valid_pattern, negated=False), ignores_empty=True),
+    "nrlike": Operator(matching(valid_pattern, negated=True), ignores_empty=True),
     "null": Operator(_null),
     "nnull": Operator(is_not_null),
     "empty": Operator(_empty),

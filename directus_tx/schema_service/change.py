@@ -43,7 +43,7 @@ from directus_tx.schema_service.payloads import (
     check_collection,
     check_once,
     check_together,
-    is_name,
+    is_free_for_a_collection,
     new_field,
     only,
 )
@@ -60,8 +60,8 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     access_of(ctx).require_schema()
     check_collection(payload)
     name = payload.get("collection")
-    if not isinstance(name, str) or not is_name(name) or name.startswith("directus_"):
-        raise InvalidRequest('"collection" needs a name with a letter or digit, and not "directus_...".')
+    if not isinstance(name, str) or not is_free_for_a_collection(name):
+        raise InvalidRequest('"collection" needs a name with a letter or digit, and neither "directus_..." nor "pg_...".')
     present = ctx.schema.collections.get(name)
     if present is not None and present.managed:
         raise CollectionExists(f'There is a collection "{name}" already.')

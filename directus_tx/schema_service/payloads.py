@@ -26,6 +26,9 @@ ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_c
 MAX_NAME = 63
 """PostgreSQL cuts longer names without a word."""
 
+RESERVED = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "$delete"})
+"""Names that no field can have: those of PostgreSQL's system columns, and the mark of nested payloads."""
+
 
 def new_field(collection: str, payload: Any) -> Field:
     """The field that a payload describes. Raises InvalidRequest, InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
@@ -34,6 +37,8 @@ def new_field(collection: str, payload: Any) -> Field:
     name = payload.get("field")
     if not isinstance(name, str) or not is_name(name):
         raise InvalidRequest('"field" needs a name with a letter or digit.')
+    if name in RESERVED:
+        raise InvalidRequest(f'No field can have the name "{name}": it is reserved.')
     if not isinstance(payload.get("type"), str) or not payload["type"]:
         raise InvalidRequest(f'"{name}" needs a type.')
     only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
@@ -134,6 +139,12 @@ def only(payload: Mapping[str, Any], known: Iterable[str]) -> None:
 
 def is_name(name: str) -> bool:
     return bool(re.search(r"[0-9A-Za-z]", name)) and len(name.encode()) <= MAX_NAME and "\x00" not in name
+
+
+def is_free_for_a_collection(name: str) -> bool:
+    """Whether a collection may have the name: "directus_..." is the server's, and of "pg_..." PostgreSQL's own tables come first, whatever
+    a project's database holds by the same name."""
+    return is_name(name) and not name.startswith(("directus_", "pg_"))
 
 
 def built_in(collection: str) -> frozenset[str]:
