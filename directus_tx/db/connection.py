@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from txpostgres import txpostgres
 
 from directus_tx.db.sql import Composable, Statement
-from directus_tx.errors import ServiceUnavailable
+from directus_tx.errors import InvalidRequest, ServiceUnavailable
 
 log = Logger()
 Row = tuple[Any, ...]
@@ -60,24 +60,34 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         super().continuePolling(swallowErrors=True)
 
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
-        """The rows of one statement; none for a statement without a result. Raises psycopg2.Error, and ServiceUnavailable where the
-        statement took too long."""
-        raw = self._connection
-        if isinstance(statement, Statement):
-            text = statement.text
-            if text is None:
-                text = statement.text = statement.composable.as_string(raw)
-        else:
-            text = statement if isinstance(statement, str) else statement.as_string(raw)
+        """The rows of one statement; none for a statement without a result. A percent sign of the statement's text is written twice,
+        with parameters or without.
+
+        Raises psycopg2.Error; ServiceUnavailable where the statement was cancelled, as PostgreSQL does after statement_timeout;
+        InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
+        """
         cursor = self.cursor()
         try:
-            # Without parameters psycopg2 would leave a doubled percent sign doubled.
-            await (cursor.execute(text, parameters) if parameters else cursor.execute(text.replace("%%", "%")))
+            await cursor.execute(self._text(statement), parameters)
         except defer.CancelledError:
             # What txpostgres makes of PostgreSQL's own QueryCanceled.
             raise ServiceUnavailable(TOO_LONG, headers={"Retry-After": "1"}) from None
-        inner = cursor._cursor
-        return inner.fetchall() if inner.description is not None else []  # type: ignore[no-any-return]
+        except ValueError as error:
+            # The driver's word for NUL and for halves of surrogate pairs.
+            raise InvalidRequest("A text holds characters that cannot be stored.") from error
+        return cursor.fetchall() if cursor.description is not None else []  # type: ignore[no-any-return]
+
+    def _text(self, statement: Statement | Composable | str) -> str:
+        """The text of a statement. Raises ValueError where it holds a NUL, at which libpq would cut it off."""
+        if isinstance(statement, Statement) and statement.text is not None:
+            return statement.text
+        composable = statement.composable if isinstance(statement, Statement) else statement
+        text = composable if isinstance(composable, str) else composable.as_string(self.pollable())
+        if "\0" in text:
+            raise ValueError("NUL in the text of a statement")
+        if isinstance(statement, Statement):
+            statement.text = text
+        return text
 
     def hand_over_notifications(self) -> None:
         """Delivers what a COMMIT has notified ourselves of."""

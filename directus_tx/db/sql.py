@@ -1,44 +1,32 @@
 """SQL as values: psycopg2's composables, statements whose text is made once, and clauses with the values their placeholders take.
 
-SQL is built of these and of nothing else, so that names are always quoted and values always bound.
+SQL is built of these and of nothing else, so that names are always quoted and values always bound. In the text of a statement a
+percent sign is always written twice, whether the statement takes parameters or not; `Identifier` and `Literal` see to their own.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
-from psycopg2.sql import SQL, Composable, Composed, Literal, Placeholder
-from psycopg2.sql import Identifier as _Identifier
+from psycopg2 import sql
+from psycopg2.sql import SQL as SQL
+from psycopg2.sql import Composable as Composable
 
 from directus_tx.query import BindValues
 
-__all__ = [
-    "FALSE",
-    "SQL",
-    "TRUE",
-    "Bind",
-    "Clause",
-    "Composable",
-    "Composed",
-    "Identifier",
-    "Literal",
-    "Placeholder",
-    "Statement",
-    "all_of",
-    "among",
-    "any_of",
-    "column",
-    "constant",
-    "joined",
-    "negation",
-]
 
-
-class Identifier(_Identifier):
-    """A quoted name, in which a percent sign is not taken for a placeholder. It needs no connection to be written."""
+class Identifier(sql.Identifier):
+    """A quoted name. It needs no connection to be written."""
 
     def as_string(self, context: Any) -> str:
         return ".".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in self.strings)
+
+
+class Literal(sql.Literal):  # type: ignore[type-arg] # generic in its stubs alone
+    """A quoted value, for statements that take no parameters, as those that define tables do."""
+
+    def as_string(self, context: Any) -> str:
+        return str(super().as_string(context)).replace("%", "%%")
 
 
 class Statement:

@@ -16,9 +16,9 @@ from twisted.internet.threads import deferToThread
 from directus_tx.db.connection import connected
 from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import Session
-from directus_tx.db.sql import SQL, Identifier
+from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres
-from directus_tx.errors import Conflict, ServiceUnavailable
+from directus_tx.errors import Conflict, InvalidRequest, ServiceUnavailable
 from tests.conftest import Client
 
 Make = Callable[..., Database]
@@ -403,7 +403,7 @@ async def test_a_database_that_is_not_there_leaves_nobody_waiting(make: Make, po
 
 @pytest.mark.parametrize("name", ["a%b", "%s", "%(x)s", "100%", "%%", 'q"%d"'])
 @ensureDeferred
-async def test_a_percent_sign_in_a_name_is_one_with_and_without_parameters(make: Make, name: str) -> None:
+async def test_a_percent_sign_in_a_name_or_literal_is_one_with_and_without_parameters(make: Make, name: str) -> None:
     pool = make()
     column = Identifier(name)
 
@@ -415,5 +415,29 @@ async def test_a_percent_sign_in_a_name_is_one_with_and_without_parameters(make:
         assert await session.query(SQL("SELECT {0} FROM {0}").format(column)) == [(name,)]
         assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %s").format(column), (name,)) == [(name,)]
         assert await session.query(SQL("SELECT {0} FROM {0} WHERE {0} = %(v)s").format(column), {"v": name}) == [(name,)]
+        assert await session.query(SQL("SELECT {}").format(Literal(name))) == [(name,)]
+        assert await session.query(SQL("SELECT {}, %s").format(Literal(name)), (name,)) == [(name, name)]
 
     await Session(pool).transaction(work)
+
+
+# --- characters that PostgreSQL does not store
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "\ud800", "a\udfffb"])
+@ensureDeferred
+async def test_what_cannot_be_stored_is_refused_wherever_it_stands(make: Make, text: str) -> None:
+    session = Session(make())
+    for statement, parameters in (
+        ("SELECT %s", (text,)),
+        ("SELECT %s::text[]", ([text],)),
+        ("SELECT %(v)s", {"v": text}),
+        (SQL("SELECT {}").format(Literal(text)), ()),
+        (SQL("SELECT 1 AS {}").format(Identifier(text)), ()),
+    ):
+        with pytest.raises(InvalidRequest):
+            await session.query(statement, parameters)
+        with pytest.raises(InvalidRequest):
+            await session.transaction(lambda session: session.query(statement, parameters))  # noqa: B023
+    assert await session.query("SELECT 1") == [(1,)]
+    assert (session.database.in_use, session.database.size) == (0, 1)
