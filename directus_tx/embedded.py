@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pathlib
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -28,8 +29,44 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "directus"
 """Who runs PostgreSQL where we are root, which it refuses to be run by."""
 
-OPTIONS = "-c listen_addresses='' -c shared_buffers=64MB -c max_connections=100 -c log_min_messages=warning"
+SETTINGS = {
+    "listen_addresses": "",
+    "shared_buffers": "64MB",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Statements hold passwords' hashes and tokens; so do errors, which quote values. Of those the log has none: it says that the
+    # database starts, stops, crashes, or refuses a connection.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_statement": "none",
+    "log_duration": "off",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_temp_files": "-1",
+    "log_lock_waits": "off",
+    "log_checkpoints": "off",
+    "debug_print_parse": "off",
+    "debug_print_rewritten": "off",
+    "debug_print_plan": "off",
+    # A file for each day of the week, begun anew when its day comes again.
+    "logging_collector": "on",
+    "log_destination": "stderr",
+    "log_directory": "log",
+    "log_filename": "postgresql-%a.log",
+    "log_file_mode": "0600",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_truncate_on_rotation": "on",
+}
+"""What PostgreSQL is started with. It wins over the files of the cluster, so that older clusters have it too."""
 
+LOG_DAYS = 7
+"""Days after which a file of the log is removed at the next start."""
 
 PATIENCE = 60.0
 """Seconds to wait for another process that starts or stops the same database."""
@@ -45,7 +82,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: pathlib.Path, options: str = "") -> None:
         self.data_dir = data_dir.absolute()
         self.cluster = self.data_dir / "postgres"
-        self.options = f"{OPTIONS} {options}"
+        self.options = " ".join([*(f"-c {name}={shlex.quote(value)}" for name, value in SETTINGS.items()), options])
         self._lock: Any = None
         self._user: pwd.struct_passwd | None = None
 
@@ -128,10 +165,29 @@ class EmbeddedPostgres:
 
     def _launch(self, bin_dir: pathlib.Path) -> None:
         options = f"{self.options} -k {self._socket_dir}"
-        log_file = self.cluster / "log"
+        self._remove_old_logs()
+        # What PostgreSQL says before it writes its log.
+        log_file = self.cluster / "startup.log"
         if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "-w", "-l", log_file, "-o", options, "start", check=False) != 0:
-            tail = log_file.read_text(errors="replace")[-1000:] if log_file.exists() else ""
-            raise EmbeddedError(f"The embedded database does not start:\n{tail}")
+            raise EmbeddedError(f"The embedded database does not start:\n{self._last_lines(log_file)}")
+
+    def _last_lines(self, startup_log: pathlib.Path) -> str:
+        """The end of what was said at the start, and of the newest file of the log."""
+        logs = sorted((self.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+        files = [path for path in (startup_log, *logs[-1:]) if path.exists()]
+        return "\n".join(path.read_text(errors="replace")[-1000:] for path in files)
+
+    def _remove_old_logs(self) -> None:
+        """Removes the files of the log that are older than LOG_DAYS, what was said at the last start, and the one file that earlier
+        versions wrote, which holds statements."""
+        log_directory = self.cluster / "log"
+        if log_directory.is_dir():
+            before = time.time() - LOG_DAYS * 24 * 3600
+            outdated = [path for path in log_directory.iterdir() if path.stat().st_mtime < before]
+        else:
+            outdated = [log_directory]
+        for path in (*outdated, self.cluster / "startup.log"):
+            path.unlink(missing_ok=True)
 
     def _bin_dir(self) -> pathlib.Path:
         """Where the programs are that fit the cluster."""
