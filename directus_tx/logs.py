@@ -1,5 +1,5 @@
 """The log: one line an event, as text or as JSON. Never a token, a password or a body: the path of a request is written without
-its query string."""
+its query string, an error of the database without the values that it quotes."""
 
 import sys
 from collections.abc import Callable
@@ -7,8 +7,13 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import orjson
+from twisted.internet.defer import FirstError
 from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
+from twisted.python.failure import format_frames
+from twisted.python.reflect import qual
 from zope.interface import implementer
+
+from directus_tx.db.sqlstate import without_values
 
 REQUEST = "{method} {path} {status} {ms} ms"
 
@@ -54,6 +59,9 @@ class LineObserver:
     def __call__(self, event: dict[str, Any]) -> None:
         if event["log_level"] is LogLevel.debug:
             return
+        for name, value in event.items():
+            if isinstance(value, BaseException) and name != "log_failure":
+                event = event | {name: without_values(value)}
         try:
             self.stream.write(self.write(event))
             self.stream.flush()
@@ -99,5 +107,12 @@ def _one_line(text: str | None) -> str:
 
 
 def _traceback(event: dict[str, Any]) -> str:
-    failure = event.get("log_failure")
-    return "\n" + failure.getTraceback().rstrip() if failure is not None else ""
+    failure: Any = event.get("log_failure")
+    if failure is None:
+        return ""
+    # What went wrong in one of several Deferreds stands within.
+    while isinstance(failure.value, FirstError):
+        failure = failure.value.subFailure
+    lines: list[str] = []
+    format_frames(failure.frames, lines.append)  # type: ignore[no-untyped-call]
+    return f"\nTraceback (most recent call last):\n{''.join(lines)}{qual(failure.type)}: {without_values(failure.value)}"

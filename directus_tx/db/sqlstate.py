@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 import psycopg2
+from twisted.internet.defer import FirstError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from directus_tx.errors import ApiError, Conflict, InvalidPayload, InvalidRequest, NotUnique, ServiceUnavailable
 
@@ -35,6 +37,30 @@ _STATES: Mapping[str, tuple[type[ApiError], str]] = {
     "40001": (Conflict, "Others are changing the same items; try again."),
     "40P01": (Conflict, "Others are changing the same items; try again."),
 }
+
+
+_TELLING = ("08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58")
+"""Classes of SQLSTATEs whose messages name tables, columns, functions and conditions, and quote no values."""
+
+_QUOTING = frozenset({"42601", "42602"})
+"""SQLSTATEs of these classes whose messages quote the statement."""
+
+
+def without_values(error: BaseException) -> str:
+    """What the log may say of an error. PostgreSQL's errors quote values and statements: of these it gives the SQLSTATE, the names of
+    what is concerned, and the message only where it quotes no value. Of others it gives the message."""
+    if isinstance(error, FirstError):
+        return without_values(error.subFailure)
+    if isinstance(error, Failure):
+        return without_values(error.value) if error.value is not None else ""
+    if not isinstance(error, psycopg2.Error) or error.pgcode is None:
+        return str(error)
+    diag, code = error.diag, error.pgcode
+    names = ("schema_name", "table_name", "column_name", "constraint_name", "datatype_name")
+    parts = [f"SQLSTATE {code}", *(f"{name} {getattr(diag, name)}" for name in names if getattr(diag, name))]
+    if code.startswith(_TELLING) and code not in _QUOTING and diag.message_primary:
+        parts.append(diag.message_primary)
+    return ", ".join(parts)
 
 
 def api_error(error: psycopg2.Error) -> Exception:

@@ -1,0 +1,108 @@
+"""The log tells of failures without telling what was in the statements that failed."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import defer
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from directus_tx import logs
+from directus_tx.db.session import Session
+from directus_tx.db.sqlstate import without_values
+from tests.conftest import Client, field
+from tests.live.test_embedded import FAILING, SECRET
+
+log = Logger()
+
+
+@pytest.fixture(params=["text", "json"])
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the log has written, in each of its formats."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    observer = logs.observer(request.param)
+    monkeypatch.undo()
+    globalLogPublisher.addObserver(observer)
+    yield stream
+    globalLogPublisher.removeObserver(observer)
+
+
+@pytest.fixture
+def errors(postgres: dict[str, Any]) -> dict[str, psycopg2.Error]:
+    """The errors of statements that hold a secret, by the name of the statement."""
+    found: dict[str, psycopg2.Error] = {}
+    connection = psycopg2.connect(**postgres)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(
+        "CREATE TEMPORARY TABLE accounts"
+        " (id serial, token text UNIQUE, short varchar(5), age int NOT NULL DEFAULT 0 CHECK (age >= 0));"
+        f"CREATE TEMPORARY TABLE notes (account text REFERENCES accounts (token)); INSERT INTO accounts (token) VALUES ('{SECRET}')"
+    )
+    for name, statement in FAILING.items():
+        try:
+            cursor.execute(statement)
+        except psycopg2.Error as error:
+            found[name] = error
+        cursor.execute("SET statement_timeout = 0")
+    connection.close()
+    return found
+
+
+NAMES = {"an unknown column"}
+"""Where the secret is the name of a column."""
+
+
+def test_tracebacks_of_the_database_quote_no_values(errors: dict[str, psycopg2.Error], written: io.StringIO) -> None:
+    assert sum(SECRET in str(error) for error in errors.values()) > 10
+    for name, error in errors.items():
+        if name in NAMES:
+            continue
+        for caught in (error, defer.FirstError(Failure(error), 0)):
+            written.seek(0)
+            written.truncate()
+            log.failure("it failed", Failure(caught))
+            log.error("it failed: {error}", error=caught)
+            text = written.getvalue()
+            assert SECRET not in text, name
+            assert text.count(f"SQLSTATE {error.pgcode}") == 2, name
+            assert "Traceback (most recent call last)" in text
+
+
+def test_what_is_concerned_is_named(errors: dict[str, psycopg2.Error]) -> None:
+    said = without_values(errors["a duplicate"])
+    assert (said.split(", ")[0], "constraint_name accounts_token_key" in said) == ("SQLSTATE 23505", True)
+    assert without_values(errors["an unknown function"]) == "SQLSTATE 42883, function nope(unknown) does not exist"
+    assert without_values(errors["a time limit"]) == "SQLSTATE 57014, canceling statement due to statement timeout"
+    assert without_values(psycopg2.OperationalError("server closed the connection")) == "server closed the connection"
+    assert without_values(KeyError("a")) == "'a'"
+
+
+@ensureDeferred
+async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(client: Client, written: io.StringIO) -> None:
+    await client.collection("things", field("name"))
+
+    async def put(session: Session) -> None:
+        await session.query(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
+            " BEGIN RAISE EXCEPTION 'no %%', NEW.name USING DETAIL = NEW.name; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+
+    await Session(client.backend.projects.get(client.project).database).transaction(put)
+    answer = await client.post("~/items/things", {"name": SECRET})
+    assert (answer.status, answer.code) == (500, 0)
+    assert SECRET not in answer.body.decode()
+    text = written.getvalue()
+    assert SECRET not in text
+    assert "SQLSTATE P0001" in text
+    assert answer.headers["x-request-id"] in text
+    if text.startswith("{"):
+        assert all(json.loads(line) for line in text.splitlines())
