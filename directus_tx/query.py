@@ -1,6 +1,6 @@
 """What a request asks of a collection: plain values, no I/O. `http.params` makes a Query of a query string, `compile` SQL of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,12 +60,12 @@ class Query:
 
 @frozen
 class WriteOptions:
-    """What a write is told beside its payload: the `comment` that explains it, and `activity_skip`; and the versions, one of which the
-    item must still have (`if_match`, None for any)."""
+    """What a write is told beside its payload: the `comment` that explains it, and `activity_skip`; and `if_match`, which says whether
+    a version is one that the item may still have (None: any)."""
 
     comment: str | None = None
     activity_skip: bool = False
-    if_match: tuple[str, ...] | None = None
+    if_match: Callable[[str], bool] | None = None
 
 
 @frozen

@@ -285,8 +285,11 @@ class Grant:
 
     def version(self, alias: str) -> Composable:
         """What differs between the versions of a row of the view called *alias*: the transaction that wrote it, or where the view does
-        not show all of it, what it shows."""
-        return column(alias, "xmin") if self.whole else SQL("md5(({}.*)::text)").format(Identifier(alias))
+        not show all of it, what it shows. So nobody learns from it that a hidden value has changed."""
+        if self.whole:
+            return column(alias, "xmin")
+        shown = [*(mask.flag for mask in self.masks), *(name for name in self.collection.columns if name not in self.hidden)]
+        return SQL("md5(ROW({})::text)").format(SQL(", ").join([column(alias, name) for name in shown]))
 
     def table(self, alias: str) -> Clause:
         """The view under a name, for FROM or JOIN."""

@@ -358,7 +358,7 @@ class App:
         data, status = (..., 200) if answer.empty else (answer.data, answer.status)
         body = encode.envelope(data, answer.meta, public=public, messages=answer.messages)
         if request.project is not None and status == 200 and request.method in (b"GET", b"HEAD"):
-            tag = encode.etag(body, answer.version)
+            tag = encode.etag(body, answer.version, request.project.tag_key)
             request.setHeader(b"ETag", tag)
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):

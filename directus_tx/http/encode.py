@@ -1,8 +1,9 @@
 """Answers as bytes: the envelope of the API, as JSON, and gzip for those who ask."""
 
 import hashlib
+import hmac
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -60,16 +61,22 @@ def takes_gzip(accepted: bytes) -> bool:
     return wanted.get(b"gzip", wanted.get(b"*", False))
 
 
-def etag(body: bytes, version: str | None = None) -> bytes:
-    """A weak entity tag: the same for the same body, compressed or not; that of an item ends with the item's version."""
-    end = b"" if version is None else b"-" + version.encode()
+def etag(body: bytes, version: str | None = None, key: bytes = b"") -> bytes:
+    """A weak entity tag: the same for the same body, compressed or not. That of an item ends with a code of the item's version, which
+    says nothing about the version to whoever does not have the *key*."""
+    end = b"" if version is None else b"-" + _code(version, key)
     return b'W/"' + hashlib.sha1(body, usedforsecurity=False).hexdigest()[:24].encode() + end + b'"'
 
 
-def versions(wanted: bytes) -> tuple[str, ...]:
-    """The versions of items that the entity tags of an If-Match name; "*" for any."""
-    tags = [each.strip().removeprefix(b"W/").strip(b'"').decode("latin-1") for each in wanted.split(b",")]
-    return tuple(tag if tag == "*" else tag.partition("-")[2] for tag in tags)
+def _code(version: str, key: bytes) -> bytes:
+    return hmac.digest(key, version.encode(), "sha256").hex()[:24].encode()
+
+
+def precondition(wanted: bytes, key: bytes) -> Callable[[str], bool]:
+    """What an If-Match asks of the version of an item: that one of its entity tags has the version's code; "*" asks nothing."""
+    tags = [each.strip().removeprefix(b"W/").strip(b'"') for each in wanted.split(b",")]
+    codes = {tag.partition(b"-")[2] for tag in tags}
+    return lambda version: b"*" in tags or _code(version, key) in codes
 
 
 def has_tag(wanted: bytes, tag: bytes) -> bool:

@@ -9,7 +9,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Context
 from directus_tx.errors import InvalidPayload, Notice
-from directus_tx.http.encode import versions
+from directus_tx.http.encode import precondition
 from directus_tx.http.multipart import payload
 from directus_tx.http.params import Params, links
 from directus_tx.items import Result
@@ -83,7 +83,7 @@ class Call:
         """What the query string and the header If-Match tell a write."""
         options = self.params.options()
         wanted = self.request.getHeader(b"if-match")
-        return options if wanted is None else evolve(options, if_match=versions(wanted))
+        return options if wanted is None else evolve(options, if_match=precondition(wanted, self.project.tag_key))
 
     def body(self) -> dict[str, Any] | list[Any]:
         """The payload: an object or a list. Raises UnusableBody."""

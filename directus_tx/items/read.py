@@ -34,7 +34,8 @@ class Result:
     meta: dict[str, Any] | None = None
     messages: tuple[Notice, ...] = ()
     version: str | None = None
-    """Of an item that was looked for by its key, what differs where it has changed."""
+    """Of an item that was looked for by its key, what differs where it has changed. Not to be shown as it is: it may hold the number of
+    a transaction, which counts the writes to all databases of the server."""
 
 
 async def read_items(service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
@@ -73,8 +74,9 @@ async def read_items(service: Items, ctx: Context, collection: str, query: Query
     if one:
         if not items:
             raise ItemNotFound(f'There is no such item in "{collection}".')
+        version = version_of(found, rows[0][-1], rows[0][-2]) if versioned else None
         meta = chosen_meta(query, {"collection": collection, "type": "item"})
-        return Result(items[0], meta, _notices(plan), rows[0][-2] if versioned else None)
+        return Result(items[0], meta, _notices(plan), version)
     if plan.level.part.nothing:
         items = []
     if query.meta is None:
@@ -153,6 +155,11 @@ async def _aggregates(service: Items, ctx: Context, access: Access, collection: 
     items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(asked)))
     meta = {"collection": collection, "type": "collection", "result_count": len(items)}
     return Result(items, chosen_meta(query, meta))
+
+
+def version_of(collection: Collection, key: Key, written: str) -> str:
+    """The version of an item, unlike that of any other item; *written* is what `Grant.version` gives of its row."""
+    return f"{collection.collection}/{key}/{written}"
 
 
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:

@@ -1,6 +1,6 @@
 """The statements that write the rows of a collection, few for many of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -13,7 +13,7 @@ from directus_tx.db.sql import SQL, TRUE, Clause, Identifier, all_of, column, co
 from directus_tx.errors import ItemChanged, ItemNotFound
 from directus_tx.items import values
 from directus_tx.items.history import chunks
-from directus_tx.items.read import Item, Key
+from directus_tx.items.read import Item, Key, version_of
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import decoded, stored_as_text
 
@@ -65,11 +65,11 @@ async def lock_rows(
     *,
     several: bool = False,
     deleted: bool = False,
-    if_match: Sequence[str] | None = None,
+    if_match: Callable[[str], bool] | None = None,
 ) -> dict[Key, Locked]:
     """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
-    the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: the
-    versions one of which each must have. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
+    the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: what
+    says whether a row may have its version. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
     collection = grant.collection
     key = collection.primary_key
     names = list(collection.columns)
@@ -95,11 +95,7 @@ async def lock_rows(
         version, seen, update, delete = row[-4:]
         if not seen:
             raise access.unseen(collection.collection, several=several)
-        if (
-            if_match is not None
-            and "*" not in if_match
-            and await _version(ctx, grant, stored[key.field], version) not in if_match
-        ):
+        if if_match is not None and not if_match(await _version(ctx, grant, stored[key.field], version)):
             raise ItemChanged
         found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
     for wanted in keys:
@@ -108,15 +104,15 @@ async def lock_rows(
     return found
 
 
-async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str | None:
-    """The version of a locked row as the caller's reads tell it, *written* being the table's own."""
+async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
+    """The version of a locked row, which the caller may read, as its reads tell it; *written* is the table's own."""
+    collection = grant.collection
     if grant.whole:
-        return written
-    table, name = grant.table("t"), grant.collection.primary_key.field
-    sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", name))
-    asked = ctx.bind_values()
-    rows = await ctx.db.query(sql, [*table.parameters(asked), key])
-    return rows[0][0] if rows else None
+        return version_of(collection, key, written)
+    table = grant.table("t")
+    sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", collection.primary_key.field))
+    ((shown,),) = await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), key])
+    return version_of(collection, key, shown)
 
 
 async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:

@@ -254,7 +254,7 @@ class Writer:
         parents: Sequence[tuple[str, str | None]] | None = None,
         through: str | None = None,
         several: bool = False,
-        if_match: Sequence[str] | None = None,
+        if_match: Callable[[str], bool] | None = None,
     ) -> None:
         """Changes items, and what their payloads hold of related ones. Several changes of one item are done one after the other.
         Raises ItemNotFound where one is missing or soft-deleted, and what the grant has against a change."""

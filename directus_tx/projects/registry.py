@@ -29,14 +29,15 @@ log = Logger()
 
 
 class Project:
-    """A project that is in use. `accounts` is what is known of the bearers of tokens; it is emptied, and `accounts_version` moves,
-    when an account changes."""
+    """A project that is in use. `tag_key` is the key of its entity tags. `accounts` is what is known of the bearers of tokens; it is
+    emptied, and `accounts_version` moves, when an account changes."""
 
     def __init__(self, config: ProjectConfig, database: Database) -> None:
         self.config = config
         self.key = config.key
         self.secret_key = config.secret_key
         self.public_key = config.public_key
+        self.tag_key = hmac.digest(config.secret_key.encode(), b"entity tags", "sha256")
         self.database = database
         self.accounts: dict[Any, Any] = {}
         self.accounts_version = 0
