@@ -35,7 +35,7 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is believed; of nobody else is it."
     )
-    max_body_size: int = setting(100 * 2**20, "Bytes that the body of a request may have.")
+    max_body_size: int = setting(100 * 2**20, "Bytes that the body of a request may have, with the files in it.")
     shutdown_timeout: float = setting(10.0, "Seconds that running requests get to finish when the server stops.")
 
 
@@ -66,6 +66,12 @@ class LimitSettings:
     max_depth: int = setting(10, "Levels of relations that fields, and filters, may go down.")
     max_conditions: int = setting(100, "Conditions that one filter may have.")
     max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")
+    max_keys: int = setting(500, "Keys that the path of a request may name, separated by commas.")
+    max_payload_size: int = setting(
+        16 * 2**20, "Bytes of JSON, or of the fields of a form without its files, that whoever is signed in may send."
+    )
+    max_public_payload_size: int = setting(2**20, "Bytes of JSON or of a form's fields that the public may send.")
+    max_payload_values: int = setting(200_000, "Values that one JSON body may hold, objects and lists included.")
 
 
 @frozen

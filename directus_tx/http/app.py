@@ -5,11 +5,10 @@ Nothing else writes to a request. Whatever an endpoint raises becomes the API's 
 
 import base64
 import ipaddress
-import secrets
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from io import BytesIO
-from typing import Any, AnyStr
+from typing import Any
+from urllib.parse import unquote
 
 from klein import Klein
 from twisted.internet import defer
@@ -32,12 +31,13 @@ from directus_tx.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
-    PayloadTooLarge,
     Unauthorized,
 )
 from directus_tx.http import encode
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import Params, parsed
+from directus_tx.http.payload import PayloadReader
+from directus_tx.http.request import ApiRequest
 from directus_tx.http.routes import Answer, Call, Route, Services
 from directus_tx.logs import log_request
 from directus_tx.projects.registry import Project
@@ -49,79 +49,14 @@ ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization"
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-LINGER = 30.0
-"""Seconds that a client whose body is refused may go on sending it: many look at the answer only then."""
-
-
-class ApiRequest(server.Request):  # type: ignore[misc]
-    """A request whose body has a limit: one that is larger is answered as soon as that is known, and what still comes of it is
-    dropped. `project`, `accountability` and `session` are noted for the log as they become known."""
-
-    max_body_size = 0
-    too_large = False
-    project: Project | None = None
-    accountability: Accountability | None = None
-    session: Any = None
-    _secure: bool | None = None
-
-    def gotLength(self, length: int | None) -> None:
-        self.started = self.channel.site.reactor.seconds()  # type: ignore[attr-defined]
-        self.request_id = secrets.token_hex(8)
-        if length is not None and length > self.max_body_size:
-            super().gotLength(0)
-            self._refuse_body()
-        else:
-            super().gotLength(length)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.too_large:
-            return
-        if self.content is not None and self.content.tell() + len(data) > self.max_body_size:
-            self._refuse_body()
-        else:
-            super().handleContentChunk(data)
-
-    def _refuse_body(self) -> None:
-        """Answers before the body is there, and closes the connection when it is, or after a while."""
-        channel: Any = self.channel
-        self.too_large = True
-        self.content = BytesIO()
-        # What requestReceived would note after the body. It also asks for the rest of the body, which nobody wants now.
-        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
-        self.path = self.uri.partition(b"?")[0]
-        self.requestHeaders.removeHeader(b"expect")
-        self.setHeader(b"Connection", b"close")
-        channel.persistent = False
-        closing = channel.site.reactor.callLater(LINGER, channel.loseConnection)
-        self.notifyFinish().addBoth(lambda _: closing.active() and closing.cancel())
-        self.write(channel.site.resource.app.refuse_body(self))
-
-    def process(self) -> None:
-        if self.too_large:
-            self.finish()
-        else:
-            super().process()
-
-    def getHeader(self, key: AnyStr) -> AnyStr | None:
-        """As Twisted has it, but a text that is no UTF-8 is read as well as it can be, where Twisted fails."""
-        if isinstance(key, bytes):
-            return super().getHeader(key)  # type: ignore[no-any-return]
-        value = super().getHeader(key.encode())
-        return None if value is None else value.decode("utf-8", "replace")
-
-    def isSecure(self) -> bool:
-        """As Twisted has it, found out once: it is asked for several times a request, and dear."""
-        if self._secure is None:
-            self._secure = super().isSecure()
-        return self._secure
 
 
 class ApiSite(server.Site):  # type: ignore[misc]
     """The site of an app: bodies are left to the endpoints to read, and the log is our own."""
 
-    def __init__(self, app: "App", reactor: Any, max_body_size: int) -> None:
-        request = type("BoundedRequest", (ApiRequest,), {"max_body_size": max_body_size})
-        super().__init__(RootResource(app), requestFactory=request, reactor=reactor, parsePOSTFormSubmission=False)
+    def __init__(self, app: "App", reactor: Any) -> None:
+        super().__init__(RootResource(app), requestFactory=ApiRequest, reactor=reactor, parsePOSTFormSubmission=False)
+        self.payloads = app.payloads
 
     def log(self, request: Any) -> None:
         """Nothing: the wrapper has written the request's line."""
@@ -146,8 +81,11 @@ class RootResource(Resource):  # type: ignore[misc]
         # Klein would answer these itself, in HTML, or overlook them.
         if not _is_text(request.getRequestHostname()):
             return self.app.refuse(request, BadRequest("The Host header is no name."))
-        if request.path.startswith(b"//") or not all(_is_text(part) for part in request.postpath):
+        if request.path.startswith(b"//") or not all(_is_name(part) for part in request.postpath):
             return self.app.refuse(request, NotFound())
+        if b"%2f" in request.path.lower():
+            # Klein would take a slash that is escaped, in a key say, for one that is not.
+            request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
         return self.klein.render(request)
 
 
@@ -210,6 +148,11 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
+def _is_name(part: bytes) -> bool:
+    """Whether a part of a path may name anything: it is text, and PostgreSQL has no NUL."""
+    return b"\0" not in part and _is_text(part)
+
+
 class App:
     """The HTTP face of a server. `site` is what endpoints listen with; `running` holds the requests that are being answered."""
 
@@ -218,6 +161,7 @@ class App:
         self.services = services
         self.proxies = [ipaddress.ip_network(each, strict=False) for each in services.settings.server.trusted_proxies]
         self.cache_control = services.settings.server.cache_control.encode()
+        self.payloads = PayloadReader(reactor, services.settings)
         self.running: set[defer.Deferred[Any]] = set()
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False
@@ -225,11 +169,11 @@ class App:
             self._register(route)
         self.klein.handle_errors(HTTPException)(self._unrouted)
         self.klein.handle_errors(Exception)(self._failed)
-        self.site = ApiSite(self, reactor, services.settings.server.max_body_size)
+        self.site = ApiSite(self, reactor)
 
     def _register(self, route: Route) -> None:
         def view(request: Any, **path: str) -> defer.Deferred[bytes]:
-            return self._serve(route, request, path)
+            return self._serve(route, request, {name: part.replace("\0", "/") for name, part in path.items()})
 
         self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
 
@@ -255,7 +199,7 @@ class App:
         public = True
         try:
             params = parsed(request.uri.partition(b"?")[2])
-            call = Call(request, params, self.services, self.base, path)
+            call = Call(request, params, self.services, self.payloads, self.base, path)
             if route.in_project:
                 public = await self._enter(route, call)
             else:
@@ -401,12 +345,10 @@ class App:
             request.setHeader(name, value)
         return self._finish(request, error.status, encode.refusal(error), "application/json")
 
-    def refuse_body(self, request: Any) -> bytes:
+    def refuse_body(self, request: Any, error: ApiError) -> bytes:
         """Writes the error of a body that is too large. The limit is the server's, the origins that may read so are the project's."""
         self._named_project(request)
-        return self.refuse(
-            request, PayloadTooLarge(f"The body has more than {request.max_body_size} bytes (server.max_body_size).")
-        )
+        return self.refuse(request, error)
 
     def _failed(self, request: Any, failure: Failure) -> bytes:
         """Writes the error of what nobody has foreseen. The log explains the request id that the client is told."""
@@ -466,7 +408,7 @@ class App:
 
     def _named_project(self, request: Any) -> ApiError | None:
         """Notes the project that a path names; the error where it names one that is not there."""
-        first = request.path.decode("utf-8", "replace").lstrip("/").partition("/")[0]
+        first = unquote(request.path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
         if first and first != "server" and first not in UNPREFIXED:
             try:
                 request.project = self.services.projects.get(first)

@@ -3,7 +3,6 @@
 `parsed` is on the way of every request; it remembers what the same text has meant before.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,6 +12,7 @@ from attrs import frozen
 
 from directus_tx.errors import InvalidRequest, UnknownOperator
 from directus_tx.query import Condition, Query, Sort, WriteOptions
+from directus_tx.schema.numbers import whole_number
 
 MAX_PARAMETERS = 1000
 MAX_BRACKETS = 64
@@ -49,8 +49,7 @@ class Params:
         value = self.text(name)
         if value is None or not value.strip():
             return None
-        found = re.fullmatch(r"\s*([+-]?\d{1,15})\s*", value)
-        return int(found[1]) if found else 0
+        return whole_number(value.strip(), signed=True) or 0
 
     def options(self) -> WriteOptions:
         """What a write is told beside its payload."""
@@ -82,56 +81,86 @@ class Params:
 
 
 def parsed(raw: bytes) -> Params:
-    """The parameters of a raw query string. Raises InvalidRequest where there are too many."""
+    """The parameters of a raw query string. Raises InvalidRequest where it is not UTF-8, holds a NUL or is too much."""
     return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
 
 
 def _parsed(raw: bytes) -> Params:
-    pairs = []
-    for part in raw.decode("utf-8", "replace").split("&"):
-        if part:
-            name, _, value = part.partition("=")
-            pairs.append((unquote_plus(name), unquote_plus(value)))
+    try:
+        pairs = pairs_of(raw)
+    except UnicodeDecodeError:
+        raise InvalidRequest("A query string is text in UTF-8.") from None
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest(f"A query string may have up to {MAX_PARAMETERS} parameters.")
+    refuse_nul(pairs)
     return Params(tuple(pairs), nested(pairs))
 
 
 _remembered = lru_cache(maxsize=1000)(_parsed)
 
 
+def pairs_of(raw: bytes) -> list[tuple[str, str]]:
+    """The names and values of a query string or a form, decoded. Raises UnicodeDecodeError."""
+    pairs = []
+    for part in raw.decode().split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            pairs.append((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")))
+    return pairs
+
+
+def refuse_nul(pairs: Iterable[tuple[str, str]]) -> None:
+    """Raises InvalidRequest where a name or a value holds a NUL, which PostgreSQL cannot."""
+    for name, value in pairs:
+        if "\0" in name or "\0" in value:
+            raise InvalidRequest(f"The parameter {name!r} holds a character that cannot be stored (NUL).")
+
+
 def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
-    """Parameters nested as their brackets say. Of a plain and a bracketed form of one name, the later wins. Raises InvalidRequest
-    where brackets are too many."""
+    """Parameters nested as their brackets say, in time that grows with their length. Of a plain and a bracketed form of one name, the
+    later wins. Raises InvalidRequest where one has too many brackets."""
     tree: Tree = {}
-    following: dict[int, int] = {}
+    # By the identity of a tree: the tree, held so that no other gets its identity, and the number that "[]" means in it.
+    numbers: dict[int, tuple[Tree, int]] = {}
 
     def named(place: Tree, key: str) -> str:
         """The name of a member; "[]" is the number that follows on the highest there is."""
-        number = following.get(id(place), 0)
+        number = numbers[id(place)][1] if id(place) in numbers else 0
         if not key:
             key = str(number)
-        if key.isdecimal() and len(key) < 10:
-            following[id(place)] = max(number, int(key) + 1)
+        found = whole_number(key)
+        if found is not None:
+            numbers[id(place)] = place, max(number, found + 1)
         return key
 
     for name, value in pairs:
-        start = name.find("[")
-        if start <= 0 or "]" not in name[start:]:
-            tree[name] = value
-            continue
-        keys = [name[:start], *re.findall(r"\[([^\]]*)\]", name[start:])]
-        if len(keys) > MAX_BRACKETS:
-            raise InvalidRequest(f"A parameter may have up to {MAX_BRACKETS} brackets.")
+        keys = _keys(name)
         place = tree
         for each in keys[:-1]:
-            key = named(place, each)
+            key = each if place is tree else named(place, each)
             below = place.get(key)
             if not isinstance(below, dict):
                 place[key] = below = {}
             place = below
-        place[named(place, keys[-1])] = value
+        place[keys[-1] if place is tree else named(place, keys[-1])] = value
     return tree
+
+
+def _keys(name: str) -> list[str]:
+    """The name of a parameter and what its brackets hold: "a[b][]" is ["a", "b", ""]. What stands between them does not count."""
+    opened = name.find("[")
+    if opened <= 0:
+        return [name]
+    keys = [name[:opened]]
+    while opened >= 0:
+        closed = name.find("]", opened)
+        if closed < 0:
+            break
+        keys.append(name[opened + 1 : closed])
+        if len(keys) > MAX_BRACKETS:
+            raise InvalidRequest(f"A parameter may have up to {MAX_BRACKETS} brackets.")
+        opened = name.find("[", closed)
+    return keys if len(keys) > 1 else [name]
 
 
 def _sorts(names: Iterable[str]) -> Iterable[Sort]:
@@ -174,7 +203,7 @@ def _conditions(filter: Any) -> Iterable[Condition]:
         path = tuple(field.split("."))
         if not isinstance(wanted, dict):
             yield Condition(path, "eq", wanted)
-        elif wanted and all(key.isdigit() for key in wanted):
+        elif wanted and all(whole_number(key) is not None for key in wanted):
             # Several conditions on one field, each with its own `logical`.
             for member in wanted.values():
                 yield from _operators(path, member if isinstance(member, dict) else {"eq": member})

@@ -8,10 +8,10 @@ from attrs import evolve, field, frozen, mutable
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Context
-from directus_tx.errors import InvalidPayload, Notice
+from directus_tx.errors import InvalidPayload, InvalidRequest, NotFound, Notice
 from directus_tx.http.encode import precondition
-from directus_tx.http.multipart import payload
 from directus_tx.http.params import Params, links
+from directus_tx.http.payload import PayloadReader
 from directus_tx.items import Result
 from directus_tx.items.service import Items
 from directus_tx.projects.registry import Project, Projects
@@ -61,6 +61,7 @@ class Call:
     request: Any
     params: Params
     services: Services
+    payloads: PayloadReader
     address: Callable[[Any], str]
     path: Mapping[str, str]
     ctx: Context = None  # type: ignore[assignment]
@@ -79,19 +80,33 @@ class Call:
     def query(self) -> Query:
         return self.params.query()
 
+    def keys(self, text: str) -> list[str]:
+        """The keys that a part of the path names, separated by commas. Raises NotFound where it names none, InvalidRequest where it
+        names too many."""
+        most = self.services.settings.limits.max_keys
+        if text.count(",") >= most:
+            raise InvalidRequest(f"A path may name up to {most} keys (limits.max_keys).")
+        keys = [key.strip() for key in text.split(",") if key.strip()]
+        if not keys:
+            raise NotFound("The path names no key.")
+        return keys
+
     def options(self) -> WriteOptions:
         """What the query string and the header If-Match tell a write."""
         options = self.params.options()
         wanted = self.request.getHeader(b"if-match")
         return options if wanted is None else evolve(options, if_match=precondition(wanted, self.project.tag_key))
 
-    def body(self) -> dict[str, Any] | list[Any]:
-        """The payload: an object or a list. Raises UnusableBody."""
-        return payload(self.request.content, self.request.getHeader("content-type") or "")
+    async def body(self) -> dict[str, Any] | list[Any]:
+        """The payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest. Who has no right to what the endpoint
+        does is to be refused before this is called, since reading is work."""
+        public = self.ctx is None or self.ctx.accountability.public
+        content_type = self.request.getHeader("content-type") or ""
+        return await self.payloads.read(self.request.content, content_type, public=public)
 
-    def item(self) -> dict[str, Any]:
-        """The payload of one thing. Raises UnusableBody, InvalidPayload."""
-        found = self.body()
+    async def item(self) -> dict[str, Any]:
+        """The payload of one thing. Raises InvalidPayload, and what `body` raises."""
+        found = await self.body()
         if not isinstance(found, dict):
             raise InvalidPayload("The body takes one object here.")
         return found

@@ -20,6 +20,7 @@ from directus_tx.items.rules import CollectionRules
 from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection, Field, Relation
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.types import restored
 
 T = TypeVar("T")
@@ -326,10 +327,11 @@ class Writer:
         if not found.update:
             raise UpdateForbidden(f'You may not change this item of "{name}".')
         rows = []
-        if revision.isdigit() and len(revision) < 19:
+        number = whole_number(revision)
+        if number is not None:
             rows = await self.ctx.db.query(
                 "SELECT data FROM directus_revisions WHERE id = %s AND collection = %s AND item = %s",
-                (int(revision), name, str(wanted)),
+                (number, name, str(wanted)),
             )
         if not rows:
             raise RevisionNotFound

@@ -18,6 +18,7 @@ from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import InvalidRequest, ServiceUnavailable
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import LOCK, fingerprint, migrate
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import matches
 
 log = Logger()
@@ -67,8 +68,8 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     if not matches("$email", attributes["user_email"]) or len(attributes["user_email"]) > 128:
         raise InvalidRequest('"user_email" is no e-mail address.')
     port = attributes.get("db_port")
-    if isinstance(port, str) and port.isdigit():
-        port = int(port)
+    if isinstance(port, str):
+        port = whole_number(port) or 0
     if not (port is None or (isinstance(port, int) and 0 < port < 65536)):
         raise InvalidRequest('"db_port" is no port.')
     database = None

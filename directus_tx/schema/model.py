@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from attrs import field as attribute
 from attrs import frozen
 
+from directus_tx.schema.numbers import whole_number
+
 T = TypeVar("T")
 MAX_KEPT = 4000
 
@@ -229,8 +231,8 @@ class Snapshot:
     @cached_property
     def default_limit(self) -> int:
         """How many items a list has without `limit` (setting default_limit); 200 where the setting is no number."""
-        text = self.setting("default_limit").strip()
-        return int(text) if text.lstrip("-").isdigit() else 200
+        found = whole_number(self.setting("default_limit").strip(), signed=True)
+        return 200 if found is None else found
 
     @cached_property
     def sort_null_last(self) -> bool:

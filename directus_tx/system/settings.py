@@ -9,6 +9,7 @@ from directus_tx.context import Context
 from directus_tx.errors import ItemNotFound
 from directus_tx.items.rules import CollectionRules, Item, Shown
 from directus_tx.query import Query
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.system import CATALOGUE
 
 _TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGUE.setting_fields}
@@ -20,8 +21,7 @@ def shown(key: str | None, text: str | None) -> Any:
     if kind == "boolean":
         return (text or "").strip().lower() not in ("", "0", "false")
     if kind == "integer":
-        stripped = (text or "").strip()
-        return int(stripped) if stripped.lstrip("-").isdigit() else None
+        return whole_number((text or "").strip(), signed=True)
     if kind == "file":
         return text or None
     return text
@@ -58,9 +58,7 @@ async def _prepared(ctx: Context, key: str | None, payload: Item) -> Item:
     if _TYPES.get(key or "") == "file" and value not in (None, ""):
         # A file is named by its id, or by its record.
         value = value.get("id") if isinstance(value, dict) else value
-        text = str(value)
-        ids = [int(text)] if text.isdecimal() and len(text) < 19 else []
-        if not await ctx.db.query("SELECT 1 FROM directus_files WHERE id = ANY(%s)", (ids,)):
+        if not await ctx.db.query("SELECT 1 FROM directus_files WHERE id = %s::bigint", (whole_number(str(value)),)):
             raise ItemNotFound("There is no such file.")
     return payload | {"value": _stored(key, value)}
 

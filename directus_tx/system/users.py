@@ -24,6 +24,7 @@ from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import CollectionRules, Item, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import matches
 
 USERS = "directus_users"
@@ -122,7 +123,8 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
 
 def _role(value: Any) -> Any:
     """A role as it is stored: its id may come as text."""
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    found = whole_number(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 def _check(ctx: Context, payload: Mapping[str, Any]) -> None:

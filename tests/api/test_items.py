@@ -38,13 +38,21 @@ async def test_names_that_are_sql_are_just_names(client: Client) -> None:
 
 
 @ensureDeferred
-async def test_nul_characters_are_refused_or_found_nowhere(client: Client) -> None:
+async def test_nul_characters_are_refused(client: Client) -> None:
     await client.collection("things", field("name"), field("status", "status", length=20, default_value="open"))
     assert (await client.post("~/items/things", {"name": "a\x00b"})).code == 4
     await client.post("~/items/things", {"name": "other"})
-    for query in ("filter[name]=%00", "filter[name][contains]=%00", "filter[name][in]=%00,a", "q=%00", "status=%00"):
+    for query in (
+        "filter[name]=%00",
+        "filter[%00]=1",
+        "filter[name][in]=%00,a",
+        "q=%00",
+        "status=%00",
+        "fields=%00",
+        "comment=%00",
+    ):
         answer = await client.get("~/items/things?" + query)
-        assert (answer.status, answer.data) == (200, []), query
+        assert (answer.status, answer.code) == (422, 4), query
     assert (await client.get("~/items/things/%00")).status == 404
     assert (await client.get("~/items/things", token="\x01")).status == 401
 

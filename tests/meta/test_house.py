@@ -17,6 +17,7 @@ PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
     "errors",
+    "schema.numbers",
     "schema.model",
     "query",
     "config",
@@ -45,7 +46,9 @@ LAYERS = (
     "jobs",
     "logs",
     "http.params",
-    "http.multipart",
+    "http.json_text",
+    "http.payload",
+    "http.request",
     "http.encode",
     "http.routes",
     "http.openapi",

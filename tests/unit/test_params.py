@@ -89,6 +89,32 @@ def test_links_repeat_the_parameters_but_never_a_token() -> None:
     assert all("secret" not in (link or "") for link in found.values())
 
 
+@pytest.mark.parametrize("raw", [b"a=%00", b"%00=a", b"filter[%00]=1", b"filter[a][eq]=x%00", b"a=\0", b"deep[a%00][limit]=1"])
+def test_a_nul_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="NUL"):
+        parsed(raw)
+
+
+@pytest.mark.parametrize("raw", [b"a=%FF", b"%C3=1", b"a=\xff", b"a=%ED%A0%80", b"filter[a][eq]=%F8"])
+def test_a_query_string_is_utf_8(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="UTF-8"):
+        parsed(raw)
+    assert parsed(b"a=%C3%BC&b=\xc3\xbc+%2B").pairs == (("a", "ü"), ("b", "ü +"))
+
+
+@pytest.mark.parametrize("digit", ["²", "٣", "૩", "①", "½"])
+def test_only_the_digits_of_ascii_are_numbers(digit: str) -> None:
+    assert query(f"limit={digit}").limit == 0
+    assert query(f"limit=1{digit}").limit == 0
+    assert parsed(f"a[{digit}]=x&a[]=y".encode()).tree == {"a": {digit: "x", "0": "y"}}
+    assert query(f"filter[a][{digit}]=1").filter == (Condition(("a",), digit, "1"),)
+
+
+def test_long_numbers_are_no_numbers() -> None:
+    assert query("limit=" + "9" * 5000).limit == 0
+    assert query("limit=%2B7&offset=-3&page= 2 ").limit == 7
+
+
 @given(st.integers(1, 7), st.integers(0, 40), st.integers(0, 40))
 def test_links_step_by_the_limit_from_the_offset_asked_for(limit: int, offset: int, count: int) -> None:
     """Aligned or not; from past the end they step back from the last page."""

@@ -9,12 +9,12 @@ COMMENT = "/<project>/activity/comment"
 
 @routes.post(COMMENT)
 async def create(call: Call) -> Answer:
-    return call.answer(await create_comment(call.items, call.ctx, call.item(), call.query()))
+    return call.answer(await create_comment(call.items, call.ctx, await call.item(), call.query()))
 
 
 @routes.patch(COMMENT + "/<key>")
 async def update(call: Call) -> Answer:
-    return call.answer(await update_comment(call.items, call.ctx, call.path["key"], call.item(), call.query()))
+    return call.answer(await update_comment(call.items, call.ctx, call.path["key"], await call.item(), call.query()))
 
 
 @routes.delete(COMMENT + "/<key>")

@@ -8,4 +8,4 @@ routes = Routes()
 
 @routes.post("/<project>/auth/authenticate", anonymous=True)
 async def authenticate(call: Call) -> Answer:
-    return Answer(await sign_in(call.ctx, call.project, call.services.hasher, call.item()))
+    return Answer(await sign_in(call.ctx, call.project, call.services.hasher, await call.item()))

@@ -1,7 +1,6 @@
 """/:project/collections: the collections of a project."""
 
 from directus_tx import schema_service
-from directus_tx.http.endpoints.items import keys_of
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
 from directus_tx.items import Item, Result, chosen_meta
 
@@ -21,18 +20,18 @@ async def list_collections(call: Call) -> Answer:
 
 @routes.get(COLLECTIONS + "/<names>")
 async def read_collections(call: Call) -> Answer:
-    return call.answer(schema_service.read_collections(call.ctx, call.query(), keys_of(call.path["names"])))
+    return call.answer(schema_service.read_collections(call.ctx, call.query(), call.keys(call.path["names"])))
 
 
 @routes.post(COLLECTIONS)
 async def create_collection(call: Call) -> Answer:
-    item = await schema_service.create_collection(call.items, call.ctx, call.item(), call.options())
+    item = await schema_service.create_collection(call.items, call.ctx, await call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 
 @routes.patch(COLLECTIONS + "/<name>")
 async def update_collection(call: Call) -> Answer:
-    item = await schema_service.update_collection(call.items, call.ctx, call.path["name"], call.item(), call.options())
+    item = await schema_service.update_collection(call.items, call.ctx, call.path["name"], await call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 

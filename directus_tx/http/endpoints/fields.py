@@ -6,7 +6,7 @@ from directus_tx import schema_service
 from directus_tx.access import access_of
 from directus_tx.errors import InvalidPayload, InvalidRequest, SystemCollection
 from directus_tx.http.endpoints.collections import written
-from directus_tx.http.endpoints.items import keys_of, payload_of
+from directus_tx.http.endpoints.items import payload_of
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
 from directus_tx.items import Result, chosen_meta
 
@@ -26,13 +26,13 @@ async def list_fields(call: Call) -> Answer:
 
 @routes.get(FIELDS + "/<collection>/<names>")
 async def read_fields(call: Call) -> Answer:
-    names = keys_of(call.path["names"])
+    names = call.keys(call.path["names"])
     return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
 
 
 @routes.post(FIELDS + "/<collection>")
 async def create_field(call: Call) -> Answer:
-    item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], call.item(), call.options())
+    item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], await call.item(), call.options())
     return written(call, schema_service.FIELDS, item)
 
 
@@ -40,7 +40,7 @@ async def create_field(call: Call) -> Answer:
 async def update_fields(call: Call) -> Answer:
     """Several fields, each in its own way."""
     _refuse_system(call)
-    payload = payload_of(call)
+    payload = await payload_of(call)
     if not isinstance(payload, list):
         raise InvalidPayload("The body takes a list of fields.")
     changes = []
@@ -55,10 +55,10 @@ async def update_fields(call: Call) -> Answer:
 @routes.patch(FIELDS + "/<collection>/<names>")
 async def update_field(call: Call) -> Answer:
     """One field, or several in the same way."""
-    names = keys_of(call.path["names"])
+    names = call.keys(call.path["names"])
     if len(names) > 1:
         _refuse_system(call)
-    payload = call.item()
+    payload = await call.item()
     changes = [(name, payload) for name in names]
     items = await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
     return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])

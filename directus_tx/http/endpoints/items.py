@@ -5,12 +5,13 @@ from urllib.parse import quote
 from attrs import evolve
 
 from directus_tx.access import access_of
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection
+from directus_tx.errors import CreateForbidden, InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection, UpdateForbidden
 from directus_tx.http import encode
 from directus_tx.http.routes import EMPTY, Answer, Call, Routes
 from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, update_items, write_csv, write_json
 from directus_tx.items.read import BATCH
 from directus_tx.query import Condition, Query
+from directus_tx.schema.numbers import whole_number
 
 routes = Routes()
 ITEMS = "/<project>/items/<collection>"
@@ -25,14 +26,9 @@ def _collection(call: Call) -> str:
     return name
 
 
-def keys_of(text: str) -> list[str]:
-    """The keys that a path names, separated by commas."""
-    return [key.strip() for key in text.split(",") if key.strip()]
-
-
-def payload_of(call: Call) -> Item | list[Item]:
-    """The body as one item or a list of items. Raises UnusableBody, InvalidPayload, InvalidRequest."""
-    body = call.body()
+async def payload_of(call: Call) -> Item | list[Item]:
+    """The body as one item or a list of items. Raises what `Call.body` raises, InvalidPayload, InvalidRequest."""
+    body = await call.body()
     if isinstance(body, list):
         if body and not isinstance(body[0], dict):
             raise InvalidPayload("The body takes items: objects of fields and values.")
@@ -76,32 +72,45 @@ def _export(call: Call, collection: str, query: Query, kind: str) -> Answer:
 
 
 async def reading(call: Call, collection: str, ids: str) -> Answer:
-    return call.answer(await read_items(call.items, call.ctx, collection, call.query(), keys_of(ids)))
+    return call.answer(await read_items(call.items, call.ctx, collection, call.query(), call.keys(ids)))
+
+
+def _may_update(call: Call, collection: str) -> bool:
+    """Whether the caller may change any item, or delete one, which a change of its status may do. Raises CollectionNotFound."""
+    grant = access_of(call.ctx).grant(collection)
+    return grant.allows("update") or grant.allows("delete")
 
 
 async def creating(call: Call, collection: str) -> Answer:
-    return call.answer(await create_items(call.items, call.ctx, collection, payload_of(call), call.query(), call.options()))
+    if not access_of(call.ctx).grant(collection).allows("create"):
+        raise CreateForbidden(f'You may not create items in "{collection}".')
+    payload = await payload_of(call)
+    return call.answer(await create_items(call.items, call.ctx, collection, payload, call.query(), call.options()))
 
 
 async def updating(call: Call, collection: str, ids: str, *, whole: bool = False) -> Answer:
     query = evolve(call.query(), fields=()) if whole else call.query()
-    payload = payload_of(call)
+    # Whoever may change no item is refused whatever the body holds: it is not read.
+    payload = await payload_of(call) if _may_update(call, collection) else {}
     if isinstance(payload, list):
         raise InvalidPayload("The path names the items: the body takes one object for all of them.")
-    keys = keys_of(ids)
+    keys = call.keys(ids)
     return call.answer(await update_items(call.items, call.ctx, collection, keys, payload, query, call.options()))
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
-    access_of(call.ctx).grant(collection)
-    payload = payload_of(call)
+    if not _may_update(call, collection):
+        access = access_of(call.ctx)
+        forbidden = UpdateForbidden(f'You may not change items of "{collection}".')
+        raise forbidden if access.grant(collection).read else access.unseen(collection, several=True)
+    payload = await payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")
     return call.answer(await update_items(call.items, call.ctx, collection, None, payload, call.query(), call.options()))
 
 
 async def deleting(call: Call, collection: str, ids: str) -> Answer:
-    await delete_items(call.items, call.ctx, collection, keys_of(ids), call.options())
+    await delete_items(call.items, call.ctx, collection, call.keys(ids), call.options())
     return EMPTY
 
 
@@ -115,10 +124,11 @@ async def revisions(call: Call, collection: str, key: str) -> Answer:
 
 async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
     """One revision of an item, counted from the oldest. Raises InvalidRequest, ItemNotFound."""
-    if not offset.isdigit():
+    number = whole_number(offset)
+    if number is None:
         raise InvalidRequest("The offset of a revision is a number.")
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
-    query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=int(offset))
+    query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=number)
     return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
 
 

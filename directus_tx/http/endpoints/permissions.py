@@ -40,6 +40,6 @@ async def export_permissions(call: Call) -> Answer:
 @routes.post("/<project>/permissions/import")
 async def import_permissions(call: Call) -> Answer:
     """Takes what an export gives, with its envelope or without."""
-    body = call.item()
+    body = await call.item()
     document = body["data"] if isinstance(body.get("data"), dict) and "roles" not in body else body
     return Answer(await import_roles(call.items, call.ctx, document, call.options(), dry_run=call.params.text("dry_run") == "1"))

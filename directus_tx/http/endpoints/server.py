@@ -44,7 +44,7 @@ async def list_projects(call: Call) -> Answer:
 
 @routes.post("/server/projects")
 async def create_project(call: Call) -> Answer:
-    await call.services.projects.create(checked(call.item()))
+    await call.services.projects.create(checked(await call.item()))
     return EMPTY
 
 

@@ -7,6 +7,7 @@ from attrs import frozen
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.endpoints import items
 from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema_service import read_setting_fields
 from directus_tx.system.users import track_page
 
@@ -48,7 +49,7 @@ USERS = next(address for address in ADDRESSES if address.path == "users")
 def _ids(call: Call, address: Address) -> str:
     """The keys of the path; of users, "me" is who asks. Raises NotFound, Unauthorized."""
     ids = call.path["ids"]
-    if address.numbers and not ids.replace(",", "").isdigit():
+    if address.numbers and any(whole_number(key) is None for key in call.keys(ids)):
         raise NotFound
     if address.collection == "directus_users" and ids == "me":
         if call.ctx.accountability.user is None or call.ctx.accountability.role is None:
@@ -88,7 +89,7 @@ async def setting_fields(call: Call) -> Answer:
 @routes.patch("/<project>/users/<ids>/tracking/page")
 async def tracking_page(call: Call) -> Answer:
     key = _ids(call, USERS)
-    return call.answer(await track_page(call.items, call.ctx, key, call.item(), call.query()))
+    return call.answer(await track_page(call.items, call.ctx, key, await call.item(), call.query()))
 
 
 async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:

@@ -10,6 +10,7 @@ from typing import Any
 from directus_tx.accounts.hashes import MAX_BCRYPT_COST, check_length
 from directus_tx.errors import InvalidRequest, UnknownHasher
 from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.schema.numbers import whole_number
 
 routes = Routes()
 UTILS = "/<project>/utils"
@@ -47,7 +48,7 @@ def _hasher(payload: dict[str, Any]) -> str:
 
 @routes.post(UTILS + "/hash")
 async def make_hash(call: Call) -> Answer:
-    payload = call.item()
+    payload = await call.item()
     text, hasher = _string(payload), _hasher(payload)
     if hasher in DIGESTS:
         return Answer({"hash": hashlib.new(hasher, text.encode()).hexdigest()})
@@ -60,7 +61,7 @@ async def make_hash(call: Call) -> Answer:
 
 @routes.post(UTILS + "/hash/match")
 async def match_hash(call: Call) -> Answer:
-    payload = call.item()
+    payload = await call.item()
     text, hashed, hasher = _string(payload), _text(payload, "hash"), _hasher(payload)
     if hasher in DIGESTS:
         found = hashlib.new(hasher, text.encode()).hexdigest()
@@ -70,11 +71,11 @@ async def match_hash(call: Call) -> Answer:
 
 @routes.post(UTILS + "/random/string")
 async def make_string(call: Call) -> Answer:
-    length = call.item().get("length")
+    length = (await call.item()).get("length")
     if length is None:
         length = 32
-    if isinstance(length, str) and length.isdecimal() and len(length) < 10:
-        length = int(length)
+    if isinstance(length, str):
+        length = whole_number(length)
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= MAX_LENGTH:
         raise InvalidRequest(f'"length" is a number from 0 to {MAX_LENGTH}.')
     return Answer({"random": _random_text(length)})

@@ -1,0 +1,157 @@
+"""Bodies as the payload that they mean: JSON, forms and multipart forms, in UTF-8 and within limits."""
+
+import os
+from collections.abc import Iterator
+from typing import IO, Any
+
+import multipart
+from attrs import frozen
+from twisted.internet import defer
+from twisted.internet.threads import deferToThreadPool
+
+from directus_tx.config import Settings
+from directus_tx.errors import PayloadTooLarge, ServiceUnavailable, UnusableBody
+from directus_tx.http import json_text
+from directus_tx.http.params import nested, pairs_of, refuse_nul
+
+MULTIPART = "multipart/form-data"
+MAX_FIELDS = 10_000
+CHUNK = 64 * 1024
+UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+"""The charsets that a client may name: UTF-8, and the part of it that is ASCII."""
+
+
+OFF_REACTOR = 512 * 1024
+"""Bytes from which a body is read on a thread: the reactor reads a smaller one in less than five milliseconds."""
+
+READERS = 2
+WAITING = 32
+
+
+@frozen
+class PayloadLimits:
+    """What a body may have: bytes, as the setting of this name says, and values (limits.max_payload_values)."""
+
+    size: int
+    setting: str
+    values: int
+
+    def check_size(self, size: int) -> None:
+        """Raises PayloadTooLarge."""
+        if size > self.size:
+            raise self.too_large()
+
+    def too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body has more than {self.size} bytes ({self.setting}).")
+
+
+class PayloadReader:
+    """Reads bodies, the large ones on threads of the reactor's pool, a few at a time."""
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        limits = settings.limits
+
+        def of(size: int, name: str) -> PayloadLimits:
+            found = min((settings.server.max_body_size, "server.max_body_size"), (size, name))
+            return PayloadLimits(*found, limits.max_payload_values)
+
+        self.reactor = reactor
+        self.whole = of(settings.server.max_body_size, "server.max_body_size")
+        self.signed_in = of(limits.max_payload_size, "limits.max_payload_size")
+        self.public = of(limits.max_public_payload_size, "limits.max_public_payload_size")
+        self._readers = defer.DeferredSemaphore(READERS)
+
+    def limits_of(self, content_type: str, *, credentials: bool) -> PayloadLimits:
+        """The limits of a body that is about to come, as far as the headers tell: who they are of is known only later."""
+        if content_type.partition(";")[0].strip().lower() == MULTIPART:
+            return self.whole
+        return self.signed_in if credentials else self.public
+
+    async def read(self, content: IO[bytes], content_type: str, *, public: bool) -> dict[str, Any] | list[Any]:
+        """As `payload`. Raises ServiceUnavailable as well, where too many large bodies wait."""
+        limits = self.public if public else self.signed_in
+        if size_of(content) < OFF_REACTOR:
+            return payload(content, content_type, limits)
+        if len(self._readers.waiting) >= WAITING:
+            raise ServiceUnavailable("Too many large bodies wait to be read.", headers={"Retry-After": "1"})
+        pool = self.reactor.getThreadPool()
+        return await self._readers.run(deferToThreadPool, self.reactor, pool, payload, content, content_type, limits)
+
+
+def size_of(content: IO[bytes]) -> int:
+    """The bytes of a body that has been received."""
+    content.seek(0, os.SEEK_END)
+    size = content.tell()
+    content.seek(0)
+    return size
+
+
+def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dict[str, Any] | list[Any]:
+    """What a body says: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest."""
+    kind, options = multipart.parse_options_header(content_type)
+    if options.get("charset", "utf-8").lower() not in UTF_8:
+        raise UnusableBody("The charset of a body is UTF-8.")
+    if kind == MULTIPART:
+        return _multipart(content, options.get("boundary"), limits)
+    if kind == "application/x-www-form-urlencoded":
+        limits.check_size(size_of(content))
+        return _form(content.read())
+    if kind == "application/json" or kind.endswith("+json"):
+        limits.check_size(size_of(content))
+        return object_or_list(json_text.parse(content.read(), limits.values))
+    raise UnusableBody("The body is neither JSON nor a form.")
+
+
+def object_or_list(value: Any) -> dict[str, Any] | list[Any]:
+    """A value of JSON that may be a payload. Raises UnusableBody."""
+    if not isinstance(value, (dict, list)):
+        raise UnusableBody("The body is neither an object nor a list.")
+    return value
+
+
+def _form(data: bytes) -> dict[str, Any]:
+    if data.count(b"&") >= MAX_FIELDS:
+        raise PayloadTooLarge(f"A form may have up to {MAX_FIELDS} fields.")
+    try:
+        pairs = pairs_of(data)
+    except UnicodeDecodeError:
+        raise UnusableBody("The body is not UTF-8.") from None
+    refuse_nul(pairs)
+    if not pairs:
+        raise UnusableBody("The body is empty.")
+    return nested(pairs)
+
+
+def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) -> dict[str, Any]:
+    if not boundary:
+        raise UnusableBody("The multipart body names no boundary.")
+    try:
+        pairs = [(name, value.decode()) for name, value in _fields(content, boundary, limits)]
+    except multipart.ParserLimitReached as error:
+        raise PayloadTooLarge(f"The multipart body is too much: {error}. It may have up to {MAX_FIELDS} parts.") from None
+    except UnicodeDecodeError:
+        raise UnusableBody("The body is not UTF-8.") from None
+    except multipart.MultipartError as error:
+        raise UnusableBody(f"The multipart body is malformed: {error}.") from None
+    refuse_nul(pairs)
+    return nested(pairs)
+
+
+def _fields(content: IO[bytes], boundary: str, limits: PayloadLimits) -> Iterator[tuple[str, bytes]]:
+    """The names and values of the parts of a multipart form that are no files. Files are passed over, and do not count."""
+    content.seek(0)
+    size, name, value = 0, "", None
+    with multipart.PushMultipartParser(boundary, max_segment_count=MAX_FIELDS) as parser:
+        while not parser.closed:
+            for event in parser.parse(content.read(CHUNK)):
+                if event is None:
+                    if value is not None:
+                        yield name, bytes(value)
+                elif isinstance(event, multipart.MultipartSegment):
+                    name, value = event.name or "", bytearray() if event.filename is None else None
+                    if value is not None and (event.charset or "utf-8").lower() not in UTF_8:
+                        raise UnusableBody("The charset of a field is UTF-8.")
+                elif value is not None:
+                    value += event
+                    size += len(event)
+                    limits.check_size(size)

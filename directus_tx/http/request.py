@@ -1,0 +1,86 @@
+"""One request: its body, received within limits, and what the log is told of it."""
+
+import secrets
+from io import BytesIO
+from typing import Any, AnyStr
+
+from twisted.web import server
+
+from directus_tx.context import Accountability
+from directus_tx.db.session import Session
+from directus_tx.http.payload import PayloadLimits
+from directus_tx.projects.registry import Project
+
+LINGER = 30.0
+"""Seconds that a client whose body is refused may go on sending it: many look at the answer only then."""
+
+
+class ApiRequest(server.Request):  # type: ignore[misc]
+    """A request. A body that is larger than its limit is answered as soon as that is known, and what still comes of it is dropped.
+    `project`, `accountability` and `session` are noted for the log as they become known."""
+
+    limits: PayloadLimits
+    too_large = False
+    project: Project | None = None
+    accountability: Accountability | None = None
+    session: Session | None = None
+    _secure: bool | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        channel: Any = self.channel
+        self.started = channel.site.reactor.seconds()
+        self.request_id = secrets.token_hex(8)
+        self.limits = channel.site.payloads.limits_of(self.getHeader("content-type") or "", credentials=self._has_credentials)
+        if length is not None and length > self.limits.size:
+            super().gotLength(0)
+            self._refuse_body()
+        else:
+            super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.too_large:
+            return
+        if self.content is not None and self.content.tell() + len(data) > self.limits.size:
+            self._refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        """Answers before the body is there, and closes the connection when it is, or after a while."""
+        channel: Any = self.channel
+        self.too_large = True
+        self.content = BytesIO()
+        # What requestReceived would note after the body. It also asks for the rest of the body, which is dropped.
+        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+        self.path = self.uri.partition(b"?")[0]
+        self.requestHeaders.removeHeader(b"expect")
+        self.setHeader(b"Connection", b"close")
+        channel.persistent = False
+        closing = channel.site.reactor.callLater(LINGER, channel.loseConnection)
+        self.notifyFinish().addBoth(lambda _: closing.active() and closing.cancel())
+        self.write(channel.site.resource.app.refuse_body(self, self.limits.too_large()))
+
+    def process(self) -> None:
+        if self.too_large:
+            self.finish()
+        else:
+            super().process()
+
+    @property
+    def _has_credentials(self) -> bool:
+        """Whether the headers or the address hold anything that may be a token."""
+        channel: Any = self.channel
+        return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in channel._path
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """As Twisted has it, but a text that is not UTF-8 is read as well as it can be, where Twisted fails."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)  # type: ignore[no-any-return]
+        value = super().getHeader(key.encode())
+        return None if value is None else value.decode("utf-8", "replace")
+
+    def isSecure(self) -> bool:
+        """As Twisted has it, found out once: it is asked for several times a request, and slow."""
+        if self._secure is None:
+            self._secure = super().isSecure()
+        return self._secure
