@@ -46,7 +46,9 @@ from directus_tx.schema.model import Snapshot
 log = Logger()
 
 ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
-ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization"
+ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
+EXPOSED_HEADERS = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
+"""What a page of another origin may send, and read of the answers, beside what it may always."""
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -398,6 +400,8 @@ class App:
             return
         request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
         request.setHeader(b"Access-Control-Allow-Credentials", b"true")
+        if origin is not None:
+            request.setHeader(b"Access-Control-Expose-Headers", EXPOSED_HEADERS)
 
     def _unrouted(self, request: Any, failure: Failure) -> bytes:
         """Answers what no route does. Whether the project exists comes first: of a project that does not, nothing exists."""

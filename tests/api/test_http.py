@@ -118,3 +118,24 @@ async def test_one_project_down_leaves_the_others(client: Client) -> None:
     assert (await client.get("~/users/me?fields=id")).data == {"id": 1}
     path.write_text(text)
     assert (await client.get(f"/{client.project}x/users?fields=id", token="other-token")).data == [{"id": 1}]
+
+
+@ensureDeferred
+async def test_a_page_of_another_origin_may_send_and_read_what_it_needs(client: Client) -> None:
+    await client.collection("things", field("name"))
+    origin = {"Origin": "https://app.example.com"}
+    asked = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "if-match,content-type"}
+    preflight = await client.call("OPTIONS", "~/items/things/1", token=None, headers=origin | asked)
+    assert (preflight.status, preflight.body) == (200, b"")
+    allowed = {name.strip().lower() for name in preflight.headers["access-control-allow-headers"].split(",")}
+    assert allowed >= {"authorization", "content-type", "x-directus-project", "if-match", "if-none-match", "x-http-method-override"}
+    created = await client.post("~/items/things", {"name": "x"}, headers=origin)
+    read = await client.get("~/items/things/1", headers=origin)
+    refused = await client.get("~/items/nope", headers=origin)
+    for answer in (created, read, refused):
+        exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
+        assert exposed >= {"etag", "x-request-id", "retry-after", "content-disposition", "location"}
+    changed = await client.patch("~/items/things/1", {"name": "y"}, headers=origin | {"If-Match": read.headers["etag"]})
+    assert changed.status == 200
+    again = await client.patch("~/items/things/1", {"name": "z"}, headers=origin | {"If-Match": read.headers["etag"]})
+    assert again.status == 412
