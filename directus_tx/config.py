@@ -72,6 +72,12 @@ class LimitSettings:
     )
     max_public_payload_size: int = setting(2**20, "Bytes of JSON or of a form's fields that the public may send.")
     max_payload_values: int = setting(200_000, "Values that one JSON body may hold, objects and lists included.")
+    max_matched_length: int = setting(
+        100_000, "Characters of a value that has to match a pattern (validation, password_policy). 0: any number."
+    )
+    max_matching_time: float = setting(
+        1.0, "Seconds of processor time that matching the values of one request with patterns may take. 0: any."
+    )
 
 
 @frozen

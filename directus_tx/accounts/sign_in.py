@@ -11,7 +11,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
 from directus_tx.items.history import Record, record
-from directus_tx.schema.patterns import matches
+from directus_tx.schema.patterns import is_email
 from directus_tx.schema.types import MAX_HASHED
 
 SHOWN = [
@@ -103,7 +103,7 @@ def _as_user(ctx: Context, user: int | None) -> Context:
 
 
 def _is_address(email: str) -> bool:
-    return len(email) <= MAX_EMAIL and "\x00" not in email and matches("$email", email)
+    return len(email) <= MAX_EMAIL and "\x00" not in email and is_email(email)
 
 
 def _ttl(text: str) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from attrs import frozen
+
 from directus_tx.context import Context
 from directus_tx.items.history import Record
 from directus_tx.query import Query
@@ -17,6 +19,14 @@ class Shown(Enum):
     LISTED = "listed"
     BY_KEY = "by key"
     WRITTEN = "written"
+
+
+@frozen
+class Policy:
+    """A pattern that a field's values must match besides the field's validation, and the name of what demands it in messages."""
+
+    pattern: str
+    name: str
 
 
 class CollectionRules:
@@ -54,10 +64,15 @@ class CollectionRules:
     async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
         """Does what follows from the deletion of these items."""
 
+    def policies(self, ctx: Context) -> Mapping[str, Policy]:
+        """Patterns, by field, that the values of new and changed items must match besides the fields' validation."""
+        return NO_POLICIES
+
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Changes an item in place to what the client is shown. It holds the fields asked for and those of `needed`."""
 
 
+NO_POLICIES: Mapping[str, Policy] = {}
 NO_RULES = CollectionRules()
 Rules = Mapping[str, CollectionRules]
 """The rules of the system collections, by name."""

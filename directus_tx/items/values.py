@@ -7,9 +7,10 @@ from slugify import slugify
 
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
+from directus_tx.items.rules import Policy
 from directus_tx.schema.model import Collection, Field
-from directus_tx.schema.patterns import matches
-from directus_tx.schema.types import parse
+from directus_tx.schema.patterns import Matching
+from directus_tx.schema.types import parse, plain_text
 
 Item = dict[str, Any]
 
@@ -19,6 +20,10 @@ class Hasher(Protocol):
 
     async def hash(self, text: str) -> str:
         """The hash of a text."""
+
+
+VALIDATION = "its validation"
+"""What messages call the pattern of a field."""
 
 
 class _Default:
@@ -45,18 +50,23 @@ def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
         raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
-def parse_all(collection: Collection, payload: Mapping[str, Any]) -> Item:
-    """The values of columns as they are stored. Raises what the first unfit value deserves; a value that does not fit its column
-    counts before one of the wrong kind."""
+def parse_all(collection: Collection, payload: Mapping[str, Any], matching: Matching, policies: Mapping[str, Policy]) -> Item:
+    """The values of columns as they are stored. They must match the patterns of their fields, and those of *policies*, by field.
+
+    Raises the error of the first value that is refused, InvalidPayload before others.
+    """
     row: Item = {}
     refusal: ApiError | None = None
     for name, value in payload.items():
         field = collection.fields[name]
         try:
             parsed = parse(field, value)
-            text = parsed if field.type == "array" else str(value)
-            if field.validation and parsed is not None and parsed != "" and not matches(field.validation, text):
-                raise InvalidRequest(f'"{name}" does not match its pattern.')
+            if parsed is not None and parsed != "":
+                if field.validation:
+                    matching.check(_matched_text(field, value, parsed), field.validation, value=f'"{name}"', rule=VALIDATION)
+                if name in policies:
+                    policy = policies[name]
+                    matching.check(_matched_text(field, value, parsed), policy.pattern, value=f'"{name}"', rule=policy.name)
         except ApiError as error:
             if refusal is None or (error.code == InvalidPayload.code != refusal.code):
                 refusal = error
@@ -65,6 +75,14 @@ def parse_all(collection: Collection, payload: Mapping[str, Any]) -> Item:
     if refusal is not None:
         raise refusal
     return row
+
+
+def _matched_text(field: Field, value: Any, parsed: Any) -> str:
+    """What a pattern sees of a value: lists and objects as they are stored, everything else as it was sent. Whole numbers have no point,
+    as in PHP."""
+    if field.type in ("array", "json"):
+        return str(parsed)
+    return plain_text(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
 
 
 def waived(collection: Collection, payload: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection, Field, Relation
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.patterns import Matching
 from directus_tx.schema.types import restored
 
 T = TypeVar("T")
@@ -143,9 +144,10 @@ async def in_transaction(
     service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False
 ) -> T:
     """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written."""
+    matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
 
     async def attempt(ctx: Context) -> tuple[T, Writer]:
-        writer = Writer(service, ctx, options, trusted=trusted)
+        writer = Writer(service, ctx, options, matching, trusted=trusted)
         result = await work(writer)
         await writer.finish()
         return result, writer
@@ -158,12 +160,14 @@ async def in_transaction(
 
 class Writer:
     """One request's writing, inside its transaction. Collects the history, which `finish` writes, and what plugins are told afterwards
-    (`done`: hooks and their arguments). A *trusted* one is the server's own: it asks for no permissions."""
+    (`done`: hooks and their arguments). A *trusted* one is the server's own: it asks for no permissions. All values are matched with their
+    patterns through *matching*, which counts what that takes."""
 
-    def __init__(self, service: Items, ctx: Context, options: WriteOptions, *, trusted: bool = False) -> None:
+    def __init__(self, service: Items, ctx: Context, options: WriteOptions, matching: Matching, *, trusted: bool = False) -> None:
         self.service = service
         self.ctx = ctx
         self.options = options
+        self.matching = matching
         self.access = access_of(ctx, trusted=trusted)
         self.records: list[Record] = []
         self.done: list[tuple[str, dict[str, Any]]] = []
@@ -223,7 +227,7 @@ class Writer:
         checked = []
         for payload in payloads:
             plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
-            parsed = values.parse_all(collection, plain)
+            parsed = values.parse_all(collection, plain, self.matching, rules.policies(self.ctx))
             values.require_on_create(collection, payload)
             checked.append(parsed)
         for nested in ones:
@@ -287,7 +291,7 @@ class Writer:
         rows: list[tuple[Key, Item]] = []
         for (key, _), payload in zip(changes, payloads, strict=True):
             plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
-            parsed = values.parse_all(collection, plain)
+            parsed = values.parse_all(collection, plain, self.matching, rules.policies(self.ctx))
             values.require_on_update(collection, present[key], payload)
             rows.append((key, parsed))
         for nested in ones:

@@ -19,7 +19,7 @@ from directus_tx.errors import InvalidRequest, ServiceUnavailable
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import LOCK, fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
-from directus_tx.schema.patterns import matches
+from directus_tx.schema.patterns import is_email
 
 log = Logger()
 RESERVED_CONNECTIONS = 10
@@ -65,7 +65,7 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     key = attributes["project"]
     if not KEY.fullmatch(key) or key in RESERVED:
         raise InvalidRequest('"project" takes up to 40 letters, digits, dashes and underscores, and no reserved word.')
-    if not matches("$email", attributes["user_email"]) or len(attributes["user_email"]) > 128:
+    if not is_email(attributes["user_email"]) or len(attributes["user_email"]) > 128:
         raise InvalidRequest('"user_email" is no e-mail address.')
     port = attributes.get("db_port")
     if isinstance(port, str):

@@ -21,11 +21,10 @@ from directus_tx.errors import (
 )
 from directus_tx.items.history import Record
 from directus_tx.items.read import Result, keys_of, read_back
-from directus_tx.items.rules import CollectionRules, Item, Shown
+from directus_tx.items.rules import NO_POLICIES, CollectionRules, Item, Policy, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
-from directus_tx.schema.patterns import matches
 
 USERS = "directus_users"
 PAGE_LENGTH = 192
@@ -85,6 +84,11 @@ class UserRules(CollectionRules):
         """Raises LastAdministrator."""
         await _keep_an_administrator(ctx)
 
+    def policies(self, ctx: Context) -> Mapping[str, Policy]:
+        """Passwords must match the setting `password_policy`."""
+        policy = ctx.schema.setting("password_policy")
+        return {"password": Policy(policy, "the setting password_policy")} if policy else NO_POLICIES
+
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Whole records have every attribute that clients look for."""
         if not ctx.accountability.admin and (not query.fields or "*" in query.fields):
@@ -128,10 +132,7 @@ def _role(value: Any) -> Any:
 
 
 def _check(ctx: Context, payload: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest for a password that the project's policy does not allow, or an unknown status."""
-    password, policy = payload.get("password"), ctx.schema.setting("password_policy")
-    if isinstance(password, str) and password and policy and not matches(policy, password):
-        raise InvalidRequest("The password does not satisfy the project's policy.")
+    """Raises InvalidRequest for an unknown status."""
     status = payload.get("status")
     if status is not None and str(status) not in ctx.schema.collections[USERS].statuses:
         raise InvalidRequest(f'"{status}" is no status of a user.')

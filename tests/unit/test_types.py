@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import time
 from decimal import Context, Decimal
 from typing import Any
 
@@ -16,10 +15,9 @@ from twisted.internet import reactor
 
 from directus_tx.db.connection import connected
 from directus_tx.db.sql import SQL, Identifier
-from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
+from directus_tx.errors import ApiError, InvalidPayload
 from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family, nearest
 from directus_tx.schema.model import ALIAS_TYPES, Field
-from directus_tx.schema.patterns import matches
 from directus_tx.schema.types import NO_MATCH, answer, comparable, integer_range, parse
 
 COLUMN_TYPES = [name for name in FIELD_TYPES if name not in ALIAS_TYPES]
@@ -371,34 +369,3 @@ def test_a_length_that_is_taken_breaks_no_value(datatype: str, length: str, valu
         parse(field, value)
     except ApiError as error:
         assert error.status == 422  # noqa: PT017 — most values are refused, not all
-
-
-# --- patterns
-
-
-@pytest.mark.parametrize("pattern", ["/^(a+)+$/", "/^(a|aa)+$/", "(a|a)*$(?<=!!)", "/^(?:(?R)|a)*$/"])
-@pytest.mark.parametrize("size", [5000, 100_000])
-def test_a_catastrophic_pattern_refuses_a_long_text_in_time(pattern: str, size: int) -> None:
-    started = time.monotonic()
-    with pytest.raises(InvalidRequest):
-        matches(pattern, "a" * size + "!")
-    assert time.monotonic() - started < 1
-
-
-def test_the_same_pattern_takes_a_text_that_it_fits() -> None:
-    assert matches("/^(a+)+$/", "a" * 5000)
-    assert not matches("/^(a+)+$/", "b")
-
-
-@given(st.text("ab()[]{}?*+|\\.^$-,:=!<>PRVLiumsx01/", max_size=12), st.text("ab1/", max_size=20))
-def test_any_pattern_matches_or_is_refused(pattern: str, text: str) -> None:
-    try:
-        assert matches(pattern, text) in (True, False)
-    except ApiError as error:
-        assert error.status == 422  # noqa: PT017 — most patterns are broken, not all
-
-
-@pytest.mark.parametrize("pattern", ["(?V0)a", "(?a)(?u)x", "(" * 5000], ids=["version", "flags", "depth"])
-def test_a_pattern_that_cannot_be_compiled_is_refused(pattern: str) -> None:
-    with pytest.raises(InvalidPayload):
-        matches(pattern, "a")

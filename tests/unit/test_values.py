@@ -15,7 +15,6 @@ from directus_tx.errors import (
 )
 from directus_tx.schema.datatypes import column_type, nearest
 from directus_tx.schema.model import Field
-from directus_tx.schema.patterns import matches
 from directus_tx.schema.types import NO_MATCH, answer, comparable, parse
 
 
@@ -102,22 +101,6 @@ def test_nulls_are_shown_as_their_type_shows_nothing() -> None:
         cast = answer(declared(type, datatype, length))
         assert cast is not None
         assert cast(None) == wanted
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "wanted"),
-    [
-        ("/^[a-z]+$/", "abc", True),
-        ("/^[a-z]+$/", "ABC", False),
-        ("/^[a-z]+$/i", "ABC", True),
-        (r"^\d{5}$", "12345", True),
-        ("$email", "a@example.com", True),
-        ("$email", "a@example", False),
-        (r"/(?=^.{8,}$)(?=.*\d)(?=.*[a-z])(?!.*\s).*$/", "passw0rd", True),
-    ],
-)
-def test_patterns_match_as_clients_mean_them(pattern: str, text: str, wanted: bool) -> None:
-    assert matches(pattern, text) is wanted
 
 
 def test_columns_that_nobody_declared_get_the_nearest_names() -> None:
