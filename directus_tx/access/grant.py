@@ -204,6 +204,11 @@ class Grant:
         # The key and the status tell items apart: what one item hides of them, all do.
         return secret | everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
 
+    def hidden_in(self, row: Mapping[str, Any]) -> frozenset[str]:
+        """Fields that one item, as it is stored, does not show to the caller."""
+        field = self.collection.status_field
+        return self.hidden if self.admin else self.hidden | self.of(row.get(field.field) if field else None).hidden
+
     @cached_property
     def unaskable(self) -> frozenset[str]:
         """Fields that the caller can neither filter, sort nor search by."""

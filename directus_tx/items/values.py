@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from slugify import slugify
 
+from directus_tx.access.grant import Grant
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
 from directus_tx.items.rules import Policy
@@ -75,6 +76,19 @@ def parse_all(collection: Collection, payload: Mapping[str, Any], matching: Matc
     if refusal is not None:
         raise refusal
     return row
+
+
+def check_stored(
+    collection: Collection, stored: Mapping[str, Any], payload: Mapping[str, Any], grant: Grant, matching: Matching
+) -> None:
+    """Raises what `parse_all` raises where a stored value that *payload* leaves as it is does not match its field's pattern, which may be
+    younger than the value. Left out are hashes, since what they were made of is not known, and what the item hides from the caller, who
+    would learn something of it."""
+    for field in collection.patterned:
+        name, value = field.field, stored[field.field]
+        if name in payload or value in (None, "") or field.type == "hash" or name in grant.hidden_in(stored):
+            continue
+        matching.check(plain_text(value), field.validation or "", value=f'The stored value of "{name}"', rule=VALIDATION)
 
 
 def _matched_text(field: Field, value: Any, parsed: Any) -> str:

@@ -292,6 +292,7 @@ class Writer:
         for (key, _), payload in zip(changes, payloads, strict=True):
             plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
             parsed = values.parse_all(collection, plain, self.matching, rules.policies(self.ctx))
+            values.check_stored(collection, present[key], payload, grant, self.matching)
             values.require_on_update(collection, present[key], payload)
             rows.append((key, parsed))
         for nested in ones:

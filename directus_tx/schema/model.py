@@ -115,6 +115,11 @@ class Collection:
         """The fields that have a column."""
         return {name: f for name, f in self.fields.items() if f.has_column}
 
+    @cached_property
+    def patterned(self) -> tuple[Field, ...]:
+        """The fields that have a column, and a pattern that its values must match."""
+        return tuple(f for f in self.columns.values() if f.validation)
+
     def field_of_type(self, *types: str) -> Field | None:
         """The first field of one of these types that has a column."""
         return next((f for f in self.columns.values() if f.type in types), None)

@@ -139,6 +139,35 @@ async def test_values_that_are_no_text_are_matched_as_they_were_sent_or_are_stor
 
 
 @ensureDeferred
+async def test_an_update_is_refused_where_a_stored_value_no_longer_matches(client: Client) -> None:
+    await client.collection("things", field("name"), field("code"), field("secret", "hash"))
+    await client.post("~/items/things", [{"name": "a", "code": "x1", "secret": "s"}, {"name": "b"}])
+    await client.patch("~/fields/things/code", {"validation": "/^[a-z]+$/"})
+    await client.patch("~/fields/things/secret", {"validation": "/^s$/"})
+    status, code, message = await refusal(client, "PATCH", "~/items/things/1", {"name": "c"})
+    assert (status, code, message) == (422, 4, 'The stored value of "code" does not match its validation.')
+    assert (await client.patch("~/items/things/1,2", {"name": "c"})).status == 422
+    assert (await client.patch("~/items/things/2", {"name": "c"})).status == 200
+    assert (await client.patch("~/items/things/1", {"name": "c", "code": "x"})).status == 200
+    assert (await client.patch("~/items/things/1", {"name": "d"})).status == 200
+
+
+@ensureDeferred
+async def test_what_is_hidden_decides_nothing_about_an_update(client: Client) -> None:
+    await client.collection("things", field("name"), field("code"))
+    await client.post("~/items/things", [{"name": "a", "code": "1"}, {"name": "a", "code": "a"}])
+    await client.patch("~/fields/things/code", {"validation": "/^[a-z]+$/"})
+    role = (await client.post("~/roles", {"name": "Writers"})).data["id"]
+    user = {"email": "w@example.com", "password": "password", "role": role, "status": "active", "token": "writer"}
+    await client.post("~/users", user)
+    levels = {"read": "full", "update": "full", "read_field_blacklist": ["code"]}
+    await client.post("~/permissions", {"collection": "things", "role": role, **levels})
+    for key in (1, 2):
+        assert (await client.patch(f"~/items/things/{key}", {"name": "b"}, token="writer")).status == 200
+    assert (await client.patch("~/items/things/1", {"name": "c"})).status == 422
+
+
+@ensureDeferred
 @pytest.mark.parametrize(
     "policy", ["/^(?=.*[0-9])(?=.*[A-Z]).{6,}$/", "#^(?=.*[0-9])(?=.*[A-Z]).{6,}$#", "^(?=.*[0-9])(?=.*[A-Z]).{6,}$"]
 )
