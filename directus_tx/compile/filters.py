@@ -27,7 +27,7 @@ from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_o
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, InvalidRequest, UnknownField, UnknownOperator
 from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import searched
-from directus_tx.schema.model import Collection, Field, Relation
+from directus_tx.schema.model import Field, Relation
 from directus_tx.schema.types import NO_MATCH, comparable
 
 # --- what is searched by q, and by contains on a many-to-one field
@@ -102,25 +102,26 @@ class Conditions:
             relation = many or upward
             if relation is None:
                 raise FieldNotFound(f'"{field.field}" of "{collection.collection}" leads to no other collection.')
-            behind, target, joint = self._behind(alias, collection, field, relation, is_many=many is not None)
+            behind, target, joint = self._behind(alias, grant, field, relation, is_many=many is not None)
             inner = self._walk(behind, target, path[1:], name, operator, empty, value)
             return self._exists(behind, target, joint, inner)
         if many is not None:
-            return self._of_many(alias, collection, field, many, name, operator, empty, value)
+            return self._of_many(alias, grant, field, many, name, operator, empty, value)
         if not field.has_column:
             raise UnknownField(f'"{field.field}" of "{collection.collection}" holds no value to filter by.')
         if operator.ignores_empty and empty:
             return TRUE
         if upward is not None and operator in (CONTAINS, NCONTAINS):
-            behind, target, joint = self._behind(alias, collection, field, upward, is_many=False)
+            behind, target, joint = self._behind(alias, grant, field, upward, is_many=False)
             found = self._exists(behind, target, joint, search(behind, target, pattern_bind(value, part_pattern)))
             return found if operator is CONTAINS else all_of([negation(found), is_not_null(alias, field, value)])
         return operator.apply(alias, field, value)
 
     def _behind(
-        self, alias: str, collection: Collection, field: Field, relation: Relation, *, is_many: bool
+        self, alias: str, grant: Grant, field: Field, relation: Relation, *, is_many: bool
     ) -> tuple[str, Grant, Composable]:
-        """The alias and grant of the collection that a relation leads to, and the condition that joins it."""
+        """The alias and grant of the collection that a relation leads to, and the condition that joins it. *alias* and *grant* are those of
+        the collection that has the field; to a row that does not show the field, nothing is joined."""
         name = relation.collection_many if is_many else relation.collection_one
         target = self.access.grant(name or "")
         if not target.read:
@@ -129,10 +130,13 @@ class Conditions:
         if is_many and relation.field_many in target.hidden:
             raise HiddenField(f'You may not ask about "{relation.field_many}" of "{name}".')
         if is_many:
-            here, there = collection.primary_key, target.collection.fields[relation.field_many]
+            here, there = grant.collection.primary_key, target.collection.fields[relation.field_many]
         else:
             here, there = field, target.collection.primary_key
-        return behind, target, equal_keys(column(alias, here.field), here, column(behind, there.field), there)
+        joint = equal_keys(column(alias, here.field), here, column(behind, there.field), there)
+        mask = grant.mask_of(field.field) if is_many else None
+        # The column of a many-to-one field is null where it is hidden; a list has no column that could be.
+        return behind, target, joint if mask is None else SQL("{} AND {}").format(column(alias, mask.flag), joint)
 
     def _exists(self, behind: str, target: Grant, joint: Composable, inner: Clause) -> Clause:
         table = target.table(behind)
@@ -142,7 +146,7 @@ class Conditions:
     def _of_many(
         self,
         alias: str,
-        collection: Collection,
+        grant: Grant,
         field: Field,
         relation: Relation,
         name: str,
@@ -151,7 +155,7 @@ class Conditions:
         value: Value,
     ) -> Clause:
         """A condition on the list of related items itself."""
-        behind, target, joint = self._behind(alias, collection, field, relation, is_many=True)
+        behind, target, joint = self._behind(alias, grant, field, relation, is_many=True)
         view = target.table(behind)
         table = SQL("FROM {} WHERE {}").format(view.sql, joint)
         if name in ("empty", "null", "nempty", "nnull"):
@@ -161,8 +165,7 @@ class Conditions:
             sql = SQL("(SELECT count(*) {}) >= %s").format(table)
             return Clause(sql, (*view.binds, lambda asked: _count(one(value(asked)))))
         far = target.collection.fields.get(relation.junction_field or "") or target.collection.primary_key
-        if far.field in target.hidden:
-            raise HiddenField(f'You may not ask about "{far.field}" of "{target.collection.collection}".')
+        target.check_question(far.field)
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
             def wanted(asked: BindValues) -> list[Any] | None:

@@ -204,3 +204,67 @@ async def test_entity_tags_do_not_count_the_transactions_of_the_server(client: C
     key = client.backend.projects.get(client.project).tag_key
     assert key != client.backend.projects.get(client.project).secret_key.encode()
     assert len(key) == 32
+
+
+# --- lists that some items hide
+
+
+@ensureDeferred
+async def test_a_list_that_an_item_hides_is_empty_to_every_question(client: Client) -> None:
+    """As a hidden value is null: `has`, `all`, conditions on the list and on what it holds, from above and below."""
+    status = field("status", "status", length=20, default_value="open", options=STATUSES)
+    await client.collection("shelves", status, field("name"), {"field": "books", "type": "o2m"}, {"field": "tags", "type": "o2m"})
+    await client.collection("books", field("title"), field("shelf", "m2o", "INT", 11))
+    await client.collection("tags", field("name"))
+    await client.collection("shelves_tags", field("shelf", "m2o", "INT", 11), field("tag", "m2o", "INT", 11))
+    for many, back, one, junction in (
+        ("books", "shelf", "books", None),
+        ("shelves_tags", "shelf", "tags", "tag"),
+        ("shelves_tags", "tag", None, "shelf"),
+    ):
+        relation = {"collection_many": many, "field_many": back, "field_one": one, "junction_field": junction}
+        relation["collection_one"] = "tags" if back == "tag" else "shelves"
+        assert (await client.post("~/relations", relation)).status == 200
+    await client.post("~/items/tags", [{"name": "red"}, {"name": "blue"}])
+    for title, state in (("seen", "open"), ("unseen", "shut")):
+        shelf = {"name": title, "status": state, "books": [{"title": title}], "tags": [{"tag": {"id": 1}}]}
+        assert (await client.post("~/items/shelves", shelf)).status == 200
+    await client.post("~/items/shelves", [{"name": "bare"}, {"name": "bare and shut", "status": "shut"}])
+    await role_of(
+        client,
+        {"collection": "shelves", "status": "open", "read": "full"},
+        {"collection": "shelves", "status": "shut", "read": "full", "read_field_blacklist": ["books", "tags"]},
+        *({"collection": name, "read": "full"} for name in ("books", "tags", "shelves_tags")),
+    )
+
+    async def found(query: str, collection: str = "shelves") -> list[int]:
+        answer = await client.get(f"~/items/{collection}?fields=id&sort=id&{query}", token="reader")
+        assert answer.status == 200, answer.body
+        return [item["id"] for item in answer.data]
+
+    assert "books" not in (await client.get("~/items/shelves/2?fields=id,books.title", token="reader")).data
+    for name in ("books", "tags"):
+        assert await found(f"filter[{name}][has]=1") == [1]
+        assert await found(f"filter[{name}][has]=0") == [1, 2, 3, 4]
+        assert await found(f"filter[{name}][all]=1") == [1]
+        assert await found(f"filter[{name}][all]=2") == []
+        for operator in ("nnull", "nempty"):
+            assert await found(f"filter[{name}][{operator}]") == [1]
+        for operator in ("null", "empty"):
+            assert await found(f"filter[{name}][{operator}]") == [2, 3, 4]
+        for operator, value in (("eq", "1"), ("in", "1,2"), ("gte", "0"), ("neq", "99"), ("nin", "99"), ("nnull", "")):
+            assert await found(f"filter[{name}.id][{operator}]={value}") == [1], operator
+        assert await found(f"filter[{name}]=2") == []
+    assert await found("filter[books.title]=unseen") == []
+    assert await found("filter[books.title][ncontains]=x") == [1]
+    assert await found("filter[tags.tag.name]=red") == [1]
+    assert await found("filter[tags.tag][contains]=red") == [1]
+    # From below, through the shelf and back.
+    assert await found("filter[shelf.books.title][contains]=seen", "books") == [1]
+    assert await found("filter[shelf.books][has]=1", "books") == [1]
+    deep = await client.get("~/items/shelves/1?fields=books.id&deep[books][filter][shelf.tags][has]=1", token="reader")
+    assert deep.data == {"books": [{"id": 1}]}
+    count = await client.get("~/items/shelves?aggregate[count]=*&filter[books][has]=1", token="reader")
+    assert count.data == [{"count": {"*": 1}}]
+    meta = await client.get("~/items/shelves?meta=*&filter[tags][nempty]", token="reader")
+    assert (meta.json["meta"]["filter_count"], meta.json["meta"]["total_count"]) == (1, 4)

@@ -278,7 +278,7 @@ class Reader:
             many, back = TABLES[table].manies[head]
             if not self.lists(many, back):
                 raise Refused
-            others = [other for other in self.rows(many) if other[back] == row["$id"]]
+            others = [other for other in self.rows(many) if other[back] == row["$id"] and not self.hides(table, row, head)]
             if not rest:
                 return [len(others)]
             self.check(many, rest)
@@ -290,6 +290,10 @@ class Reader:
             raise Refused
         self.check(target, rest)
         return [v for other in self.rows(target) if other["$id"] == row[head] for v in self.values(target, other, rest)]
+
+    def hides(self, table: str, row: Row, name: str) -> bool:
+        """Whether one row hides a field that others show."""
+        return row["$id"] is not None and name in self.caller.hidden_in(table, self.data[table][row["$id"]])
 
     def check(self, table: str, path: Sequence[str]) -> None:
         """Raises Refused where no question about a path is answered, whatever rows there are."""
@@ -378,7 +382,7 @@ def expanded(table: str, tree: Tree) -> Tree:
         tree = {**dict.fromkeys(TABLES[table].columns), **{name: below for name, below in tree.items() if below is not None}}
     if not any(tree.values()):
         return tree
-    keys: Tree = dict.fromkeys([*TABLES[table].ones, "owner"], {"id": None})
+    keys: Tree = {name: {"id": None} for name in (*TABLES[table].ones, "owner")}
     keys |= {name: {back: None} for name, (_, back) in TABLES[table].manies.items()}
     return {name: below or keys.get(name) for name, below in tree.items()}
 
