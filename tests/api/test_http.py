@@ -128,7 +128,14 @@ async def test_a_page_of_another_origin_may_send_and_read_what_it_needs(client: 
     preflight = await client.call("OPTIONS", "~/items/things/1", token=None, headers=origin | asked)
     assert (preflight.status, preflight.body) == (200, b"")
     allowed = {name.strip().lower() for name in preflight.headers["access-control-allow-headers"].split(",")}
-    assert allowed >= {"authorization", "content-type", "x-directus-project", "if-match", "if-none-match", "x-http-method-override"}
+    assert allowed >= {
+        "authorization",
+        "content-type",
+        "x-directus-project",
+        "if-match",
+        "if-none-match",
+        "x-http-method-override",
+    }
     created = await client.post("~/items/things", {"name": "x"}, headers=origin)
     read = await client.get("~/items/things/1", headers=origin)
     refused = await client.get("~/items/nope", headers=origin)
