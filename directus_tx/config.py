@@ -116,8 +116,8 @@ class Settings:
 
     super_admin_token: str = setting(
         "",
-        "What creating and deleting projects asks for. Empty: the first project that is created sets it, and it is kept in the data"
-        " directory.",
+        "What creating and deleting projects asks for. Empty: it is made at the first start, printed once, and kept in the file"
+        " super_admin_token of the data directory.",
         secret=True,
     )
     server: ServerSettings = ServerSettings()

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import sys
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -22,7 +23,7 @@ from directus_tx.items.service import Items
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import JobRunner
 from directus_tx.plugins.manager import Plugins
-from directus_tx.projects.demo import announce, create_demo
+from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
 
@@ -42,10 +43,12 @@ class Backend:
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher)
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.new_super_admin_token: str | None = None
+        """The super admin token where `open` has made it."""
         self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
 
     async def open(self) -> None:
-        """Starts the embedded database, if it is used."""
+        """Starts the embedded database, if it is used, and makes the super admin token, if there is none."""
         names = self.plugins.find()
         if names:
             log.info("plugins: {names}", names=", ".join(names))
@@ -53,6 +56,7 @@ class Backend:
         if self.embedded is not None:
             await deferToThread(self.embedded.start)
         await self.projects.databases.measure()
+        self.new_super_admin_token = self.projects.provide_super_admin_token()
 
     async def close(self) -> None:
         await self.projects.close()
@@ -111,6 +115,9 @@ class ApiService(MultiService):
 
     async def _start(self) -> None:
         await self.backend.open()
+        if self.backend.new_super_admin_token:
+            _tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
+            log.info("the super admin token is kept in {file}", file=str(self.backend.projects.super_admin_token_file))
         await self.backend.projects.migrate_all()
         for description in self.settings.server.listen:
             self._ports.append(await serverFromString(self.reactor, description).listen(self.app.site))
@@ -121,7 +128,7 @@ class ApiService(MultiService):
     async def _make_demo(self) -> None:
         demo = await create_demo(self.backend.projects, self.backend.items)
         hosts = [str(port.getHost().port) for port in self._ports if hasattr(port.getHost(), "port")]
-        announce(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen))
+        _tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
 
     def _start_failed(self, failure: Any) -> None:
         """Ends the process with a status that says so."""
@@ -142,3 +149,11 @@ class ApiService(MultiService):
             waiting.addTimeout(self.settings.server.shutdown_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
             await waiting
         await self.backend.close()
+
+
+def _tell(*lines: str) -> None:
+    """Writes to the terminal. Not to the log, which may be kept: a password or a token must not be."""
+    stream = sys.__stdout__
+    if stream is not None:
+        stream.write("\n" + "\n".join(lines) + "\n\n")
+        stream.flush()

@@ -47,6 +47,8 @@ async def _online(reactor: Any, options: argparse.Namespace, settings: config.Se
     backend = Backend(settings, reactor)
     try:
         await backend.open()
+        if backend.new_super_admin_token:
+            _complain(f"the super admin token is {backend.new_super_admin_token} (shown this once)")
         try:
             await options.command(options, backend)
         finally:
@@ -73,13 +75,12 @@ async def project_list(options: argparse.Namespace, backend: Backend) -> None:
 async def project_create(options: argparse.Namespace, backend: Backend) -> None:
     """Creates a project with its administrator."""
     password, shown = _password(options)
-    token = backend.projects.super_admin_token() or secrets.token_urlsafe(24)
     attributes = {
         "project": options.project,
         "project_name": options.name or options.project,
         "user_email": options.email,
         "user_password": password,
-        "super_admin_token": token,
+        "super_admin_token": backend.projects.super_admin_token(),
         "private": options.private,
     }
     await backend.projects.create(checked(attributes))

@@ -1,7 +1,6 @@
 """The demo project: a small blog, made through the same services as any other, with the same content every time."""
 
 import secrets
-import sys
 import time
 from typing import Any
 
@@ -173,7 +172,7 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
                 "project_name": "Demo",
                 "user_email": EMAIL,
                 "user_password": password,
-                "super_admin_token": projects.super_admin_token() or secrets.token_urlsafe(24),
+                "super_admin_token": projects.super_admin_token(),
             }
         )
     )
@@ -193,15 +192,9 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
     return Demo(KEY, password)
 
 
-def announce(demo: Demo, address: str) -> None:
-    """Tells the person at the terminal where the demo is, and the password, the once that it is known. Not through the log: that may
-    be kept, and a password must not."""
+def announcement(demo: Demo, address: str) -> list[str]:
+    """The lines that say where the demo project is, with its administrator's password where it has just been made."""
     lines = [f"directus_tx answers at {address}", f"  project        {demo.key}"]
     if demo.password is not None:
-        lines += [f"  administrator  {EMAIL}", f"  password       {demo.password}   (shown this once)"]
-    else:
-        lines.append("  the password was shown at the first start: `directus user password demo` sets a new one")
-    stream = sys.__stdout__
-    if stream is not None:
-        stream.write("\n" + "\n".join(lines) + "\n\n")
-        stream.flush()
+        return [*lines, f"  administrator  {EMAIL}", f"  password       {demo.password}   (shown this once)"]
+    return [*lines, "  the password was shown at the first start: `directus user password demo` sets a new one"]

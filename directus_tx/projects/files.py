@@ -6,7 +6,7 @@ import pathlib
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tomli_w
@@ -21,7 +21,8 @@ PRIVATE = "private."
 
 @frozen
 class ProjectDatabase:
-    """Where a project's database is. What is None is as for the server's own. `owned`: the server made it, and may drop it."""
+    """Where a project's database is. On the projects' own server, what is None is as for that; on another one, user and password are
+    its own. `owned`: the server made it, and may drop it."""
 
     name: str
     host: str | None = None
@@ -58,10 +59,11 @@ def new_keys() -> dict[str, Any]:
 
 
 class ProjectFiles:
-    """The project files of one data directory."""
+    """The project files of one data directory. *lacking* gives what the database of a file must name and does not."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, lacking: Callable[[ProjectDatabase], list[str]]) -> None:
         self.directory = directory
+        self.lacking = lacking
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._read: dict[str, tuple[tuple[int, int, int], ProjectConfig]] = {}
 
@@ -87,7 +89,12 @@ class ProjectFiles:
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             read = self._read.get(path)
             if read is None or read[0] != stamp:
-                self._read[path] = read = (stamp, _parsed(key, private, path))
+                config = _parsed(key, private, path)
+                lacking = self.lacking(config.database)
+                if lacking:
+                    names = " and ".join(f"database.{name}" for name in lacking)
+                    raise BrokenProjectFile(f"{path}: a database on another server than the projects' own needs {names}")
+                self._read[path] = read = (stamp, config)
             return read[1]
         return None
 

@@ -1,5 +1,6 @@
 """Making projects: what POST /server/projects takes, the databases that the server makes and drops, and what goes into a new one."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +21,17 @@ from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import LOCK, fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import is_email
+from directus_tx.schema.types import MAX_HASHED
 
 log = Logger()
 RESERVED_CONNECTIONS = 10
 DEFAULT_CONNECTIONS = 80
+
+_SHARED = frozenset({"sslmode", "sslrootcert"})
+"""libpq's keywords that hold for other servers, too: how a connection is encrypted."""
+
+_CREDENTIALS = frozenset({"user", "password", "passfile", "service", "sslcert", "sslkey", "sslpassword"})
+"""libpq's keywords that say who connects."""
 
 
 @frozen
@@ -44,6 +52,12 @@ class NewProject:
 
 
 _TEXTS = ("project_name", "user_token", "db_host", "db_name", "db_user", "db_password", "mail_from")
+_HOST = re.compile(r"[0-9A-Za-z._:-]{1,253}")
+DEFAULT_PORT = 5432
+MAX_NAME = 63
+"""Bytes of a name that PostgreSQL keeps: it would connect to what a longer one begins with."""
+
+MAX_TOKEN = 255
 _FLAGS = ("private", "force", "existing")
 _TABLES = ("mail", "storage", "cache", "cors", "auth")
 
@@ -56,6 +70,18 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     for name in _TEXTS:
         if not isinstance(attributes.get(name), (str, type(None))):
             raise InvalidRequest(f'"{name}" takes text.')
+    for name in ("project", "user_email", "user_password", "super_admin_token", *_TEXTS):
+        if "\x00" in (attributes.get(name) or ""):
+            raise InvalidRequest(f'"{name}" holds a character that cannot be stored (NUL).')
+    for name in ("db_name", "db_user"):
+        if len((attributes.get(name) or "").encode()) > MAX_NAME:
+            raise InvalidRequest(f'"{name}" has at most {MAX_NAME} bytes.')
+    if len(attributes.get("user_token") or "") > MAX_TOKEN:
+        raise InvalidRequest(f'"user_token" has at most {MAX_TOKEN} characters.')
+    if len(attributes["user_password"]) > MAX_HASHED:
+        raise InvalidRequest(f'"user_password" has at most {MAX_HASHED} characters.')
+    if attributes.get("db_host") and not _HOST.fullmatch(attributes["db_host"]):
+        raise InvalidRequest('"db_host" is the name or the address of one host.')
     for name in _FLAGS:
         if not isinstance(attributes.get(name), (bool, type(None))):
             raise InvalidRequest(f'"{name}" is true or false.')
@@ -70,17 +96,19 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     port = attributes.get("db_port")
     if isinstance(port, str):
         port = whole_number(port) or 0
-    if not (port is None or (isinstance(port, int) and 0 < port < 65536)):
+    if not (port is None or (isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536)):
         raise InvalidRequest('"db_port" is no port.')
     database = None
     if attributes.get("db_name"):
         database = ProjectDatabase(
             attributes["db_name"],
-            attributes.get("db_host"),
+            attributes.get("db_host") or None,
             port,
-            attributes.get("db_user"),
-            attributes.get("db_password"),
+            attributes.get("db_user") or None,
+            attributes.get("db_password") or None,
         )
+    elif attributes.get("db_host"):
+        raise InvalidRequest('"db_name" is needed beside "db_host".')
     return NewProject(
         key=key,
         database=database,
@@ -111,9 +139,7 @@ class Databases:
 
     def pool(self, place: ProjectDatabase) -> Database:
         """The pool of a project's database."""
-        own = {"host": place.host, "port": place.port, "user": place.user, "password": place.password}
-        parameters = {**self.server, **{k: v for k, v in own.items() if v is not None}, "dbname": place.name}
-        settings = self.settings
+        parameters, settings = self.parameters(place), self.settings
         return Database(
             self.reactor,
             self.budget(parameters),
@@ -123,6 +149,30 @@ class Databases:
             queue_timeout=settings.queue_timeout,
             statement_timeout=settings.statement_timeout,
         )
+
+    def parameters(self, place: ProjectDatabase) -> Parameters:
+        """libpq's keywords of a project's database. The server's own user, password and certificates go to no other server, and its
+        password goes with no other user."""
+        named = {"host": place.host, "port": place.port, "user": place.user, "password": place.password, "dbname": place.name}
+        named = {key: value for key, value in named.items() if value is not None}
+        if not self._is_own(place):
+            return {key: value for key, value in self.server.items() if key in _SHARED} | named
+        if place.user is not None:
+            return {key: value for key, value in self.server.items() if key not in _CREDENTIALS} | named
+        return {**self.server, **named}
+
+    def _is_own(self, place: ProjectDatabase) -> bool:
+        """Whether a database is on the server where projects are kept."""
+        port = str(self.server.get("port") or DEFAULT_PORT)
+        return place.host in (None, self.server.get("host")) and (place.port is None or str(place.port) == port)
+
+    def lacking(self, place: ProjectDatabase) -> list[str]:
+        """What a database on another server than the projects' own must name and does not: "host", "user", "password". The password
+        is not needed where the host is the directory of a Unix socket, where PostgreSQL knows the system's user."""
+        if self._is_own(place):
+            return []
+        needed = ("host", "user") if (place.host or "").startswith("/") else ("host", "user", "password")
+        return [name for name in needed if not getattr(place, name)]
 
     def budget(self, parameters: Parameters) -> ConnectionBudget:
         """The bound that the pools on one database server share."""

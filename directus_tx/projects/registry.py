@@ -3,6 +3,7 @@
 import hmac
 import os
 import pathlib
+import secrets
 from typing import Any
 
 from twisted.internet import defer
@@ -101,12 +102,12 @@ class Projects:
         super_admin_token: str = "",
     ) -> None:
         self.hasher = hasher
-        self.files = ProjectFiles(data_dir / "projects")
-        self._token_file = data_dir / "super_admin_token"
+        self.databases = Databases(reactor, server, settings)
+        self.files = ProjectFiles(data_dir / "projects", self.databases.lacking)
+        self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
         self._open: dict[str, Project] = {}
         self._making: set[str] = set()
-        self.databases = Databases(reactor, server, settings)
 
     # finding
 
@@ -161,15 +162,31 @@ class Projects:
             raise Unauthorized("The super admin token is wrong.")
 
     def super_admin_token(self) -> str:
-        """The token as configured, or as the first project's creation has set it; empty before that."""
-        if not self._token and self._token_file.exists():
-            self._token = self._token_file.read_text(encoding="utf-8").strip()
+        """The token as configured, or as `provide_super_admin_token` has kept it; empty before that."""
+        if not self._token and self.super_admin_token_file.exists():
+            self._token = self.super_admin_token_file.read_text(encoding="utf-8").strip()
         return self._token
 
-    def _keep_super_admin_token(self, token: str) -> None:
-        handle = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(token)
+    def provide_super_admin_token(self) -> str | None:
+        """Makes the super admin token, unless one is configured or kept in the data directory, and keeps it there for its owner alone.
+        Gives the token where it has been made now."""
+        if self.super_admin_token():
+            return None
+        token = secrets.token_urlsafe(24)
+        temporary = self.super_admin_token_file.with_name(f"{self.super_admin_token_file.name}.{secrets.token_hex(4)}.new")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(f"{token}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # Unlike a rename, a link never replaces what another process has put there.
+            os.link(temporary, self.super_admin_token_file)
+        except FileExistsError:
+            return None
+        finally:
+            os.unlink(temporary)
+        return token
 
     # creating and deleting
 
@@ -177,10 +194,14 @@ class Projects:
         """Makes a project: its database, unless it brings one, with the system tables and the first administrator, and its file. All
         of it or nothing.
 
-        Raises Unauthorized, ProjectExists, ServiceUnavailable; InvalidRequest where its database cannot be used.
+        Raises Unauthorized where its super admin token is wrong, ProjectExists, ServiceUnavailable; InvalidRequest where its
+        database cannot be used.
         """
-        if self.super_admin_token():
-            self.check_super_admin(new.super_admin_token)
+        lacking = self.databases.lacking(new.database) if new.database is not None else []
+        if lacking:
+            names = " and ".join(f'"db_{name}"' for name in lacking)
+            raise InvalidRequest(f"A database on another server than the projects' own needs {names}.")
+        self.check_super_admin(new.super_admin_token)
         if new.key in self._making or self._config(new.key) is not None:
             raise ProjectExists
         self._making.add(new.key)
@@ -188,8 +209,6 @@ class Projects:
             config = await self._make(new)
         finally:
             self._making.discard(new.key)
-        if not self.super_admin_token():
-            self._keep_super_admin_token(new.super_admin_token)
         log.info("project {project} created", project=config.key)
         return self.get(config.key)
 

@@ -189,7 +189,7 @@ def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
             assert time.monotonic() < until, daemon.output
             time.sleep(0.1)
         text = pathlib.Path("README.rst").read_text().replace("http://127.0.0.1:8080", daemon.base)
-        block = text.split(".. code-block:: console\n\n")[1].split("\nThese lines")[0]
+        block = re.split(r"\n\n(?=\S)", text.split(".. code-block:: console\n\n")[1])[0]
         steps: list[tuple[str, str]] = []
         for line in block.splitlines():
             line = line.removeprefix("    ")
@@ -202,7 +202,8 @@ def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60)
         printed = [part.strip() for part in done.stdout.split("=====\n")]
         assert len(steps) == 6
-        for (command, wanted), got in zip(steps, printed, strict=False):
+        assert printed.pop() == ""
+        for (command, wanted), got in zip(steps, printed, strict=True):
             pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
             assert re.fullmatch(pattern, got, re.DOTALL), (command, wanted, got)
     finally:
@@ -244,6 +245,29 @@ def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:
     time.sleep(0.5)
     assert daemon.stop() == 0
     assert "(shown this once)" not in daemon.output
+
+
+def test_a_fresh_server_prints_the_super_admin_token_once(tmp_path: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.environment.pop("DIRECTUS_SUPER_ADMIN_TOKEN")
+    daemon.start()
+    (token,) = re.findall(r"super admin token  (\S{32,})   \(shown this once\)", daemon.output)
+    file = tmp_path / "var" / "super_admin_token"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (f"{token}\n", 0o600)
+    project = {"project": "p", "user_email": "a@example.com", "user_password": "password", "user_token": TOKEN}
+    for wrong in ("anything", token.swapcase()):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            daemon.call("POST", "/server/projects", {**project, "super_admin_token": wrong}, token=None)
+        assert (caught.value.code, json.loads(caught.value.read())["error"]["code"]) == (401, 3)
+    daemon.call("POST", "/server/projects", {**project, "super_admin_token": token}, token=None)
+    assert daemon.call("GET", "/p/users/me?fields=id")["data"] == {"id": 1}
+    assert daemon.output.count(token) == 1
+    assert daemon.stop() == 0
+    daemon.log.write_text("")
+    daemon.start()
+    assert daemon.call("GET", f"/server/info?super_admin_token={token}", token=None)["data"]
+    assert daemon.stop() == 0
+    assert token not in daemon.output
 
 
 def test_history_past_its_retention_is_removed_while_the_server_runs(tmp_path: pathlib.Path) -> None:
