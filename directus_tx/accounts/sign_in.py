@@ -1,6 +1,5 @@
 """Signing in with an e-mail address and a password."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
 from directus_tx.items.history import Record, record
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import is_email
 from directus_tx.schema.types import MAX_HASHED
 
@@ -108,6 +108,5 @@ def _is_address(email: str) -> bool:
 
 def _ttl(text: str) -> int:
     """The minutes that the setting auth_token_ttl says; its default where it is no number."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
-        return DEFAULT_TTL
-    return max(min(int(text), MAX_TTL), -MAX_TTL)
+    found = whole_number(text.strip(), signed=True)
+    return DEFAULT_TTL if found is None else max(min(found, MAX_TTL), -MAX_TTL)
