@@ -4,11 +4,11 @@ How a stored text is read
     "$email" stands for an e-mail address. Else a text is *delimited*, as PHP and JavaScript write it ("/^[a-z]+$/i", "#...#", "{...}x"),
     or a *bare* expression ("^[a-z]+$"). It is delimited where PHP reads it so: blanks, a delimiter, the expression, the same delimiter
     or the bracket that closes it, and nothing but flags. A delimiter is any ASCII character but a letter, a digit or a backslash.
-    Exceptions are the texts that are expressions of their own rather than what PHP makes of them:
+    These are bare, although PHP would look for delimiters in them:
 
-    - what begins with "^" or ".";
-    - "(?...)" and "(*...)", groups both, and "[...]" without a bracket inside, a class of characters;
-    - text after a closing bracket that are not all flags, as in "(a|b)c", or after any other delimiter that are not all letters.
+    - texts that begin with "^" or ".";
+    - groups, "(?...)" and "(*...)", and a class of characters without an inner bracket, "[...]";
+    - texts with something other than flags behind the closing bracket, "(a|b)c", or other than letters behind another closing delimiter.
 
     Between slashes, more slashes may stand unescaped ("/^https?://.+/"); other delimiters end at the first that is not escaped.
 
