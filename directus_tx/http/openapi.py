@@ -32,6 +32,7 @@ _LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
     ("groups", {"type": "string"}, "One item for each value of these fields; csv."),
     ("groupby", {"type": "string"}, "The fields by whose values aggregates are taken; csv."),
     ("export", {"type": "string", "enum": ["csv", "json"]}, "A download instead of an answer."),
+    ("export_raw", {"type": "string", "enum": ["0", "1"]}, "1: CSV without apostrophes in front of what looks like a formula."),
 )
 _MAPS: tuple[tuple[str, str], ...] = (
     (

@@ -1,8 +1,13 @@
-"""Exports: the items of a query as a download of any size, JSON or CSV."""
+"""Exports: the items of a query as a download of any size, JSON or CSV.
+
+Spreadsheets take a cell that begins with "=", "+", "-" or "@" for a formula, which may read other cells and send them away (CSV injection).
+Such texts get an apostrophe in front, so that they stay texts.
+"""
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -13,8 +18,19 @@ from directus_tx.context import Context
 from directus_tx.items.read import Item, stream_items
 from directus_tx.items.service import Items
 from directus_tx.query import Query
+from directus_tx.schema.datatypes import family
+from directus_tx.schema.model import Snapshot
 
 Write = Callable[[bytes], Awaitable[None]]
+
+FORMULA = re.compile(
+    r"'*[\t\r\n]"
+    # What spreadsheets leave out at the beginning of a cell: blanks, control and invisible characters, quotation marks.
+    r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'`\u00b4\u2018-\u201f\uff02\uff07]*"
+    # "= + - @", full-width and small ones too.
+    r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]"
+)
+"""The beginning of a text that a spreadsheet may take for a formula."""
 
 
 async def write_json(
@@ -32,18 +48,21 @@ async def write_json(
     await write(end if before == b"," else start + end)
 
 
-async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write) -> None:
-    """Writes the items as CSV with a header line. Items within items have columns with dots; lists and objects are JSON."""
+async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write, *, raw: bool = False) -> None:
+    """Writes the items as CSV with a header line. Items within items have columns with dots; lists and objects are JSON. Texts that a
+    spreadsheet may take for formulas get an apostrophe in front, unless *raw*."""
     columns = plan_for(access_of(ctx), collection, query, service.limits, by_key=False).level.part.columns()
+    as_they_are = frozenset(columns) if raw else _numeric(ctx.schema, collection, columns)
     out = io.StringIO()
     rows = csv.writer(out)
-    rows.writerow(columns)
+    rows.writerow(columns if raw else [escaped(name) for name in columns])
 
     async def sink(items: list[Item]) -> None:
         for item in items:
             # An item that shows nothing is an empty list.
             flat = _flat(item or {})
-            rows.writerow([_cell(flat.get(name)) for name in columns])
+            cells = [(name, flat.get(name)) for name in columns]
+            rows.writerow([escaped(v) if isinstance(v, str) and name not in as_they_are else _cell(v) for name, v in cells])
         await write(out.getvalue().encode())
         out.seek(0)
         out.truncate()
@@ -51,6 +70,27 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
     await stream_items(service, ctx, collection, query, sink)
     if out.tell():
         await write(out.getvalue().encode())
+
+
+def escaped(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula. It can be reversed: of a cell that begins with an apostrophe, and whose
+    rest matches `FORMULA`, the rest was the text."""
+    return "'" + text if FORMULA.match(text) else text
+
+
+def _numeric(schema: Snapshot, collection: str, columns: Iterable[str]) -> frozenset[str]:
+    """Those columns of an export whose values are numbers, also where the API shows them as text (BIGINT)."""
+    found = set()
+    for column in columns:
+        *relations, name = column.split(".")
+        owner = schema.collections.get(collection)
+        for each in relations:
+            relation = schema.many_to_one.get((owner.collection, each)) if owner else None
+            owner = schema.collections.get(relation.collection_one or "") if relation else None
+        field = owner.fields.get(name) if owner else None
+        if field is not None and field.has_column and family(field) in ("integer", "number"):
+            found.add(column)
+    return frozenset(found)
 
 
 def _flat(item: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """/:project/items/:collection: the items of the user's collections, and their revisions."""
 
+from functools import partial
 from urllib.parse import quote
 
 from attrs import evolve
@@ -60,14 +61,14 @@ async def listing(call: Call, collection: str) -> Answer:
 
 
 def _export(call: Call, collection: str, query: Query, kind: str) -> Answer:
-    writers = {"csv": (write_csv, "text/csv; charset=utf-8"), "json": (write_json, "application/json")}
-    if kind not in writers:
+    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+    if kind not in types:
         raise InvalidRequest("An export is csv or json.")
-    write, content_type = writers[kind]
+    write = partial(write_csv, raw=call.params.text("export_raw") in ("1", "true")) if kind == "csv" else write_json
     name = quote(f"{collection}.{kind}")
     return Answer(
         stream=lambda sink: write(call.items, call.ctx, collection, query, sink),
-        headers={"Content-Type": content_type, "Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+        headers={"Content-Type": types[kind], "Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
 
 
