@@ -261,7 +261,7 @@ async def test_statuses_of_every_datatype_are_listed_by_the_parameter_status(cli
     mapping = {"status_mapping": {"1": {"name": "One"}, "2": {"name": "Two"}, "3": {"name": "Gone", "soft_delete": True}}}
     await client.collection("things", field("status", "status", datatype, length, options=mapping, signed=True))
     await client.post("~/items/things", [{"status": status} for status in (1, 2, 3)])
-    for asked, found in (("1", 1), ("1,3", 2), ("*", 3), ("", 2), ("x", 0), ("published,2", 1), ("2,²,\x00", 1), ("1e99", 0)):
+    for asked, found in (("1", 1), ("1,3", 2), ("*", 3), ("", 2), ("x", 0), ("published,2", 1), ("2,²", 1), ("1e99", 0)):
         answer = await client.get(f"~/items/things?fields=status&status={quote(asked)}")
         assert answer.status == 200, (asked, answer.body)
         assert len(answer.data) == found, asked
