@@ -174,7 +174,7 @@ REFUSED_ADDRESSES = {
     "NUL": "a\x00@example.com",
     "NUL at its end": "admin@example.com\x00",
     "too long": "a" * 200 + "@example.com",
-    "a megabyte": "a" * 2**20 + "@example.com",
+    "half a megabyte": "a" * 2**19 + "@example.com",
     "many dots": "a@" + "a." * 60 + "@",
     "a number": 5,
     "a list": ["admin@example.com"],
@@ -189,16 +189,17 @@ async def test_what_is_no_address_is_refused_before_any_work(client: Client, sta
     statements.clear()
     for name, email in REFUSED_ADDRESSES.items():
         answer = await sign_in(client, email)
-        assert (answer.status, answer.code) == (422, 114), name
+        # No body may hold a NUL, wherever it is sent.
+        assert (answer.status, answer.code) == (422, 4 if "NUL" in name else 114), name
         assert (statements, checks) == ([], {}), name
 
 
 PASSWORDS = {
-    "NUL": ("\x00", 404),
-    "NUL within": ("pass\x00word", 404),
+    "NUL": ("\x00", 422),
+    "NUL within": ("pass\x00word", 422),
     "as long as may be": ("ä" * 4096, 404),
     "too long": ("a" * 4097, 422),
-    "a megabyte": ("a" * 2**20, 422),
+    "half a megabyte": ("a" * 2**19, 422),
     "a number": (5, 422),
     "a list": (["password"], 422),
     "true": (True, 422),
@@ -214,12 +215,10 @@ async def test_strange_passwords_are_refused(client: Client) -> None:
             assert (await sign_in(client, email, password)).status == status, (name, email)
 
 
-@ensureDeferred
-async def test_a_password_with_nul_is_another_than_that_without(client: Client) -> None:
+def test_a_password_with_nul_is_another_than_that_without() -> None:
     for hashed in (hashes.hash_argon2("a\x00b"), hashes.hash_bcrypt("a\x00b", 4)):
-        await execute(client, "UPDATE directus_users SET password = %s", (hashed,))
-        assert (await sign_in(client, "admin@example.com", "a")).status == 404
-        assert (await sign_in(client, "admin@example.com", "a\x00b")).status == 200
+        assert not hashes.matches("a", hashed)
+        assert hashes.matches("a\x00b", hashed)
 
 
 @ensureDeferred
@@ -231,7 +230,7 @@ async def test_lone_surrogates_are_no_json(client: Client) -> None:
     answer = await client.call(
         "POST", "~/auth/authenticate", b"email=admin@example.com&password=%ed%a0%80", token=None, headers=form
     )
-    assert (answer.status, answer.code) == (404, 100)
+    assert (answer.status, answer.code) == (400, 13)
 
 
 TTLS = {"60": 60, "-5": -5, "0": 0, "": 20, "abc": 20, "²": 20, "1e3": 20, "9" * 17: 10 * 366 * 24 * 60, "9" * 40: 20}
@@ -353,7 +352,8 @@ async def test_a_malformed_token_lets_nobody_in(client: Client) -> None:
             assert (await client.get("/types", token=None, headers=headers)).status == 401, name
         in_query = token.replace(" ", "+").replace("é", "%e9")
         answer = await client.get(f"~/users/me?fields=id&access_token={in_query}", token=None)
-        assert (answer.status, answer.code) == (401, 3), name
+        # A query string may hold neither what is no UTF-8 nor a NUL.
+        assert (answer.status, answer.code) == ((422, 4) if name in ("letters beyond ASCII", "NUL") else (401, 3)), name
 
 
 @ensureDeferred
