@@ -75,7 +75,8 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
 def escaped(text: str) -> str:
     """A text as a cell that no spreadsheet takes for a formula. It can be reversed: of a cell that begins with an apostrophe, and whose
     rest matches `FORMULA`, the rest was the text."""
-    return "'" + text if FORMULA.match(text) else text
+    # Most texts begin with a letter or digit, which no formula does.
+    return "'" + text if not text[:1].isalnum() and FORMULA.match(text) else text
 
 
 def _numeric(schema: Snapshot, collection: str, columns: Iterable[str]) -> frozenset[str]:
