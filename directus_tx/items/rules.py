@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
+from directus_tx.access import Grant
 from directus_tx.context import Context
 from directus_tx.items.history import Record
 from directus_tx.query import Query
@@ -32,8 +33,8 @@ class Policy:
 class CollectionRules:
     """The rules of an ordinary collection: none. A subclass overrides what its collection needs.
 
-    All run inside the write's transaction, with values as the client sent them (not yet parsed); any may refuse by raising an
-    ApiError.
+    All run inside the write's transaction; any may refuse by raising an ApiError. Payloads have values as the client sent them, not
+    yet parsed: what a value means is for `check_values` to judge.
     """
 
     unlogged: bool = False
@@ -42,6 +43,12 @@ class CollectionRules:
     needed: tuple[str, ...] = ()
     """Fields that `present` must see, whether the client asked for them or not."""
 
+    server_written: frozenset[str] = frozenset()
+    """Fields that the server alone writes: what clients send for them is left out, by whichever way it comes."""
+
+    administrator_written: frozenset[str] = frozenset()
+    """Fields that administrators write beside the server: what others send for them is left out."""
+
     async def prepare_create(self, ctx: Context, payload: Item) -> Item:
         """The payload to create an item with."""
         return payload
@@ -49,6 +56,14 @@ class CollectionRules:
     async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
         """The payload to change an item with, *stored* being its present row."""
         return payload
+
+    async def check_values(self, ctx: Context, grant: Grant, stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> None:
+        """Refuses values as they are about to be stored: parsed, related items written. *row* has those that change; *stored* is the
+        present row, None for a new item; *grant* the caller's, as the writer knows it."""
+
+    def unwritable(self, *, admin: bool) -> frozenset[str]:
+        """The fields that a caller does not write."""
+        return self.server_written if admin else self.server_written | self.administrator_written
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
         """Refuses, or does what must come before the deletion of these items."""

@@ -196,6 +196,13 @@ class Writer:
         if not self.rules(each.collection).unlogged:
             self.records.append(each)
 
+    def _writable(self, rules: CollectionRules, payload: Item) -> Item:
+        """The payload without the fields that the server writes itself."""
+        if self.access.trusted:
+            return dict(payload)
+        unwritable = rules.unwritable(admin=self.access.admin)
+        return {name: value for name, value in payload.items() if name not in unwritable}
+
     # creating
 
     async def create(
@@ -217,7 +224,7 @@ class Writer:
         rules = self.rules(name)
         for payload in payloads:
             grant.check_create(values.payload_of(payload), self.options.comment)
-        payloads = [dict(payload) for payload in payloads]
+        payloads = [self._writable(rules, payload) for payload in payloads]
         for payload in payloads:
             await self.before("create", name, payload=payload)
         payloads = [await rules.prepare_create(self.ctx, payload) for payload in payloads]
@@ -235,6 +242,7 @@ class Writer:
                 checked[index][nested.field.field] = payloads[index][nested.field.field] = key
         for row, payload in zip(checked, payloads, strict=True):
             await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=None)
+            await rules.check_values(self.ctx, grant, None, row)
         written = await insert_rows(self.ctx, collection, checked)
         keys = [key for key, _ in written]
         for index, (key, data) in enumerate(written):
@@ -282,7 +290,7 @@ class Writer:
             )
         payloads = []
         for key, payload in changes:
-            payload = dict(payload)
+            payload = self._writable(rules, payload)
             await self.before("update", name, key=key, payload=payload)
             payload = await rules.prepare_update(self.ctx, present[key], payload)
             values.check_fields(collection, payload)
@@ -301,6 +309,7 @@ class Writer:
         gone = set()
         for (key, row), payload in zip(rows, payloads, strict=True):
             await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=present[key])
+            await rules.check_values(self.ctx, grant, present[key], row)
             if values.is_soft_deleted(collection, row):
                 gone.add(key)
         data = await update_rows(self.ctx, collection, rows)
@@ -344,11 +353,13 @@ class Writer:
         past = {
             n: v for n, v in orjson.loads(rows[0][0]).items() if n in collection.columns and n != collection.primary_key.field
         }
+        past = self._writable(self.rules(name), past)
         changed = {n: v for n, v in past.items() if v != present[n]}
         grant.check_update(found.row, changed, self.options.comment, update=found.update, delete=found.delete)
         await self.before("update", name, key=wanted, payload=past)
         row = {n: restored(collection.fields[n], v) for n, v in past.items()}
         await values.complete(self.service.hasher, self.ctx, collection, row, past, stored_row=found.row)
+        await self.rules(name).check_values(self.ctx, grant, found.row, row)
         data = logged(collection, (await update_rows(self.ctx, collection, [(wanted, row)]))[wanted])
         self.log(Record("revert", name, str(wanted), data, data))
         self.after("update", name, key=wanted, payload=past)

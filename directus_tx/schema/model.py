@@ -30,6 +30,17 @@ SYSTEM_TARGETS = {
     "file": "directus_files",
 }
 
+SERVER_WRITTEN = frozenset(
+    {"directus_activity", "directus_revisions", "directus_user_sessions", "directus_collections", "directus_fields"}
+)
+"""Collections whose items the server alone writes: no client creates, changes or deletes them as items."""
+
+ADMINISTRATOR_WRITTEN = frozenset({"directus_permissions", "directus_relations"})
+"""Collections that administrators alone write, whatever permissions say: who may write these may do everything."""
+
+UNRELATABLE = frozenset({"directus_activity", "directus_collections", "directus_fields", "directus_relations"})
+"""Collections that a relation may not lead to, from either of its sides. Those that the server writes are related among themselves."""
+
 
 @frozen(eq=False)
 class Field:
@@ -164,6 +175,16 @@ class Relation:
     field_one: str | None = None
     junction_field: str | None = None
 
+    @property
+    def many_to_one(self) -> bool:
+        """Whether the many side's field leads to items of the one side."""
+        return self.collection_one not in UNRELATABLE or self.collection_many in SERVER_WRITTEN
+
+    @property
+    def one_to_many(self) -> bool:
+        """Whether the one side has a field that leads to items of the many side."""
+        return self.field_one is not None and (self.collection_many not in UNRELATABLE or self.collection_one in SERVER_WRITTEN)
+
 
 @frozen(eq=False)
 class Snapshot:
@@ -209,7 +230,8 @@ class Snapshot:
         fields imply (owner, user, user_updated: a user; file: a file)."""
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
-            if relation.collection_one in self.collections and relation.collection_many in self.collections:
+            ends = {relation.collection_one, relation.collection_many}
+            if relation.many_to_one and ends <= self.collections.keys():
                 found.setdefault((relation.collection_many, relation.field_many), relation)
         for collection in self.collections.values():
             for f in collection.columns.values():
@@ -224,6 +246,8 @@ class Snapshot:
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
             many = self.collections.get(relation.collection_many)
+            if not relation.one_to_many:
+                continue
             if relation.collection_one and relation.field_one and many and relation.field_many in many.columns:
                 found.setdefault((relation.collection_one, relation.field_one), relation)
         return found

@@ -27,6 +27,8 @@ _LEVELS = frozenset(_NAMES[2:])
 class RoleRules(CollectionRules):
     """The rules of directus_roles."""
 
+    administrator_written = frozenset({"external_id"})
+
     async def prepare_create(self, ctx: Context, payload: Item) -> Item:
         """Every role has an external id, by which other systems know it."""
         return payload if payload.get("external_id") else payload | {"external_id": str(uuid.uuid4())}

@@ -5,8 +5,11 @@ from typing import Any
 
 import orjson
 
+from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.errors import ItemNotFound
+from directus_tx.items.read import keys_of
+from directus_tx.items.rows import row_exists
 from directus_tx.items.rules import CollectionRules, Item, Shown
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
@@ -51,14 +54,16 @@ def _stored(key: str | None, value: Any) -> Any:
 
 
 async def _prepared(ctx: Context, key: str | None, payload: Item) -> Item:
-    """The payload with its value as text. Raises ItemNotFound for a file that is not there."""
+    """The payload with its value as text. Raises ItemNotFound for a file that the caller may not read, or that is not there."""
     if "value" not in payload:
         return payload
     value = payload["value"]
     if _TYPES.get(key or "") == "file" and value not in (None, ""):
         # A file is named by its id, or by its record.
         value = value.get("id") if isinstance(value, dict) else value
-        if not await ctx.db.query("SELECT 1 FROM directus_files WHERE id = %s::bigint", (whole_number(str(value)),)):
+        files = access_of(ctx).grant("directus_files")
+        keys = keys_of(files.collection, [value])
+        if not files.read or not keys or not await row_exists(ctx, files.collection, keys[0], files):
             raise ItemNotFound("There is no such file.")
     return payload | {"value": _stored(key, value)}
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from directus_tx.access import Grant
 from directus_tx.access.grant import ACCOUNT_SECRETS
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
@@ -24,13 +25,12 @@ from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import NO_POLICIES, CollectionRules, Item, Policy, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
-from directus_tx.schema.numbers import whole_number
 
 USERS = "directus_users"
 PAGE_LENGTH = 192
 """Characters that `last_page` takes."""
 
-OWN_ALONE = ACCOUNT_SECRETS | {"password", "email", "external_id"}
+OWN_ALONE = ACCOUNT_SECRETS | {"password", "email"}
 """What decides who gets in as a user: nobody but the user and administrators changes it."""
 
 SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
@@ -40,29 +40,39 @@ SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
 class UserRules(CollectionRules):
     """The rules of directus_users."""
 
+    administrator_written = frozenset({"external_id", "last_access_on", "last_page", "password_reset_token"})
+
     async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """Every user has an external id, by which other systems know them. Raises CreateForbidden where somebody else than an
-        administrator gives another role than their own."""
-        role = _role(payload.get("role"))
-        if not ctx.accountability.admin and role is not None and role != ctx.accountability.role:
-            raise CreateForbidden("Only administrators may make users of other roles than their own.")
+        """Every user has an external id, by which other systems know them."""
         _check(ctx, payload)
         return payload if payload.get("external_id") else payload | {"external_id": str(uuid.uuid4())}
 
     async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        """Raises UpdateForbidden where somebody else than an administrator changes a role, an administrator, or how another user
-        signs in."""
+        """Raises UpdateForbidden where somebody else than an administrator changes an administrator, or how another user signs in."""
         if not ctx.accountability.admin:
             if stored["role"] == ADMINISTRATOR:
                 raise UpdateForbidden("Only administrators may change administrators.")
-            if "role" in payload and (isinstance(payload["role"], dict) or _role(payload["role"]) != stored["role"]):
-                raise UpdateForbidden("Only administrators may change roles.")
             if stored["id"] != ctx.accountability.user and OWN_ALONE & payload.keys():
                 raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
         elif stored["role"] == ADMINISTRATOR and ("role" in payload or "status" in payload):
             await _lock_administrators(ctx)
         _check(ctx, payload)
         return payload
+
+    async def check_values(self, ctx: Context, grant: Grant, stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> None:
+        """Raises CreateForbidden, UpdateForbidden where others than administrators make a user an administrator or change their own
+        role. The roles of others are changed with the level `full` of update."""
+        if grant.admin or "role" not in row or (stored is not None and row["role"] == stored["role"]):
+            return
+        if row["role"] == ADMINISTRATOR:
+            forbidden = CreateForbidden if stored is None else UpdateForbidden
+            raise forbidden("Only administrators may make administrators.")
+        if stored is None:
+            return
+        if stored["id"] == ctx.accountability.user:
+            raise UpdateForbidden("Users do not change their own role.")
+        if grant.level(grant.of(stored["status"]), "update") != "full":
+            raise UpdateForbidden("You may not change the roles of users.")
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
         """Raises DeleteForbidden where somebody else than an administrator deletes one."""
@@ -123,12 +133,6 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
         return await read_back(service, ctx, USERS, query, [rows[0][0]], one=True)
 
     return await ctx.transaction(work)
-
-
-def _role(value: Any) -> Any:
-    """A role as it is stored: its id may come as text."""
-    found = whole_number(value) if isinstance(value, str) else None
-    return value if found is None else found
 
 
 def _check(ctx: Context, payload: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
+from directus_tx.access import access_of
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.endpoints import items
 from directus_tx.http.routes import Answer, Call, Routes
@@ -47,14 +48,15 @@ USERS = next(address for address in ADDRESSES if address.path == "users")
 
 
 def _ids(call: Call, address: Address) -> str:
-    """The keys of the path; of users, "me" is who asks. Raises NotFound, Unauthorized."""
+    """The keys of the path; of users, "me" is who asks. Raises NotFound; Unauthorized to whoever may not read users."""
     ids = call.path["ids"]
     if address.numbers and any(whole_number(key) is None for key in call.keys(ids)):
         raise NotFound
     if address.collection == "directus_users" and ids == "me":
-        if call.ctx.accountability.user is None or call.ctx.accountability.role is None:
+        who = call.ctx.accountability
+        if who.user is None or not access_of(call.ctx).grant(address.collection).read:
             raise Unauthorized
-        return str(call.ctx.accountability.user)
+        return str(who.user)
     return ids
 
 
