@@ -1,20 +1,21 @@
 """The permissions of one caller: the grant on each collection, and the errors that refuse what it does not allow."""
 
-from attrs import evolve, frozen
+from collections.abc import Callable, Mapping
 
+from attrs import frozen
+
+from directus_tx.access import history, subjects
 from directus_tx.access.grant import (
-    ADMINISTRATORS_OWN,
     ASKED_BEFORE_SEEN,
     EVERYTHING,
     NOT_FOR_THE_PUBLIC,
     NOTHING,
     READ_ONLY,
-    SERVERS_OWN,
     Grant,
     Permission,
-    _permission,
+    permission_of,
 )
-from directus_tx.access.history import revisions_view
+from directus_tx.access.view import Subjects
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
 from directus_tx.errors import (
     AlterForbidden,
@@ -26,7 +27,19 @@ from directus_tx.errors import (
     Unauthorized,
     UpdateForbidden,
 )
-from directus_tx.schema.model import Snapshot
+from directus_tx.schema.model import ADMINISTRATOR_WRITTEN, SERVER_WRITTEN, Snapshot
+
+SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
+    "directus_activity": history.of_activity,
+    "directus_collection_presets": subjects.of_named_collections,
+    "directus_collections": subjects.of_collections,
+    "directus_fields": subjects.of_fields,
+    "directus_permissions": subjects.of_permissions,
+    "directus_relations": subjects.of_relations,
+    "directus_revisions": history.of_revisions,
+    "directus_webhooks": subjects.of_named_collections,
+}
+"""Of collections whose rows are about other things, what makes the view of them."""
 
 
 @frozen
@@ -60,22 +73,26 @@ class Access:
         if collection is None:
             raise CollectionNotFound(f'There is no collection "{name}".')
         if self.admin:
-            whole = EVERYTHING if self.trusted or name not in SERVERS_OWN else READ_ONLY
+            whole = EVERYTHING if self.trusted or name not in SERVER_WRITTEN else READ_ONLY
             return Grant(collection, self.role, whole, admin=True)
         rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
-        plain = [_permission(row) for row in rows if row["status"] is None]
+        plain = [permission_of(row) for row in rows if row["status"] is None]
         statuses = None
         if any(row["status"] is not None for row in rows):
-            statuses = {row["status"]: self._bounded(name, _permission(row)) for row in rows if row["status"] is not None}
+            statuses = {row["status"]: self._bounded(name, permission_of(row)) for row in rows if row["status"] is not None}
         permission = self._bounded(name, plain[0] if plain else NOTHING)
-        grant = Grant(collection, self.role, permission, statuses)
-        if name == "directus_revisions" and grant.read:
-            return evolve(grant, contents=revisions_view(self.schema, collection, self.grant))
-        return grant
+        about = SUBJECTS.get(name)
+        return Grant(
+            collection,
+            self.role,
+            permission,
+            statuses,
+            subjects=None if about is None else about(self.schema, self.grant),
+        )
 
     def _bounded(self, name: str, permission: Permission) -> Permission:
         """A permission without what nobody but the server, or an administrator, may do."""
-        if name not in SERVERS_OWN | ADMINISTRATORS_OWN:
+        if name not in SERVER_WRITTEN | ADMINISTRATOR_WRITTEN:
             return permission
         return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from directus_tx.access.view import Mask, status_of
+from directus_tx.access.view import Mask, Subjects, status_of
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, among, any_of, column, constant
 from directus_tx.errors import (
     CommentRequired,
@@ -53,14 +53,6 @@ BY_USER: Mapping[str, str] = {
 BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
 """Collections whose items belong to a role: `mine` and `role` mean the caller's."""
 
-SERVERS_OWN = frozenset(
-    {"directus_activity", "directus_revisions", "directus_user_sessions", "directus_collections", "directus_fields"}
-)
-"""Collections that nobody writes items of: the server does, in its own ways."""
-
-ADMINISTRATORS_OWN = frozenset({"directus_permissions", "directus_relations"})
-"""Collections that administrators alone write, whatever permissions say: who may write these may do everything."""
-
 ASKED_BEFORE_SEEN = frozenset(
     {"directus_roles", "directus_permissions", "directus_folders", "directus_settings", "directus_webhooks"}
 )
@@ -93,7 +85,7 @@ EVERYTHING = Permission(None, "full", "full", "full", "full", "full")
 READ_ONLY = Permission(None, "none", "full", "none", "none", "full")
 
 
-def _permission(row: Mapping[str, Any]) -> Permission:
+def permission_of(row: Mapping[str, Any]) -> Permission:
     levels = {name: row[name] or "none" for name in ("create", "read", "update", "delete", "comment", "explain")}
     return Permission(
         row["id"],
@@ -117,8 +109,8 @@ class Grant:
     permission: Permission
     statuses: Mapping[str, Permission] | None = None
     admin: bool = False
-    contents: Clause | None = None
-    """Instead of the table, what the caller sees of it by other rules than these (revisions: as much as of the items)."""
+    subjects: Subjects | None = None
+    """Of a collection whose rows are about other things: what the caller sees of them because of those."""
 
     def of(self, status: Any) -> Permission:
         """What counts for items of a status."""
@@ -140,6 +132,11 @@ class Grant:
             return BY_USER.get(name) or BY_ROLE[name]
         field = self.collection.field_of_type("owner")
         return field.field if field is not None else None
+
+    @property
+    def by_role(self) -> bool:
+        """Whether the items belong to a role rather than to a user."""
+        return self.collection.collection in BY_ROLE
 
     def level(self, permission: Permission, action: str) -> str:
         """The level that counts: where nothing says whose an item is, only `full` does."""
@@ -164,7 +161,7 @@ class Grant:
     def condition(self, action: str, alias: str) -> Clause:
         """The rows of the table called *alias* that the caller may read, update or delete."""
         if self.statuses is None:
-            return self._whose(self.level(self.permission, action), alias)
+            return self._within(self.level(self.permission, action), alias)
         if self.collection.status_field is None:
             return FALSE
         status = status_of(alias, self.collection.status_field)
@@ -172,8 +169,17 @@ class Grant:
         for name, permission in self.statuses.items():
             by_level.setdefault(self.level(permission, action), []).append(name)
         return any_of(
-            all_of([among(status, names), self._whose(level, alias)]) for level, names in by_level.items() if level in ROW_LEVELS
+            all_of([among(status, names), self._within(level, alias)]) for level, names in by_level.items() if level in ROW_LEVELS
         )
+
+    def _within(self, level: str, alias: str) -> Clause:
+        """The items that a level is about. Of those that are not the caller's own, only what is about things that the caller may know
+        of."""
+        items = self._whose(level, alias)
+        own = self._whose("mine", alias)
+        if self.subjects is None or items is FALSE or level == "mine" or (level == "role" and self.by_role):
+            return items
+        return all_of([items, any_of([own, self.subjects.visible(alias)])])
 
     def _whose(self, level: str, alias: str) -> Clause:
         """The items that a level is about: all, those of members of the role, or one's own."""
@@ -182,7 +188,7 @@ class Grant:
         if level not in ROW_LEVELS or self.owner is None:
             return FALSE
         owner = column(alias, self.owner)
-        if self.collection.collection in BY_ROLE:
+        if self.by_role:
             return Clause(SQL("{} = %s").format(owner), (constant(self.role),))
         if level == "mine":
             return Clause(SQL("{} = %s").format(owner), (_user,))
@@ -194,15 +200,30 @@ class Grant:
     @cached_property
     def hidden(self) -> frozenset[str]:
         """Fields that no item shows to the caller."""
-        secret = SECRETS.get(self.collection.collection, NO_FIELDS)
+        return self.concealed | SECRETS.get(self.collection.collection, NO_FIELDS)
+
+    @cached_property
+    def concealed(self) -> frozenset[str]:
+        """Fields that the caller may not even know of: those that permissions hide in every item."""
         if self.admin:
-            return secret
-        readable = [p.hidden for p in self.permissions if self.level(p, "read") in ROW_LEVELS]
+            return NO_FIELDS
+        readable = self._blacklists
         status = self.collection.status_field
         always = {self.collection.primary_key.field, *([status.field] if status else [])}
         everywhere = frozenset.intersection(*readable) if readable else frozenset(self.collection.fields)
         # The key and the status tell items apart: what one item hides of them, all do.
-        return secret | everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
+        return everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
+
+    @cached_property
+    def hidden_somewhere(self) -> frozenset[str]:
+        """Fields that some item hides, be they still there or not."""
+        masked = (mask.names for mask in self.masks)
+        return self.hidden.union(*self._blacklists, *masked) if not self.admin else self.hidden
+
+    @property
+    def _blacklists(self) -> list[frozenset[str]]:
+        """What each permission by which items may be read hides of them."""
+        return [p.hidden for p in self.permissions if self.level(p, "read") in ROW_LEVELS]
 
     def hidden_in(self, row: Mapping[str, Any]) -> frozenset[str]:
         """Fields that one item, as it is stored, does not show to the caller."""
@@ -224,7 +245,7 @@ class Grant:
     @cached_property
     def masks(self) -> tuple[Mask, ...]:
         """The fields that only some of the rows show."""
-        if self.admin or self.contents is not None:
+        if self.admin:
             return ()
         private = PRIVATE.get(self.collection.collection, NO_FIELDS)
         groups: dict[tuple[frozenset[str] | None, bool], set[str]] = {}
@@ -256,8 +277,6 @@ class Grant:
     @cached_property
     def view(self) -> Clause:
         """The table as the caller sees it, to select from: the table itself, or a query in parentheses."""
-        if self.contents is not None:
-            return self.contents
         condition = self.condition("read", "t")
         if self.admin or (condition is TRUE and not self.masks and not self.hidden):
             return Clause(Identifier(self.collection.collection))
@@ -266,6 +285,7 @@ class Grant:
             internal.add(self.collection.status_field.field)
         columns: list[Composable] = []
         binds: list[Bind] = []
+        replaced = self.subjects.columns("t") if self.subjects is not None else {}
         for mask in self.masks:
             columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
             binds += mask.shown.binds
@@ -276,6 +296,9 @@ class Grant:
                     SQL("CASE WHEN {} THEN {} END AS {}").format(masked.shown.sql, column("t", name), Identifier(name))
                 )
                 binds += masked.shown.binds
+            elif name in replaced and name not in self.hidden:
+                columns.append(SQL("{} AS {}").format(replaced[name].sql, Identifier(name)))
+                binds += replaced[name].binds
             elif name in internal or name not in self.hidden:
                 columns.append(column("t", name))
         sql = SQL("(SELECT {} FROM {} AS t WHERE {})").format(

@@ -1,53 +1,99 @@
-"""The view of directus_revisions: the revisions of items that the caller may read, without the fields that the items do not show."""
+"""The views of directus_activity and directus_revisions: what was done to items that the caller may read, and the fields of revisions
+that the items show."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from directus_tx.access.grant import Grant
-from directus_tx.db.sql import SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, any_of, column, constant
+from directus_tx.access.subjects import GrantOf
+from directus_tx.access.view import Subjects
+from directus_tx.db.sql import FALSE, SQL, TRUE, Clause, Identifier, all_of, among, any_of, column, constant
 from directus_tx.schema.datatypes import family
-from directus_tx.schema.model import Collection, Snapshot
+from directus_tx.schema.model import Snapshot
 
-_ITEM_KEYS = {"integer": '{} = CASE WHEN t."item" ~ \'^-?[0-9]{{1,18}}$\' THEN t."item"::bigint END'}
+HISTORY = frozenset({"directus_activity", "directus_revisions"})
+"""Collections of which no history is kept."""
+
+EXPOSED = frozenset({"directus_roles"})
+"""Collections whose activity is shown to whoever may read any of their items: every user names a role by its id."""
+
+_ITEM_KEYS = {"integer": "{0} = CASE WHEN {1} ~ '^-?[0-9]{{1,18}}$' THEN {1}::bigint END"}
 """How the key of an item is found by the text that the history has of it, so that its index serves."""
 
 
-def revisions_view(schema: Snapshot, revisions: Collection, grant_of: Callable[[str], Grant]) -> Clause:
-    """The revisions of items that the caller may read, without the fields that the items do not show."""
-    conditions: list[Clause] = []
-    contents: list[Clause] = []
-    for name, collection in schema.collections.items():
-        if name == "directus_revisions":
+def of_activity(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_activity, of what others than the caller have done."""
+    return Subjects(lambda alias: _about_items(schema, grant_of, alias, "collection", "item", exposed=EXPOSED))
+
+
+def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_revisions: those of items that may be read, without the fields that some item hides, and without the parent
+    where that may not be read."""
+
+    def visible(alias: str) -> Clause:
+        return _about_items(schema, grant_of, alias, "collection", "item")
+
+    def columns(alias: str) -> Mapping[str, Clause]:
+        found = {}
+        hidden = [grant for grant in _grants(schema, grant_of) if grant.hidden_somewhere]
+        for name in ("data", "delta") if hidden else ():
+            found[name] = _without_hidden(alias, name, hidden)
+        parent = any_of(
+            [
+                _about_items(schema, grant_of, alias, "parent_collection", "parent_item"),
+                _about_new_items(schema, grant_of, alias),
+            ]
+        )
+        for name in ("parent_collection", "parent_item", "parent_changed"):
+            empty = "FALSE" if name == "parent_changed" else "NULL"
+            sql = SQL("CASE WHEN {} THEN {} ELSE " + empty + " END").format(parent.sql, column(alias, name))
+            found[name] = Clause(sql, parent.binds)
+        return found
+
+    return Subjects(visible, columns)
+
+
+def _grants(schema: Snapshot, grant_of: GrantOf) -> list[Grant]:
+    """The grants on the collections that have a history and may be read."""
+    return [grant for name in schema.collections if name not in HISTORY and (grant := grant_of(name)).read]
+
+
+def _about_items(
+    schema: Snapshot, grant_of: GrantOf, alias: str, collection: str, item: str, *, exposed: frozenset[str] = frozenset()
+) -> Clause:
+    """The columns *collection* and *item* name an item that the caller may read. One that is gone may be read where all of its
+    collection may."""
+    whole: list[str] = []
+    some: list[Clause] = []
+    for grant in _grants(schema, grant_of):
+        name = grant.collection.collection
+        inner = f"{alias}_{item}"
+        readable = grant.condition("read", inner)
+        if readable is TRUE or name in exposed:
+            whole.append(name)
             continue
-        grant = grant_of(name)
-        if not grant.read:
-            continue
-        of_it = Clause(SQL('t."collection" = %s'), (constant(name),))
-        readable = grant.condition("read", "i")
-        if readable is TRUE:
-            conditions.append(of_it)
-        else:
-            item = SQL(_ITEM_KEYS.get(family(collection.primary_key), '{}::text = t."item"')).format(
-                column("i", collection.primary_key.field)
-            )
-            sql = SQL("EXISTS (SELECT 1 FROM {} AS i WHERE {} AND {})").format(Identifier(name), item, readable.sql)
-            conditions.append(all_of([of_it, Clause(sql, readable.binds)]))
-        hidden = grant.hidden | {field for mask in grant.masks for field in mask.names}
-        if hidden:
-            contents.append(Clause(SQL("{} THEN %s::text[]").format(of_it.sql), (*of_it.binds, constant(sorted(hidden)))))
-    columns: list[Composable] = []
-    binds: list[Bind] = []
-    for field in revisions.columns:
-        if field in ("data", "delta") and contents:
-            cases = SQL(" WHEN ").join([each.sql for each in contents])
-            sql = SQL(
-                "CASE WHEN json_typeof(t.{0}::json) = 'object' THEN coalesce((SELECT json_object_agg(e.key, e.value)"
-                " FROM json_each(t.{0}::json) AS e WHERE e.key <> ALL(CASE WHEN {1} ELSE '{{}}' END))::text, '[]')"
-                " ELSE t.{0} END AS {0}"
-            ).format(Identifier(field), cases)
-            binds += [bind for each in contents for bind in each.binds]
-            columns.append(sql)
-        else:
-            columns.append(column("t", field))
-    where = any_of(conditions)
-    sql = SQL('(SELECT {} FROM "directus_revisions" AS t WHERE {})').format(SQL(", ").join(columns), where.sql)
-    return Clause(sql, (*binds, *where.binds))
+        key = grant.collection.primary_key
+        found = SQL(_ITEM_KEYS.get(family(key), "{0}::text = {1}")).format(column(inner, key.field), column(alias, item))
+        sql = SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
+            Identifier(name), Identifier(inner), found, readable.sql
+        )
+        of_it = Clause(SQL("{} = %s").format(column(alias, collection)), (constant(name),))
+        some.append(all_of([of_it, Clause(sql, readable.binds)]))
+    return any_of([among(column(alias, collection), whole) if whole else FALSE, *some])
+
+
+def _about_new_items(schema: Snapshot, grant_of: GrantOf, alias: str) -> Clause:
+    """The parent was new with its revision, which then names its collection alone."""
+    names = [grant.collection.collection for grant in _grants(schema, grant_of)]
+    readable = among(column(alias, "parent_collection"), names)
+    return Clause(SQL("{} IS NULL AND {}").format(column(alias, "parent_item"), readable.sql), readable.binds)
+
+
+def _without_hidden(alias: str, name: str, hidden: list[Grant]) -> Clause:
+    """The object of fields and values in a column, without the fields that are hidden in the collection of the row."""
+    when = SQL(" ").join([SQL("WHEN {} = %s THEN %s::text[]").format(column(alias, "collection"))] * len(hidden))
+    sql = SQL(
+        "CASE WHEN json_typeof({0}::json) = 'object' THEN coalesce((SELECT json_object_agg(e.key, e.value)"
+        " FROM json_each({0}::json) AS e WHERE e.key <> ALL(CASE {1} ELSE '{{}}' END))::text, '[]') ELSE {0} END"
+    ).format(column(alias, name), when)
+    binds = [constant(value) for grant in hidden for value in (grant.collection.collection, sorted(grant.hidden_somewhere))]
+    return Clause(sql, tuple(binds))

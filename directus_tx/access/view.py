@@ -1,5 +1,7 @@
 """Pieces of the views through which rows are read: conditions on status, and the fields that only some rows show."""
 
+from collections.abc import Callable, Mapping
+
 from attrs import frozen
 
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, all_of, column, constant
@@ -14,6 +16,20 @@ class Mask:
     flag: str
     names: frozenset[str]
     shown: Clause
+
+
+def _no_columns(alias: str) -> Mapping[str, Clause]:
+    return {}
+
+
+@frozen(eq=False)
+class Subjects:
+    """How far rows that are about other things (a row of directus_fields is about a field, one of the history about an item) show
+    what a caller may not know of those things. Both are called with the table's alias: `visible` gives the condition on rows,
+    `columns` the values that stand in place of columns."""
+
+    visible: Callable[[str], Clause]
+    columns: Callable[[str], Mapping[str, Clause]] = _no_columns
 
 
 def status_of(alias: str, field: Field) -> Composable:

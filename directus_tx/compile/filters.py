@@ -124,11 +124,9 @@ class Conditions:
         the collection that has the field; to a row that does not show the field, nothing is joined."""
         name = relation.collection_many if is_many else relation.collection_one
         target = self.access.grant(name or "")
-        if not target.read:
-            raise HiddenField(f'You may not ask about "{name}".')
         behind = self.alias()
-        if is_many and relation.field_many in target.hidden:
-            raise HiddenField(f'You may not ask about "{relation.field_many}" of "{name}".')
+        if not target.read or (is_many and relation.field_many in target.hidden):
+            raise HiddenField(f'You may not ask about what "{field.field}" leads to.')
         if is_many:
             here, there = grant.collection.primary_key, target.collection.fields[relation.field_many]
         else:
@@ -165,7 +163,8 @@ class Conditions:
             sql = SQL("(SELECT count(*) {}) >= %s").format(table)
             return Clause(sql, (*view.binds, lambda asked: _count(one(value(asked)))))
         far = target.collection.fields.get(relation.junction_field or "") or target.collection.primary_key
-        target.check_question(far.field)
+        if far.field in target.unaskable:
+            raise HiddenField(f'You may not ask about what "{field.field}" leads to.')
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
             def wanted(asked: BindValues) -> list[Any] | None:

@@ -96,20 +96,25 @@ class _Builder:
         properties = {
             name: self.field(field)
             for name, field in collection.fields.items()
-            if name not in grant.hidden and (field.has_column or (collection.collection, name) in self.access.schema.one_to_many)
+            if name not in grant.hidden and (field.has_column or self.lists(field))
         }
         schema = _object(properties)
         if collection.note:
             schema["description"] = collection.note
         return schema
 
+    def lists(self, field: Field) -> bool:
+        """Whether answers show the items that an alias lists: where they may be read, and what they lead back by."""
+        relation = self.access.schema.one_to_many.get((field.collection, field.field))
+        many = None if relation is None else self.readable.get(relation.collection_many)
+        return relation is not None and many is not None and relation.field_many not in many.hidden
+
     def field(self, field: Field) -> Json:
         """The schema of a field's value, as answers show it."""
         place = (field.collection, field.field)
         schema = self.access.schema
         if not field.has_column:
-            many = schema.one_to_many[place].collection_many
-            return {"type": "array", "items": _ref(many) if many in self.readable else {"type": "object"}}
+            return {"type": "array", "items": _ref(schema.one_to_many[place].collection_many)}
         found = _value(field)
         one = schema.many_to_one.get(place)
         if one is not None and one.collection_one in self.readable:

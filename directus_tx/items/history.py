@@ -46,12 +46,14 @@ async def record(ctx: Context, records: Sequence[Record], comment: str | None = 
     for chunk in chunks(records):
         rows: list[Any] = []
         for each in chunk:
+            # Records are shown to whom they name: not with the address of another user who did it.
+            other = each.by is not None and who.user not in (None, each.by)
             rows += [
                 each.action,
                 each.by or who.user or 0,
                 ctx.now,
-                _printable(who.ip, 50),
-                _printable(who.user_agent, 255),
+                "" if other else _printable(who.ip, 50),
+                "" if other else _printable(who.user_agent, 255),
                 each.collection,
                 each.item,
                 comment,

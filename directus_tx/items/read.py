@@ -282,11 +282,10 @@ async def read_back(
     *,
     one: bool,
     created: bool = False,
-    trusted: bool = False,
 ) -> Result:
-    """The written items as the answer shows them, in the order of *keys*. Soft-deleted ones are left out. *trusted*: it is shown
-    whatever the caller may read."""
-    access = access_of(ctx, trusted=trusted)
+    """The written items as the answer shows them, in the order of *keys*: as the caller may read them. Soft-deleted ones are left out.
+    *created*: the caller has just created them, and sees them as their own."""
+    access = access_of(ctx)
     if not access.grant(collection).read:
         return Result(None)
     rules = service.rules_of(collection)

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from directus_tx.access import Grant, access_of
-from directus_tx.access.grant import NO_FIELDS, SECRETS
+from directus_tx.access import Access, Grant, access_of
 from directus_tx.context import Context
 from directus_tx.errors import FieldNotFound, HiddenField, ItemNotFound, UnknownField
 from directus_tx.items import Result, chosen_meta
@@ -14,18 +13,25 @@ from directus_tx.schema.system import CATALOGUE
 from directus_tx.schema_service.payloads import COLLECTION_ATTRIBUTES, COLLECTIONS, COLUMN_ATTRIBUTES, FIELDS, Item
 
 
-def collection_answer(schema: Snapshot, collection: Collection, *, grant: Grant | None = None) -> Item:
-    """A collection as the API shows it, with its fields by name as far as *grant* allows, if there is one."""
-    shown = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
-    if grant is not None:
-        shown["fields"] = {field.field: field_answer(field) for field in _visible(grant)}
-    return shown
+def collection_answer(schema: Snapshot, collection: Collection, *, access: Access | None = None) -> Item:
+    """A collection as the API shows it; with *access* as far as that caller may know of it, and with its fields by name."""
+    shown: Item = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
+    if access is None:
+        return shown
+    hidden = access.grant(COLLECTIONS).hidden
+    fields = _visible(access.grant(collection.collection)) if access.grant(FIELDS).read else []
+    shown["fields"] = {field.field: _without(field_answer(field), access.grant(FIELDS)) for field in fields}
+    return {name: value for name, value in shown.items() if name not in hidden}
 
 
 def _visible(grant: Grant) -> list[Field]:
     """The fields of a collection that the caller may know of."""
-    hidden = NO_FIELDS if grant.admin else grant.hidden - SECRETS.get(grant.collection.collection, NO_FIELDS)
-    return [field for field in grant.collection.fields.values() if field.field not in hidden]
+    return [field for field in grant.collection.fields.values() if field.field not in grant.concealed]
+
+
+def _without(item: Item, grant: Grant) -> Item:
+    """The item without the attributes that the caller may not read."""
+    return {name: value for name, value in item.items() if name not in grant.hidden} if grant.hidden else item
 
 
 def field_answer(field: Field) -> Item:
@@ -50,7 +56,7 @@ def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = N
         found = sorted(schema.collections.values(), key=lambda c: (c.system, not c.has_row, c.collection))
     found = [collection for collection in found if access.grant(collection.collection).read]
     users = sum(1 for each in schema.collections.values() if not each.system and access.grant(each.collection).read)
-    items = [collection_answer(schema, each, grant=access.grant(each.collection)) for each in found]
+    items = [collection_answer(schema, each, access=access) for each in found]
     return _listed(query, COLLECTIONS, items, one=names is not None and len(names) == 1, total=users)
 
 
@@ -58,19 +64,19 @@ def read_fields(ctx: Context, query: Query, collection: str | None = None, names
     """Fields, as far as the caller may know of them: of all collections, of one, or of one by name. Raises FieldNotFound for a
     single name that is none, HiddenField for one that is hidden, ReadForbidden."""
     access = access_of(ctx)
-    access.require_read(FIELDS)
+    rows = access.require_read(FIELDS)
     if collection is None:
         ordered = sorted(ctx.schema.collections.values(), key=lambda c: (c.system, c.collection))
         grants = [grant for each in ordered if (grant := access.grant(each.collection)).read]
-        items = [field_answer(field) for grant in grants for field in _visible(grant)]
-        _sort_all(items, query)
+        items = [_without(field_answer(field), rows) for grant in grants for field in _visible(grant)]
+        _sort_all(items, query, rows)
         return _listed(query, FIELDS, items, one=False, total=len(items))
     grant = access.require_read(collection)
     visible = {field.field: field for field in _visible(grant)}
     if names is None:
-        items = [field_answer(field) for field in visible.values()]
+        items = [_without(field_answer(field), rows) for field in visible.values()]
         return _listed(Query(meta=query.meta), FIELDS, items, one=False, total=len(items))
-    items = [field_answer(visible[name]) for name in names if name in visible]
+    items = [_without(field_answer(visible[name]), rows) for name in names if name in visible]
     if not items and len(names) == 1:
         if names[0] in grant.collection.fields:
             raise HiddenField(f'You may not ask about "{names[0]}".')
@@ -90,9 +96,11 @@ def read_setting_fields(ctx: Context, query: Query) -> Result:
     return _listed(query, FIELDS, items, one=False, total=len(items))
 
 
-def _sort_all(items: list[Item], query: Query) -> None:
-    """Sorts in place as a query asks. Raises UnknownField."""
+def _sort_all(items: list[Item], query: Query, grant: Grant | None = None) -> None:
+    """Sorts in place as a query asks. Raises UnknownField; HiddenField for an attribute that *grant* hides."""
     for sort in reversed(query.sort):
+        if grant is not None:
+            grant.check_question(sort.field)
         if sort.field not in ("collection", "field", *COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES, "id"):
             raise UnknownField(f'Fields have no attribute "{sort.field}" to sort by.')
         _sort(items, sort.field, sort.descending)

@@ -21,10 +21,14 @@ from directus_tx.items.service import Items
 from directus_tx.query import Query
 
 ACTIVITY = "directus_activity"
+ORIGIN = ("ip", "user_agent")
+"""Fields that tell where a record came from."""
+
+NO_COMMENT = "There is no such comment."
 
 
 async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any], query: Query) -> Result:
-    """Comments on an item, and gives the whole record, whatever `fields` says. Who and when are the server's to say.
+    """Comments on an item, and gives the record, whatever `fields` says. Who and when are the server's to say.
 
     Raises InvalidRequest, InvalidPayload, CollectionNotFound, ItemNotFound, CreateForbidden (the public), CommentNotCreatable.
     """
@@ -48,15 +52,17 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
 
     async def work(ctx: Context) -> Result:
         ((key,),) = [await record(ctx, [Record("comment", collection, str(item))], text)]
-        return await _whole(service, ctx, key, query)
+        return await _shown(service, ctx, key, query)
 
     return await ctx.transaction(work)
 
 
 async def update_comment(service: Items, ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
-    """Changes a comment's text and gives the whole record; other attributes are left alone. Raises ItemNotFound, InvalidRequest,
-    CommentNotUpdatable."""
+    """Changes a comment's text and gives the record, whatever `fields` says; other attributes are left alone. Raises ItemNotFound,
+    InvalidRequest, CommentNotUpdatable."""
     text = _text(payload)
+    if ctx.accountability.public:
+        raise CommentNotUpdatable
 
     async def work(ctx: Context) -> Result:
         found = await _lock(ctx, key)
@@ -65,13 +71,15 @@ async def update_comment(service: Items, ctx: Context, key: str, payload: Mappin
         await ctx.db.query(
             "UPDATE directus_activity SET comment = %s, edited_on = %s WHERE id = %s", (text, ctx.now, found["id"])
         )
-        return await _whole(service, ctx, found["id"], query)
+        return await _shown(service, ctx, found["id"], query)
 
     return await ctx.transaction(work)
 
 
 async def delete_comment(ctx: Context, key: str) -> None:
     """Marks a comment as deleted; it stays readable. Raises ItemNotFound, CommentNotDeletable."""
+    if ctx.accountability.public:
+        raise CommentNotDeletable
 
     async def work(ctx: Context) -> None:
         found = await _lock(ctx, key)
@@ -97,21 +105,25 @@ async def _lock(ctx: Context, key: str) -> dict[str, Any]:
     sql = f"SELECT {listed} FROM directus_activity WHERE id = ANY(%s) AND action = 'comment' FOR UPDATE"
     rows = await ctx.db.query(sql, (keys_of(ctx.schema.collections[ACTIVITY], [key]),))
     if not rows:
-        raise ItemNotFound("There is no such comment.")
+        raise ItemNotFound(NO_COMMENT)
     return dict(zip(names, rows[0], strict=True))
 
 
 async def _may(ctx: Context, found: Mapping[str, Any]) -> bool:
-    """Whether the caller may change or delete a comment: their own with the level update, anybody's with full."""
+    """Whether the caller may change or delete a comment: their own with the level update, anybody's with full. Raises ItemNotFound
+    where it is somebody else's comment on an item that the caller may not read."""
     access = access_of(ctx)
     if access.admin:
         return True
-    if found["collection"] not in ctx.schema.collections or ctx.accountability.public:
-        return False
-    permission = await _permission(ctx, access.grant(found["collection"]), found["item"])
+    permission, name = None, found["collection"]
+    if name in ctx.schema.collections and access.grant(name).read:
+        permission = await _permission(ctx, access.grant(name), found["item"])
+    own = found["action_by"] == ctx.accountability.user
     if permission is None:
-        return False
-    return permission.comment == "full" or (permission.comment == "update" and found["action_by"] == ctx.accountability.user)
+        if own:
+            return False
+        raise ItemNotFound(NO_COMMENT)
+    return permission.comment == "full" or (permission.comment == "update" and own)
 
 
 async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | None:
@@ -130,5 +142,11 @@ async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | Non
     return grant.of(rows[0][0]) if rows else None
 
 
-async def _whole(service: Items, ctx: Context, key: int, query: Query) -> Result:
-    return await read_back(service, ctx, ACTIVITY, Query(meta=query.meta), [key], one=True, trusted=True)
+async def _shown(service: Items, ctx: Context, key: int, query: Query) -> Result:
+    """A written comment as the caller reads it. One that the caller may change, but not read among the activity of others, is shown
+    without where it came from."""
+    shown = await read_back(service, ctx, ACTIVITY, Query(meta=query.meta), [key], one=True)
+    if shown.data is None:
+        fields = ("*", *(f"-{name}" for name in ORIGIN))
+        shown = await read_back(service, ctx, ACTIVITY, Query(fields=fields, meta=query.meta), [key], one=True, created=True)
+    return shown

@@ -61,7 +61,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "access": ("view", "grant", "history", "caller"),
+    "access": ("view", "grant", "subjects", "history", "caller"),
     "compile": ("operators", "filters", "plan", "levels", "read", "aggregates"),
     "items": ("history", "rules", "values", "service", "read", "rows", "write", "export"),
     "jobs": ("runner", "retention"),

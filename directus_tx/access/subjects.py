@@ -1,0 +1,77 @@
+"""Rows that describe other things: fields, collections, relations, permissions, presets, webhooks. A caller sees those that are about
+what the caller may know of: collections with items that may be read, and fields that are not hidden."""
+
+from collections.abc import Callable
+
+from directus_tx.access.grant import Grant
+from directus_tx.access.view import Subjects
+from directus_tx.db.sql import SQL, TRUE, Clause, all_of, among, any_of, column, constant
+from directus_tx.schema.model import Snapshot
+
+GrantOf = Callable[[str], Grant]
+"""The caller's grant on a collection, by its name."""
+
+
+def of_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_collections."""
+    return Subjects(lambda alias: _readable(schema, grant_of, alias, "collection"))
+
+
+def of_fields(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_fields."""
+
+    def visible(alias: str) -> Clause:
+        readable = _readable(schema, grant_of, alias, "collection")
+        return all_of([readable, _no_concealed(schema, grant_of, alias, "collection", "field")])
+
+    return Subjects(visible)
+
+
+def of_relations(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_relations. Neither side of a row may name what the caller may not know of."""
+
+    def visible(alias: str) -> Clause:
+        no_one = Clause(SQL("{} IS NULL").format(column(alias, "collection_one")))
+        return all_of(
+            [
+                _readable(schema, grant_of, alias, "collection_many"),
+                any_of([no_one, _readable(schema, grant_of, alias, "collection_one")]),
+                _no_concealed(schema, grant_of, alias, "collection_many", "field_many"),
+                _no_concealed(schema, grant_of, alias, "collection_many", "junction_field"),
+                _no_concealed(schema, grant_of, alias, "collection_one", "field_one"),
+            ]
+        )
+
+    return Subjects(visible)
+
+
+def of_permissions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_permissions, of other roles' rows."""
+    return Subjects(lambda alias: _readable(schema, grant_of, alias, "collection"))
+
+
+def of_named_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of presets and webhooks: they may name a collection that is not there, but none that may not be read."""
+
+    def visible(alias: str) -> Clause:
+        unreadable = [name for name in schema.collections if not grant_of(name).read]
+        named = among(column(alias, "collection"), unreadable)
+        return Clause(SQL("{} IS NOT TRUE").format(named.sql), named.binds) if unreadable else TRUE
+
+    return Subjects(visible)
+
+
+def _readable(schema: Snapshot, grant_of: GrantOf, alias: str, name: str) -> Clause:
+    """The column names a collection with items that the caller may read."""
+    return among(column(alias, name), [each for each in schema.collections if grant_of(each).read])
+
+
+def _no_concealed(schema: Snapshot, grant_of: GrantOf, alias: str, collection: str, field: str) -> Clause:
+    """The columns *collection* and *field* name no field that is concealed from the caller."""
+    clauses = []
+    for name in schema.collections:
+        grant = grant_of(name)
+        if grant.read and grant.concealed:
+            sql = SQL("({} = %s AND {} = ANY(%s)) IS NOT TRUE").format(column(alias, collection), column(alias, field))
+            clauses.append(Clause(sql, (constant(name), constant(sorted(grant.concealed)))))
+    return all_of(clauses)
