@@ -63,8 +63,15 @@ class DatabaseSettings:
 class LimitSettings:
     """The section [limits]: what a single request may ask for. A refusal names its setting."""
 
-    max_depth: int = setting(10, "Levels of relations that fields, and filters, may go down.")
-    max_conditions: int = setting(100, "Conditions that one filter may have.")
+    max_depth: int = setting(10, "Relations that one path of fields, of filter or of deep may follow.")
+    max_conditions: int = setting(100, "Conditions that the filters of one query may have, those of deep included.")
+    max_relations: int = setting(50, "Relations that the filters of one query may follow, each counted as often as it is named.")
+    max_values: int = setting(10_000, "Values that one condition of a filter may have.")
+    max_fields: int = setting(1000, "Members that fields may have.")
+    max_members: int = setting(100, "Members that sort, groups, groupby, aggregate, status, lang and meta may each have.")
+    max_joins: int = setting(100, "Many-to-one fields that the fields of one query may open, lists included.")
+    max_lists: int = setting(50, "Lists of related items that the fields of one query may open: each takes a statement.")
+    max_columns: int = setting(1500, "Columns that one statement of a read may have: 1600 at most, since PostgreSQL takes 1664.")
     max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")
     max_keys: int = setting(500, "Keys that the path of a request may name, separated by commas.")
     max_payload_size: int = setting(

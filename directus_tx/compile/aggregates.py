@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
+from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
 from directus_tx.compile.operators import folded, is_number
 from directus_tx.compile.plan import Prepared
@@ -61,6 +62,7 @@ class Aggregate:
 
 def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
     """The aggregate that a query asks for, compiled once a snapshot, role and shape of query."""
+    check_query(query, limits)
     key = (
         "aggregate",
         access.key,
@@ -78,9 +80,9 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     """The aggregate that a query asks for. Raises UnknownOperator, UnknownField, HiddenField, InvalidPayload, and what its filter
     deserves."""
     grant = access.require_read(collection)
-    conditions = Conditions(access)
+    conditions = Conditions(access, Bounds(limits))
     own = conditions.chain("t0", grant, query.scope, of_scope)
-    where = all_of([own, where_of(conditions, grant, query, limits)])
+    where = all_of([own, where_of(conditions, grant, query)])
     groups = [readable_column(grant, name) for name in query.groupby]
     # Texts that differ in case alone are one value; the least of them is shown.
     shown = [

@@ -5,6 +5,7 @@ from typing import Any
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
+from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.operators import (
     CONTAINS,
     NCONTAINS,
@@ -22,9 +23,8 @@ from directus_tx.compile.operators import (
     several,
     storable,
 )
-from directus_tx.config import LimitSettings
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, column, joined, negation
-from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, InvalidRequest, UnknownField, UnknownOperator
+from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
@@ -50,13 +50,16 @@ def search(alias: str, grant: Grant, bind: Bind) -> Clause:
 
 
 class Conditions:
-    """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way."""
+    """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way. Raises InvalidRequest
+    where they follow more relations than `bounds` allow."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, bounds: Bounds) -> None:
         self.access = access
+        self.bounds = bounds
         self.count = 0
 
     def alias(self) -> str:
+        self.bounds.count_relation()
         self.count += 1
         return f"t{self.count}"
 
@@ -73,6 +76,7 @@ class Conditions:
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
 
     def condition(self, alias: str, grant: Grant, condition: Condition, value: Value) -> Clause:
+        self.bounds.check_depth(len(condition.path) - 1)
         operator = OPERATORS.get(condition.operator)
         if operator is None:
             raise UnknownOperator(f'There is no filter operator "{condition.operator}".')
@@ -241,13 +245,8 @@ def where_shape(query: Query) -> Hashable:
     return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
 
 
-def where_of(conditions: Conditions, grant: Grant, query: Query, limits: LimitSettings) -> Clause:
-    """What status, q and filter ask of the rows of a list. Raises InvalidRequest where a filter is longer or goes deeper than the
-    limits allow."""
-    if len(query.filter) > limits.max_conditions:
-        raise InvalidRequest(f"A filter may have up to {limits.max_conditions} conditions (limits.max_conditions).")
-    if any(len(condition.path) > limits.max_depth + 1 for condition in query.filter):
-        raise InvalidRequest(f"A filter may go down up to {limits.max_depth} relations (limits.max_depth).")
+def where_of(conditions: Conditions, grant: Grant, query: Query) -> Clause:
+    """What status, q and filter ask of the rows of a list."""
     return all_of(
         [
             conditions.status("t0", grant, query.status is not None, "*" in (query.status or ())),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
+from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
 from directus_tx.compile.levels import Tree, array, is_page, order_of, parse_fields
 from directus_tx.compile.operators import comparison_type, folded
@@ -32,6 +33,7 @@ def plan_for(
     """The plan of a read, compiled once a snapshot, role and shape of query. Raises ApiError where the caller may not read
     the collection, the query does not fit it, or asks for more than the limits allow. *created*: the caller has just created what is
     looked for by key. *version*: rows carry that of their item last but one."""
+    check_query(query, limits)
     key = (
         access.key,
         collection,
@@ -66,22 +68,24 @@ def compile_read(
     if created:
         grant = grant.as_creator
     found = grant.collection
-    conditions = Conditions(access)
+    bounds = Bounds(limits)
+    expressions = parse_fields(query.fields, bounds)
+    conditions = Conditions(access, bounds)
     own = conditions.chain("t0", grant, query.scope, of_scope)
     visible = all_of([own, not_deleted("t0", found)])
     filtered = not by_key and bool(query.filter or query.q or query.groups)
     if by_key:
         where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
     else:
-        where = all_of([own, where_of(conditions, grant, query, limits)])
+        where = all_of([own, where_of(conditions, grant, query)])
         if query.groups:
             where = one_of_each(grant, query.groups, where)
     order = order_of("t0", grant, query.sort, nulls_last=access.schema.sort_null_last)
     deep = {path: index for index, (path, _) in enumerate(query.deep)}
     unreadable: dict[str, None] = {}
-    root = Tree(access, limits, bool(query.lang) and "*" not in query.lang, query, deep, unreadable).level(
+    root = Tree(access, bounds, bool(query.lang) and "*" not in query.lang, query, deep, unreadable).level(
         grant,
-        parse_fields(query.fields),
+        [expressions],
         where,
         order,
         paged=True,

@@ -79,14 +79,11 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
 
     def _text(self, statement: Statement | Composable | str) -> str:
         """The text of a statement. Raises ValueError where it holds a NUL, at which libpq would cut it off."""
-        if isinstance(statement, Statement) and statement.text is not None:
+        if isinstance(statement, Statement):
             return statement.text
-        composable = statement.composable if isinstance(statement, Statement) else statement
-        text = composable if isinstance(composable, str) else composable.as_string(self.pollable())
+        text = statement if isinstance(statement, str) else statement.as_string(self.pollable())
         if "\0" in text:
             raise ValueError("NUL in the text of a statement")
-        if isinstance(statement, Statement):
-            statement.text = text
         return text
 
     def hand_over_notifications(self) -> None:

@@ -12,7 +12,6 @@ from directus_tx.compile.plan import Branch, Level, Plan
 from directus_tx.compile.read import page_meta, paging, plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
-from directus_tx.db.sql import SQL
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
@@ -110,8 +109,7 @@ async def stream_items(
     select = plan.level.select
 
     async def work(session: Session) -> None:
-        declare = SQL("DECLARE items NO SCROLL CURSOR FOR {}").format(select.statement.composable)
-        await session.query(declare, select.parameters(asked))
+        await session.query(select.statement.cursor("items"), select.parameters(asked))
         left = service.limits.max_rows or None
         while rows := await session.query(f"FETCH {BATCH} FROM items"):
             if left is not None and (left := left - len(rows)) < 0:

@@ -252,6 +252,18 @@ class Snapshot:
                 found.setdefault((relation.collection_one, relation.field_one), relation)
         return found
 
+    @cached_property
+    def relations_of(self) -> Mapping[str, Mapping[str, Relation]]:
+        """Of each collection the fields that lead to others, in the order of its fields, each with its relation."""
+        found: dict[str, dict[str, Relation]] = {}
+        for name, collection in self.collections.items():
+            each = found[name] = {}
+            for f in collection.fields.values():
+                relation = (self.many_to_one if f.has_column else self.one_to_many).get((name, f.field))
+                if relation is not None:
+                    each[f.field] = relation
+        return found
+
     def setting(self, key: str, default: str = "") -> str:
         """A setting's text; *default* where it is missing or null."""
         value = self.settings.get(key)

@@ -18,7 +18,6 @@ from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
 from directus_tx.db.session import Session
-from directus_tx.db.sql import SQL
 from directus_tx.query import BindValues, Query
 from tests.conftest import KEY, Client, field
 
@@ -56,7 +55,7 @@ async def plan_of_search(client: Client, text: str) -> str:
     query = Query(q=text)
     access = Access(await project.snapshot(), Accountability(1, 1))
     count = plan_for(access, "notes", query, LimitSettings(), by_key=False).filter_count
-    explain = SQL("EXPLAIN {}").format(count.statement.composable)
+    explain = "EXPLAIN " + count.statement.select
     rows = await Session(project.database).query(explain, count.parameters(BindValues(query)))
     return "\n".join(row[0] for row in rows)
 

@@ -61,7 +61,7 @@ LIMITED = {
 
 
 def statement(prepared: Prepared) -> str:
-    text = prepared.statement.composable.as_string(None)
+    text = prepared.statement.text
     for word in (" FROM ", " LEFT JOIN ", " WHERE ", " GROUP BY ", " ORDER BY ", " LIMIT "):
         text = text.replace(word, f"\n {word.strip()} ")
     return text.replace("DISTINCT\n ", "DISTINCT ") + "\n"
