@@ -15,7 +15,7 @@ from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.filters import Conditions, comparable_keys, equal_keys
 from directus_tx.compile.operators import comparison_type, folded, is_text
 from directus_tx.compile.plan import Branch, Level, Part, Prepared
-from directus_tx.db.sql import SQL, Clause, Composable, Identifier, Statement, all_of, column
+from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
 from directus_tx.errors import InvalidPayload, UnknownField
 from directus_tx.query import BindValues, Query, Sort
 from directus_tx.schema.model import Field, Relation
@@ -366,14 +366,14 @@ def rows_first(grant: Grant, select: Select, where: Clause, order: Order, page: 
     columns = list(select.columns)
     for term, direction in order.terms:
         name = next(names)
-        inner.append(SQL("{} AS {}").format(term, Identifier(name)))
+        inner.append(renamed(term, name))
         terms.append((column("t0", name), direction))
     for position in select.values:
         name = next(names)
-        inner.append(SQL("{} AS {}").format(columns[position], Identifier(name)))
+        inner.append(renamed(columns[position], name))
         columns[position] = column("t0", name)
     rows = selected(inner, [grant.table("t0")], where, order, FENCE if page is ALL else page)
-    return Clause(SQL("({}) AS {}").format(rows.sql, Identifier("t0")), rows.binds), columns, Order(tuple(terms))
+    return Clause(renamed(SQL("({})").format(rows.sql), "t0"), rows.binds), columns, Order(tuple(terms))
 
 
 def is_page(query: Query) -> bool:

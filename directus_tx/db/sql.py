@@ -103,6 +103,11 @@ def column(alias: str, name: str) -> Composable:
     return Identifier(alias, name)
 
 
+def renamed(what: Composable, name: str) -> Composable:
+    """A column, or a table in parentheses, under a name."""
+    return SQL("{} AS {}").format(what, Identifier(name))
+
+
 def constant(value: Any) -> Bind:
     return lambda _: value
 

@@ -48,28 +48,91 @@ async def test_groups_give_one_item_for_each_value(client: Client) -> None:
     assert (await client.get("~/items/things?groups=nope")).code == 202
 
 
+async def nodes(client: Client, relations: int) -> list[str]:
+    """A collection with relations to itself, each with its list on the other side, and three rows in a chain."""
+    parents = [f"parent{n}" for n in range(relations)]
+    lists = [{"field": f"children{n}", "type": "o2m"} for n in range(relations)]
+    await client.collection("nodes", field("name"), *(field(name, "m2o", "INT", 11) for name in parents), *lists)
+    for n, name in enumerate(parents):
+        sides = {"collection_many": "nodes", "field_many": name, "collection_one": "nodes", "field_one": f"children{n}"}
+        await client.post("~/relations", sides)
+    rows = [{"name": "a"}, {"name": "b", **dict.fromkeys(parents, 1)}, {"name": "c", **dict.fromkeys(parents, 2)}]
+    await client.post("~/items/nodes?fields=id", rows)
+    return parents
+
+
+def limit(client: Client, **limits: int) -> None:
+    """Sets the limits of the server."""
+    app: App = client.app
+    app.services = evolve(app.services, items=evolve(client.backend.items, limits=LimitSettings(**limits)))
+
+
 @ensureDeferred
 async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Client) -> None:
-    await client.collection("nodes", field("name"), field("parent", "m2o", "INT", 11))
-    relation = {"collection_many": "nodes", "field_many": "parent", "collection_one": "nodes"}
-    await client.post("~/relations", relation)
-    await client.post("~/items/nodes", [{"name": "a"}, {"name": "b", "parent": 1}, {"name": "c", "parent": 2}])
-    limits = LimitSettings(max_depth=2, max_conditions=3, max_rows=2)
-    backend = client.backend
-    app: App = client.app
-    app.services = evolve(app.services, items=evolve(backend.items, limits=limits))
+    await nodes(client, 1)
+    limit(client, max_depth=2, max_conditions=3, max_rows=2, max_members=3, max_values=2)
     for query, name in (
-        ("fields=parent.parent.parent.name", "limits.max_depth"),
-        ("filter[parent.parent.parent.name]=x", "limits.max_depth"),
+        ("fields=parent0.parent0.parent0.name", "limits.max_depth"),
+        ("filter[parent0.parent0.parent0.name]=x", "limits.max_depth"),
         ("filter[id][0][eq]=1&filter[id][1][eq]=1&filter[id][2][eq]=1&filter[id][3][eq]=1", "limits.max_conditions"),
+        ("filter[id][in]=1,2,3", "limits.max_values"),
+        ("status=1,2,3,4", "limits.max_members"),
+        ("aggregate[count]=*,id,name,parent0", "limits.max_members"),
         ("limit=-1", "limits.max_rows"),
         ("limit=3", "limits.max_rows"),
     ):
         answer = await client.get("~/items/nodes?" + query)
         assert (answer.status, answer.code) == (422, 4), query
         assert name in answer.json["error"]["message"]
-    assert (await client.get("~/items/nodes?limit=2&fields=parent.parent.name")).status == 200
+    assert (await client.get("~/items/nodes?limit=2&fields=parent0.parent0.name")).status == 200
     assert (await client.get("~/items/nodes?limit=-1&filter[id][lt]=3")).status == 200
+
+
+@ensureDeferred
+async def test_breadth_is_refused_before_anything_is_read_or_written(client: Client) -> None:
+    parents = await nodes(client, 4)
+    for stars in ("*.*.*.*", ".".join("*" * 10), ",".join(f"{name}.*.*.*" for name in parents)):
+        for path in ("", "/1", "/1,2", "/99"):
+            for more in ("", "&limit=-1", "&export=csv", "&export=json", "&single=1", "&meta=*"):
+                answer = await client.get(f"~/items/nodes{path}?fields={stars}{more}")
+                assert (answer.status, answer.code) == (422, 4), (stars, path, more)
+                assert "limits.max_" in answer.json["error"]["message"]
+        created = await client.post(f"~/items/nodes?fields={stars}", {"name": "d"})
+        changed = await client.patch(f"~/items/nodes/1?fields={stars}", {"name": "d"})
+        assert (created.status, changed.status) == (422, 422)
+    assert (await client.get("~/items/nodes?fields=name")).data == [{"name": name} for name in "abc"]
+
+
+@ensureDeferred
+async def test_many_relations_are_shown_whichever_way_they_are_joined(client: Client) -> None:
+    parents = await nodes(client, 6)
+    lists = [f"children{n}" for n in range(6)]
+    for number in (1, 4, 5, 6):
+        some = parents[:number]
+        fields = ",".join(f"{name}.name,{name}.parent0.name" for name in some)
+        above = {"a": None, "b": {"name": "a", "parent0": None}, "c": {"name": "b", "parent0": {"name": "a"}}}
+        for order, names in (("id", "abc"), ("-name", "cba"), ("parent0,-id", "bca")):
+            expected = [{"name": name, **dict.fromkeys(some, above[name])} for name in names]
+            path = f"~/items/nodes?fields=name,{fields}&sort={order}"
+            assert (await client.get(path)).data == expected
+            assert (await client.get(path + "&limit=-1")).data == expected
+            assert (await client.get(path + "&export=json")).json == expected
+            assert (await client.get(path + "&limit=1&offset=1")).data == expected[1:2]
+            assert (await client.get(path + "&filter[parent1.name]=b")).data == [item for item in expected if item["name"] == "c"]
+        random = await client.get(f"~/items/nodes?fields=name,{fields}&sort=?")
+        assert sorted(item["name"] for item in random.data) == ["a", "b", "c"]
+        one = await client.get(f"~/items/nodes/3?fields=name,{fields}")
+        assert one.data == {"name": "c", **dict.fromkeys(some, above["c"])}
+        # The tag of the item is the same with joins and without, and guards its writes.
+        tag = one.headers["etag"]
+        assert (await client.patch("~/items/nodes/3", {"name": "c"}, headers={"If-Match": tag})).status == 200
+        within = ",".join(f"children0.{name}.name" for name in some)
+        deep = "deep[children0][filter][parent1.name]=a"
+        below = await client.get(f"~/items/nodes/1?fields=children0.name,{within}&{deep}")
+        assert below.data == {"children0": [{"name": "b", **{name: {"name": "a"} for name in some}}]}
+    everything = (await client.get("~/items/nodes/2?fields=*.*")).data
+    assert [everything[name]["name"] for name in parents] == ["a"] * 6
+    assert [[child["id"] for child in everything[name]] for name in lists] == [[3]] * 6
 
 
 @ensureDeferred

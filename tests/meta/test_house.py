@@ -62,7 +62,7 @@ LAYERS = (
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "caller"),
-    "compile": ("operators", "filters", "plan", "levels", "read", "aggregates"),
+    "compile": ("bounds", "operators", "filters", "plan", "levels", "read", "aggregates"),
     "items": ("history", "rules", "values", "service", "read", "rows", "write", "export"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
