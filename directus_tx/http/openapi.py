@@ -99,7 +99,7 @@ class _Builder:
             if name not in grant.hidden and (field.has_column or self.lists(field))
         }
         schema = _object(properties)
-        if collection.note:
+        if collection.note and "note" not in self.access.grant("directus_collections").hidden:
             schema["description"] = collection.note
         return schema
 
@@ -119,9 +119,10 @@ class _Builder:
         one = schema.many_to_one.get(place)
         if one is not None and one.collection_one in self.readable:
             found = {"anyOf": [found, _ref(one.collection_one), {"type": "null"}]}
-        if field.note:
+        hidden = self.access.grant("directus_fields").hidden
+        if field.note and "note" not in hidden:
             found["description"] = field.note
-        if field.readonly:
+        if field.readonly and "readonly" not in hidden:
             found["readOnly"] = True
         return found
 
