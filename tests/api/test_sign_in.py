@@ -12,9 +12,9 @@ import bcrypt
 import jwt
 import pytest
 from pytest_twisted import ensureDeferred
+from txpostgres import txpostgres
 
 from directus_tx.accounts import hashes, tokens
-from directus_tx.db.connection import Connection
 from directus_tx.db.session import Session
 from directus_tx.schema import migrations
 from tests.conftest import Client, Reply
@@ -36,14 +36,13 @@ async def sign_in(client: Client, email: Any, password: Any = PASSWORD) -> Reply
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The text of each statement that connections run, without values: BEGIN and COMMIT among them."""
     texts: list[str] = []
-    run = Connection.run
+    run = txpostgres.Cursor.execute
 
-    async def noted(self: Any, statement: Any, parameters: Any = ()) -> Any:
-        composed = getattr(statement, "composable", statement)
-        texts.append(composed if isinstance(composed, str) else composed.as_string(None))
-        return await run(self, statement, parameters)
+    def noted(self: Any, statement: str, parameters: Any = None) -> Any:
+        texts.append(statement)
+        return run(self, statement, parameters)
 
-    monkeypatch.setattr(Connection, "run", noted)
+    monkeypatch.setattr(txpostgres.Cursor, "execute", noted)
     return texts
 
 
