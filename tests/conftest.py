@@ -17,7 +17,8 @@ import pytest_twisted
 from attrs import frozen
 from twisted.internet import defer, reactor
 from twisted.internet.endpoints import serverFromString
-from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.internet.protocol import Protocol
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -96,6 +97,23 @@ class _Bytes:
     pauseProducing = resumeProducing = stopProducing
 
 
+class _Received(Protocol):
+    """Collects the body of an answer; fails where it does not come to its end."""
+
+    def __init__(self) -> None:
+        self.whole: defer.Deferred[bytes] = defer.Deferred()
+        self._data: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data.append(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if reason.check(ResponseDone):
+            self.whole.callback(b"".join(self._data))
+        else:
+            self.whole.errback(reason)
+
+
 class Client:
     """Speaks HTTP to a server in this process. Paths begin with the project's key where they begin with "~"."""
 
@@ -127,7 +145,9 @@ class Client:
         raw = Headers({name: [value] for name, value in sent.items()})
         response = await self.agent.request(method.encode(), url.encode(), raw, producer)
         found = {k.decode().lower(): v[-1].decode() for k, v in response.headers.getAllRawHeaders()}
-        return Reply(response.code, found, await readBody(response))
+        body = _Received()
+        response.deliverBody(body)
+        return Reply(response.code, found, await body.whole)
 
     async def get(self, path: str, **options: Any) -> Reply:
         return await self.call("GET", path, **options)
@@ -172,11 +192,14 @@ async def server(settings: Settings) -> Any:
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     client = Client(backend, app, port.getHost().port)
     yield client
-    await client.pool.closeCachedConnections()
-    await defer.maybeDeferred(port.stopListening)
-    for key in backend.projects.files.keys(private=True):
-        await backend.projects.delete(key)
-    await backend.close()
+    try:
+        await client.pool.closeCachedConnections()
+        await defer.maybeDeferred(port.stopListening)
+        for key in backend.projects.files.keys(private=True):
+            await backend.projects.delete(key)
+    finally:
+        # Its threads would keep the process from ending.
+        await backend.close()
 
 
 @pytest_twisted.async_yield_fixture

@@ -112,7 +112,7 @@ async def test_one_project_down_leaves_the_others(client: Client) -> None:
     assert (await client.post("/server/projects", other, token=None)).status == 200
     path = next(pathlib.Path(projects.files.directory).glob(f"{client.project}x.toml"))
     text = path.read_text()
-    path.write_text(text.replace('name = "', 'host = "/nowhere"\nname = "'))
+    path.write_text(text.replace('name = "', 'host = "/nowhere"\nuser = "u"\nname = "'))
     answer = await client.get(f"/{client.project}x/users", token="other-token")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert (await client.get("~/users/me?fields=id")).data == {"id": 1}
