@@ -36,6 +36,20 @@ class ServerSettings:
         (), "Addresses or networks of proxies whose X-Forwarded-For is believed; of nobody else is it."
     )
     max_body_size: int = setting(100 * 2**20, "Bytes that the body of a request may have, with the files in it.")
+    request_timeout: float = setting(
+        30.0, "Seconds that the headers of a request may take to arrive, and that its body may pause. 0: any time."
+    )
+    min_body_rate: float = setting(
+        1000.0, "Bytes a second that a body arrives with on the average, from request_timeout on. 0: any."
+    )
+    keep_alive_timeout: float = setting(60.0, "Seconds after which a connection without a request is closed. 0: never.")
+    stall_timeout: float = setting(
+        60.0, "Seconds after which a connection is closed whose client takes nothing of an answer. 0: never."
+    )
+    spool_size: int = setting(
+        2**30,
+        "Bytes in temporary files, of all answers together, that clients have not taken yet; beyond it reading waits for them.",
+    )
     shutdown_timeout: float = setting(10.0, "Seconds that running requests get to finish when the server stops.")
 
 

@@ -109,6 +109,18 @@ class ItemChanged(ApiError):
     code, status = 20, 412
 
 
+class RequestTimeout(ApiError):
+    """The request was not received in time."""
+
+    code, status = 21, 408
+
+
+class RequestTooLong(ApiError):
+    """The address of the request is too long."""
+
+    code, status = 22, 414
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than the server accepts."""
 

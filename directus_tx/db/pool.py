@@ -6,6 +6,7 @@ The pool is our own, because txpostgres' neither recovers from a lost connection
 import re
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import psycopg2
@@ -13,6 +14,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from directus_tx.db.connection import Connection, Parameters, open_connection
+from directus_tx.db.long_reads import LongReads
 from directus_tx.errors import ApiError, ServiceUnavailable
 
 log = Logger()
@@ -35,6 +37,7 @@ class ConnectionBudget:
         self.open = 0
         self.turn = 0
         self.databases: set[Database] = set()
+        self.long_reads = LongReads(reactor, lambda: self.limit)
         self._sweep: Any = None
 
     def take(self, database: "Database") -> bool:
@@ -156,6 +159,10 @@ class Database:
         finally:
             if timer.active():
                 timer.cancel()
+
+    def place_for_long_read(self) -> AbstractAsyncContextManager[None]:
+        """A place among the reads that hold a connection for long. Raises ServiceUnavailable where none is free in time."""
+        return self.budget.long_reads.place(self, self.pool_size, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
 
     def release(self, connection: Connection, *, broken: bool = False) -> None:
         """Gives a connection back; a broken one is closed."""

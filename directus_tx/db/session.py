@@ -107,6 +107,17 @@ class Session:
                     await pause(self.database.reactor, 0.01 * 2**attempt)
         raise Conflict(headers={"Retry-After": "1"})
 
+    async def long_read(self, work: "Callable[[Session], Awaitable[T]]") -> T:
+        """What *work* gives, called with a session whose statements read what is committed at one moment. It may take long: it waits for
+        a place among such reads, and as it may have passed on what it has read, it is not run again. Raises ServiceUnavailable."""
+        async with self.database.place_for_long_read():
+            try:
+                return await self._transaction_once(work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            except psycopg2.Error as error:
+                if error.pgcode in RETRIED:
+                    raise Conflict(headers={"Retry-After": "1"}) from error
+                raise api_error(error) from error
+
     async def _transaction_once(self, work: "Callable[[Session], Awaitable[T]]", begin: str) -> T:
         connection = await self._begin(begin)
         broken = True

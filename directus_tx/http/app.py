@@ -5,21 +5,17 @@ Nothing else writes to a request. Whatever an endpoint raises becomes the API's 
 
 import base64
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 from klein import Klein
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
-from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
-from zope.interface import implementer
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import PUBLIC, Accountability, Context, moment
@@ -27,132 +23,30 @@ from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
     ApiError,
-    BadRequest,
     InternalError,
     MethodNotAllowed,
     NotFound,
     Unauthorized,
 )
-from directus_tx.http import encode
+from directus_tx.http import cors, encode
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import Params, parsed
 from directus_tx.http.payload import PayloadReader
-from directus_tx.http.request import ApiRequest
 from directus_tx.http.routes import Answer, Call, Route, Services
+from directus_tx.http.sending import ClientGone, Sender, Spool
+from directus_tx.http.site import ApiSite, path_argument
 from directus_tx.logs import log_request
-from directus_tx.projects.registry import Project
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
 
-ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
-ALLOWED_HEADERS = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
-EXPOSED_HEADERS = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
-"""What a page of another origin may send, and read of the answers, beside what it may always."""
-OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
+LARGE = 256 * 1024
+"""Bytes from which a body is sent in pieces."""
+
+CLIENT_GONE = 499
+"""The status in the log of a stream whose client went away; it has been told another."""
+
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-class ApiSite(server.Site):  # type: ignore[misc]
-    """The site of an app: bodies are left to the endpoints to read, and the log is our own."""
-
-    def __init__(self, app: "App", reactor: Any) -> None:
-        super().__init__(RootResource(app), requestFactory=ApiRequest, reactor=reactor, parsePOSTFormSubmission=False)
-        self.payloads = app.payloads
-
-    def log(self, request: Any) -> None:
-        """Nothing: the wrapper has written the request's line."""
-
-
-class RootResource(Resource):  # type: ignore[misc]
-    """Where every request arrives, before it is routed."""
-
-    isLeaf = True
-
-    def __init__(self, app: "App") -> None:
-        super().__init__()
-        self.app = app
-        self.klein = app.klein.resource()
-
-    def render(self, request: Any) -> Any:
-        override = request.getHeader(b"x-http-method-override")
-        if override and request.method == b"POST" and override.upper() in OVERRIDES:
-            request.method = override.upper()
-        if request.method == b"OPTIONS":
-            return self.app.preflight(request)
-        # Klein would answer these itself, in HTML, or overlook them.
-        if not _is_text(request.getRequestHostname()):
-            return self.app.refuse(request, BadRequest("The Host header is no name."))
-        if request.path.startswith(b"//") or not all(_is_name(part) for part in request.postpath):
-            return self.app.refuse(request, NotFound())
-        if b"%2f" in request.path.lower():
-            # Klein would take a slash that is escaped, in a key say, for one that is not.
-            request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
-        return self.klein.render(request)
-
-
-class ClientGone(Exception):
-    """Nobody is there any more to write to."""
-
-
-@implementer(IPushProducer)
-class StreamedBody:
-    """A body that is written bit by bit, no faster than the client takes it. `gone`: the client has hung up."""
-
-    def __init__(self, request: Any) -> None:
-        self.request = request
-        self.gone = False
-        self._resumed: defer.Deferred[None] | None = None
-        self._registered = False
-        request.notifyFinish().addErrback(self._lost)
-
-    def begin(self) -> None:
-        self.request.registerProducer(self, True)
-        self._registered = True
-
-    async def write(self, data: bytes) -> None:
-        """Writes; returns when there is room for more. Raises ClientGone."""
-        if self.gone:
-            raise ClientGone
-        self.request.write(data)
-        if self._resumed is not None:
-            await self._resumed
-        if self.gone:
-            raise ClientGone
-
-    def end(self) -> None:
-        if self._registered:
-            self._registered = False
-            self.request.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        if self._resumed is None:
-            self._resumed = defer.Deferred()
-
-    def resumeProducing(self) -> None:
-        waiting, self._resumed = self._resumed, None
-        if waiting is not None:
-            waiting.callback(None)
-
-    def stopProducing(self) -> None:
-        self._lost()
-
-    def _lost(self, _: Any = None) -> None:
-        self.gone = True
-        self.resumeProducing()
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_name(part: bytes) -> bool:
-    """Whether a part of a path may name anything: it is text, and PostgreSQL has no NUL."""
-    return b"\0" not in part and _is_text(part)
 
 
 class App:
@@ -171,11 +65,12 @@ class App:
             self._register(route)
         self.klein.handle_errors(HTTPException)(self._unrouted)
         self.klein.handle_errors(Exception)(self._failed)
-        self.site = ApiSite(self, reactor)
+        self.spool = Spool(services.settings.server.spool_size)
+        self.site = ApiSite(self, reactor, services.settings, self.payloads)
 
     def _register(self, route: Route) -> None:
         def view(request: Any, **path: str) -> defer.Deferred[bytes]:
-            return self._serve(route, request, {name: part.replace("\0", "/") for name, part in path.items()})
+            return self._serve(route, request, {name: path_argument(part) for name, part in path.items()})
 
         self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
 
@@ -209,7 +104,8 @@ class App:
             answer = await route.endpoint(call)
             if answer.stream is not None:
                 return await self._stream(request, answer)
-            return self._write(request, answer, public)
+            body = self._write(request, answer, public)
+            return body if len(body) < LARGE else await self._send(request, body)
         except ApiError as error:
             return self.refuse(request, error)
         except Exception:
@@ -315,8 +211,15 @@ class App:
         """Writes a body as it is made. What goes wrong before its first bytes is an error like others; after them all that can be said
         is that the body has no end."""
         assert answer.stream is not None
-        body = StreamedBody(request)
+        sender = Sender(request, self.spool)
         started = False
+        status = answer.status
+        if request.method == b"HEAD":
+            for name, value in answer.headers.items():
+                request.setHeader(name, value)
+            self._begin(request, status)
+            log_request(log, request, status, self.reactor.seconds())
+            return b""
 
         async def write(data: bytes) -> None:
             nonlocal started
@@ -325,20 +228,36 @@ class App:
                 for name, value in answer.headers.items():
                     request.setHeader(name, value)
                 self._begin(request, answer.status)
-                body.begin()
-            await body.write(data)
+                sender.begin()
+            await sender.write(data)
 
         try:
             await answer.stream(write)
+            await sender.finish()
+        except ClientGone:
+            status = CLIENT_GONE
         except Exception:
             if not started:
                 raise
-            if not body.gone:
-                log.failure("request {request_id} failed on its way", request_id=request.request_id)
-                request.channel.abortConnection()
+            status = InternalError.status
+            log.failure("request {request_id} failed on its way", request_id=request.request_id)
+            request.channel.abort("is owed the rest of an answer that failed")
         finally:
-            body.end()
-        log_request(log, request, answer.status, self.reactor.seconds())
+            sender.close()
+        log_request(log, request, status, self.reactor.seconds())
+        return b""
+
+    async def _send(self, request: Any, body: bytes) -> bytes:
+        """Sends a body in pieces, so that it is seen whether its client takes it."""
+        sender = Sender(request, self.spool)
+        try:
+            sender.begin()
+            await sender.write(body)
+            await sender.finish()
+        except ClientGone:
+            pass
+        finally:
+            sender.close()
         return b""
 
     def refuse(self, request: Any, error: ApiError) -> bytes:
@@ -359,9 +278,7 @@ class App:
 
     def preflight(self, request: Any) -> bytes:
         """Answers OPTIONS, on any path."""
-        request.setHeader(b"Access-Control-Allow-Methods", ALLOWED_METHODS)
-        request.setHeader(b"Access-Control-Allow-Headers", ALLOWED_HEADERS)
-        request.setHeader(b"Access-Control-Max-Age", b"600")
+        cors.answer_preflight(request)
         return self._finish(request, 200, b"", None)
 
     def _begin(self, request: Any, status: int) -> None:
@@ -369,7 +286,7 @@ class App:
         request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
-        self._allow_origin(request)
+        cors.allow_origin(request)
         if request.accountability is not None and not request.accountability.public and self.cache_control:
             request.setHeader(b"Cache-Control", self.cache_control)
 
@@ -389,19 +306,6 @@ class App:
             request.setHeader(b"Content-Length", b"%d" % len(body))
         log_request(log, request, status, self.reactor.seconds())
         return body
-
-    def _allow_origin(self, request: Any) -> None:
-        """Says which origins may read the answer: any, unless the project names its own."""
-        origin = request.getHeader(b"origin")
-        if origin is not None:
-            request.responseHeaders.addRawHeader(b"Vary", b"Origin")
-        allowed = _origins(request.project)
-        if allowed is not None and (origin is None or origin.decode("latin-1") not in allowed):
-            return
-        request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
-        request.setHeader(b"Access-Control-Allow-Credentials", b"true")
-        if origin is not None:
-            request.setHeader(b"Access-Control-Expose-Headers", EXPOSED_HEADERS)
 
     def _unrouted(self, request: Any, failure: Failure) -> bytes:
         """Answers what no route does. Whether the project exists comes first: of a project that does not, nothing exists."""
@@ -429,11 +333,3 @@ def _check_address(schema: Snapshot, who: Accountability) -> None:
 
 
 UNPREFIXED = frozenset({"types", "interfaces", "layouts", "modules"})
-
-
-def _origins(project: Project | None) -> Iterable[str] | None:
-    """The origins that a project allows; None where it allows all."""
-    origin = project.config.cors.get("origin") if project is not None else None
-    if not origin or origin == "*" or origin == ["*"]:
-        return None
-    return [origin] if isinstance(origin, str) else origin

@@ -21,6 +21,8 @@ class ApiRequest(server.Request):  # type: ignore[misc]
 
     limits: PayloadLimits
     too_large = False
+    received = 0
+    """Bytes of the body that have arrived."""
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
@@ -38,6 +40,7 @@ class ApiRequest(server.Request):  # type: ignore[misc]
             super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
+        self.received += len(data)
         if self.too_large:
             return
         if self.content is not None and self.content.tell() + len(data) > self.limits.size:

@@ -120,7 +120,7 @@ async def stream_items(
             _present(ctx, rules, items, asked_for, Shown.LISTED)
             await sink(items)
 
-    await ctx.db.transaction(work, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await ctx.db.long_read(work)
 
 
 def _with_needed(rules: CollectionRules, query: Query) -> Query:

@@ -1,0 +1,70 @@
+"""Places for reads that hold a connection for long, so that they leave some for all others."""
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from twisted.internet import defer
+
+from directus_tx.errors import ServiceUnavailable
+
+
+class LongReads:
+    """The long reads on one database server. Half of the connections of a pool may be held by them, and half of those of all pools
+    together, but one each at least. *connections* gives how many all pools may have open."""
+
+    def __init__(self, reactor: Any, connections: Callable[[], int]) -> None:
+        self.reactor = reactor
+        self.connections = connections
+        self.waiting: deque[tuple[Hashable, int, defer.Deferred[None]]] = deque()
+        self._held: Counter[Hashable] = Counter()
+
+    def _free(self, pool: Hashable, size: int) -> bool:
+        return self._held[pool] < max(size // 2, 1) and self._held.total() < max(self.connections() // 2, 1)
+
+    @asynccontextmanager
+    async def place(self, pool: Hashable, size: int, *, queue_size: int, queue_timeout: float) -> AsyncIterator[None]:
+        """A place for a read of a pool with *size* connections, in turn. Raises ServiceUnavailable where too many wait, or none becomes
+        free in time."""
+        if self._free(pool, size):
+            self._held[pool] += 1
+        else:
+            await self._wait(pool, size, queue_size, queue_timeout)
+        try:
+            yield
+        finally:
+            self._held[pool] -= 1
+            if not self._held[pool]:
+                del self._held[pool]
+            self._hand_on()
+
+    async def _wait(self, pool: Hashable, size: int, queue_size: int, queue_timeout: float) -> None:
+        refusal = ServiceUnavailable(
+            "Too many long lists and exports are being read; try again shortly.", headers={"Retry-After": "5"}
+        )
+        if len(self.waiting) >= queue_size:
+            raise refusal
+        turn: defer.Deferred[None] = defer.Deferred()
+        self.waiting.append((pool, size, turn))
+        timer = self.reactor.callLater(queue_timeout, turn.cancel)
+        try:
+            await turn
+        except defer.CancelledError:
+            self.waiting = deque(each for each in self.waiting if each[2] is not turn)
+            raise refusal from None
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _hand_on(self) -> None:
+        """Gives free places to those who have waited longest."""
+        left: deque[tuple[Hashable, int, defer.Deferred[None]]] = deque()
+        while self.waiting:
+            pool, size, turn = self.waiting.popleft()
+            if self._free(pool, size):
+                self._held[pool] += 1
+                turn.callback(None)
+            else:
+                left.append((pool, size, turn))
+        self.waiting = left

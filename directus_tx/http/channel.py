@@ -1,0 +1,185 @@
+"""One connection of a client, and the time that it may take to send a request and to take the answer."""
+
+import fcntl
+import termios
+from array import array
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from directus_tx.config import ServerSettings
+from directus_tx.errors import ApiError, BadRequest, RequestTimeout, RequestTooLong
+from directus_tx.http import encode
+
+log = Logger()
+
+
+@frozen
+class TimeLimits:
+    """How long a client may take, in seconds; `rate` in bytes a second."""
+
+    request: float
+    rate: float
+    idle: float
+    stall: float
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> "TimeLimits":
+        """The limits that the settings mean, where 0 is none."""
+        seconds = (settings.request_timeout, settings.keep_alive_timeout, settings.stall_timeout)
+        request, idle, stall = (each or float("inf") for each in seconds)
+        return cls(request, settings.min_body_rate, idle, stall)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks at a connection: a quarter of the shortest limit, within reason."""
+        return min(max(min(self.request, self.idle, self.stall) / 4, 0.02), 5.0)
+
+
+class Phase(Enum):
+    """What a connection is at."""
+
+    IDLE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    ANSWER = auto()
+
+
+class ApiChannel(http.HTTPChannel):  # type: ignore[misc]
+    """A connection. Its site lets it look at the time now and then (`check`); it has no timers, which a request would have to set.
+
+    Its requests are received one at a time: while one is answered, Twisted buffers a little of the next.
+    """
+
+    site: Any
+    transport: Any
+    phase = Phase.IDLE
+    closing = False
+    since = 0.0
+    """When the phase began."""
+    moved = 0.0
+    """When bytes were last received in this phase."""
+    sent = 0.0
+    """When the client last took bytes, while some are left that it has not taken."""
+    unsent = -1
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.since = self.site.seconds()
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.since = self.moved = self.site.seconds()
+
+    # the phases of a request
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.closing and self.phase is not Phase.ANSWER:
+            return
+        if self.phase is Phase.IDLE:
+            self._enter(Phase.HEADERS)
+        elif self.phase is Phase.BODY:
+            self.moved = self.site.seconds()
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        self._enter(Phase.BODY)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        self.phase = Phase.ANSWER
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        self._enter(Phase.IDLE)
+        super().requestDone(request)
+
+    def pauseProducing(self) -> None:
+        self.sent = self.site.seconds()
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self.phase is Phase.IDLE:
+            self.since = self.site.seconds()
+        super().resumeProducing()
+
+    # time
+
+    def check(self, now: float, limits: TimeLimits) -> None:
+        """Ends the connection where its client takes too long."""
+        if self._waitingForTransport or self.closing:
+            unsent = self._unsent()
+            if unsent is not None and unsent != self.unsent:
+                self.unsent, self.sent = unsent, now
+            if now - self.sent > limits.stall:
+                self.abort(f"has taken nothing of an answer for {limits.stall} s (server.stall_timeout)")
+        elif self.phase is Phase.IDLE:
+            if now - self.since > limits.idle:
+                self.loseConnection()
+        elif self.phase is Phase.HEADERS:
+            if now - self.since > limits.request:
+                self._refuse(RequestTimeout("The headers of the request took too long (server.request_timeout)."))
+        elif self.phase is Phase.BODY:
+            if now - self.moved > limits.request:
+                self._refuse(RequestTimeout("The body of the request stopped arriving (server.request_timeout)."))
+            elif self.requests[-1].received < (now - self.since - limits.request) * limits.rate:
+                self._refuse(RequestTimeout("The body of the request arrived too slowly (server.min_body_rate)."))
+
+    def _unsent(self) -> int | None:
+        """The bytes that the system has not brought to the client; None where it does not tell. A client takes some where they change,
+        long before there is room for more."""
+        number = array("i", [0])
+        try:
+            fcntl.ioctl(self.transport.getHandle().fileno(), termios.TIOCOUTQ, number)
+        except (AttributeError, OSError):
+            return None
+        return number[0]
+
+    def abort(self, why: str) -> None:
+        """Closes the connection at once, whatever is left to send."""
+        log.info("connection of {peer} closed: the client {why}", peer=self._peer(), why=why)
+        self.transport.abortConnection()
+
+    def _peer(self) -> str:
+        return getattr(self.transport.getPeer(), "host", None) or "-"
+
+    # what is no request
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        if self.requests:
+            self._refuse(BadRequest(f"A header has more than {self.MAX_LENGTH} bytes."))
+        else:
+            self._refuse(RequestTooLong(f"The address has more than {self.MAX_LENGTH} bytes."))
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self._refuse(BadRequest("The request is no HTTP/1.1, or its headers are too many."))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Writes an error for a request that never was complete, unless an answer has begun, and closes the connection."""
+        log.info("client {peer}: {error}", peer=self._peer(), error=error.message)
+        if not (self.requests and self.requests[-1].startedWriting):
+            body = encode.refusal(error)
+            status = HTTPStatus(error.status)
+            head = (
+                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                "Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.persistent = False
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        self.closing = True
+        self.sent = self.site.seconds()
+        super().loseConnection()

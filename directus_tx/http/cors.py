@@ -1,0 +1,43 @@
+"""Which pages of other origins may use the API (CORS)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from directus_tx.projects.registry import Project
+
+METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
+SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
+READ = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
+"""The headers that a page may send, and read of an answer, beside those that it may always."""
+
+MAX_AGE = b"600"
+"""Seconds for which a browser may remember what a preflight says."""
+
+
+def allow_origin(request: Any) -> None:
+    """Says which origins may read the answer: any, unless the project names its own."""
+    origin = request.getHeader(b"origin")
+    if origin is not None:
+        request.responseHeaders.addRawHeader(b"Vary", b"Origin")
+    allowed = _origins(request.project)
+    if allowed is not None and (origin is None or origin.decode("latin-1") not in allowed):
+        return
+    request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
+    request.setHeader(b"Access-Control-Allow-Credentials", b"true")
+    if origin is not None:
+        request.setHeader(b"Access-Control-Expose-Headers", READ)
+
+
+def answer_preflight(request: Any) -> None:
+    """Says which methods and headers a page may send."""
+    request.setHeader(b"Access-Control-Allow-Methods", METHODS)
+    request.setHeader(b"Access-Control-Allow-Headers", SENT)
+    request.setHeader(b"Access-Control-Max-Age", MAX_AGE)
+
+
+def _origins(project: Project | None) -> Iterable[str] | None:
+    """The origins that a project allows; None where it allows all."""
+    origin = project.config.cors.get("origin") if project is not None else None
+    if not origin or origin == "*" or origin == ["*"]:
+        return None
+    return [origin] if isinstance(origin, str) else origin

@@ -1,0 +1,213 @@
+"""Bodies of answers that are too large to be handed over at once: sent as fast as the client takes them, and no faster.
+
+What is read for a client that is slow is kept for it in a temporary file, so that the reading, which holds a connection and a
+transaction of the database, does not wait for the client.
+"""
+
+import tempfile
+from collections import deque
+from typing import IO, Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+log = Logger()
+
+PIECE = 64 * 1024
+"""Bytes that are handed over at once: so often it is seen that the client still takes some."""
+
+IN_MEMORY = 256 * 1024
+"""Bytes that are kept for a client in memory, before a file is made."""
+
+
+SEGMENT = 64 * 2**20
+"""Bytes after which another file is begun, so that what is read goes from the disk."""
+
+
+class ClientGone(Exception):
+    """The client has closed the connection, or it was closed because the client took nothing."""
+
+
+class Spool:
+    """The room for what clients have not taken yet: *size* bytes in temporary files, all together."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def take(self, size: int) -> bool:
+        """Takes room; whether there was so much."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.left += size
+
+
+class _Segment:
+    """A temporary file that is written to its end and read once."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="directus-", buffering=0)  # noqa: SIM115 - `close` closes it
+        self.read = self.written = 0
+
+    def append(self, data: memoryview) -> None:
+        """Raises OSError where the disk is full."""
+        self.file.seek(self.written)
+        rest = data
+        while rest:
+            rest = rest[self.file.write(rest) :]
+        self.written += len(data)
+
+    def pop(self, size: int) -> bytes:
+        self.file.seek(self.read)
+        found = self.file.read(min(size, self.written - self.read))
+        self.read += len(found)
+        return found
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Backlog:
+    """Bytes that wait for their client, in order: some in memory, those after them in files, the oldest of which goes when it is
+    read."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._memory: deque[memoryview] = deque()
+        self._in_memory = 0
+        self._segments: deque[_Segment] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._memory or self._segments)
+
+    def put(self, view: memoryview) -> bool:
+        """Keeps bytes; whether there is room for them. In an empty backlog there always is."""
+        if not view:
+            return True
+        if not self or (not self._segments and self._in_memory + len(view) <= IN_MEMORY):
+            self._memory.append(view)
+            self._in_memory += len(view)
+            return True
+        if not self.spool.take(len(view)):
+            return False
+        try:
+            if not self._segments or self._segments[-1].written >= SEGMENT:
+                self._segments.append(_Segment())
+            self._segments[-1].append(view)
+        except OSError as error:
+            log.warn("cannot keep an answer in a file: {error}", error=str(error))
+            self.spool.give_back(len(view))
+            if self._segments and not self._segments[-1].written:
+                self._segments.pop().close()
+            return False
+        return True
+
+    def pop(self) -> bytes:
+        """The next bytes, up to PIECE of them; none where the backlog is empty."""
+        if self._memory:
+            first = self._memory[0]
+            piece = bytes(first[:PIECE])
+            if len(first) > PIECE:
+                self._memory[0] = first[PIECE:]
+            else:
+                self._memory.popleft()
+            self._in_memory -= len(piece)
+            return piece
+        if not self._segments:
+            return b""
+        segment = self._segments[0]
+        piece = segment.pop(PIECE)
+        if segment.read == segment.written:
+            self._drop()
+        return piece
+
+    def close(self) -> None:
+        """Forgets what is left."""
+        self._memory.clear()
+        self._in_memory = 0
+        while self._segments:
+            self._drop()
+
+    def _drop(self) -> None:
+        segment = self._segments.popleft()
+        segment.close()
+        self.spool.give_back(segment.written)
+
+
+@implementer(IPushProducer)
+class Sender:
+    """Sends one answer's body. `gone`: the connection is closed. `sent` counts the bytes that were handed over."""
+
+    def __init__(self, request: Any, spool: Spool) -> None:
+        self.request = request
+        self.backlog = Backlog(spool)
+        self.gone = False
+        self.sent = 0
+        self._registered = self._paused = False
+        self._moved: defer.Deferred[None] | None = None
+        request.notifyFinish().addErrback(self._lost)
+
+    def begin(self) -> None:
+        """To be called when the headers are set, before the first bytes."""
+        if self.gone:
+            raise ClientGone
+        self.request.registerProducer(self, True)
+        self._registered = True
+
+    async def write(self, data: bytes) -> None:
+        """Hands bytes over, or keeps them; waits only where there is no room. Raises ClientGone."""
+        whole = memoryview(data)
+        for start in range(0, len(whole), PIECE):
+            while not self.gone and not self.backlog.put(whole[start : start + PIECE]):
+                await self._wait()
+            if self.gone:
+                raise ClientGone
+            self._hand_over()
+
+    async def finish(self) -> None:
+        """Waits until all is handed over. Raises ClientGone."""
+        while self.backlog and not self.gone:
+            await self._wait()
+        if self.gone:
+            raise ClientGone
+
+    def close(self) -> None:
+        """Forgets what is left: always to be called at the end."""
+        self.backlog.close()
+        if self._registered and getattr(self.request, "channel", None) is not None:
+            self._registered = False
+            self.request.unregisterProducer()
+
+    def _hand_over(self) -> None:
+        while not self._paused and not self.gone and (piece := self.backlog.pop()):
+            self.sent += len(piece)
+            self.request.write(piece)
+
+    def _wait(self) -> "defer.Deferred[None]":
+        self._moved = defer.Deferred()
+        return self._moved
+
+    def _wake(self) -> None:
+        waiting, self._moved = self._moved, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._hand_over()
+        self._wake()
+
+    def stopProducing(self) -> None:
+        self._lost()
+
+    def _lost(self, _: Any = None) -> None:
+        self.gone = True
+        self._wake()

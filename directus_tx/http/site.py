@@ -1,0 +1,100 @@
+"""Where connections and requests arrive, before they are routed."""
+
+from typing import Any
+
+from twisted.web import server
+from twisted.web.resource import Resource
+
+from directus_tx.config import Settings
+from directus_tx.errors import ApiError, BadRequest, NotFound
+from directus_tx.http.channel import ApiChannel, TimeLimits
+from directus_tx.http.payload import PayloadReader
+from directus_tx.http.request import ApiRequest
+
+OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
+
+
+class ApiSite(server.Site):  # type: ignore[misc]
+    """The site of an app. `channels` are the open connections, whose time limits it watches while it listens somewhere. Bodies are
+    left to the endpoints to read, and the log is our own."""
+
+    protocol: Any = ApiChannel
+    reactor: Any
+
+    def __init__(self, app: Any, reactor: Any, settings: Settings, payloads: PayloadReader) -> None:
+        super().__init__(
+            RootResource(app), requestFactory=ApiRequest, reactor=reactor, timeout=None, parsePOSTFormSubmission=False
+        )
+        self.payloads = payloads
+        self.limits = TimeLimits.of(settings.server)
+        self.channels: set[ApiChannel] = set()
+        self._watching: Any = None
+
+    def seconds(self) -> float:
+        return float(self.reactor.seconds())
+
+    def startFactory(self) -> None:
+        super().startFactory()
+        self._watching = self.reactor.callLater(self.limits.interval, self._watch)
+
+    def stopFactory(self) -> None:
+        super().stopFactory()
+        if self._watching is not None and self._watching.active():
+            self._watching.cancel()
+
+    def _watch(self) -> None:
+        self._watching = self.reactor.callLater(self.limits.interval, self._watch)
+        now = self.seconds()
+        for channel in list(self.channels):
+            channel.check(now, self.limits)
+
+    def log(self, request: Any) -> None:
+        """Nothing: the wrapper has written the request's line."""
+
+
+class RootResource(Resource):  # type: ignore[misc]
+    """Answers what no route may see, and hands all else to Klein."""
+
+    isLeaf = True
+
+    def __init__(self, app: Any) -> None:
+        super().__init__()
+        self.app = app
+        self.klein = app.klein.resource()
+
+    def render(self, request: Any) -> Any:
+        override = request.getHeader(b"x-http-method-override")
+        if override and request.method == b"POST" and override.upper() in OVERRIDES:
+            request.method = override.upper()
+        if request.method == b"OPTIONS":
+            return self.app.preflight(request)
+        refusal = _refusal(request)
+        if refusal is not None:
+            return self.app.refuse(request, refusal)
+        if b"%2f" in request.path.lower():
+            # Klein would take a slash that is escaped, in a key say, for one that is not.
+            request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
+        return self.klein.render(request)
+
+
+def path_argument(part: str) -> str:
+    """A part of a path as a route gets it, from what Klein was given."""
+    return part.replace("\0", "/")
+
+
+def _refusal(request: Any) -> ApiError | None:
+    """The error of what Klein would answer itself, in HTML, or overlook."""
+    if not _is_text(request.getRequestHostname()):
+        return BadRequest("The Host header is no name.")
+    # PostgreSQL has no NUL in its texts.
+    if request.path.startswith(b"//") or not all(b"\0" not in part and _is_text(part) for part in request.postpath):
+        return NotFound()
+    return None
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

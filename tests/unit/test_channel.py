@@ -1,0 +1,209 @@
+"""How long a client may take over a connection, by a clock that the tests move."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from directus_tx.config import Settings
+from directus_tx.http.app import App
+from directus_tx.http.channel import ApiChannel
+from directus_tx.http.routes import Services
+
+SERVER = evolve(Settings().server, request_timeout=30.0, min_body_rate=100.0, keep_alive_timeout=60.0, stall_timeout=20.0)
+PING = b"GET /server/ping HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /p/items/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+
+class Transport(StringTransport):
+    """A connection that takes what it is given unless it is said to be full."""
+
+    def connectionLost(self, reason: Any) -> None: ...
+
+    @property
+    def open(self) -> bool:
+        return not self.disconnecting and not self.aborting
+
+    aborting = False
+
+    def abortConnection(self) -> None:
+        self.aborting = True
+        super().abortConnection()
+
+
+class Peer:
+    """A client of an app without projects."""
+
+    def __init__(self, settings: Any = SERVER) -> None:
+        self.clock = Clock()
+        services = Services(None, None, None, evolve(Settings(), server=settings))  # type: ignore[arg-type]
+        self.site = App(self.clock, services).site
+        self.site.startFactory()
+        self.channel: ApiChannel = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        self.transport = Transport()
+        self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """What is answered at once."""
+        self.transport.clear()
+        self.channel.dataReceived(data)
+        return self.transport.value()
+
+    def wait(self, seconds: float, each: Callable[[], None] = lambda: None) -> None:
+        for _ in range(int(seconds)):
+            each()
+            self.clock.advance(1)
+
+    def error(self) -> tuple[int, int]:
+        """The status and code of what was answered last."""
+        head, _, body = self.transport.value().partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+@pytest.fixture
+def peer() -> Peer:
+    return Peer()
+
+
+def test_headers_have_a_time_in_which_to_arrive(peer: Peer) -> None:
+    peer.channel.dataReceived(PING[:-2])
+    peer.wait(25, lambda: peer.channel.dataReceived(b"X"))
+    assert peer.transport.open
+    peer.wait(15, lambda: peer.channel.dataReceived(b"X"))
+    assert not peer.transport.open
+    assert peer.error() == (408, 21)
+    assert peer.send(b": x\r\n\r\n" + PING) == b""
+
+
+def test_a_body_may_not_pause_long() -> None:
+    peer = Peer(evolve(SERVER, min_body_rate=1.0))
+    peer.channel.dataReceived(POST % 1000 + b"x" * 500)
+    peer.wait(29)
+    assert peer.transport.open
+    peer.channel.dataReceived(b"x")
+    peer.wait(29)
+    assert peer.transport.open
+    peer.wait(8)
+    assert not peer.transport.open
+    assert peer.error() == (408, 21)
+
+
+def test_a_body_arrives_at_a_rate(peer: Peer) -> None:
+    peer.channel.dataReceived(POST % 10_000)
+    peer.wait(30, lambda: peer.channel.dataReceived(b"x"))
+    assert peer.transport.open
+    peer.wait(10, lambda: peer.channel.dataReceived(b"x"))
+    assert not peer.transport.open
+    assert peer.error() == (408, 21)
+
+
+def test_a_slow_client_that_keeps_the_rate_is_served(peer: Peer) -> None:
+    body = b" " * 19_998 + b"{}"
+    peer.channel.dataReceived((POST % len(body)).replace(b"/p/items/x", b"/server/nope"))
+    sent = iter(range(0, len(body), 150))
+    peer.wait(len(range(0, len(body), 150)), lambda: peer.channel.dataReceived(body[(n := next(sent)) : n + 150]))
+    assert peer.transport.open
+    assert peer.error() == (401, 3)
+
+
+def test_a_connection_that_is_idle_is_closed(peer: Peer) -> None:
+    peer.wait(50)
+    assert b"pong" in peer.send(PING)
+    peer.wait(55)
+    assert b"pong" in peer.send(PING)
+    assert peer.transport.open
+    peer.wait(70)
+    assert peer.transport.disconnecting
+    assert not peer.transport.aborting
+
+
+def test_requests_may_follow_each_other_at_once(peer: Peer) -> None:
+    assert peer.send(PING * 3).count(b"pong") == 3
+    assert peer.transport.open
+
+
+def test_a_client_that_takes_nothing_is_cut_off(peer: Peer) -> None:
+    peer.send(PING)
+    peer.channel.pauseProducing()
+    peer.wait(18)
+    assert peer.transport.open
+    peer.channel.resumeProducing()
+    peer.wait(50)
+    assert peer.transport.open
+    peer.channel.pauseProducing()
+    peer.wait(30)
+    assert peer.transport.aborting
+
+
+def test_a_connection_that_does_not_close_is_cut_off(peer: Peer) -> None:
+    peer.send(PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert peer.transport.disconnecting
+    peer.wait(15)
+    assert not peer.transport.aborting
+    peer.wait(15)
+    assert peer.transport.aborting
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"])
+def test_a_client_that_takes_a_little_now_and_then_is_not_cut_off(
+    peer: Peer, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(range(1000, 0, -1))
+    monkeypatch.setattr(peer.channel, "_unsent", lambda: next(left))
+    peer.send(PING.replace(b"\r\n\r\n", end))
+    peer.channel.pauseProducing()
+    peer.wait(1000)
+    assert not peer.transport.aborting
+    monkeypatch.setattr(peer.channel, "_unsent", lambda: 1)
+    peer.wait(30)
+    assert peer.transport.aborting
+
+
+def test_no_limit_is_none() -> None:
+    peer = Peer(evolve(SERVER, request_timeout=0.0, min_body_rate=0.0, keep_alive_timeout=0.0, stall_timeout=0.0))
+    peer.wait(5000)
+    peer.channel.dataReceived(PING[:10])
+    peer.wait(5000)
+    peer.channel.pauseProducing()
+    peer.wait(5000)
+    peer.channel.resumeProducing()
+    assert peer.transport.open
+    assert b"pong" in peer.send(PING[10:])
+
+
+def test_what_has_gone_is_not_watched(peer: Peer) -> None:
+    assert len(peer.site.channels) == 1
+    peer.channel.connectionLost(Failure(ConnectionAborted()))
+    assert peer.site.channels == set()
+    peer.wait(500)
+    assert not peer.transport.aborting
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", (414, 22)),
+        (b"GET /" + b"a" * 20_000, (414, 22)),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 20_000, (400, 15)),
+        (b"GET / HTTP/1.1\r\n" + b"A: %s\r\n" % (b"a" * 9000) * 2 + b"\r\n", (400, 15)),
+        (b"GET / HTTP/1.1\r\n" + b"A: a\r\n" * 600 + b"\r\n", (400, 15)),
+        (b"GET / HTTP/1.1\r\nContent-Length: \xc2\xb2\r\n\r\n", (400, 15)),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", (400, 15)),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: rot13\r\n\r\n", (400, 15)),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", (400, 15)),
+        (b"nonsense\r\n\r\n", (400, 15)),
+        (b"GET / HTTP/1.1\r\nnonsense\r\n\r\n", (400, 15)),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", (400, 15)),
+    ],
+)
+def test_what_is_no_request_is_told_so(peer: Peer, data: bytes, expected: tuple[int, int]) -> None:
+    peer.channel.dataReceived(data)
+    assert peer.error() == expected
+    assert peer.transport.disconnecting
