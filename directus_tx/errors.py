@@ -9,18 +9,35 @@ from collections.abc import Mapping
 from attrs import frozen
 
 
+@frozen
+class Diagnostics:
+    """What the database says of an error beside its message: the SQLSTATE, and by name the table that it is about, with the constraint
+    or unique index, or the column. Nothing that clients are told as it is: they may not know of the field."""
+
+    sqlstate: str
+    table: str | None = None
+    constraint: str | None = None
+    column: str | None = None
+
+
 class ApiError(Exception):
     """A refusal that the client is told about, as ``{"error": {"code": ..., "message": ...}}``.
 
-    `code` and `status` belong to the class; `headers` are added to the answer (`Retry-After`, say).
+    `code` and `status` belong to the class; `headers` are added to the answer (`Retry-After`, say). `diagnostics` are those of an
+    error that comes from the database.
     """
 
     code = 0
     status = 500
+    depends_on_schema = False
+    """Whether the request might have succeeded with another schema: it is tried again where the schema turns out to have changed."""
 
-    def __init__(self, message: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, headers: Mapping[str, str] | None = None, diagnostics: Diagnostics | None = None
+    ) -> None:
         super().__init__(message or (type(self).__doc__ or "Error").strip().splitlines()[0])
         self.headers: Mapping[str, str] = headers or {}
+        self.diagnostics = diagnostics
 
     @property
     def message(self) -> str:
@@ -47,6 +64,7 @@ class InvalidRequest(ApiError):
     """The request does not hold what it must."""
 
     code, status = 4, 422
+    depends_on_schema = True
 
 
 class MethodNotAllowed(ApiError):
@@ -65,6 +83,7 @@ class InvalidPayload(ApiError):
     """The payload does not fit the collection."""
 
     code, status = 12, 422
+    depends_on_schema = True
 
 
 class UnusableBody(ApiError):
@@ -173,6 +192,7 @@ class CollectionNotFound(ApiError):
     """There is no such collection."""
 
     code, status = 200, 404
+    depends_on_schema = True
 
 
 class SystemCollection(ApiError):
@@ -185,12 +205,14 @@ class FieldNotFound(ApiError):
     """There is no such field."""
 
     code, status = 202, 404
+    depends_on_schema = True
 
 
 class UnknownField(ApiError):
     """The query names a field that the collection does not have."""
 
     code, status = 202, 422
+    depends_on_schema = True
 
 
 class ItemNotFound(ApiError):
@@ -209,6 +231,7 @@ class UnmanagedCollection(ApiError):
     """The collection is not managed."""
 
     code, status = 205, 404
+    depends_on_schema = True
 
 
 class RevisionNotFound(ApiError):
@@ -239,6 +262,7 @@ class InvalidFieldValue(ApiError):
     """The field does not take a value of this kind."""
 
     code, status = 213, 422
+    depends_on_schema = True
 
 
 class UnknownOperator(ApiError):
@@ -299,12 +323,14 @@ class CollectionExists(ApiError):
     """A collection of this name exists already."""
 
     code, status = 307, 422
+    depends_on_schema = True
 
 
 class FieldExists(ApiError):
     """A field of this name exists already."""
 
     code, status = 308, 422
+    depends_on_schema = True
 
 
 class UnknownType(ApiError):

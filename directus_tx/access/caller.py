@@ -139,6 +139,26 @@ class Access:
                 else Unauthorized("Only administrators may change the schema.")
             )
 
+    def naming_fields(self, error: ApiError) -> ApiError:
+        """An error of the database that names the fields that it is about, as far as the caller may know of them."""
+        said = error.diagnostics
+        if said is None or said.table is None or (said.constraint is None and said.column is None):
+            return error
+        collection = self.schema.collections.get(said.table)
+        names = None
+        if collection is not None:
+            names = (said.column,) if said.constraint is None else collection.constraints.get(said.constraint)
+        if collection is None or names is None or not all(name in collection.fields for name in names):
+            # A constraint that the snapshot does not have may be younger than it.
+            error.depends_on_schema = True
+            return error
+        grant = self.grant(said.table)
+        known = [f'"{name}"' for name in names if grant.read and name not in grant.concealed]
+        if not known:
+            return error
+        message = f'{error.message.rstrip(".")}: {", ".join(known)} of "{said.table}".'
+        return type(error)(message, headers=error.headers, diagnostics=said)
+
     def refused(self, error: ApiError) -> ApiError:
         """The refusal as this caller hears it: the public is asked to sign in."""
         return Unauthorized() if self.accountability.public else error

@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from txpostgres import txpostgres
 
 from directus_tx.db.sql import Composable, Statement
-from directus_tx.errors import InvalidRequest, ServiceUnavailable
+from directus_tx.db.sqlstate import meaning_of
+from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
 
 log = Logger()
 Row = tuple[Any, ...]
@@ -20,7 +21,6 @@ Parameters = Mapping[str, Any]
 """libpq's keywords: host, port, user, password, dbname."""
 
 CONNECT_TIMEOUT = 3.0
-TOO_LONG = "The database took too long (database.statement_timeout)."
 
 
 def _as_bytes(value: Any, cursor: Any) -> bytes | None:
@@ -55,6 +55,10 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
     def __init__(self, reactor: IReactorTime) -> None:
         super().__init__(reactor, cooperator=_Immediately)
 
+    @property
+    def closed(self) -> bool:
+        return bool(self.pollable().closed)
+
     def continuePolling(self, swallowErrors: bool = False) -> None:
         # A connection that dies while it is idle has nobody to tell; the pool finds it closed.
         super().continuePolling(swallowErrors=True)
@@ -71,7 +75,7 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
             await cursor.execute(self._text(statement), parameters)
         except defer.CancelledError:
             # What txpostgres makes of PostgreSQL's own QueryCanceled.
-            raise ServiceUnavailable(TOO_LONG, headers={"Retry-After": "1"}) from None
+            raise ServiceUnavailable(meaning_of("57014").message, headers={"Retry-After": "1"}) from None
         except ValueError as error:
             # The driver's word for NUL and for halves of surrogate pairs.
             raise InvalidRequest("A text holds characters that cannot be stored.") from error
@@ -86,9 +90,14 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
             raise ValueError("NUL in the text of a statement")
         return text
 
-    def hand_over_notifications(self) -> None:
-        """Delivers what a COMMIT has notified ourselves of."""
-        self._connection.poll()
+    async def commit(self) -> None:
+        """Commits the transaction, and delivers what it has notified ourselves of. Raises psycopg2.Error, and InternalError where
+        PostgreSQL has rolled it back instead: a statement of it had failed, and whoever ran it went on regardless."""
+        cursor = self.cursor()
+        await cursor.execute("COMMIT")
+        if cursor.statusmessage != "COMMIT":
+            raise InternalError("A transaction was committed in which a statement had failed.")
+        self.pollable().poll()
         self.checkForNotifies()
 
 
@@ -109,7 +118,7 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
         if timer.active():
             timer.cancel()
     for caster in _CASTERS:
-        extensions.register_type(caster, connection._connection)
+        extensions.register_type(caster, connection.pollable())
     return connection
 
 

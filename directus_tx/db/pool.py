@@ -135,7 +135,7 @@ class Database:
         """An open connection for the caller alone. Raises ServiceUnavailable where none is free in time."""
         while self.idle:
             connection = self.idle.pop()
-            if not connection._connection.closed:
+            if not connection.closed:
                 self._in_use.add(connection)
                 return connection
             self._forget()
@@ -167,7 +167,7 @@ class Database:
     def release(self, connection: Connection, *, broken: bool = False) -> None:
         """Gives a connection back; a broken one is closed."""
         self._in_use.discard(connection)
-        if broken or self.closed or connection._connection.closed or self.budget.wanted_elsewhere(self):
+        if broken or self.closed or connection.closed or self.budget.wanted_elsewhere(self):
             connection.close()
             self._forget()
         elif self.waiting:
@@ -259,7 +259,7 @@ class Database:
 
     def _notified(self, notify: Any) -> None:
         kind, _, version = notify.payload.partition(":")
-        if notify.channel == CHANNEL and version.isdigit():
+        if notify.channel == CHANNEL and version.isascii() and version.isdigit():
             self.on_change(kind, int(version))
 
     def _forget(self) -> None:

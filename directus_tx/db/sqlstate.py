@@ -1,43 +1,193 @@
-"""What PostgreSQL's errors mean to a client, by their SQLSTATE."""
+"""What PostgreSQL's errors mean to a client, by their SQLSTATE: the errors of the API, and which of them are tried again."""
 
 from collections.abc import Mapping
 
 import psycopg2
+from attrs import frozen
 from twisted.internet.defer import FirstError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from directus_tx.errors import ApiError, Conflict, InvalidPayload, InvalidRequest, NotUnique, ServiceUnavailable
+from directus_tx.errors import (
+    ApiError,
+    BadRequest,
+    CollectionExists,
+    Conflict,
+    Diagnostics,
+    FieldExists,
+    InternalError,
+    InvalidPayload,
+    InvalidRequest,
+    NotUnique,
+    ServiceUnavailable,
+)
 
 log = Logger()
 
 RETRIED = frozenset({"40001", "40P01"})
 """The SQLSTATEs of a transaction that lost against others and may be run again."""
 
+_ENDING = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
+"""The SQLSTATEs beside class 08 with which PostgreSQL ends a connection, or refuses one."""
+
+
+@frozen
+class Meaning:
+    """An error of the API, and its message. What is an InternalError is the server's or its operator's to mend: its traceback goes to
+    the log, and the client is told the request's id."""
+
+    error: type[ApiError]
+    message: str = ""
+
+
+_FAILURE = Meaning(InternalError)
+_LOST = Meaning(ServiceUnavailable, "The connection to the database was lost.")
+_CHANGED_BY_OTHERS = Meaning(Conflict, "Others are changing the same items; try again.")
+_NO_MOMENT = Meaning(InvalidRequest, "A value is no date or time.")
+_NOT_STORABLE = Meaning(InvalidRequest, "A text holds characters that cannot be stored.")
+_NO_DEFINITION = Meaning(InvalidRequest, "The database does not allow this definition of a column or an index.")
+
+MEANINGS: Mapping[str, Meaning] = {
+    "00": _FAILURE,
+    "01": _FAILURE,
+    "02": _FAILURE,
+    "03": _FAILURE,
+    "08": _LOST,
+    "09": _FAILURE,
+    "0A": Meaning(BadRequest, "The database cannot do this."),
+    "0B": _FAILURE,
+    "0F": _FAILURE,
+    "0L": _FAILURE,
+    "0P": _FAILURE,
+    "0Z": _FAILURE,
+    "10": _FAILURE,
+    "20": _FAILURE,
+    "21": _FAILURE,
+    "22": Meaning(InvalidRequest, "A value does not fit."),
+    "22001": Meaning(InvalidPayload, "A value is longer than its field allows."),
+    "22003": Meaning(InvalidPayload, "A number does not fit its field."),
+    "22007": _NO_MOMENT,
+    "22008": _NO_MOMENT,
+    "2200H": Meaning(InvalidPayload, "The keys that the collection makes by itself are used up: give one."),
+    "22021": _NOT_STORABLE,
+    "22P02": Meaning(InvalidRequest, "A value is not of its field's kind."),
+    "22P05": _NOT_STORABLE,
+    "23": Meaning(InvalidRequest, "A value is not among those allowed."),
+    "23001": Meaning(InvalidRequest, "Other items need this one."),
+    "23502": Meaning(InvalidRequest, "A value that must be there is missing."),
+    "23503": Meaning(InvalidRequest, "A related item is missing, or others need this one."),
+    "23505": Meaning(NotUnique, "An item with this value exists already."),
+    "23P01": Meaning(NotUnique, "Another item excludes this value."),
+    "24": _FAILURE,
+    "25": _FAILURE,
+    "25006": Meaning(ServiceUnavailable, "The database takes no changes now: it is read-only."),
+    "25P03": _LOST,
+    "25P04": _LOST,
+    "26": _FAILURE,
+    "27": _FAILURE,
+    "28": Meaning(ServiceUnavailable, "The database does not let the server in."),
+    "2B": Meaning(InvalidRequest, "Other parts of the database, views for example, depend on this."),
+    "2D": _FAILURE,
+    "2F": _FAILURE,
+    "34": _FAILURE,
+    "38": _FAILURE,
+    "39": _FAILURE,
+    "3B": _FAILURE,
+    "3D": Meaning(ServiceUnavailable, "The project's database is not there."),
+    "3F": _FAILURE,
+    "40": _CHANGED_BY_OTHERS,
+    "42": _FAILURE,
+    "42611": _NO_DEFINITION,
+    "42701": Meaning(FieldExists, "The table has a column of this name already."),
+    "42704": _NO_DEFINITION,
+    "42710": _NO_DEFINITION,
+    "42830": _NO_DEFINITION,
+    "42846": _NO_DEFINITION,
+    "428C9": Meaning(InvalidRequest, "The database computes a value that was given."),
+    "42939": _NO_DEFINITION,
+    "42P07": Meaning(CollectionExists, "The database has a table or a view of this name already."),
+    "42P16": _NO_DEFINITION,
+    "42P17": _NO_DEFINITION,
+    "44": Meaning(InvalidRequest, "A value is not among those allowed."),
+    "53": Meaning(ServiceUnavailable, "The database is out of resources."),
+    "53300": Meaning(ServiceUnavailable, "The database has no connection to spare."),
+    "54": Meaning(InvalidRequest, "The request is too complex for the database: ask for less."),
+    "54000": Meaning(InvalidPayload, "A value is too large for the database, or for an index."),
+    "54011": Meaning(InvalidRequest, "A table cannot have so many columns."),
+    "55": Meaning(Conflict, "Others are using what this would change; try again."),
+    "55000": _FAILURE,
+    "57": Meaning(ServiceUnavailable, "The database was told to stop what it did."),
+    "57014": Meaning(ServiceUnavailable, "The database took too long (database.statement_timeout), or was told to stop."),
+    "57P01": _LOST,
+    "57P02": _LOST,
+    "57P03": _LOST,
+    "57P04": _LOST,
+    "57P05": _LOST,
+    "58": _FAILURE,
+    "72": Meaning(ServiceUnavailable, "The database has not kept what was asked for."),
+    "F0": _FAILURE,
+    "HV": _FAILURE,
+    "P0": _FAILURE,
+    "P0001": Meaning(InvalidRequest, "A trigger of the database refuses this."),
+    "XX": _FAILURE,
+}
+"""The meaning of each SQLSTATE, or of the class that its first two characters are. docs/database.rst has the same table."""
+
+_RAISED = "exec_stmt_raise"
+"""The function of PostgreSQL's source that carries out RAISE of PL/pgSQL."""
+
+
+def meaning_of(sqlstate: str) -> Meaning:
+    """The meaning of a SQLSTATE: its own, or that of its class. One of no known class is a failure."""
+    return MEANINGS.get(sqlstate) or MEANINGS.get(sqlstate[:2]) or _FAILURE
+
 
 def is_lost(error: psycopg2.Error) -> bool:
     """Whether an error means that the connection is gone, rather than that the statement failed."""
-    code = error.pgcode
-    return code is None or code.startswith("08") or code in ("57P01", "57P02", "57P03")
+    if error.pgcode is None:
+        # Without a SQLSTATE it is libpq that speaks; DatabaseError itself is what it has no words for.
+        return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(error) is psycopg2.DatabaseError
+    return error.pgcode.startswith("08") or error.pgcode in _ENDING
 
 
-_STATES: Mapping[str, tuple[type[ApiError], str]] = {
-    "23505": (NotUnique, "An item with this value exists already."),
-    "23502": (InvalidRequest, "A value that must be there is missing."),
-    "23503": (InvalidRequest, "A related item is missing, or others need this one."),
-    "23514": (InvalidRequest, "A value is not among those allowed."),
-    "22001": (InvalidPayload, "A value is longer than its field allows."),
-    "22003": (InvalidPayload, "A number does not fit its field."),
-    "22P02": (InvalidRequest, "A value is not of its field's kind."),
-    "22007": (InvalidRequest, "A value is no date or time."),
-    "22008": (InvalidRequest, "A value is no date or time."),
-    "22P05": (InvalidRequest, "A text holds characters that cannot be stored."),
-    "22021": (InvalidRequest, "A text holds characters that cannot be stored."),
-    "53300": (ServiceUnavailable, "The database has no connection to spare."),
-    "40001": (Conflict, "Others are changing the same items; try again."),
-    "40P01": (Conflict, "Others are changing the same items; try again."),
-}
+def api_error(error: psycopg2.Error) -> ApiError:
+    """What an error of the database means to a client.
 
+    RAISE in a trigger speaks to clients: its message is passed on, unless what it raises means a failure. An error of class 42 says that
+    a statement does not fit the schema, so that the request may succeed with a newer snapshot.
+    """
+    if is_lost(error):
+        log.warn("database connection lost: {error}", error=error)
+        return _unavailable(_LOST)
+    sqlstate = error.pgcode
+    if sqlstate is None:
+        return InternalError()
+    said = error.diag
+    meaning = meaning_of(sqlstate)
+    raised = said.source_function == _RAISED
+    if raised and sqlstate[:2] not in MEANINGS:
+        # A code of the trigger's own.
+        meaning = MEANINGS["P0001"]
+    message = meaning.message
+    if raised and 400 <= meaning.error.status < 500:
+        message = said.message_primary or message
+    # Collections are tables of the schema public; what a trigger says of tables and columns is its own affair.
+    table = said.table_name if said.schema_name == "public" and not raised else None
+    found = meaning.error(
+        message,
+        headers={"Retry-After": "1"} if meaning.error in (ServiceUnavailable, Conflict) else None,
+        diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name) if table else Diagnostics(sqlstate),
+    )
+    if sqlstate[:2] in ("0A", "42"):
+        found.depends_on_schema = True
+    return found
+
+
+def _unavailable(meaning: Meaning) -> ApiError:
+    return meaning.error(meaning.message, headers={"Retry-After": "1"})
+
+
+# --- the log
 
 _TELLING = ("08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58")
 """Classes of SQLSTATEs whose messages name tables, columns, functions and conditions, and quote no values."""
@@ -48,30 +198,19 @@ _QUOTING = frozenset({"42601", "42602"})
 
 def without_values(error: BaseException) -> str:
     """What the log may say of an error. PostgreSQL's errors quote values and statements: of these it gives the SQLSTATE, the names of
-    what is concerned, and the message only where it quotes no value. Of others it gives the message."""
+    what is concerned, and the message only where it quotes no value. Of others it gives the message; of an ApiError that is made of one
+    of PostgreSQL's, what it gives of that."""
     if isinstance(error, FirstError):
         return without_values(error.subFailure)
     if isinstance(error, Failure):
         return without_values(error.value) if error.value is not None else ""
+    if isinstance(error, ApiError) and isinstance(error.__cause__, psycopg2.Error):
+        return without_values(error.__cause__)
     if not isinstance(error, psycopg2.Error) or error.pgcode is None:
-        return str(error)
+        return str(error).strip()
     diag, code = error.diag, error.pgcode
     names = ("schema_name", "table_name", "column_name", "constraint_name", "datatype_name")
     parts = [f"SQLSTATE {code}", *(f"{name} {getattr(diag, name)}" for name in names if getattr(diag, name))]
     if code.startswith(_TELLING) and code not in _QUOTING and diag.message_primary:
         parts.append(diag.message_primary)
     return ", ".join(parts)
-
-
-def api_error(error: psycopg2.Error) -> Exception:
-    """What an error of the database means to a client; the error itself where it is none of a client's making."""
-    code = error.pgcode or ""
-    if code in _STATES:
-        kind, message = _STATES[code]
-        headers = {"Retry-After": "1"} if kind.status == ServiceUnavailable.status else None
-        column = error.diag.column_name
-        return kind(f'{message[:-1]}: "{column}".' if column else message, headers=headers)
-    if is_lost(error) and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
-        log.warn("database connection lost: {error}", error=str(error).strip())
-        return ServiceUnavailable("The connection to the database was lost.", headers={"Retry-After": "1"})
-    return error

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from directus_tx.access import access_of
 from directus_tx.context import Context
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
+from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.items import values
 from directus_tx.items.history import Record, logged, record
 from directus_tx.items.read import Item, Key, Result, keys_of, read_back
@@ -143,7 +143,8 @@ class Nested:
 async def in_transaction(
     service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False
 ) -> T:
-    """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written."""
+    """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written. Errors
+    of the database name the fields that they are about."""
     matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
 
     async def attempt(ctx: Context) -> tuple[T, Writer]:
@@ -152,7 +153,13 @@ async def in_transaction(
         await writer.finish()
         return result, writer
 
-    result, writer = await ctx.transaction(attempt)
+    try:
+        result, writer = await ctx.transaction(attempt)
+    except ApiError as error:
+        named = access_of(ctx).naming_fields(error)
+        if named is error:
+            raise
+        raise named from error.__cause__
     for hook, arguments in writer.done:
         await service.plugins.tell(hook, ctx=ctx, **arguments)
     return result

@@ -49,9 +49,8 @@ def column_definition(field: Field) -> Composable:
 
 
 def type_name(field: Field) -> Composable:
-    """The column's type. The one piece of SQL here that is no literal of this module: schema.types makes it, of nothing but its own
-    table and numbers."""
-    return SQL(field.column_type or "")
+    """The column's type, as PostgreSQL or `schema.datatypes` writes it. No client has a say in this text."""
+    return SQL((field.column_type or "").replace("%", "%%"))
 
 
 def default(field: Field) -> Composable:

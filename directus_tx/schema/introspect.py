@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from directus_tx.db.session import Session
-from directus_tx.schema.datatypes import nearest
+from directus_tx.errors import ApiError
+from directus_tx.schema import datatypes
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
 
@@ -22,14 +23,47 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg
 ORDER BY c.relname, a.attnum
 """
 
-# Indexes on one column, or on one expression, whose text then names the column: lower(email).
-_UNIQUE = """
-SELECT c.relname, coalesce(a.attname, substring(pg_get_indexdef(i.indexrelid, 1, true) FROM '^lower\\("?(.*?)"?(?:::text)?\\)$')),
-       i.indisprimary
+# What an index is on: columns, and those that its expressions name, without what INCLUDE and WHERE add. `alone`: it is on one column, or
+# on the text of one without case.
+_INDEXES = r"""
+SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, k.names,
+       i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND pg_get_indexdef(i.indexrelid, 1, true) IN (
+           quote_ident(k.names[1]), 'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
+       )
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] AND i.indkey[0] > 0
-WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
+JOIN pg_class x ON x.oid = i.indexrelid
+CROSS JOIN LATERAL (
+    SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND (
+        a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        OR a.attnum IN (SELECT found[1]::smallint FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') AS found)
+    )
+) AS k
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+"""
+
+_CONSTRAINTS = """
+SELECT c.relname, o.conname, array_agg(a.attname::text ORDER BY a.attnum)
+FROM pg_constraint o
+JOIN pg_class c ON c.oid = o.conrelid
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (o.conkey)
+WHERE c.relnamespace = 'public'::regnamespace AND o.contype IN ('c', 'f')
+GROUP BY c.relname, o.conname
+"""
+
+# A row of the catalogue that is changed is written anew, by another transaction.
+_FINGERPRINT = """
+WITH tables AS (
+    SELECT oid, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+), parts AS (
+    SELECT oid, 0 AS part, xmin FROM tables
+    UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN tables t ON t.oid = attrelid WHERE attnum > 0
+    UNION ALL SELECT adrelid, adnum, d.xmin FROM pg_attrdef d JOIN tables t ON t.oid = adrelid
+    UNION ALL SELECT conrelid, 0, o.xmin FROM pg_constraint o JOIN tables t ON t.oid = conrelid
+    UNION ALL SELECT indrelid, 0, i.xmin FROM pg_index i JOIN tables t ON t.oid = indrelid
+)
+SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin::text), '')) FROM parts
 """
 
 _FIELD_COLUMNS = ["id", "collection", "field", *ROW_ATTRIBUTES, "datatype", "length", "signed"]
@@ -41,12 +75,21 @@ async def read_snapshot(session: Session) -> Snapshot:
     """The snapshot of a project's database as it is now, of one moment."""
     if session.in_transaction:
         return await _read(session)
-    return await session.transaction(_read, begin="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    return await session.transaction(_read, read_only=True)
+
+
+async def read_fingerprint(session: Session) -> str:
+    """A text that differs where tables, columns, indexes or constraints have changed, by whomever."""
+    ((fingerprint,),) = await session.query(_FINGERPRINT)
+    return str(fingerprint)
 
 
 async def _read(session: Session) -> Snapshot:
     ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
-    columns = _columns(await session.query(_COLUMNS), await session.query(_UNIQUE))
+    fingerprint = await read_fingerprint(session)
+    indexes = await session.query(_INDEXES)
+    columns = _columns(await session.query(_COLUMNS), indexes)
+    constraints = _constraints(indexes, await session.query(_CONSTRAINTS))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
     )
@@ -66,7 +109,7 @@ async def _read(session: Session) -> Snapshot:
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
     )
-    collections = dict(_collections(columns, {row[0]: row for row in rows}, field_rows))
+    collections = dict(_collections(columns, constraints, {row[0]: row for row in rows}, field_rows))
     return Snapshot(
         version,
         collections,
@@ -85,6 +128,7 @@ async def _read(session: Session) -> Snapshot:
             for id, name, description, ips, enforce, modules, listing in roles
         },
         tuple(_permission(row) for row in permissions),
+        fingerprint,
     )
 
 
@@ -114,15 +158,15 @@ def _csv(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def _columns(columns: Iterable[tuple[Any, ...]], unique: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Column]]:
+def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Column]]:
     """The columns of each table by name, with what is known of them as attributes of a Field."""
     keys: dict[str, str] = {}
     single: set[tuple[str, str]] = set()
-    for table, column, primary in unique:
-        if primary:
-            keys[table] = column
-        elif column is not None:
-            single.add((table, column))
+    for table, _, unique, primary, partial, names, alone in indexes:
+        if primary and alone:
+            keys[table] = names[0]
+        elif unique and alone and not partial:
+            single.add((table, names[0]))
     found: dict[str, dict[str, Column]] = {}
     for table, column, column_type, default, not_null, counted, _ in columns:
         found.setdefault(table, {})[column] = {
@@ -133,6 +177,18 @@ def _columns(columns: Iterable[tuple[Any, ...]], unique: Iterable[tuple[Any, ...
             "primary_key": keys.get(table) == column,
             "unique": (table, column) in single,
         }
+    return found
+
+
+def _constraints(
+    indexes: Iterable[tuple[Any, ...]], constraints: Iterable[tuple[Any, ...]]
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The columns of each table's constraints and indexes, by name. (A constraint's index has its name.)"""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for table, name, *_, names, _ in indexes:
+        found.setdefault(table, {})[name] = tuple(names or ())
+    for table, name, names in constraints:
+        found.setdefault(table, {})[name] = tuple(names)
     return found
 
 
@@ -154,6 +210,7 @@ def default_text(expression: str | None) -> str | None:
 
 def _collections(
     columns: Mapping[str, Mapping[str, Column]],
+    constraints: Mapping[str, Mapping[str, tuple[str, ...]]],
     rows: Mapping[str, tuple[Any, ...]],
     field_rows: Mapping[str, list[Column]],
 ) -> Iterable[tuple[str, Collection]]:
@@ -163,16 +220,18 @@ def _collections(
             continue
         fields = _fields(table, found, field_rows.get(table, ()))
         row = rows.get(table)
+        own = constraints.get(table, {})
         if row is None:
-            yield table, Collection(table, fields)
+            yield table, Collection(table, fields, constraints=own)
         else:
             _, managed, hidden, single, icon, note, translation, search_index = row
             yield (
                 table,
-                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), True, search_index),
+                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), True, search_index, own),
             )
     for table, catalogued in CATALOGUE.collections.items():
-        yield table, Collection(table, _system_fields(table, columns[table], catalogued, field_rows.get(table, ())))
+        fields = _system_fields(table, columns[table], catalogued, field_rows.get(table, ()))
+        yield table, Collection(table, fields, constraints=constraints.get(table, {}))
 
 
 def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:
@@ -193,11 +252,21 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
         attributes["options"] = _json(row["options"])
         attributes["translation"] = _json(row["translation"])
         attributes["required"] = row["required"] or attributes.get("primary_key", False)
-    if column and (row is None or row["datatype"] is None):
-        type, datatype, length = nearest(column["column_type"])
+    if column and not _is_as_declared(column, row):
+        type, datatype, length = datatypes.nearest(column["column_type"])
         attributes |= {"datatype": datatype, "length": length, "signed": True}
         attributes.setdefault("type", type)
     return Field(table, name, **attributes)
+
+
+def _is_as_declared(column: Column, row: Column | None) -> bool:
+    """Whether a column is of the type that its field's row declares: others than the server may have changed it."""
+    if row is None or row["datatype"] is None:
+        return False
+    try:
+        return bool(datatypes.column_type(row["type"], row["datatype"], row["length"], row["signed"]) == column["column_type"])
+    except ApiError:
+        return False
 
 
 def _system_fields(
@@ -209,7 +278,7 @@ def _system_fields(
         column = columns.get(entry["field"], {})
         attributes = dict(column) | {name: entry[name] for name in ("id", *ROW_ATTRIBUTES) if name in entry}
         if column:
-            _, datatype, length = nearest(column["column_type"])
+            _, datatype, length = datatypes.nearest(column["column_type"])
             # Keys are bigint columns, but to clients they are numbers like others: only a declared BIGINT is text.
             attributes |= {"datatype": "INT" if datatype == "BIGINT" else datatype, "length": length, "signed": True}
         fields[entry["field"]] = Field(table, entry["field"], **attributes)

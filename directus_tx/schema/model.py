@@ -98,7 +98,8 @@ class Collection:
     """A collection: its row of directus_collections, if it has one, and its fields by name, in their order.
 
     `managed` is False for tables that directus_collections does not know (or knows as unmanaged), and for system collections.
-    `search_index`: its searched fields have indexes of trigrams.
+    `search_index`: its searched fields have indexes of trigrams. `constraints` are the columns of the table's constraints and indexes,
+    by name.
     """
 
     collection: str
@@ -111,6 +112,7 @@ class Collection:
     translation: Any = None
     has_row: bool = False
     search_index: bool = False
+    constraints: Mapping[str, tuple[str, ...]] = attribute(factory=dict)
 
     @property
     def system(self) -> bool:
@@ -191,7 +193,8 @@ class Snapshot:
     """All that a request needs to know of a project's database, at one version.
 
     `settings` are the raw text values of directus_settings by key. `roles` are the rows of directus_roles by id;
-    `permissions` all rows of directus_permissions.
+    `permissions` all rows of directus_permissions. `fingerprint` differs where the tables themselves have changed: what has been done to
+    them by others than the server does not count `version` up.
     """
 
     version: int
@@ -200,6 +203,7 @@ class Snapshot:
     settings: Mapping[str, str | None] = attribute(factory=dict)
     roles: Mapping[int, Mapping[str, Any]] = attribute(factory=dict)
     permissions: tuple[Mapping[str, Any], ...] = ()
+    fingerprint: str = ""
     _kept: dict[Any, Any] = attribute(factory=dict, repr=False)
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ import tomllib
 from attrs import fields
 
 from directus_tx import config, errors
+from directus_tx.db import sqlstate
 from directus_tx.http.endpoints import all_routes
 from directus_tx.plugins import hookspecs
 
@@ -68,7 +69,7 @@ LAYERS = (
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "caller"),
     "compile": ("bounds", "operators", "filters", "plan", "levels", "read", "aggregates"),
-    "items": ("history", "rules", "values", "service", "read", "rows", "write", "export"),
+    "items": ("history", "rules", "values", "service", "read", "counters", "rows", "write", "export"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "provisioning", "registry", "demo"),
@@ -192,6 +193,17 @@ def test_every_error_code_is_documented() -> None:
         if isinstance(each, type) and issubclass(each, errors.ApiError) and each is not errors.ApiError:
             line = f"{each.code:<5}  {each.status:<6}  {(each.__doc__ or '').splitlines()[0]}"
             assert line in text, f"docs/running.rst lacks: {line}"
+
+
+def test_every_meaning_of_a_sqlstate_is_documented() -> None:
+    text = (ROOT / "docs" / "database.rst").read_text().partition(".. sqlstates")[2]
+    found = re.findall(r"^(\w{2,5}) +(\d{3}) +(\d+) +(\S.*)$", text, re.MULTILINE)
+    wanted = []
+    for state, meaning in sqlstate.MEANINGS.items():
+        failure = issubclass(meaning.error, errors.InternalError)
+        if not failure or not issubclass(sqlstate.MEANINGS[state[:2]].error, errors.InternalError):
+            wanted.append((state, str(meaning.error.status), str(meaning.error.code), meaning.error(meaning.message).message))
+    assert found == wanted
 
 
 def test_the_architecture_lists_every_module_of_the_top_level_and_of_its_packages() -> None:
