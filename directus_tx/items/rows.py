@@ -9,12 +9,15 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.operators import comparison_type
 from directus_tx.context import Context
-from directus_tx.db.sql import SQL, TRUE, Clause, Identifier, all_of, column, constant
-from directus_tx.errors import ItemChanged, ItemNotFound
-from directus_tx.items import values
+from directus_tx.db.session import RunAgain
+from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
+from directus_tx.errors import ItemChanged, ItemNotFound, NotUnique
+from directus_tx.items import counters, values
 from directus_tx.items.history import chunks
 from directus_tx.items.read import Item, Key, version_of
-from directus_tx.schema.model import Collection
+from directus_tx.schema.datatypes import family
+from directus_tx.schema.ddl import type_name
+from directus_tx.schema.model import Collection, Field
 from directus_tx.schema.types import decoded, stored_as_text
 
 
@@ -29,11 +32,31 @@ class Locked:
 
 
 async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
-    """Inserts rows, a few statements for all, and gives each one's key and stored values."""
-    written: list[tuple[Key, Item]] = []
+    """Inserts rows, a few statements for all, and gives each one's key and stored values, in order. Rows with keys of their own go first:
+    what the others count up to goes on after them."""
     key = collection.primary_key
+    if not key.auto_increment:
+        return await _insert(ctx, collection, rows)
+    keyed = [place for place, row in enumerate(rows) if row.get(key.field, values.DEFAULT) is not values.DEFAULT]
+    counted = sorted(set(range(len(rows))).difference(keyed))
+    written: dict[int, tuple[Key, Item]] = {}
+    if keyed:
+        written |= zip(keyed, await _insert(ctx, collection, [rows[place] for place in keyed]), strict=True)
+        await counters.count_on_after(ctx.db, collection, [written[place][0] for place in keyed])
+    if counted:
+        try:
+            written |= zip(counted, await _insert(ctx, collection, [rows[place] for place in counted]), strict=True)
+        except NotUnique as error:
+            if counters.is_about_key(error, collection):
+                raise RunAgain(error, lambda session: counters.skip_taken_keys(session, collection, len(counted))) from error
+            raise
+    return [written[place] for place in range(len(rows))]
+
+
+async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
+    written: list[tuple[Key, Item]] = []
     for chunk in chunks(rows):
-        names = list(dict.fromkeys(name for row in chunk for name in row)) or [key.field]
+        names = list(dict.fromkeys(name for row in chunk for name in row)) or [collection.primary_key.field]
         lines = [
             "(" + ", ".join("%s" if n in row and row[n] is not values.DEFAULT else "DEFAULT" for n in names) + ")"
             for row in chunk
@@ -46,14 +69,6 @@ async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mappi
             _returning(collection),
         )
         written += _stored_rows(collection, await ctx.db.query(sql, bound))
-    given = [row[key.field] for row in rows if isinstance(row.get(key.field), int)]
-    if key.auto_increment and given and max(given) > 0:
-        # The counter goes on after the greatest key that a client chose.
-        await ctx.db.query(
-            "SELECT setval(s, greatest(%s, coalesce(pg_sequence_last_value(s), 0)))"
-            " FROM (SELECT pg_get_serial_sequence(quote_ident(%s), %s)::regclass AS s) AS sequence WHERE s IS NOT NULL",
-            (max(given), collection.collection, key.field),
-        )
     return written
 
 
@@ -126,7 +141,7 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
         for chunk in chunks(group):
             # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
             assignments = [
-                SQL("{} = v.{}::" + comparison_type(collection.fields[n])).format(Identifier(n), Identifier(f"v{place}"))
+                SQL("{} = v.{}::{}").format(Identifier(n), Identifier(f"v{place}"), _assigned_type(collection.fields[n]))
                 for place, n in enumerate(names)
             ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
             line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
@@ -143,6 +158,11 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
             bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
             data.update(_stored_rows(collection, await ctx.db.query(sql, bound)))
     return data
+
+
+def _assigned_type(field: Field) -> Composable:
+    """What a value is cast to for its column: what compares with it and fits in more, or where nothing does, the column's own type."""
+    return type_name(field) if family(field) == "other" else SQL(comparison_type(field))
 
 
 async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence[Key]) -> dict[Key, Any]:
