@@ -71,6 +71,9 @@ class DatabaseSettings:
     queue_size: int = setting(1000, "Requests of one project that may wait for a connection; more are answered 503.")
     queue_timeout: float = setting(10.0, "Seconds that a request waits for a connection before it is answered 503.")
     statement_timeout: float = setting(30.0, "Seconds that one statement may take.")
+    schema_interval: float = setting(
+        10.0, "Seconds after which a request has the server look whether others have changed the tables. 0: never."
+    )
 
 
 @frozen

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+from attrs import evolve
 from klein import Klein
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -101,15 +102,37 @@ class App:
                 public = await self._enter(route, call)
             else:
                 public = self._token(request, params) is None
-            answer = await route.endpoint(call)
-            if answer.stream is not None:
-                return await self._stream(request, answer)
-            body = self._write(request, answer, public)
-            return body if len(body) < LARGE else await self._send(request, body)
+            try:
+                return await self._respond(route, call, public)
+            except ApiError as error:
+                if not await self._has_new_schema(call, error):
+                    raise
+            return await self._respond(route, call, public)
+        except InternalError:
+            return self._failed(request, Failure())
         except ApiError as error:
             return self.refuse(request, error)
         except Exception:
             return self._failed(request, Failure())
+
+    async def _respond(self, route: Route, call: Call, public: bool) -> bytes:
+        """Calls the endpoint, and writes what it answers."""
+        answer = await route.endpoint(call)
+        if answer.stream is not None:
+            return await self._stream(call.request, answer)
+        body = self._write(call.request, answer, public)
+        return body if len(body) < LARGE else await self._send(call.request, body)
+
+    async def _has_new_schema(self, call: Call, error: ApiError) -> bool:
+        """Whether a call is to be made once more, with the schema that it is then given: it failed because of a schema that others than
+        the server have changed, and has changed nothing itself."""
+        if not error.depends_on_schema or call.ctx is None or call.ctx.db.committed:
+            return False
+        schema = await call.project.verified(call.ctx.schema)
+        if schema is call.ctx.schema:
+            return False
+        call.ctx = evolve(call.ctx, schema=schema)
+        return True
 
     async def _enter(self, route: Route, call: Call) -> bool:
         """Gives a call its project and context, and says whether it comes from the public."""
@@ -117,6 +140,7 @@ class App:
         project = self.services.projects.get(call.path["project"])
         request.project = call.project = project
         schema = project.current() or await project.snapshot()
+        project.verify_in_time()
         session = Session(project.database)
         request.session = session
         now = moment(self.reactor.seconds())

@@ -22,7 +22,7 @@ from directus_tx.projects.files import (
     new_keys,
 )
 from directus_tx.projects.provisioning import Databases, NewProject, install
-from directus_tx.schema.introspect import read_snapshot
+from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import migrate
 from directus_tx.schema.model import Snapshot
 
@@ -33,7 +33,7 @@ class Project:
     """A project that is in use. `tag_key` is the key of its entity tags. `accounts` is what is known of the bearers of tokens; it is
     emptied, and `accounts_version` moves, when an account changes."""
 
-    def __init__(self, config: ProjectConfig, database: Database) -> None:
+    def __init__(self, config: ProjectConfig, database: Database, schema_interval: float = 0.0) -> None:
         self.config = config
         self.key = config.key
         self.secret_key = config.secret_key
@@ -46,6 +46,10 @@ class Project:
         self._snapshot: Snapshot | None = None
         self._version = 0
         self._migrated = False
+        self._schema_interval = schema_interval
+        self._verify_from = 0.0
+        self._verifications = 0
+        self._verified = 0
         self._building = defer.DeferredLock()
 
     def current(self) -> Snapshot | None:
@@ -74,12 +78,50 @@ class Project:
                 ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
                 if self._snapshot.version >= max(version, self._version):
                     return self._snapshot
-            while True:
-                self._snapshot = await read_snapshot(session)
-                if self._snapshot.version >= self._version:
-                    return self._snapshot
+            return await self._read(session)
         finally:
             self._building.release()
+
+    async def verified(self, seen: Snapshot) -> Snapshot:
+        """The newest snapshot, tables included that were changed by others than the server, which nobody tells of: it asks the
+        database. Gives *seen* itself where that is still true.
+
+        Raises ServiceUnavailable where the database cannot be reached.
+        """
+        self._verifications += 1
+        mine = self._verifications
+        newest = await self.snapshot()
+        if newest is not seen:
+            return newest
+        await self._building.acquire()
+        try:
+            if self._verified >= mine or self._snapshot is not seen:
+                # Answered by a verification that began after this one was asked for.
+                return self._snapshot or seen
+            self._verified = self._verifications
+            session = Session(self.database)
+            if await read_fingerprint(session) == seen.fingerprint:
+                return seen
+            log.info("project {project}: the schema has changed", project=self.key)
+            return await self._read(session)
+        finally:
+            self._building.release()
+
+    def verify_in_time(self) -> None:
+        """Has the snapshot verified, beside whatever the caller does, where that has not been done for a while."""
+        now = self.database.reactor.seconds()
+        if now < self._verify_from or not self._schema_interval or self._snapshot is None:
+            return
+        self._verify_from = now + self._schema_interval
+        work = defer.ensureDeferred(self.verified(self._snapshot))
+        work.addErrback(lambda failure: log.warn("project {project}: {error}", project=self.key, error=failure.value))
+
+    async def _read(self, session: Session) -> Snapshot:
+        self._verify_from = self.database.reactor.seconds() + self._schema_interval
+        while True:
+            self._snapshot = await read_snapshot(session)
+            if self._snapshot.version >= self._version:
+                return self._snapshot
 
     def _changed(self, kind: str, version: int) -> None:
         if kind == "schema":
@@ -122,7 +164,9 @@ class Projects:
         if config is None:
             raise Unauthorized("There is no such project.")
         if project is None:
-            self._open[key] = project = Project(config, self.databases.pool(config.database))
+            self._open[key] = project = Project(
+                config, self.databases.pool(config.database), self.databases.settings.schema_interval
+            )
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:

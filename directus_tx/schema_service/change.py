@@ -77,6 +77,8 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         if payload.get("managed") is False:
             row["managed"] = False
         if present is None:
+            # Rows about a table that others have dropped are not about this one.
+            await _forget_collection(ctx, writer, name)
             await _execute(ctx, ddl.create_table(name, fields))
         else:
             for field in fields:
@@ -174,6 +176,12 @@ async def delete_collection(service: Items, ctx: Context, name: str, options: Wr
 
 
 async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
+    await _forget_collection(ctx, writer, name)
+    await _execute(ctx, [ddl.drop_table(name)])
+
+
+async def _forget_collection(ctx: Context, writer: Writer, name: str) -> None:
+    """Deletes the rows that are about a collection."""
     for table, column in (
         (FIELDS, "collection"),
         ("directus_permissions", "collection"),
@@ -181,9 +189,8 @@ async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
         ("directus_relations", "collection_many"),
     ):
         await _delete_where(ctx, writer, table, {column: name})
-    if ctx.schema.collections[name].has_row:
+    if await ctx.db.query("SELECT 1 FROM directus_collections WHERE collection = %s", (name,)):
         await writer.delete(COLLECTIONS, [name])
-    await _execute(ctx, [ddl.drop_table(name)])
 
 
 # --- fields
@@ -298,6 +305,8 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
     if field.primary_key or field.auto_increment:
         raise InvalidPayload("A collection has one key, which it is made with.")
     check_once([*collection.fields.values(), field])
+    # A row about a column that others have dropped is not about this one.
+    await _delete_where(ctx, writer, FIELDS, {"collection": field.collection, "field": field.field})
     if field.has_column:
         await _execute(ctx, ddl.add_column(field, search=collection.search_index))
     await _create_rows(writer, [(field, payload)])
