@@ -127,12 +127,12 @@ async def _read(session: Session) -> Snapshot:
             }
             for id, name, description, ips, enforce, modules, listing in roles
         },
-        tuple(_permission(row) for row in permissions),
+        tuple(_permission(row, collections) for row in permissions),
         fingerprint,
     )
 
 
-def _permission(row: tuple[Any, ...]) -> Mapping[str, Any]:
+def _permission(row: tuple[Any, ...], collections: Mapping[str, Collection]) -> Mapping[str, Any]:
     names = [
         "id",
         "collection",
@@ -150,7 +150,12 @@ def _permission(row: tuple[Any, ...]) -> Mapping[str, Any]:
     ]
     permission = dict(zip(names, row, strict=True))
     for name in names[-3:]:
-        permission[name] = _csv(permission[name])
+        text = permission[name] or ""
+        permission[name] = _csv(text)
+        if name.endswith("field_blacklist") and permission["collection"] in collections:
+            # A column that others have made may have commas in its name, or blanks around it.
+            fields = collections[permission["collection"]].fields
+            permission[name] += tuple(field for field in fields if f",{field}," in f",{text}," and field not in permission[name])
     return permission
 
 

@@ -41,9 +41,9 @@ from directus_tx.schema_service.payloads import (
     built_in,
     changed_field,
     check_collection,
+    check_collection_name,
     check_once,
     check_together,
-    is_free_for_a_collection,
     new_field,
     only,
 )
@@ -59,16 +59,16 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     """
     access_of(ctx).require_schema()
     check_collection(payload)
-    name = payload.get("collection")
-    if not isinstance(name, str) or not is_free_for_a_collection(name):
-        raise InvalidRequest('"collection" needs a name with a letter or digit, and neither "directus_..." nor "pg_...".')
-    present = ctx.schema.collections.get(name)
+    wanted_name = payload.get("collection")
+    present = ctx.schema.collections.get(wanted_name) if isinstance(wanted_name, str) else None
+    # A table that is there already is taken over whatever its name.
+    name = present.collection if present is not None and not present.system else check_collection_name(wanted_name)
     if present is not None and present.managed:
         raise CollectionExists(f'There is a collection "{name}" already.')
     wanted = payload.get("fields")
     if not isinstance(wanted, list) or not (wanted or present):
         raise InvalidRequest('"fields" needs a list of fields.')
-    fields = [new_field(name, each) for each in wanted]
+    fields = [new_field(name, each, present.fields if present is not None else ()) for each in wanted]
     check_together(fields, present)
 
     async def work(writer: Writer) -> Item:

@@ -1,7 +1,7 @@
 """What the payloads of collections and fields must be, and the fields that they describe. Pure."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -24,21 +24,64 @@ ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_c
 """Types of which a collection has one field at most."""
 
 MAX_NAME = 63
-"""PostgreSQL cuts longer names without a word."""
+"""Bytes that a name may have: PostgreSQL cuts longer ones without a word."""
+
+IN_NO_COLLECTION = frozenset("/,")
+"""Characters that no new collection has in its name. A path tells names apart by them, and proxies take %2F for a slash."""
+
+IN_NO_FIELD = frozenset("/,.[]")
+"""Characters that no new field has in its name: dots, commas and brackets are the API's own in `fields`, `sort` and `filter`."""
 
 RESERVED = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "$delete"})
 """Names that no field can have: those of PostgreSQL's system columns, and the mark of nested payloads."""
 
 
-def new_field(collection: str, payload: Any) -> Field:
-    """The field that a payload describes. Raises InvalidRequest, InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
+def check_collection_name(name: Any) -> str:
+    """The name of a new collection. Raises InvalidRequest. "directus_..." is the server's, and of "pg_..." PostgreSQL's own tables come
+    first, whatever a project's database holds by the same name."""
+    checked = _check_name("collection", name, IN_NO_COLLECTION)
+    if checked.startswith(("directus_", "pg_")):
+        raise InvalidRequest('The name of a collection does not begin with "directus_" or "pg_".')
+    return checked
+
+
+def check_field_name(name: Any) -> str:
+    """The name of a new field. Raises InvalidRequest."""
+    checked = _check_name("field", name, IN_NO_FIELD)
+    if checked.startswith("-"):
+        # In `fields` it would leave another out, in `sort` turn the order round.
+        raise InvalidRequest('The name of a field does not begin with "-".')
+    if checked in RESERVED:
+        raise InvalidRequest(f'No field can have the name "{checked}": it is reserved.')
+    return checked
+
+
+def _check_name(what: str, name: Any, forbidden: frozenset[str]) -> str:
+    if not isinstance(name, str) or not any(character.isalnum() for character in name):
+        raise InvalidRequest(f'"{what}" needs a name with a letter or digit.')
+    if any(unicodedata.category(character) in _UNSEEN for character in name):
+        raise InvalidRequest(f'"{what}" needs a name without control characters.')
+    if len(name.encode()) > MAX_NAME:
+        raise InvalidRequest(f'"{what}" takes a name of up to {MAX_NAME} bytes.')
+    if name != name.strip():
+        raise InvalidRequest(f'"{what}" takes a name without blanks around it.')
+    if forbidden.intersection(name):
+        raise InvalidRequest(f'"{what}" takes a name without any of {" ".join(sorted(forbidden))}')
+    return name
+
+
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""The categories of control characters, halves of surrogates, and separators of lines and paragraphs."""
+
+
+def new_field(collection: str, payload: Any, present: Container[str] = ()) -> Field:
+    """The field that a payload describes. One whose column is *present* is taken over whatever its name. Raises InvalidRequest,
+    InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
     if not isinstance(payload, dict):
         raise InvalidPayload("A field is an object of attributes.")
     name = payload.get("field")
-    if not isinstance(name, str) or not is_name(name):
-        raise InvalidRequest('"field" needs a name with a letter or digit.')
-    if name in RESERVED:
-        raise InvalidRequest(f'No field can have the name "{name}": it is reserved.')
+    if not isinstance(name, str) or name not in present:
+        name = check_field_name(name)
     if not isinstance(payload.get("type"), str) or not payload["type"]:
         raise InvalidRequest(f'"{name}" needs a type.')
     only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
@@ -135,16 +178,6 @@ def only(payload: Mapping[str, Any], known: Iterable[str]) -> None:
     unknown = sorted(set(payload) - set(known))
     if unknown:
         raise InvalidPayload("There is no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
-
-
-def is_name(name: str) -> bool:
-    return bool(re.search(r"[0-9A-Za-z]", name)) and len(name.encode()) <= MAX_NAME and "\x00" not in name
-
-
-def is_free_for_a_collection(name: str) -> bool:
-    """Whether a collection may have the name: "directus_..." is the server's, and of "pg_..." PostgreSQL's own tables come first, whatever
-    a project's database holds by the same name."""
-    return is_name(name) and not name.startswith(("directus_", "pg_"))
 
 
 def built_in(collection: str) -> frozenset[str]:
