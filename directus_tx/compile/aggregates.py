@@ -11,13 +11,14 @@ from attrs import frozen
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
-from directus_tx.compile.operators import folded, is_number
+from directus_tx.compile.operators import folded, is_number, is_text
 from directus_tx.compile.plan import Prepared
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
+from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
 
 FUNCTIONS: Mapping[str, str] = {
@@ -84,13 +85,7 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     own = conditions.chain("t0", grant, query.scope, of_scope)
     where = all_of([own, where_of(conditions, grant, query)])
     groups = [readable_column(grant, name) for name in query.groupby]
-    # Texts that differ in case alone are one value; the least of them is shown.
-    shown = [
-        SQL("min({})").format(column("t0", field.field))
-        if folded("t0", field) != column("t0", field.field)
-        else folded("t0", field)
-        for field in groups
-    ]
+    shown = [_of_group(field) for field in groups]
     casts = [answer(field) for field in groups]
     for function, name in query.aggregate:
         shown.append(_result(grant, function, name))
@@ -105,6 +100,13 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
     binds = (*table.binds, *where.binds, lambda asked: asked.limit, lambda asked: asked.offset)
     return Aggregate(Prepared(statement, binds), query.groupby, query.aggregate, tuple(casts))
+
+
+def _of_group(field: Field) -> Composable:
+    """What is shown of the values that make one group: of texts that differ in case alone the least."""
+    if family(field) == "other":
+        return SQL("min({}::text)").format(column("t0", field.field))
+    return SQL("min({})").format(column("t0", field.field)) if is_text(field) else folded("t0", field)
 
 
 def _result(grant: Grant, function: str, name: str) -> Composable:

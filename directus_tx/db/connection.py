@@ -28,14 +28,18 @@ def _as_bytes(value: Any, cursor: Any) -> bytes | None:
     return None if found is None else bytes(found)
 
 
-_OIDS_AS_TEXT = (114, 3802, 1082, 1083, 1114, 1184, 1266, 2950)
-"""json, jsonb, date, time, timestamp, timestamptz, timetz, uuid: as PostgreSQL writes them."""
+_NUMBERS = (extensions.INTEGER, extensions.LONGINTEGER, extensions.FLOAT, extensions.DECIMAL, extensions.BOOLEAN)
+_AS_FLOAT = extensions.new_type(extensions.DECIMAL.values, "DIRECTUS_FLOAT", extensions.FLOAT)
+_AS_BYTES = extensions.new_type(psycopg2.BINARY.values, "DIRECTUS_BYTES", _as_bytes)
 
-_CASTERS = (
-    extensions.new_type(_OIDS_AS_TEXT, "DIRECTUS_TEXT", extensions.UNICODE),
-    extensions.new_type(extensions.DECIMAL.values, "DIRECTUS_FLOAT", extensions.FLOAT),
-    extensions.new_type(psycopg2.BINARY.values, "DIRECTUS_BYTES", _as_bytes),
-)
+
+def _register_types(connection: Any) -> None:
+    """Has numbers, booleans and bytes given as Python's, and all other values as the text that PostgreSQL writes, those of types that the
+    driver has classes for too: dates, intervals, JSON, ranges, arrays."""
+    kept = {oid for each in (*_NUMBERS, _AS_BYTES) for oid in each.values}
+    as_text = tuple(oid for oid in extensions.string_types if oid not in kept)
+    for each in (extensions.new_type(as_text, "DIRECTUS_TEXT", extensions.UNICODE), _AS_FLOAT, _AS_BYTES):
+        extensions.register_type(each, connection)
 
 
 class _Immediately:
@@ -117,8 +121,7 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
     finally:
         if timer.active():
             timer.cancel()
-    for caster in _CASTERS:
-        extensions.register_type(caster, connection.pollable())
+    _register_types(connection.pollable())
     return connection
 
 

@@ -134,35 +134,49 @@ def enumerated(length: str) -> list[str]:
 
 LENGTH = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
 
-_NEAREST: Mapping[str, tuple[str, str]] = {
-    "smallint": ("integer", "SMALLINT"),
-    "integer": ("integer", "INT"),
-    "bigint": ("integer", "BIGINT"),
-    "numeric": ("decimal", "DECIMAL"),
-    "double precision": ("decimal", "DOUBLE"),
-    "real": ("decimal", "FLOAT"),
-    "boolean": ("boolean", "TINYINT"),
-    "date": ("date", "DATE"),
-    "timestamp": ("datetime", "DATETIME"),
-    "time": ("time", "TIME"),
-    "json": ("json", "JSON"),
-    "bytea": ("binary", "BLOB"),
-    "uuid": ("uuid", "VARCHAR"),
-    "character": ("string", "VARCHAR"),
+_KINDS: Mapping[str, tuple[str, str, str]] = {
+    "character varying": ("text", "string", "VARCHAR"),
+    "character": ("text", "string", "VARCHAR"),
+    "bpchar": ("text", "string", "TEXT"),
+    "text": ("text", "string", "TEXT"),
+    "citext": ("text", "string", "TEXT"),
+    "name": ("text", "string", "TEXT"),
+    "smallint": ("integer", "integer", "SMALLINT"),
+    "integer": ("integer", "integer", "INT"),
+    "bigint": ("integer", "integer", "BIGINT"),
+    "numeric": ("number", "decimal", "DECIMAL"),
+    "double precision": ("number", "decimal", "DOUBLE"),
+    "real": ("number", "decimal", "FLOAT"),
+    "boolean": ("boolean", "boolean", "TINYINT"),
+    "date": ("date", "date", "DATE"),
+    "timestamp without time zone": ("datetime", "datetime", "DATETIME"),
+    "timestamp with time zone": ("datetime", "datetime", "DATETIME"),
+    "time without time zone": ("time", "time", "TIME"),
+    "time with time zone": ("time", "time", "TIME"),
+    "bytea": ("binary", "binary", "BLOB"),
+    "uuid": ("uuid", "uuid", "VARCHAR"),
+    "json": ("other", "json", "JSON"),
+    "jsonb": ("other", "json", "JSON"),
 }
+"""Of PostgreSQL's types, without their lengths: the family, and the type and datatype that come nearest."""
+
+_OTHER_KIND = ("other", "string", "TEXT")
+
+
+@lru_cache(maxsize=1024)
+def _kind(column: str) -> tuple[str, str, str]:
+    return _KINDS.get(LENGTH.sub("", column), _OTHER_KIND)
 
 
 def nearest(column: str) -> tuple[str, str, str | None]:
     """The type, datatype and length that come nearest to a column that nobody declared."""
-    for start, (type, datatype) in _NEAREST.items():
-        if column.startswith(start):
-            if column.startswith("uuid"):
-                return type, datatype, "36"
-            if column in ("character varying", "bpchar"):
-                return "string", "TEXT", None
-            found = LENGTH.search(column) if datatype in ("VARCHAR", "DECIMAL") else None
-            return type, datatype, ",".join(part for part in found.groups() if part) if found else None
-    return "string", "TEXT", None
+    _, type, datatype = _kind(column)
+    if type == "uuid":
+        return type, datatype, "36"
+    found = LENGTH.search(column) if datatype in ("VARCHAR", "DECIMAL") else None
+    if datatype == "VARCHAR" and found is None:
+        return type, "TEXT", None
+    return type, datatype, ",".join(part for part in found.groups() if part) if found else None
 
 
 # --- families of columns
@@ -170,7 +184,7 @@ def nearest(column: str) -> tuple[str, str, str | None]:
 
 def family(field: Field) -> str:
     """What kind of values the column holds: text, integer, number, boolean, date, time, datetime, binary, uuid or other."""
-    return _family(field.column_type or "")
+    return _kind(field.column_type or "")[0]
 
 
 SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "integer", "decimal", "sort"})
@@ -179,32 +193,6 @@ SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "
 def searched(field: Field) -> bool:
     """Whether searches look into a field: text and numbers, no dates, keys of other items or secrets."""
     return field.has_column and field.type in SEARCHED_TYPES and family(field) in ("text", "integer", "number")
-
-
-@lru_cache(maxsize=1024)
-def _family(column: str) -> str:
-    for start, name in (
-        ("character", "text"),
-        ("text", "text"),
-        ("citext", "text"),
-        ("name", "text"),
-        ("bpchar", "text"),
-        ("smallint", "integer"),
-        ("integer", "integer"),
-        ("bigint", "integer"),
-        ("numeric", "number"),
-        ("double", "number"),
-        ("real", "number"),
-        ("boolean", "boolean"),
-        ("date", "date"),
-        ("timestamp", "datetime"),
-        ("time", "time"),
-        ("bytea", "binary"),
-        ("uuid", "uuid"),
-    ):
-        if column.startswith(start):
-            return name if not column.endswith("[]") else "other"
-    return "other"
 
 
 def maximum_length(field: Field) -> int | None:

@@ -26,7 +26,7 @@ ORDER BY c.relname, a.attnum
 # What an index is on: columns, and those that its expressions name, without what INCLUDE and WHERE add. `alone`: it is on one column, or
 # on the text of one without case.
 _INDEXES = r"""
-SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, k.names,
+SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
        i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND pg_get_indexdef(i.indexrelid, 1, true) IN (
            quote_ident(k.names[1]), 'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
        )
@@ -44,7 +44,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg
 """
 
 _CONSTRAINTS = """
-SELECT c.relname, o.conname, array_agg(a.attname::text ORDER BY a.attnum)
+SELECT c.relname, o.conname, json_agg(a.attname ORDER BY a.attnum)::text
 FROM pg_constraint o
 JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (o.conkey)
@@ -169,9 +169,9 @@ def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ..
     single: set[tuple[str, str]] = set()
     for table, _, unique, primary, partial, names, alone in indexes:
         if primary and alone:
-            keys[table] = names[0]
+            keys[table] = orjson.loads(names)[0]
         elif unique and alone and not partial:
-            single.add((table, names[0]))
+            single.add((table, orjson.loads(names)[0]))
     found: dict[str, dict[str, Column]] = {}
     for table, column, column_type, default, not_null, counted, _ in columns:
         found.setdefault(table, {})[column] = {
@@ -191,9 +191,9 @@ def _constraints(
     """The columns of each table's constraints and indexes, by name. (A constraint's index has its name.)"""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for table, name, *_, names, _ in indexes:
-        found.setdefault(table, {})[name] = tuple(names or ())
+        found.setdefault(table, {})[name] = tuple(_json(names) or ())
     for table, name, names in constraints:
-        found.setdefault(table, {})[name] = tuple(names)
+        found.setdefault(table, {})[name] = tuple(orjson.loads(names))
     return found
 
 

@@ -139,7 +139,8 @@ def _parse_number(field: Field, value: Any) -> Decimal:
     found = LENGTH.search(field.column_type or "")
     if found:
         precision, scale = int(found[1]), int(found[2] or 0)
-        if _places(number) > scale:
+        # A negative scale rounds to tens and hundreds.
+        if _places(number) > max(scale, 0):
             raise InvalidPayload(f'"{field.field}" takes at most {scale} decimal places.')
         if number and number.adjusted() + 1 > precision - scale:
             raise InvalidPayload(f'"{field.field}" takes at most {precision - scale} digits before the point.')
