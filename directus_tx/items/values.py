@@ -61,6 +61,8 @@ def parse_all(collection: Collection, payload: Mapping[str, Any], matching: Matc
     for name, value in payload.items():
         field = collection.fields[name]
         try:
+            if field.computed:
+                raise InvalidRequest(f'"{name}" is computed by the database.')
             parsed = parse(field, value)
             if parsed is not None and parsed != "":
                 if field.validation:

@@ -358,7 +358,9 @@ class Writer:
             raise RevisionNotFound
         present = await stored_row(self.ctx, collection, wanted)
         past = {
-            n: v for n, v in orjson.loads(rows[0][0]).items() if n in collection.columns and n != collection.primary_key.field
+            n: v
+            for n, v in orjson.loads(rows[0][0]).items()
+            if n in collection.columns and n != collection.primary_key.field and not collection.fields[n].computed
         }
         past = self._writable(self.rules(name), past)
         changed = {n: v for n, v in past.items() if v != present[n]}

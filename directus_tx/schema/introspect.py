@@ -15,7 +15,7 @@ from directus_tx.schema.system import CATALOGUE
 # A table that is not visible is one whose name means another to PostgreSQL: "pg_authid" is always its own.
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
-       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attnum
+       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attgenerated <> ''
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -173,12 +173,13 @@ def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ..
         elif unique and alone and not partial:
             single.add((table, orjson.loads(names)[0]))
     found: dict[str, dict[str, Column]] = {}
-    for table, column, column_type, default, not_null, counted, _ in columns:
+    for table, column, column_type, default, not_null, counted, computed in columns:
         found.setdefault(table, {})[column] = {
             "column_type": column_type,
-            "default_value": None if counted else default_text(default),
+            "default_value": None if counted or computed else default_text(default),
             "nullable": not not_null,
             "auto_increment": counted,
+            "computed": computed,
             "primary_key": keys.get(table) == column,
             "unique": (table, column) in single,
         }
@@ -251,7 +252,7 @@ def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -
 
 def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
     attributes: dict[str, Any] = dict(column)
-    attributes["required"] = bool(column) and not column["nullable"] and column["default_value"] is None
+    attributes["required"] = bool(column) and not (column["nullable"] or column["computed"]) and column["default_value"] is None
     if row is not None:
         attributes |= {n: v for n, v in row.items() if n not in ("collection", "field")}
         attributes["options"] = _json(row["options"])
