@@ -12,7 +12,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
 from directus_tx.compile.operators import folded, is_number, is_text
-from directus_tx.compile.plan import Prepared
+from directus_tx.compile.plan import Prepared, keep_plan
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
@@ -48,6 +48,11 @@ class Aggregate:
     results: tuple[tuple[str, str], ...]
     casts: tuple[Callable[[Any], Any] | None, ...]
 
+    @property
+    def weight(self) -> int:
+        """The bytes that it takes, roughly."""
+        return self.select.weight + 200 * len(self.results)
+
     def items(self, rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
         """The rows as the API shows them."""
         start = len(self.groups)
@@ -66,7 +71,6 @@ def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSe
     check_query(query, limits)
     key = (
         "aggregate",
-        access.key,
         collection,
         query.aggregate,
         query.groupby,
@@ -74,7 +78,7 @@ def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSe
         shape(query.scope),
         where_shape(query),
     )
-    return access.schema.kept(key, lambda: compile_aggregate(access, collection, query, limits))
+    return keep_plan(access, key, lambda: compile_aggregate(access, collection, query, limits))
 
 
 def compile_aggregate(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:

@@ -1,11 +1,12 @@
 """What a compiled read is: the statements of its levels, and the items that their rows make. Pure values; `compile` makes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 
+from directus_tx.access import Access
 from directus_tx.db.sql import Bind, Statement
 from directus_tx.query import BindValues
 
@@ -23,6 +24,11 @@ class Prepared:
 
     def parameters(self, asked: BindValues) -> list[Any]:
         return [bind(asked) for bind in self.binds]
+
+    @property
+    def weight(self) -> int:
+        """The bytes that it takes, roughly."""
+        return 300 + len(self.statement.text) + 150 * len(self.binds)
 
 
 @frozen
@@ -42,6 +48,11 @@ class Part:
     branches: "tuple[Branch, ...]" = ()
     masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
     """Fields that only some rows show, by the position of what says whether this one does."""
+
+    @property
+    def weight(self) -> int:
+        """The bytes that it takes, roughly, with all that it holds."""
+        return 500 + sum(part.weight for part in self.parts) + sum(branch.level.weight for branch in self.branches)
 
     @property
     def nothing(self) -> bool:
@@ -109,6 +120,10 @@ class Level:
     select: Prepared
     part: Part
 
+    @property
+    def weight(self) -> int:
+        return self.select.weight + self.part.weight
+
 
 @frozen
 class Branch:
@@ -137,3 +152,25 @@ class Plan:
     """The statuses that are counted where no item has them, too."""
 
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """The bytes that it takes, roughly."""
+        counts = (self.filter_count, self.total_count, self.status_count)
+        return self.level.weight + sum(each.weight for each in counts if each is not None)
+
+
+class Weighed(Protocol):
+    """What is kept on the snapshot: `weight` is the bytes that it takes, roughly."""
+
+    @property
+    def weight(self) -> int: ...
+
+
+W = TypeVar("W", bound=Weighed)
+
+
+def keep_plan(access: Access, key: Hashable, make: Callable[[], W]) -> W:
+    """The plan that *make* gives, made once a snapshot, role and *key*, which says all that its SQL depends on."""
+    found: W = access.schema.plans.get(access.key, key, make, lambda plan: plan.weight + len(repr(key)))
+    return found

@@ -12,7 +12,7 @@ from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
 from directus_tx.compile.levels import Tree, array, is_page, order_of, parse_fields
 from directus_tx.compile.operators import comparison_type, folded
-from directus_tx.compile.plan import Plan, Prepared
+from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Clause, Statement, all_of, column
 from directus_tx.errors import UnknownField
@@ -35,7 +35,6 @@ def plan_for(
     looked for by key. *version*: rows carry that of their item last but one."""
     check_query(query, limits)
     key = (
-        access.key,
         collection,
         by_key,
         created,
@@ -48,8 +47,8 @@ def plan_for(
         query.groups,
         tuple((path, asked.sort, shape(asked.filter), is_page(asked)) for path, asked in query.deep),
     )
-    return access.schema.kept(
-        key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created, version=version)
+    return keep_plan(
+        access, key, lambda: compile_read(access, collection, query, limits, by_key=by_key, created=created, version=version)
     )
 
 

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 from attrs import field as attribute
 from attrs import frozen
 
+from directus_tx.cache import Cache
 from directus_tx.schema.numbers import whole_number
 
 T = TypeVar("T")
-MAX_KEPT = 4000
+MAX_PLANS = 8 * 2**20
+"""Bytes that the compiled statements of one snapshot may take, roughly: one takes 2 kB, one with many relations 50."""
 
 ROW_ATTRIBUTES = (
     "type interface options locked validation required readonly hidden_detail hidden_browse sort width group note translation"
@@ -205,17 +207,17 @@ class Snapshot:
     roles: Mapping[int, Mapping[str, Any]] = attribute(factory=dict)
     permissions: tuple[Mapping[str, Any], ...] = ()
     fingerprint: str = ""
+    plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
+    """Compiled statements, by who may run them and the shape of what is asked."""
+
     _kept: dict[Any, Any] = attribute(factory=dict, repr=False)
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is derived from the snapshot under a key (grants by role, plans by the shape of a query), made if it is not there
-        yet: it goes with the snapshot."""
+        """What is derived from the snapshot alone under a key (the grants of a role, say), made if it is not there yet. There is one for
+        each role and collection; what clients can ask for in endless variety is kept in `plans`."""
         found: T | None = self._kept.get(key)
         if found is None:
-            found = make()
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[key] = found
+            found = self._kept[key] = make()
         return found
 
     def permissions_of(self, role: int | None) -> tuple[Mapping[str, Any], ...]:

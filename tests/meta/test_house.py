@@ -18,6 +18,7 @@ PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
     "errors",
+    "cache",
     "schema.numbers",
     "schema.model",
     "query",
