@@ -82,11 +82,11 @@ class LimitSettings:
 
     max_depth: int = setting(10, "Relations that one path of fields, of filter or of deep may follow.")
     max_conditions: int = setting(100, "Conditions that the filters of one query may have, those of deep included.")
-    max_relations: int = setting(50, "Relations that the filters of one query may follow, each counted as often as it is named.")
+    max_relations: int = setting(30, "Relations that the filters of one query may follow, each counted as often as it is named.")
     max_values: int = setting(10_000, "Values that one condition of a filter may have.")
     max_fields: int = setting(1000, "Members that fields may have.")
     max_members: int = setting(100, "Members that sort, groups, groupby, aggregate, status, lang and meta may each have.")
-    max_joins: int = setting(100, "Many-to-one fields that the fields of one query may open, lists included.")
+    max_joins: int = setting(50, "Many-to-one fields that the fields of one query may open, lists included.")
     max_lists: int = setting(50, "Lists of related items that the fields of one query may open: each takes a statement.")
     max_columns: int = setting(1500, "Columns that one statement of a read may have: 1600 at most, since PostgreSQL takes 1664.")
     max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")

@@ -54,12 +54,12 @@ UP = ".".join(["parent0"] * 5) + ".name"
 OPENED = fields("name", *(f"{name}.id" for name in LISTS))
 TOO_MUCH = {
     # Stars over relations to itself would open 40 ** n relations.
-    "stars": (fields(".".join(["*"] * 3)), "max_lists"),
-    "ten stars": (fields(".".join(["*"] * 10)), "max_lists"),
-    "stars behind names": (fields(*(f"{name}.*.*.*.*.*.*" for name in PARENTS)), "max_lists"),
+    "stars": (fields(".".join(["*"] * 3)), "max_(joins|lists)"),
+    "ten stars": (fields(".".join(["*"] * 10)), "max_(joins|lists)"),
+    "stars behind names": (fields(*(f"{name}.*.*.*.*.*.*" for name in PARENTS)), "max_(joins|lists)"),
     "stars mixed with names": (
         fields(*(".".join(("*", "parent0")[n >> bit & 1] for bit in range(9)) for n in range(512))),
-        "max_lists",
+        "max_(joins|lists)",
     ),
     "lists within lists": (fields(*(f"{one}.{other}.id" for one in LISTS for other in LISTS)), "max_lists"),
     "more joins than are allowed": (fields(*(f"{one}.{other}.id" for one in PARENTS for other in PARENTS[:6])), "max_joins"),
@@ -159,5 +159,5 @@ def statements(level: Level) -> int:
 
 def test_ordinary_breadth_is_allowed() -> None:
     assert statements(planned(fields("*.*")).level) == 21
-    planned(fields(*(f"{name}.{other}.name" for name in PARENTS[:9] for other in PARENTS[:9])))
-    planned(Query(filter=tuple(condition(f"{name}.name") for name in PARENTS * 2)))
+    planned(fields(*(f"{name}.{other}.name" for name in PARENTS[:6] for other in PARENTS[:6])))
+    planned(Query(filter=tuple(condition(f"{name}.name") for name in PARENTS)))
