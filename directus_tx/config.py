@@ -88,7 +88,9 @@ class LimitSettings:
     max_members: int = setting(100, "Members that sort, groups, groupby, aggregate, status, lang and meta may each have.")
     max_joins: int = setting(50, "Many-to-one fields that the fields of one query may open, lists included.")
     max_lists: int = setting(50, "Lists of related items that the fields of one query may open: each takes a statement.")
-    max_columns: int = setting(1500, "Columns that one statement of a read may have: 1600 at most, since PostgreSQL takes 1664.")
+    max_columns: int = setting(
+        1500, "Columns that one statement of a read may have. More than 1500 count as 1500: PostgreSQL takes 1664."
+    )
     max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")
     max_keys: int = setting(500, "Keys that the path of a request may name, separated by commas.")
     max_payload_size: int = setting(

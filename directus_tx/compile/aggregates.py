@@ -10,9 +10,10 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
-from directus_tx.compile.filters import Conditions, of_scope, readable_column, shape, where_of, where_shape
+from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
 from directus_tx.compile.operators import folded, is_number, is_text
 from directus_tx.compile.plan import Prepared, keep_plan
+from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
@@ -67,31 +68,24 @@ class Aggregate:
 
 
 def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
-    """The aggregate that a query asks for, compiled once a snapshot, role and shape of query."""
+    """The aggregate that a query asks for, compiled once a snapshot, role and shape of query. Raises what `compile_aggregate` raises, and
+    InvalidRequest where the query exceeds the limits."""
     check_query(query, limits)
-    key = (
-        "aggregate",
-        collection,
-        query.aggregate,
-        query.groupby,
-        query.sort,
-        shape(query.scope),
-        where_shape(query),
-    )
-    return keep_plan(access, key, lambda: compile_aggregate(access, collection, query, limits))
+    shape = aggregate_shape_of(collection, query)
+    return keep_plan(access, shape, lambda: compile_aggregate(access, shape, limits))
 
 
-def compile_aggregate(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
-    """The aggregate that a query asks for. Raises UnknownOperator, UnknownField, HiddenField, InvalidPayload, and what its filter
-    deserves."""
-    grant = access.require_read(collection)
+def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettings) -> Aggregate:
+    """The aggregate, from scratch. Raises Unauthorized and ReadForbidden where the caller may not read the collection; UnknownOperator,
+    UnknownField, FieldNotFound, HiddenField, InvalidPayload and InvalidRequest where the query does not fit it."""
+    grant = access.require_read(shape.collection)
     conditions = Conditions(access, Bounds(limits))
-    own = conditions.chain("t0", grant, query.scope, of_scope)
-    where = all_of([own, where_of(conditions, grant, query)])
-    groups = [readable_column(grant, name) for name in query.groupby]
+    own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
+    where = all_of([own, where_of(conditions, grant, shape.narrowing)])
+    groups = [readable_column(grant, name) for name in shape.groupby]
     shown = [_of_group(field) for field in groups]
     casts = [answer(field) for field in groups]
-    for function, name in query.aggregate:
+    for function, name in shape.aggregate:
         shown.append(_result(grant, function, name))
         kept = function in ("min", "max") and name != "*"
         casts.append(answer(grant.collection.columns[name]) if kept else None)
@@ -99,11 +93,11 @@ def compile_aggregate(access: Access, collection: str, query: Query, limits: Lim
     table = grant.table("t0")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)
     if by:
-        order = SQL(", ").join(_order(query, by))
+        order = SQL(", ").join(_order(shape, by))
         sql = SQL("{} GROUP BY {} ORDER BY {}").format(sql, SQL(", ").join(by), order)
     statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
-    binds = (*table.binds, *where.binds, lambda asked: asked.limit, lambda asked: asked.offset)
-    return Aggregate(Prepared(statement, binds), query.groupby, query.aggregate, tuple(casts))
+    binds = (*table.binds, *where.binds, lambda values: values.limit, lambda values: values.offset)
+    return Aggregate(Prepared(statement, binds), shape.groupby, shape.aggregate, tuple(casts))
 
 
 def _of_group(field: Field) -> Composable:
@@ -133,13 +127,13 @@ def _result(grant: Grant, function: str, name: str) -> Composable:
     return SQL(template).format(distinct)
 
 
-def _order(query: Query, by: Sequence[Composable]) -> list[Composable]:
+def _order(shape: AggregateShape, by: Sequence[Composable]) -> list[Composable]:
     """The order of the groups: as `sort` says of their fields, then as they are named; nulls last."""
     descending = {}
-    for sort in query.sort:
-        if sort.field not in query.groupby:
+    for sort in shape.sort:
+        if sort.field not in shape.groupby:
             raise UnknownField(f'The groups have no field "{sort.field}" to sort by.')
         descending[sort.field] = sort.descending
-    names = [*descending, *(name for name in query.groupby if name not in descending)]
-    position = dict(zip(query.groupby, by, strict=True))
+    names = [*descending, *(name for name in shape.groupby if name not in descending)]
+    position = dict(zip(shape.groupby, by, strict=True))
     return [SQL("{} DESC NULLS LAST" if descending.get(name) else "{} ASC NULLS LAST").format(position[name]) for name in names]

@@ -4,8 +4,8 @@ from directus_tx.config import LimitSettings
 from directus_tx.errors import InvalidRequest
 from directus_tx.query import Condition, Query
 
-MOST_COLUMNS = 1600
-"""Columns that a statement may have whatever the setting says: PostgreSQL takes 1664, those that it sorts by included."""
+MOST_COLUMNS = 1500
+"""Columns that a statement may have whatever the setting says: PostgreSQL takes 1664, those that it sorts and joins by included."""
 
 
 def check_query(query: Query, limits: LimitSettings) -> None:
@@ -84,7 +84,7 @@ class Bounds:
             raise InvalidRequest(f"{text} (limits.max_relations).")
 
     def check_columns(self, number: int) -> None:
-        """Refuses a statement with so many columns."""
+        """Refuses a statement that needs so many columns."""
         most = min(self.limits.max_columns, MOST_COLUMNS)
         if number > most:
             raise InvalidRequest(f"fields may show up to {most} columns beside each other (limits.max_columns).")

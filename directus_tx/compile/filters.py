@@ -1,6 +1,6 @@
 """What a query asks of rows, as one WHERE clause: conditions, searches and statuses."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from directus_tx.access import Access, Grant
@@ -23,6 +23,7 @@ from directus_tx.compile.operators import (
     several,
     storable,
 )
+from directus_tx.compile.shape import Chain, ConditionShape, Narrowing
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, column, joined, negation
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import BindValues, Condition, Query
@@ -63,9 +64,7 @@ class Conditions:
         self.count += 1
         return f"t{self.count}"
 
-    def chain(
-        self, alias: str, grant: Grant, conditions: Sequence[Condition], of: "Callable[[Query], Sequence[Condition]]"
-    ) -> Clause:
+    def chain(self, alias: str, grant: Grant, conditions: Chain, of: "Callable[[Query], Sequence[Condition]]") -> Clause:
         """The conditions as one flat chain in their order; AND binds tighter than OR. *of* gives those of the query that is asked in
         their place."""
         groups: list[list[Clause]] = [[]]
@@ -75,14 +74,14 @@ class Conditions:
             groups[-1].append(self.condition(alias, grant, condition, _value_of(of, index)))
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
 
-    def condition(self, alias: str, grant: Grant, condition: Condition, value: Value) -> Clause:
+    def condition(self, alias: str, grant: Grant, condition: ConditionShape, value: Value) -> Clause:
         self.bounds.check_depth(len(condition.path) - 1)
         operator = OPERATORS.get(condition.operator)
         if operator is None:
             raise UnknownOperator(f'There is no filter operator "{condition.operator}".')
         if len(condition.path) == 1 and condition.path[0] not in grant.collection.fields:
             raise UnknownField(f'"{grant.collection.collection}" has no field "{condition.path[0]}".')
-        return self._walk(alias, grant, condition.path, condition.operator, operator, _is_empty(condition), value)
+        return self._walk(alias, grant, condition.path, condition.operator, operator, condition.empty, value)
 
     def _walk(
         self,
@@ -183,12 +182,12 @@ class Conditions:
             return TRUE
         return self._exists(behind, target, joint, operator.apply(behind, far, value))
 
-    def status(self, alias: str, grant: Grant, given: bool, everything: bool) -> Clause:
-        """The condition of the parameter `status`: the statuses asked for, or all that do not mean deleted."""
+    def status(self, alias: str, grant: Grant, statuses: str) -> Clause:
+        """The condition of the parameter `status`, as its `Narrowing` says: the statuses asked for, or all that do not mean deleted."""
         field = grant.collection.status_field
-        if field is None or (given and everything):
+        if field is None or statuses == "all":
             return TRUE
-        if given:
+        if statuses == "given":
             grant.check_question(field.field)
             return OPERATORS["in"].apply(alias, field, lambda values: values.query.status or ())
         return not_deleted(alias, grant.collection)
@@ -203,10 +202,6 @@ def equal_keys(left: Composable, left_field: Field, right: Composable, right_fie
 
 def comparable_keys(left: Field, right: Field) -> bool:
     return is_text(left) == is_text(right) and is_number(left) == is_number(right)
-
-
-def _is_empty(condition: Condition) -> bool:
-    return not condition.value
 
 
 def _value_of(of: "Callable[[Query], Sequence[Condition]]", index: int) -> Value:
@@ -232,26 +227,16 @@ def q_bind(asked: BindValues) -> str | None:
     return storable(part_pattern(asked.query.q or ""))
 
 
-def shape(conditions: Sequence[Condition]) -> tuple[Any, ...]:
-    """What of a chain of conditions its SQL depends on."""
-    return tuple((c.path, c.operator, c.logical, _is_empty(c)) for c in conditions)
-
-
 # --- the whole of a query
 
 
-def where_shape(query: Query) -> Hashable:
-    """What of a query the conditions of `where_of` depend on."""
-    return (shape(query.filter), bool(query.q), query.status is None, "*" in (query.status or ()))
-
-
-def where_of(conditions: Conditions, grant: Grant, query: Query) -> Clause:
+def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clause:
     """What status, q and filter ask of the rows of a list."""
     return all_of(
         [
-            conditions.status("t0", grant, query.status is not None, "*" in (query.status or ())),
-            search("t0", grant, q_bind) if query.q else TRUE,
-            conditions.chain("t0", grant, query.filter, of_filter),
+            conditions.status("t0", grant, narrowing.status),
+            search("t0", grant, q_bind) if narrowing.search else TRUE,
+            conditions.chain("t0", grant, narrowing.filter, of_filter),
         ]
     )
 

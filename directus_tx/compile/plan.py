@@ -1,4 +1,4 @@
-"""What a compiled read is: the statements of its levels, and the items that their rows make. Pure values; `compile` makes them."""
+"""What a compiled read is: its statements, and the items that their rows make. Pure values; the other modules of `compile` make them."""
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
@@ -22,8 +22,9 @@ class Prepared:
     statement: Statement
     binds: tuple[Bind, ...]
 
-    def parameters(self, asked: BindValues) -> list[Any]:
-        return [bind(asked) for bind in self.binds]
+    def parameters(self, values: BindValues) -> list[Any]:
+        """What the placeholders are bound to in a request."""
+        return [bind(values) for bind in self.binds]
 
     @property
     def weight(self) -> int:
@@ -32,11 +33,11 @@ class Prepared:
 
 
 @frozen
-class Part:
-    """What of a row makes one item: the values from `start` on are those of `names`; `casts` turn some into what the API shows.
+class ItemLayout:
+    """Where an item stands in a row: the values from `start` on are those of `names`; `casts` turn some into what the API shows.
 
-    `key` is the position of the item's key, None for the item that the row is about; where the key is null there is no item.
-    `parts` are items of the same row that this one holds, through many-to-one fields; `branches` lists that are read by themselves.
+    `key` is the position of the item's key, None for the item that the row is about; where the key is null there is no item. `items`
+    are those of the same row that this one holds, through many-to-one fields, each by its `name`; `lists` are read by themselves.
     """
 
     name: str
@@ -44,50 +45,52 @@ class Part:
     names: tuple[str, ...]
     casts: tuple[tuple[str, Cast], ...]
     key: int | None = None
-    parts: "tuple[Part, ...]" = ()
-    branches: "tuple[Branch, ...]" = ()
+    items: "tuple[ItemLayout, ...]" = ()
+    lists: "tuple[ListPlan, ...]" = ()
     masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
     """Fields that only some rows show, by the position of what says whether this one does."""
 
     @property
     def weight(self) -> int:
         """The bytes that it takes, roughly, with all that it holds."""
-        return 500 + sum(part.weight for part in self.parts) + sum(branch.level.weight for branch in self.branches)
+        return 500 + sum(below.weight for below in self.items) + sum(each.plan.weight for each in self.lists)
 
     @property
-    def nothing(self) -> bool:
+    def shows_nothing(self) -> bool:
         """Whether no item can show anything."""
-        return not (self.names or self.parts or self.branches)
+        return not (self.names or self.items or self.lists)
 
     @cached_property
-    def hollow(self) -> bool:
+    def may_be_empty(self) -> bool:
         """Whether an item may come to show nothing."""
         masked = {name for _, names in self.masks for name in names}
-        lasting = {*self.names, *(part.name for part in self.parts)} - masked
-        return not lasting and all(branch.flag is not None for branch in self.branches)
+        lasting = {*self.names, *(below.name for below in self.items)} - masked
+        return not lasting and all(each.flag is not None for each in self.lists)
 
     @cached_property
-    def hollow_somewhere(self) -> bool:
+    def some_may_be_empty(self) -> bool:
         """Whether an item, or one that it holds, may come to show nothing."""
-        return self.hollow or any(part.hollow_somewhere for part in self.parts)
+        return self.may_be_empty or any(below.some_may_be_empty for below in self.items)
 
-    def finished(self, items: list[Any]) -> list[Any]:
-        """The items when all that they hold is in its place: what shows nothing is an empty list to clients of the API, as PHP has it."""
-        if not self.hollow_somewhere:
+    def empty_items_as_lists(self, items: list[Any]) -> list[Any]:
+        """The items when all that they hold is in its place, with an empty list for each that shows nothing: clients of the API know
+        them so, since PHP does not tell the two apart."""
+        if not self.some_may_be_empty:
             return items
-        for part in self.parts:
-            holders = [item for item in items if item and item.get(part.name) is not None]
-            for holder, below in zip(holders, part.finished([holder[part.name] for holder in holders]), strict=True):
-                holder[part.name] = below
+        for below in self.items:
+            holders = [item for item in items if item and item.get(below.name) is not None]
+            held = below.empty_items_as_lists([holder[below.name] for holder in holders])
+            for holder, item in zip(holders, held, strict=True):
+                holder[below.name] = item
         return [[] if item == {} else item for item in items]
 
     def columns(self, prefix: str = "") -> list[str]:
         """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
-        own = [f"{prefix}{name}" for name in (*self.names, *(branch.name for branch in self.branches))]
-        return own + [name for part in self.parts for name in part.columns(f"{prefix}{part.name}.")]
+        own = [f"{prefix}{name}" for name in (*self.names, *(each.name for each in self.lists))]
+        return own + [name for below in self.items for name in below.columns(f"{prefix}{below.name}.")]
 
-    def items(self, rows: Sequence[Row], pending: "list[tuple[Branch, list[Item | None]]]") -> list[Item | None]:
-        """The items of the rows, None where a row has none; what is still to be read goes to *pending*."""
+    def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Item | None]:
+        """The items of the rows, None where a row has none; the lists that are still to be read go to *pending*."""
         names, start, key = self.names, self.start, self.key
         items: list[Item | None]
         if key is None:
@@ -98,40 +101,41 @@ class Part:
             for item in items:
                 if item is not None:
                     item[name] = cast(item[name])
-        for part in self.parts:
-            name = part.name
-            for item, below in zip(items, part.items(rows, pending), strict=True):
+        for below in self.items:
+            name = below.name
+            for item, held in zip(items, below.items_of(rows, pending), strict=True):
                 if item is not None:
-                    item[name] = below
+                    item[name] = held
         for flag, hidden in self.masks:
             for row, item in zip(rows, items, strict=True):
                 if item is not None and row[flag] is not True:
                     for name in hidden:
                         item.pop(name, None)
-        pending += [(branch, items) for branch in self.branches]
+        pending += [(each, items) for each in self.lists]
         return items
 
 
 @frozen
-class Level:
-    """One statement of a read, and the items that its rows make. The last value of a row is the key by which it is looked for, where
-    the level is a branch's, or the read is by keys."""
+class ItemsPlan:
+    """One statement of a read, and where the items stand in its rows. The last value of a row is the key by which it is looked for,
+    where the items are those of lists, or the read is by keys."""
 
     select: Prepared
-    part: Part
+    layout: ItemLayout
 
     @property
     def weight(self) -> int:
-        return self.select.weight + self.part.weight
+        """The bytes that it takes, roughly, with the lists below it."""
+        return self.select.weight + self.layout.weight
 
 
 @frozen
-class Branch:
-    """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of the item's level, of the
+class ListPlan:
+    """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of that item's statement, of the
     key to look for. `as_text`: the two keys are of different kinds and meet as text."""
 
     name: str
-    level: Level
+    plan: ItemsPlan
     source: int
     as_text: bool = False
     flag: int | None = None
@@ -140,10 +144,10 @@ class Branch:
 
 @frozen
 class Plan:
-    """What answers a read: the tree of levels, and the counts of meta. `unreadable` are the relations that the query opens into
-    collections that the caller may not read."""
+    """What answers a read: the items with all that they hold, and the counts of meta. `unreadable` are the relations that the query opens
+    into collections that the caller may not read."""
 
-    level: Level
+    items: ItemsPlan
     filter_count: Prepared
     total_count: Prepared
     status_count: Prepared | None
@@ -157,7 +161,7 @@ class Plan:
     def weight(self) -> int:
         """The bytes that it takes, roughly."""
         counts = (self.filter_count, self.total_count, self.status_count)
-        return self.level.weight + sum(each.weight for each in counts if each is not None)
+        return self.items.weight + sum(each.weight for each in counts if each is not None)
 
 
 class Weighed(Protocol):

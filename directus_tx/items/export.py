@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from directus_tx.access import access_of
+from directus_tx.compile.plan import Item
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
-from directus_tx.items.read import Item, stream_items
+from directus_tx.items.read import stream_items
 from directus_tx.items.service import Items
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
@@ -51,7 +52,7 @@ async def write_json(
 async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write, *, raw: bool = False) -> None:
     """Writes the items as CSV with a header line. Items within items have columns with dots; lists and objects are JSON. Texts that a
     spreadsheet may take for formulas get an apostrophe in front, unless *raw*."""
-    columns = plan_for(access_of(ctx), collection, query, service.limits, by_key=False).level.part.columns()
+    columns = plan_for(access_of(ctx), collection, query, service.limits).items.layout.columns()
     as_they_are = frozenset(columns) if raw else _numeric(ctx.schema, collection, columns)
     out = io.StringIO()
     rows = csv.writer(out)

@@ -1,18 +1,20 @@
 """Reads the items of any collection: the statements of a plan, and the tree that their rows make."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet import defer
 
-from directus_tx.access import Access, access_of
+from directus_tx.access import access_of
 from directus_tx.compile.aggregates import aggregate_for
-from directus_tx.compile.plan import Branch, Level, Plan
-from directus_tx.compile.read import page_meta, paging, plan_for
+from directus_tx.compile.plan import Item as Item
+from directus_tx.compile.plan import ItemsPlan, ListPlan, Plan, Row
+from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
+from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Query
@@ -20,8 +22,9 @@ from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, comparable
 
-Item = dict[str, Any]
 Key = Any
+BATCH = 1000
+"""Rows that a streamed read holds at once."""
 
 
 @frozen
@@ -41,58 +44,36 @@ async def read_items(service: Items, ctx: Context, collection: str, query: Query
     """The items that a query finds; with *keys*, those items, whatever filter, q and status say: one key gives the item, several
     a list without the missing ones.
 
-    Raises CollectionNotFound, ItemNotFound (one key, or `single`), and what the query deserves.
+    Raises CollectionNotFound; ItemNotFound (one key, or `single`); and what `plan_for` raises.
     """
     access = access_of(ctx)
-    one = query.single or (keys is not None and len(keys) == 1)
+    by_one_key = keys is not None and len(keys) == 1
+    one = query.single or by_one_key
     if one:
         access.require_one(collection)
     if query.aggregate and keys is None:
-        return await _aggregates(service, ctx, access, collection, query)
-    rules, asked_for = service.rules_of(collection), query
-    query = _with_needed(rules, query)
-    versioned = keys is not None and len(keys) == 1
-    plan = plan_for(access, collection, query, service.limits, by_key=keys is not None, version=versioned)
-    found = access.schema.collections[collection]
-    limit, offset = paging(query, access.schema.default_limit)
-    if keys is not None and query.limit is None:
-        limit = len(keys)
+        return await _aggregates(service, ctx, collection, query)
+    limit, offset = paging(query, ctx.schema.default_limit)
+    found: list[Key] | None = None
+    if keys is not None:
+        found = keys_of(access.grant(collection).collection, keys)
+        limit = len(keys) if query.limit is None else limit
     most = service.limits.max_rows
-    if most and (limit is None or limit > most):
-        # One more than allowed tells whether there are too many, without counting them.
-        limit = most + 1
-    asked = ctx.bind_values(query, keys_of(found, keys or ()), limit, offset)
+    reading = _reading(service, ctx, collection, query, found, _up_to(most, limit), offset, version=by_one_key)
     if one or not query.meta:
-        rows, items = await _load(ctx.db, plan.level, asked)
+        rows, items = await reading.load(ctx.db)
         counts: dict[str, Any] = {}
     else:
-        (rows, items), counts = await _together(_load(ctx.db, plan.level, asked), _counts(ctx, plan, asked))
-    if most and len(items) > most:
-        raise _too_many(most)
-    _present(ctx, rules, items, asked_for, Shown.LISTED if keys is None else Shown.BY_KEY)
-    if one:
-        if not items:
-            raise ItemNotFound(f'There is no such item in "{collection}".')
-        version = version_of(found, rows[0][-1], rows[0][-2]) if versioned else None
-        meta = chosen_meta(query, {"collection": collection, "type": "item"})
-        return Result(items[0], meta, _notices(plan), version)
-    if plan.level.part.nothing:
-        items = []
-    if query.meta is None:
-        return Result(items, None, _notices(plan))
-    return Result(items, _meta(query, collection, len(items), counts, access), _notices(plan))
-
-
-def _notices(plan: Plan) -> tuple[Notice, ...]:
-    """Names the relations that were opened into what the caller may not read."""
-    if not plan.unreadable:
-        return ()
-    text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in plan.unreadable) + "."
-    return (Notice(UNREADABLE, text, plan.unreadable),)
-
-
-BATCH = 1000
-"""Rows that a streamed read holds at once."""
+        (rows, items), counts = await _together(reading.load(ctx.db), _counts(ctx.db, reading.plan, reading.values))
+    _refuse_more(most, len(items))
+    reading.present(items, Shown.LISTED if keys is None else Shown.BY_KEY)
+    if not one:
+        items = [] if reading.plan.items.layout.shows_nothing else items
+        return Result(items, list_meta(query, collection, len(items), counts, ctx.schema.default_limit), reading.notices)
+    if not items:
+        raise ItemNotFound(f'There is no such item in "{collection}".')
+    version = version_of(access.grant(collection).collection, rows[0][-1], rows[0][-2]) if by_one_key else None
+    return Result(items[0], item_meta(query, collection), reading.notices, version)
 
 
 async def stream_items(
@@ -100,59 +81,124 @@ async def stream_items(
 ) -> None:
     """Gives the items of a query to *sink*, some at a time, so that memory does not grow with their number. They are of one moment: a
     cursor in a transaction reads them. Raises what `read_items` raises, before the first are given."""
-    access = access_of(ctx)
-    rules, asked_for = service.rules_of(collection), query
-    query = _with_needed(rules, query)
-    plan = plan_for(access, collection, query, service.limits, by_key=False)
-    limit, offset = paging(query, access.schema.default_limit)
-    asked = ctx.bind_values(query, (), limit, offset)
-    select = plan.level.select
+    limit, offset = paging(query, ctx.schema.default_limit)
+    most = service.limits.max_rows
+    reading = _reading(service, ctx, collection, query, None, _up_to(most, limit), offset)
+    select = reading.plan.items.select
 
     async def work(session: Session) -> None:
-        await session.query(select.statement.cursor("items"), select.parameters(asked))
-        left = service.limits.max_rows or None
+        await session.query(select.statement.cursor("items"), select.parameters(reading.values))
+        number = 0
         while rows := await session.query(f"FETCH {BATCH} FROM items"):
-            if left is not None and (left := left - len(rows)) < 0:
-                raise _too_many(service.limits.max_rows)
-            if plan.level.part.nothing:
+            number += len(rows)
+            _refuse_more(most, number)
+            if reading.plan.items.layout.shows_nothing:
                 return
-            items = await _with_branches(session, plan.level, asked, rows)
-            _present(ctx, rules, items, asked_for, Shown.LISTED)
+            items = await _items_of(session, reading.plan.items, reading.values, rows)
+            reading.present(items, Shown.LISTED)
             await sink(items)
 
     await ctx.db.long_read(work)
 
 
-def _with_needed(rules: CollectionRules, query: Query) -> Query:
-    """The query with the fields that the rules of its collection must see."""
-    return evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
+async def read_back(
+    service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool, created: bool = False
+) -> Result:
+    """The written items as the answer shows them, in the order of *keys*: as the caller may read them. Soft-deleted ones are left out.
+    *created*: the caller has just created them, and sees them as their own."""
+    if not access_of(ctx).grant(collection).read:
+        return Result(None)
+    shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
+    reading = _reading(service, ctx, collection, shown, keys, None, 0, created=created)
+    rows, found = await reading.load(ctx.db)
+    by_key = {row[-1]: item for row, item in zip(rows, found, strict=True)}
+    items = [by_key[key] for key in keys if key in by_key]
+    reading.present(items, Shown.WRITTEN)
+    if not items:
+        return Result(None)
+    if one:
+        return Result(items[0], item_meta(query, collection), reading.notices)
+    return Result(items, list_meta(query, collection, len(items)), reading.notices)
 
 
-def _present(ctx: Context, rules: CollectionRules, items: list[Item], asked_for: Query, shown: Shown) -> None:
-    """Lets the rules of a collection change what is shown, and takes out what they alone have needed."""
-    if rules is NO_RULES:
-        return
-    added = set(rules.needed) - set(asked_for.fields) if asked_for.fields and "*" not in asked_for.fields else ()
-    for item in items:
-        if not item:
-            continue
-        rules.present(ctx, asked_for, item, shown)
-        for name in added:
-            item.pop(name, None)
+# --- the steps of a read
 
 
-def _too_many(most: int) -> InvalidRequest:
-    return InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
+@frozen
+class _Reading:
+    """A read that is ready to be run: the query, the plan of it, and the values that the plan is run with. The plan shows the fields that
+    the rules of the collection need beside those of the query."""
+
+    ctx: Context
+    rules: CollectionRules
+    query: Query
+    plan: Plan
+    values: BindValues
+
+    async def load(self, db: Session) -> tuple[list[Row], list[Item]]:
+        """The rows, and the items with all that they hold."""
+        return await _load(db, self.plan.items, self.values)
+
+    def present(self, items: list[Item], shown_for: Shown) -> None:
+        """Lets the rules of the collection change what is shown, and takes out what they alone have needed."""
+        rules, fields = self.rules, self.query.fields
+        if rules is NO_RULES:
+            return
+        added = set(rules.needed).difference(fields) if fields and "*" not in fields else ()
+        for item in items:
+            # What shows nothing is an empty list.
+            if item:
+                rules.present(self.ctx, self.query, item, shown_for)
+                for name in added:
+                    item.pop(name, None)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """Names the relations that are opened into what the caller may not read."""
+        names = self.plan.unreadable
+        if not names:
+            return ()
+        text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in names) + "."
+        return (Notice(UNREADABLE, text, names),)
 
 
-async def _aggregates(service: Items, ctx: Context, access: Access, collection: str, query: Query) -> Result:
+def _reading(
+    service: Items,
+    ctx: Context,
+    collection: str,
+    query: Query,
+    keys: Sequence[Key] | None,
+    limit: int | None,
+    offset: int,
+    *,
+    created: bool = False,
+    version: bool = False,
+) -> _Reading:
+    """A read of a page of a list, or of the items of some keys. Raises what `plan_for` raises."""
+    rules = service.rules_of(collection)
+    needing = evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
+    plan = plan_for(
+        access_of(ctx), collection, needing, service.limits, by_key=keys is not None, created=created, version=version
+    )
+    return _Reading(ctx, rules, query, plan, ctx.bind_values(needing, keys or (), limit, offset))
+
+
+def _up_to(most: int, limit: int | None) -> int | None:
+    """A limit, or one more than *most* (0: any number): so many rows tell that there are too many, and need not be counted."""
+    return most + 1 if most and (limit is None or limit > most) else limit
+
+
+def _refuse_more(most: int, number: int) -> None:
+    if most and number > most:
+        raise InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
+
+
+async def _aggregates(service: Items, ctx: Context, collection: str, query: Query) -> Result:
     """The aggregates that a query asks for, instead of items."""
-    found = aggregate_for(access, collection, query, service.limits)
-    limit, offset = paging(query, access.schema.default_limit)
-    asked = ctx.bind_values(query, (), limit, offset)
-    items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(asked)))
-    meta = {"collection": collection, "type": "collection", "result_count": len(items)}
-    return Result(items, chosen_meta(query, meta))
+    found = aggregate_for(access_of(ctx), collection, query, service.limits)
+    values = ctx.bind_values(query, (), *paging(query, ctx.schema.default_limit))
+    items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(values)))
+    return Result(items, list_meta(query, collection, len(items)))
 
 
 def version_of(collection: Collection, key: Key, written: str) -> str:
@@ -168,40 +214,39 @@ def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
     return [key for key in found if key is not NO_MATCH and not (whole and not isinstance(key, int))]
 
 
-async def _load(db: Session, level: Level, asked: BindValues) -> tuple[list[tuple[Any, ...]], list[Item]]:
-    """The rows of a level, and its items with everything below."""
-    rows = await db.query(level.select.statement, level.select.parameters(asked))
-    return rows, await _with_branches(db, level, asked, rows)
+async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:
+    """The rows of a statement, and its items with all that they hold."""
+    rows = await db.query(plan.select.statement, plan.select.parameters(values))
+    return rows, await _items_of(db, plan, values, rows)
 
 
-async def _with_branches(db: Session, level: Level, asked: BindValues, rows: list[tuple[Any, ...]]) -> list[Item]:
-    """The items of a level's rows, with the lists that belong to them."""
-    pending: list[tuple[Branch, list[Item | None]]] = []
-    items = level.part.items(rows, pending)
+async def _items_of(db: Session, plan: ItemsPlan, values: BindValues, rows: list[Row]) -> list[Item]:
+    """The items of rows, with the lists that they hold, which are read side by side."""
+    pending: list[tuple[ListPlan, list[Item | None]]] = []
+    items = plan.layout.items_of(rows, pending)
     if len(pending) == 1:
-        await _attach(db, *pending[0], asked, rows)
+        await _read_lists(db, *pending[0], values, rows)
     elif pending:
-        await _together(*(_attach(db, branch, holders, asked, rows) for branch, holders in pending))
-    return level.part.finished(items)
+        await _together(*(_read_lists(db, each, holders, values, rows) for each, holders in pending))
+    return plan.layout.empty_items_as_lists(items)
 
 
-async def _attach(
-    db: Session, branch: Branch, holders: list[Item | None], asked: BindValues, rows: list[tuple[Any, ...]]
-) -> None:
-    """Puts the lists of a branch into the items that hold them."""
-    source, name = branch.source, branch.name
+async def _read_lists(db: Session, each: ListPlan, holders: list[Item | None], values: BindValues, rows: list[Row]) -> None:
+    """Reads the lists of one field of all items, and puts them into the items that hold them."""
+    source, name, layout = each.source, each.name, each.plan.layout
     keys = {row[source] for row in rows}
     keys.discard(None)
-    found: list[tuple[Any, ...]] = []
+    found: list[Row] = []
     related: list[Item] = []
     if keys:
-        looked_for = [str(key) for key in keys] if branch.as_text else list(keys)
-        found, related = await _load(db, branch.level, evolve(asked, keys=looked_for))
-    alike: Callable[[Any], Any] = str if branch.as_text else _same
+        looked_for = [str(key) for key in keys] if each.as_text else list(keys)
+        found, related = await _load(db, each.plan, evolve(values, keys=looked_for))
+    alike: Callable[[Any], Any] = str if each.as_text else _same
     lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
-    for row, item in zip(found, [] if branch.level.part.nothing else related, strict=not branch.level.part.nothing):
-        lists[alike(row[-1])].append(item)
-    flag = branch.flag
+    if not layout.shows_nothing:
+        for row, item in zip(found, related, strict=True):
+            lists[alike(row[-1])].append(item)
+    flag = each.flag
     for row, holder in zip(rows, holders, strict=True):
         if holder is not None and (flag is None or row[flag] is True):
             holder[name] = lists.get(alike(row[source]), [])
@@ -220,82 +265,21 @@ async def _together(*work: Awaitable[Any]) -> list[Any]:
         raise first.subFailure.value from None  # type: ignore[misc]
 
 
-_COUNTED = {"total_count", "filter_count", "status_count", "page", "links"}
-
-
-async def _counts(ctx: Context, plan: Plan, asked: BindValues) -> dict[str, Any]:
-    """The counts that meta asks for."""
-    names = _meta_names(asked.query)
+async def _counts(db: Session, plan: Plan, values: BindValues) -> dict[str, Any]:
+    """The counts that meta asks for, by name, and those that its pages need."""
+    names = meta_names(values.query)
     wanted = {}
-    if names & {"total_count"} or (names & {"filter_count", "page"} and not plan.filtered):
+    if "total_count" in names or (names & {"filter_count", "page"} and not plan.filtered):
         wanted["total_count"] = plan.total_count
     if names & {"filter_count", "page"} and plan.filtered:
         wanted["filter_count"] = plan.filter_count
     if "status_count" in names and plan.status_count is not None:
         wanted["status_count"] = plan.status_count
-    found = await _together(*(ctx.db.query(each.statement, each.parameters(asked)) for each in wanted.values()))
-    counts = dict(zip(wanted, found, strict=True))
-    answer: dict[str, Any] = {n: rows[0][0] for n, rows in counts.items() if n != "status_count"}
-    if "status_count" in counts:
-        answer["status_count"] = dict.fromkeys(plan.statuses, 0) | dict(counts["status_count"])
-    answer.setdefault("filter_count", answer.get("total_count"))
-    return answer
-
-
-META_ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
-
-
-def _meta_names(query: Query) -> set[str]:
-    if "*" in (query.meta or ()):
-        return {"collection", "type", "result_count", "total_count", "status_count", "filter_count", "page"}
-    return {META_ALIASES.get(name, name) for name in query.meta or ()}
-
-
-def chosen_meta(query: Query, meta: dict[str, Any]) -> dict[str, Any] | None:
-    """Of *meta* what the query asks for; None where it asks for none."""
-    if query.meta is None:
-        return None
-    names = _meta_names(query)
-    return {name: value for name, value in meta.items() if name in names}
-
-
-def _meta(query: Query, collection: str, shown: int, counts: Mapping[str, Any], access: Access) -> dict[str, Any]:
-    """The meta of a list, without links, which only the endpoint can make."""
-    meta = {"collection": collection, "type": "collection", "result_count": shown}
-    for name in ("total_count", "status_count", "filter_count"):
-        if counts.get(name) is not None:
-            meta[name] = counts[name]
-    chosen = chosen_meta(query, meta) or {}
-    if "page" in _meta_names(query):
-        chosen |= page_meta(query, access.schema.default_limit, counts["filter_count"])
-    return chosen
-
-
-async def read_back(
-    service: Items,
-    ctx: Context,
-    collection: str,
-    query: Query,
-    keys: Sequence[Key],
-    *,
-    one: bool,
-    created: bool = False,
-) -> Result:
-    """The written items as the answer shows them, in the order of *keys*: as the caller may read them. Soft-deleted ones are left out.
-    *created*: the caller has just created them, and sees them as their own."""
-    access = access_of(ctx)
-    if not access.grant(collection).read:
-        return Result(None)
-    rules = service.rules_of(collection)
-    shown = _with_needed(rules, Query(fields=query.fields, lang=query.lang, limit=-1, meta=query.meta))
-    plan = plan_for(access, collection, shown, service.limits, by_key=True, created=created)
-    rows, items = await _load(ctx.db, plan.level, ctx.bind_values(shown, keys, None, 0))
-    by_key = {row[-1]: item for row, item in zip(rows, items, strict=True)}
-    answer = [by_key[key] for key in keys if key in by_key]
-    _present(ctx, rules, answer, query, Shown.WRITTEN)
-    if not answer:
-        return Result(None)
-    if one:
-        return Result(answer[0], chosen_meta(query, {"collection": collection, "type": "item"}), _notices(plan))
-    meta = {"collection": collection, "type": "collection", "result_count": len(answer)}
-    return Result(answer, chosen_meta(query, meta), _notices(plan))
+    found = await _together(*(db.query(each.statement, each.parameters(values)) for each in wanted.values()))
+    rows = dict(zip(wanted, found, strict=True))
+    counts: dict[str, Any] = {name: rows[name][0][0] for name in ("total_count", "filter_count") if name in rows}
+    if "total_count" in counts:
+        counts.setdefault("filter_count", counts["total_count"])
+    if "status_count" in rows:
+        counts["status_count"] = dict.fromkeys(plan.statuses, 0) | dict(rows["status_count"])
+    return counts

@@ -8,13 +8,14 @@ from attrs import frozen
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.operators import comparison_type
+from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
 from directus_tx.errors import ItemChanged, ItemNotFound, NotUnique
 from directus_tx.items import counters, values
 from directus_tx.items.history import chunks
-from directus_tx.items.read import Item, Key, version_of
+from directus_tx.items.read import Key, version_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
 from directus_tx.schema.model import Collection, Field

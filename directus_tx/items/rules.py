@@ -7,11 +7,10 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Grant
+from directus_tx.compile.plan import Item as Item
 from directus_tx.context import Context
 from directus_tx.items.history import Record
 from directus_tx.query import Query
-
-Item = dict[str, Any]
 
 
 class Shown(Enum):

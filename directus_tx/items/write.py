@@ -10,11 +10,12 @@ import orjson
 from attrs import frozen
 
 from directus_tx.access import access_of
+from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.items import values
 from directus_tx.items.history import Record, logged, record
-from directus_tx.items.read import Item, Key, Result, keys_of, read_back
+from directus_tx.items.read import Key, Result, keys_of, read_back
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, row_exists, stored_row, update_rows
 from directus_tx.items.rules import CollectionRules
 from directus_tx.items.service import Items

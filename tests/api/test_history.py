@@ -84,8 +84,8 @@ async def test_the_history_of_one_item_is_found_by_an_index(client: Client) -> N
     scope = (Condition(("collection",), "eq", "things"), Condition(("item",), "eq", "7"))
     query = Query(scope=scope)
     schema = await client.backend.projects.get(client.project).snapshot()
-    plan = plan_for(Access(schema, Accountability(1, 1)), REVISIONS, query, LimitSettings(), by_key=False)
-    select = plan.level.select
+    plan = plan_for(Access(schema, Accountability(1, 1)), REVISIONS, query, LimitSettings())
+    select = plan.items.select
     parameters = select.parameters(BindValues(query, (), 200, 0))
     rows = await session.query("EXPLAIN " + select.statement.select, parameters)
     text = "\n".join(row[0] for row in rows)

@@ -54,7 +54,7 @@ async def plan_of_search(client: Client, text: str) -> str:
     project = client.backend.projects.get(client.project)
     query = Query(q=text)
     access = Access(await project.snapshot(), Accountability(1, 1))
-    count = plan_for(access, "notes", query, LimitSettings(), by_key=False).filter_count
+    count = plan_for(access, "notes", query, LimitSettings()).filter_count
     explain = "EXPLAIN " + count.statement.select
     rows = await Session(project.database).query(explain, count.parameters(BindValues(query)))
     return "\n".join(row[0] for row in rows)

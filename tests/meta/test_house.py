@@ -69,8 +69,8 @@ LAYERS = (
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "caller"),
-    "compile": ("bounds", "operators", "filters", "plan", "levels", "read", "aggregates"),
-    "items": ("history", "rules", "values", "service", "read", "counters", "rows", "write", "export"),
+    "compile": ("bounds", "shape", "operators", "filters", "plan", "fields", "statements", "read", "aggregates"),
+    "items": ("history", "rules", "values", "service", "meta", "read", "counters", "rows", "write", "export"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "provisioning", "registry", "demo"),

@@ -6,7 +6,7 @@ from attrs import evolve
 from directus_tx.access import Access
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.bounds import MOST_COLUMNS
-from directus_tx.compile.plan import Level, Plan
+from directus_tx.compile.plan import ItemsPlan, Plan
 from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.errors import InvalidRequest
@@ -34,7 +34,7 @@ def nodes(*more: Field) -> Snapshot:
 
 
 def planned(query: Query, limits: LimitSettings = LIMITS, schema: Snapshot | None = None) -> Plan:
-    return plan_for(Access(schema or nodes(), ADMINISTRATOR), "nodes", query, limits, by_key=False)
+    return plan_for(Access(schema or nodes(), ADMINISTRATOR), "nodes", query, limits)
 
 
 def fields(*names: str) -> Query:
@@ -142,22 +142,22 @@ def test_no_statement_has_more_columns_than_postgresql_takes() -> None:
     schema = nodes(*(field("nodes", f"plain{n}") for n in range(150)))
     limits = evolve(LIMITS, max_columns=100_000)
     plan = planned(fields("id", *(f"{name}.*" for name in PARENTS[:8])), limits, schema)
-    assert len(plan.level.select.statement.text.split(" FROM ")[0].split(",")) < MOST_COLUMNS
+    assert len(plan.items.select.statement.text.split(" FROM ")[0].split(",")) < MOST_COLUMNS
     with pytest.raises(InvalidRequest, match=rf"{MOST_COLUMNS} columns"):
         planned(fields("id", *(f"{name}.*" for name in PARENTS[:10])), limits, schema)
 
 
-def statements(level: Level) -> int:
-    """The statements of a level and of those below it."""
-    parts, found = [level.part], 1
-    while parts:
-        part = parts.pop()
-        found += sum(statements(branch.level) for branch in part.branches)
-        parts += part.parts
+def statements(plan: ItemsPlan) -> int:
+    """The statements of some items and of the lists below them."""
+    layouts, found = [plan.layout], 1
+    while layouts:
+        layout = layouts.pop()
+        found += sum(statements(each.plan) for each in layout.lists)
+        layouts += layout.items
     return found
 
 
 def test_ordinary_breadth_is_allowed() -> None:
-    assert statements(planned(fields("*.*")).level) == 21
+    assert statements(planned(fields("*.*")).items) == 21
     planned(fields(*(f"{name}.{other}.name" for name in PARENTS[:6] for other in PARENTS[:6])))
     planned(Query(filter=tuple(condition(f"{name}.name") for name in PARENTS)))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from directus_tx.access import Access
-from directus_tx.compile.plan import Part, Plan
+from directus_tx.compile.plan import ItemLayout, Plan
 from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
@@ -18,14 +18,14 @@ READER = Accountability(7, 3)
 
 def planned(fields: str, who: Accountability = ADMINISTRATOR, permissions: Any = PERMISSIONS, **more: Any) -> Plan:
     query = parsed("&".join([f"fields={fields}", *(f"{n}={v}" for n, v in more.items())]).encode()).query()
-    return plan_for(Access(blog(permissions=permissions), who), "articles", query, LimitSettings(), by_key=False)
+    return plan_for(Access(blog(permissions=permissions), who), "articles", query, LimitSettings())
 
 
-def tree(part: Part) -> dict[str, Any]:
+def tree(layout: ItemLayout) -> dict[str, Any]:
     """What an item shows: None for a plain value, a tree for an item in it, a list of one tree for a list."""
-    shown: dict[str, Any] = dict.fromkeys(part.names)
-    shown |= {below.name: tree(below) for below in part.parts}
-    return shown | {branch.name: [tree(branch.level.part)] for branch in part.branches}
+    shown: dict[str, Any] = dict.fromkeys(layout.names)
+    shown |= {below.name: tree(below) for below in layout.items}
+    return shown | {each.name: [tree(each.plan.layout)] for each in layout.lists}
 
 
 KEY = {"id": None}
@@ -67,11 +67,11 @@ def test_where_one_expression_goes_deeper_the_relations_of_its_level_that_are_na
         with pytest.raises(Exception, match='"directus_users" has no field "name"'):
             planned(fields)
     else:
-        assert tree(planned(fields).level.part) == shown
+        assert tree(planned(fields).items.layout) == shown
 
 
 def test_two_stars_open_everything_once() -> None:
-    shown = tree(planned("*.*").level.part)
+    shown = tree(planned("*.*").items.layout)
     assert set(shown) == {*COLUMNS, "owner", "author", "tags"}
     assert shown["author"] == {"id": None, "name": None}
     assert shown["tags"] == [{"id": None, "article": None, "tag": None}]
@@ -80,12 +80,12 @@ def test_two_stars_open_everything_once() -> None:
 def test_a_relation_that_is_only_named_is_silent_where_its_items_may_not_be_read() -> None:
     # WRITER reads users and the junction, but no authors.
     plan = planned("title,author,owner.email", WRITER)
-    assert tree(plan.level.part)["author"] == KEY
+    assert tree(plan.items.layout)["author"] == KEY
     assert plan.unreadable == ()
     assert planned("title,author.name,owner.email", WRITER).unreadable == ("author",)
     alone = (permission("articles", read="full"), permission("directus_users", read="full"))
     plan = planned("title,tags,owner.email", READER, alone)
-    assert "tags" not in tree(plan.level.part)
+    assert "tags" not in tree(plan.items.layout)
     assert plan.unreadable == ()
     assert planned("title,tags.article,owner.email", READER, alone).unreadable == ("tags",)
 
@@ -97,13 +97,13 @@ def test_hidden_relations_do_not_open() -> None:
         permission("articles_tags", read="full", read_field_blacklist=("article",)),
         permission("directus_users", read="full"),
     ]
-    assert tree(planned("title,author,tags,owner.email", READER, rows).level.part) == {"title": None, "owner": {"email": None}}
+    assert tree(planned("title,author,tags,owner.email", READER, rows).items.layout) == {"title": None, "owner": {"email": None}}
     rows[0] = permission("articles", read="full")
-    assert "tags" not in tree(planned("title,tags,owner.email", READER, rows).level.part)
+    assert "tags" not in tree(planned("title,tags,owner.email", READER, rows).items.layout)
 
 
 def test_what_opens_is_a_column_of_an_export_and_may_be_narrowed() -> None:
-    part = planned("title,author,owner.email").level.part
-    assert part.columns() == ["title", "owner.email", "author.id"]
+    layout = planned("title,author,owner.email").items.layout
+    assert layout.columns() == ["title", "owner.email", "author.id"]
     query = parsed(b"fields=title,tags,owner.email&deep[tags][limit]=1").query()
-    plan_for(Access(blog(), ADMINISTRATOR), "articles", query, LimitSettings(), by_key=False)
+    plan_for(Access(blog(), ADMINISTRATOR), "articles", query, LimitSettings())

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directus_tx.compile.read import page_meta
 from directus_tx.errors import ApiError, InvalidRequest, UnknownOperator
 from directus_tx.http.params import links, parsed
+from directus_tx.items.meta import page_meta
 from directus_tx.query import Condition, Sort
 
 

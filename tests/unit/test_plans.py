@@ -33,7 +33,7 @@ def schema() -> Snapshot:
 
 
 def plan(schema: Snapshot, query: Query, who: Accountability = ADMINISTRATOR) -> Plan:
-    return read.plan_for(Access(schema, who), "articles", query, LIMITS, by_key=False)
+    return read.plan_for(Access(schema, who), "articles", query, LIMITS)
 
 
 def varied() -> Iterator[Query]:

@@ -9,7 +9,7 @@ import pytest
 
 from directus_tx.access import Access
 from directus_tx.compile.aggregates import aggregate_for
-from directus_tx.compile.plan import Level, Prepared
+from directus_tx.compile.plan import ItemsPlan, Prepared
 from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
@@ -67,15 +67,15 @@ def statement(prepared: Prepared) -> str:
     return text.replace("DISTINCT\n ", "DISTINCT ") + "\n"
 
 
-def levels(level: Level, path: str = "items") -> Iterator[tuple[str, str]]:
-    """Each level's statement, with its path."""
-    yield path, statement(level.select)
-    parts = [(path, level.part)]
-    while parts:
-        here, part = parts.pop(0)
-        for branch in part.branches:
-            yield from levels(branch.level, f"{here}.{branch.name}")
-        parts += [(f"{here}.{below.name}", below) for below in part.parts]
+def statements(plan: ItemsPlan, path: str = "items") -> Iterator[tuple[str, str]]:
+    """The statements of some items and of the lists below them, each with its path."""
+    yield path, statement(plan.select)
+    layouts = [(path, plan.layout)]
+    while layouts:
+        here, layout = layouts.pop(0)
+        for each in layout.lists:
+            yield from statements(each.plan, f"{here}.{each.name}")
+        layouts += [(f"{here}.{below.name}", below) for below in layout.items]
 
 
 def written(text: str, who: Accountability = ADMINISTRATOR) -> str:
@@ -84,8 +84,8 @@ def written(text: str, who: Accountability = ADMINISTRATOR) -> str:
     access = Access(blog(permissions=PERMISSIONS), who)
     if query.aggregate:
         return f"-- {text}\n\n{statement(aggregate_for(access, 'articles', query, LimitSettings()).select)}"
-    plan = plan_for(access, "articles", query, LimitSettings(), by_key=False)
-    found = [*levels(plan.level)]
+    plan = plan_for(access, "articles", query, LimitSettings())
+    found = [*statements(plan.items)]
     if query.meta:
         found += [("filter_count", statement(plan.filter_count)), ("total_count", statement(plan.total_count))]
         assert plan.status_count is not None

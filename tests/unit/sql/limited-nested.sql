@@ -1,8 +1,8 @@
 -- fields=title,views,author.name,tags.tag.*,owner.email
 
 -- items
-SELECT "t0"."title", "t0"."views", "t0"."author", "t0"."id", "j1"."email", "j1"."id", "t0"."$shown0"
- FROM (SELECT "t0"."title", "t0"."views", "t0"."author", "t0"."id", "t0"."owner", "t0"."$shown0", "t0"."id" AS "$row0"
+SELECT "t0"."title", "t0"."views", "t0"."author", "j1"."email", "j1"."id", "t0"."id", "t0"."$shown0"
+ FROM (SELECT "t0"."title", "t0"."views", "t0"."author", "t0"."owner", "t0"."id", "t0"."$shown0", "t0"."id" AS "$row0"
  FROM (SELECT "t"."status" = ANY(%s) AS "$shown0", "t"."id", "t"."status", "t"."title", CASE WHEN "t"."status" = ANY(%s) THEN "t"."views" END AS "views", "t"."published_on", "t"."owner", "t"."author"
  FROM "articles" AS t
  WHERE ("t"."status" = ANY(%s) OR ("t"."status" = ANY(%s) AND "t"."owner" = %s))) AS "t0"

@@ -1,0 +1,287 @@
+"""The statements of a read: one for the items, one for each list of related items.
+
+Many-to-one fields are joined to the statement of the items that have them.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from attrs import frozen
+
+from directus_tx.access import Access, Grant
+from directus_tx.access.view import not_deleted
+from directus_tx.compile.bounds import Bounds
+from directus_tx.compile.fields import SelectedList, Selection
+from directus_tx.compile.filters import Conditions, comparable_keys, equal_keys
+from directus_tx.compile.operators import comparison_type, folded, is_text
+from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared
+from directus_tx.compile.shape import ReadShape
+from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
+from directus_tx.errors import InvalidPayload, UnknownField
+from directus_tx.query import BindValues, Sort
+from directus_tx.schema.model import Field
+from directus_tx.schema.types import answer
+
+MAX_PLACE = 2**62
+MAX_REORDERED = 4
+"""Joins up to which PostgreSQL may look for a better order of them than theirs."""
+
+
+@frozen
+class Order:
+    """An ORDER BY list: what it sorts by, each with its direction, in which "{}" stands for it."""
+
+    terms: tuple[tuple[Composable, str], ...]
+
+    @property
+    def sql(self) -> Composable:
+        return SQL(", ").join([SQL(direction).format(each) for each, direction in self.terms])
+
+
+def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Order:
+    """The order of rows: by the sorts asked for, or the sort field; ties go by the key, ascending."""
+    collection = grant.collection
+    key = collection.primary_key
+    if not sort:
+        own = collection.sort_field
+        sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
+    terms: list[tuple[Composable, str]] = []
+    for each in sort:
+        if each.field == "?":
+            terms.append((SQL("random()"), "{}"))
+            continue
+        field = collection.fields.get(each.field)
+        if field is None:
+            raise UnknownField(f'"{collection.collection}" has no field "{each.field}" to sort by.')
+        grant.check_question(field.field)
+        if not field.has_column:
+            raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
+        direction = "{} DESC" if each.descending else "{} ASC"
+        if field.nullable and not field.primary_key:
+            # Nulls are last both ways, or else the lowest. PostgreSQL's own default is that they are the highest.
+            direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
+        terms.append((folded(alias, field), direction))
+    if not any(each.field == key.field for each in sort) or is_text(key):
+        terms.append((column(alias, key.field), "{}"))
+    return Order(tuple(terms))
+
+
+@frozen
+class Compiler:
+    """Makes the statements of one read."""
+
+    access: Access
+    bounds: Bounds
+    shape: ReadShape
+
+    def items(
+        self,
+        selection: Selection,
+        where: Clause,
+        order: Order,
+        *,
+        paged: bool = False,
+        key: Field | None = None,
+        version: bool = False,
+    ) -> ItemsPlan:
+        """The statement that shows a selection of the rows where *where* holds. *key*: the field whose value each row carries last;
+        *version*: each carries that of its item before it."""
+        grant = selection.grant
+        select = Select()
+        layout = self.layout(select, "t0", "", selection)
+        if version:
+            select.add_value(grant.version("t0"))
+        if key is not None:
+            select.add("t0", (key.field,))
+        table, page = grant.table("t0"), PAGE if paged else ALL
+        reordered = len(select.joins) <= MAX_REORDERED
+        if select.joins and (paged or not reordered):
+            table, select.columns, order = rows_first(grant, select, where, order, page)
+            where = page = ALL
+        found = selected(select.columns, [table, *select.joins], where, order, page)
+        return ItemsPlan(Prepared(Statement(found.sql, keep_join_order=not reordered), found.binds), layout)
+
+    def layout(self, select: "Select", alias: str, name: str, selection: Selection) -> ItemLayout:
+        """Adds to a statement what a selection shows of the table called *alias*. Many-to-one fields are joined to it: the one row that
+        they lead to costs less beside its item than in a statement of its own."""
+        grant, names = selection.grant, selection.names
+        fields, primary_key = grant.collection.fields, grant.collection.primary_key.field
+        start = select.add(alias, names)
+        key = None if alias == "t0" else select.position(alias, primary_key)
+        items = [
+            key_alone(select, alias, field, below)
+            if isinstance(below, str)
+            else self.layout(select, select.join(alias, field, below.grant), field.field, below)
+            for field, below in selection.items
+        ]
+        lists = []
+        for each in selection.lists:
+            mask = grant.mask_of(each.name)
+            flag = None if mask is None else select.position(alias, mask.flag)
+            lists.append(self.list_plan(grant, each, select.position(alias, primary_key), flag))
+        masks = []
+        for mask in grant.masks:
+            masked = tuple(each for each in (*names, *(below.name for below in items)) if each in mask.names)
+            if masked:
+                masks.append((select.position(alias, mask.flag), masked))
+        casts = [(each, answer(fields[each])) for each in names]
+        return ItemLayout(
+            name,
+            start,
+            names,
+            tuple((each, cast) for each, cast in casts if cast is not None),
+            key,
+            tuple(items),
+            tuple(lists),
+            tuple(masks),
+        )
+
+    def list_plan(self, holder: Grant, selected: SelectedList, source: int, flag: int | None) -> ListPlan:
+        """The statement that finds the related items of all items of a statement at once."""
+        grant = selected.selection.grant
+        target = grant.collection
+        here, there = holder.collection.primary_key, target.fields[selected.relation.field_many]
+        as_text = not comparable_keys(here, there)
+        looked_for = "{}::text = ANY(%s::text[])" if as_text else "{} = ANY(%s::" + comparison_type(there) + "[])"
+        conditions = [
+            Clause(SQL(looked_for).format(column("t0", there.field)), (lambda values: array(values.keys),)),
+            not_deleted("t0", target),
+        ]
+        language = target.field_of_type("lang")
+        if self.shape.languages and language is not None and language.field not in grant.unaskable:
+            sql = SQL("{} = ANY(%s)").format(folded("t0", language))
+            conditions.append(Clause(sql, (lambda values: [each.lower() for each in values.query.lang if "\x00" not in each],)))
+        index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == selected.path), None)
+        sort = () if index is None else self.shape.deep[index].sort
+        within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
+        where = all_of(conditions)
+        if index is not None:
+            where = self.narrowed(grant, there, where, within, index)
+        # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
+        order = Order(((column("t0", there.field), "{}"), *within.terms))
+        return ListPlan(selected.name, self.items(selected.selection, where, order, key=there), source, as_text, flag)
+
+    def narrowed(self, grant: Grant, there: Field, where: Clause, order: Order, index: int) -> Clause:
+        """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *there*: the field
+        that says of which list a row is; *index*: the place of what is asked within `deep`."""
+        asked = self.shape.deep[index]
+        chain = Conditions(self.access, self.bounds).chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
+        where = all_of([where, chain])
+        if not asked.paged:
+            return where
+        key = column("t0", grant.collection.primary_key.field)
+        table = grant.table("t0")
+        sql = SQL(
+            "{0} IN (SELECT key FROM (SELECT {0} AS key, row_number() OVER (PARTITION BY {1} ORDER BY {2}) AS place"
+            " FROM {3} WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
+        ).format(key, column("t0", there.field), order.sql, table.sql, where.sql)
+
+        def first(values: BindValues) -> int:
+            return max(values.query.deep[index][1].offset or 0, 0)
+
+        def last(values: BindValues) -> int:
+            limit = values.query.deep[index][1].limit
+            return MAX_PLACE if limit is None or limit < 0 else min(first(values) + limit, MAX_PLACE)
+
+        return Clause(sql, (*table.binds, *where.binds, first, last))
+
+
+def key_alone(select: "Select", alias: str, field: Field, key: str) -> ItemLayout:
+    """What is shown of an item that a many-to-one field leads to and that may not be read: its key, as the field holds it."""
+    # A value of its own, beside any other that the row has of the field: an item's values stand side by side.
+    start = select.add(alias, (field.field,))
+    cast = answer(field)
+    return ItemLayout(field.field, start, (key,), () if cast is None else ((key, cast),), start)
+
+
+class Select:
+    """The columns and joins of a statement in the making."""
+
+    def __init__(self) -> None:
+        self.columns: list[Composable] = []
+        self.joins: list[Clause] = []
+        self.used: dict[str, None] = {}
+        """The columns of the first table that are shown, or that others are joined by."""
+        self.values: list[int] = []
+        """The positions of columns that are made of the first table."""
+        self._positions: dict[tuple[str, str], int] = {}
+
+    def add_value(self, value: Composable) -> None:
+        """Adds a column that is made of the first table."""
+        self.values.append(len(self.columns))
+        self.columns.append(value)
+
+    def add(self, alias: str, names: Iterable[str]) -> int:
+        """Adds columns side by side and gives the position of the first."""
+        start = len(self.columns)
+        for name in names:
+            self._positions.setdefault((alias, name), len(self.columns))
+            self.columns.append(column(alias, name))
+            if alias == "t0":
+                self.used[name] = None
+        return start
+
+    def position(self, alias: str, name: str) -> int:
+        """The position of a column, which is added if it is not there yet."""
+        if (alias, name) not in self._positions:
+            self.add(alias, (name,))
+        return self._positions[alias, name]
+
+    def join(self, alias: str, field: Field, target: Grant) -> str:
+        """Joins the item that a many-to-one field leads to, unless it is soft-deleted, and gives its alias."""
+        joined = f"j{len(self.joins) + 1}"
+        if alias == "t0":
+            self.used[field.field] = None
+        key = target.collection.primary_key
+        table, alive = target.table(joined), not_deleted(joined, target.collection)
+        on = equal_keys(column(alias, field.field), field, column(joined, key.field), key)
+        sql = SQL(" LEFT JOIN {} ON {} AND {}").format(table.sql, on, alive.sql)
+        self.joins.append(Clause(sql, (*table.binds, *alive.binds)))
+        return joined
+
+
+PAGE = Clause(SQL(" LIMIT %s OFFSET %s"), (lambda values: values.limit, lambda values: values.offset))
+ALL = Clause(SQL(""))
+FENCE = Clause(SQL(" OFFSET 0"))
+"""Keeps PostgreSQL from making one query of two."""
+
+
+def selected(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
+    """A SELECT. *tables*: the first, and the joins to it; *where*: a condition, or `ALL`."""
+    condition = where if where is ALL else Clause(SQL(" WHERE {}").format(where.sql), where.binds)
+    sql = SQL("SELECT {} FROM {}{} ORDER BY {}{}").format(
+        # Even where nothing of a row is shown it is one item of the answer.
+        SQL(", ").join(columns or [SQL("1")]),
+        SQL("").join([table.sql for table in tables]),
+        condition.sql,
+        order.sql,
+        page.sql,
+    )
+    return Clause(sql, tuple(bind for clause in (*tables, condition, page) for bind in clause.binds))
+
+
+def rows_first(grant: Grant, select: Select, where: Clause, order: Order, page: Clause) -> tuple[Clause, list[Composable], Order]:
+    """Rows as a table to join others to, where PostgreSQL would else join all rows of the table before it filters, sorts and cuts them;
+    and the columns and the order of the statement that does."""
+    names = (name for number in count() if (name := f"$row{number}") not in grant.collection.fields)
+    inner = [column("t0", name) for name in select.used]
+    terms = []
+    columns = list(select.columns)
+    for term, direction in order.terms:
+        name = next(names)
+        inner.append(renamed(term, name))
+        terms.append((column("t0", name), direction))
+    for position in select.values:
+        name = next(names)
+        inner.append(renamed(columns[position], name))
+        columns[position] = column("t0", name)
+    rows = selected(inner, [grant.table("t0")], where, order, FENCE if page is ALL else page)
+    return Clause(renamed(SQL("({})").format(rows.sql), "t0"), rows.binds), columns, Order(tuple(terms))
+
+
+def array(keys: Sequence[Any]) -> Any:
+    """Keys as what is bound for an array: numbers as PostgreSQL's own text of one, which the driver makes much faster."""
+    if keys and all(type(key) is int for key in keys):
+        return "{" + ",".join(map(str, keys)) + "}"
+    return list(keys)

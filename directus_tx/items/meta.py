@@ -1,0 +1,70 @@
+"""What `meta` tells of an answer: names, counts and pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from directus_tx.query import Query
+
+PAGING = ("limit", "offset", "page", "page_count")
+NAMES = ("collection", "type", "result_count", "total_count", "status_count", "filter_count", "page")
+"""What `meta=*` asks for."""
+
+ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
+
+
+def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
+    """The limit (None is all) and the offset that a query means."""
+    limit = default_limit if query.limit is None else query.limit
+    if limit < 0:
+        return (1 if query.single else None), 0
+    if query.offset is not None:
+        offset = max(query.offset, 0)
+    elif query.limit is not None and query.page is not None:
+        offset = (max(query.page, 1) - 1) * limit
+    else:
+        offset = 0
+    return (1 if query.single else limit), offset
+
+
+def page_meta(query: Query, default_limit: int, filter_count: int) -> Mapping[str, int]:
+    """The paging part of meta: limit, offset, page, page_count. A page past the end is reported as the last."""
+    limit, offset = paging(query, default_limit)
+    if query.limit is None or limit is None:
+        limit = filter_count if limit is None else min(limit, filter_count)
+    pages = max(-(-filter_count // limit), 1) if limit else 1
+    page = min(offset // limit + 1, pages) if limit else 1
+    if offset >= filter_count:
+        offset = (page - 1) * limit
+    return {"limit": limit, "offset": offset, "page": page, "page_count": pages}
+
+
+def meta_names(query: Query) -> frozenset[str]:
+    """What the query asks of meta, by the names of `NAMES` where they have others too."""
+    if query.meta is None:
+        return frozenset()
+    return frozenset(NAMES) if "*" in query.meta else frozenset(ALIASES.get(name, name) for name in query.meta)
+
+
+def chosen_meta(query: Query, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of *meta* what the query asks for; None where it asks for none."""
+    if query.meta is None:
+        return None
+    names = meta_names(query)
+    return {name: value for name, value in meta.items() if name in names}
+
+
+def item_meta(query: Query, collection: str) -> dict[str, Any] | None:
+    """The meta of a single item."""
+    return chosen_meta(query, {"collection": collection, "type": "item"})
+
+
+def list_meta(
+    query: Query, collection: str, shown: int, counts: Mapping[str, Any] | None = None, default_limit: int = 0
+) -> dict[str, Any] | None:
+    """The meta of a list of which *shown* items are shown. *counts*: those that the query asks for, by name; without them nothing is said
+    of counts and pages. The links are added by the endpoint, which knows the address."""
+    counts = counts or {}
+    found = chosen_meta(query, {"collection": collection, "type": "collection", "result_count": shown, **counts})
+    if found is not None and "page" in meta_names(query) and "filter_count" in counts:
+        found |= page_meta(query, default_limit, counts["filter_count"])
+    return found
