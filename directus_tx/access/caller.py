@@ -37,6 +37,7 @@ SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
     "directus_permissions": subjects.of_permissions,
     "directus_relations": subjects.of_relations,
     "directus_revisions": history.of_revisions,
+    "directus_settings": subjects.of_settings,
     "directus_webhooks": subjects.of_named_collections,
 }
 """Of collections whose rows are about other things, what makes the view of them."""

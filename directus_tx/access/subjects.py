@@ -1,15 +1,19 @@
-"""Rows that describe other things: fields, collections, relations, permissions, presets, webhooks. A caller sees those that are about
-what the caller may know of: collections with items that may be read, and fields that are not hidden."""
+"""Rows that describe other things: fields, collections, relations, permissions, presets, webhooks, settings. A caller sees those that
+are about what the caller may know of: collections with items that may be read, fields that are not hidden, settings that are no secret.
+"""
 
 from collections.abc import Callable
 
 from directus_tx.access.grant import Grant
 from directus_tx.access.view import Subjects
-from directus_tx.db.sql import SQL, TRUE, Clause, all_of, among, any_of, column, constant
+from directus_tx.db.sql import SQL, TRUE, Clause, all_of, among, any_of, column, constant, negation
 from directus_tx.schema.model import Snapshot
 
 GrantOf = Callable[[str], Grant]
 """The caller's grant on a collection, by its name."""
+
+SECRET_SETTINGS = frozenset({"youtube_api_key"})
+"""Settings that hold keys to other services."""
 
 
 def of_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
@@ -57,6 +61,17 @@ def of_named_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
         unreadable = [name for name in schema.collections if not grant_of(name).read]
         named = among(column(alias, "collection"), unreadable)
         return Clause(SQL("{} IS NOT TRUE").format(named.sql), named.binds) if unreadable else TRUE
+
+    return Subjects(visible)
+
+
+def of_settings(schema: Snapshot, grant_of: GrantOf) -> Subjects:
+    """The view of directus_settings: whoever may not change settings does not see those that are secret."""
+
+    def visible(alias: str) -> Clause:
+        if grant_of("directus_settings").allows("update"):
+            return TRUE
+        return negation(among(column(alias, "key"), SECRET_SETTINGS))
 
     return Subjects(visible)
 

@@ -32,6 +32,8 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
 
     Raises InvalidRequest, InvalidPayload, CollectionNotFound, ItemNotFound, CreateForbidden (the public), CommentNotCreatable.
     """
+    if ctx.accountability.public:
+        raise CreateForbidden("Sign in to comment.")
     access = access_of(ctx)
     unknown = [name for name in payload if name not in ctx.schema.collections[ACTIVITY].fields]
     if unknown:
@@ -40,8 +42,6 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
     if not isinstance(collection, str) or not collection or isinstance(item, (dict, list)) or item in (None, ""):
         raise InvalidRequest('A comment needs "collection", "item" and "comment".')
     grant = access.grant(collection)
-    if ctx.accountability.public:
-        raise CreateForbidden("Sign in to comment.")
     if not grant.read:
         raise CommentNotCreatable
     permission = await _permission(ctx, grant, str(item))

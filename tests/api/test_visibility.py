@@ -299,6 +299,30 @@ async def test_a_record_of_ones_own_does_not_tell_where_an_administrator_was(cli
     assert {agent for (agent,) in names(records, "user_agent")} == {"administrators-machine"}
 
 
+@ensureDeferred
+async def test_a_setting_that_is_a_secret_is_shown_to_those_who_may_change_settings(client: Client) -> None:
+    made = await team(client)
+    (row,) = (await client.get("~/settings?filter[key]=youtube_api_key&fields=id")).data
+    await client.patch(f"~/settings/{row['id']}", {"value": "alpha-one"})
+    asked = [
+        "settings?limit=-1",
+        "settings?filter[value][contains]=alpha&meta=filter_count",
+        "settings?q=alpha",
+        "settings?aggregate[count]=*&groupby=value",
+        "revisions?filter[collection]=directus_settings&limit=-1",
+        "activity?filter[collection]=directus_settings",
+    ]
+    for path in asked:
+        answer = await client.get(f"~/{path}", token="wanda")
+        assert answer.status == 200
+        assert_silent(path, answer.body)
+    assert (await client.get(f"~/settings/{row['id']}", token="wanda")).status == 404
+    assert (await client.get("~/settings?filter[key]=project_name", token="wanda")).data != []
+    found = (await client.get(f"~/permissions?filter[role]={made['role']}&filter[collection]=directus_settings")).data
+    await client.patch(f"~/permissions/{found[0]['id']}", {"update": "full"})
+    assert (await client.get(f"~/settings/{row['id']}", token="wanda")).data["value"] == "alpha-one"
+
+
 ERRORS: list[tuple[str, str, Any]] = [
     ("GET", "items/notes?filter[safe.combination]=1", None),
     ("GET", "items/notes?filter[safe][contains]=1", None),
