@@ -15,8 +15,9 @@ from twisted.internet import defer, task
 from directus_tx import config
 from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
 from directus_tx.db.session import Session
+from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
-from directus_tx.errors import ApiError
+from directus_tx.errors import ApiError, InternalError
 from directus_tx.items import create_items, update_items
 from directus_tx.projects.provisioning import checked
 from directus_tx.query import Query, WriteOptions
@@ -54,7 +55,7 @@ async def _online(reactor: Any, options: argparse.Namespace, settings: config.Se
         finally:
             await backend.close()
     except ApiError as error:
-        _complain(error.message)
+        _complain(_told(error))
         raise SystemExit(FAILED) from None
     except EmbeddedError as error:
         _complain(str(error))
@@ -160,7 +161,7 @@ async def migrate(options: argparse.Namespace, backend: Backend) -> None:
             await backend.projects.get(key).snapshot()
         except ApiError as error:
             failed.append(key)
-            _complain(f"{key}: {error.message}")
+            _complain(f"{key}: {_told(error)}")
     _show(options, {"failed": failed}, "all projects are up to date" if not failed else f"{len(failed)} projects failed")
     if failed:
         raise SystemExit(FAILED)
@@ -213,6 +214,11 @@ def _said(shown: dict[str, str]) -> list[str]:
 
 def _show(options: argparse.Namespace, value: Any, text: str) -> None:
     sys.stdout.write((json.dumps(value) if options.json else text) + "\n")
+
+
+def _told(error: ApiError) -> str:
+    """What an error says to who runs the command: of a failure more than clients are told."""
+    return without_values(error) if isinstance(error, InternalError) else error.message
 
 
 def _complain(*lines: str) -> None:

@@ -16,7 +16,7 @@ from directus_tx.db.connection import Connection, Parameters, connected
 from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Identifier, Literal
-from directus_tx.errors import InvalidRequest, ServiceUnavailable
+from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import LOCK, fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
@@ -265,7 +265,17 @@ async def _create_utf8(connection: Connection, name: str) -> None:
 
 
 async def install(session: Session, new: NewProject, hashed: str) -> None:
-    """Puts the system tables, the first administrator and the project's name into a database."""
+    """Puts the system tables, the first administrator and the project's name into a database. Raises InvalidRequest where it holds a
+    project that is to be left, or the role may not make tables there."""
+    try:
+        await _install(session, new, hashed)
+    except InternalError as error:
+        if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
+            raise
+        raise InvalidRequest("The database's role needs the right to make tables in the schema public.") from error
+
+
+async def _install(session: Session, new: NewProject, hashed: str) -> None:
     taken = (await session.query("SELECT to_regclass('directus_users') IS NOT NULL"))[0][0]
     if taken and new.database is not None and not (new.existing or new.force):
         raise InvalidRequest("The database holds a project already: say existing to take it over, or force to replace it.")

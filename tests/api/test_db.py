@@ -15,10 +15,10 @@ from twisted.internet.threads import deferToThread
 
 from directus_tx.db.connection import connected
 from directus_tx.db.pool import ConnectionBudget, Database
-from directus_tx.db.session import Session
+from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres
-from directus_tx.errors import Conflict, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import Conflict, InternalError, InvalidRequest, ServiceUnavailable
 from tests.conftest import Client
 
 Make = Callable[..., Database]
@@ -217,6 +217,78 @@ async def test_a_transaction_that_always_loses_is_a_conflict_and_leaves_nothing(
         await Session(pool).transaction(work)
     assert runs == 4
     assert await Session(pool).query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+
+
+@ensureDeferred
+async def test_a_transaction_that_asks_to_be_run_again_is_rolled_back_first(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    insert = SQL("INSERT INTO {} VALUES (%s, 0)").format(Identifier(name))
+    count = SQL("SELECT count(*) FROM {}").format(Identifier(name))
+    refusal = InvalidRequest("often enough")
+    prepared: list[int] = []
+
+    async def prepare(session: Session) -> None:
+        assert not session.in_transaction
+        ((rows,),) = await session.query(count)
+        prepared.append(rows)
+
+    def work(times: int) -> Any:
+        async def run(session: Session) -> str:
+            await session.query(insert, (times,))
+            if len(prepared) < times:
+                raise RunAgain(refusal, prepare)
+            return "done"
+
+        return run
+
+    session = Session(pool)
+    assert await session.transaction(work(2)) == "done"
+    assert prepared == [0, 0]
+    assert session.committed
+    assert await session.query(count) == [(1,)]
+    session = Session(pool)
+    prepared.clear()
+    with pytest.raises(InvalidRequest, match="often enough"):
+        await session.transaction(work(100))
+    assert not session.committed
+    assert await session.query(count) == [(1,)]
+    assert (pool.in_use, pool.size) == (0, 1)
+
+
+@ensureDeferred
+async def test_a_transaction_that_went_on_after_a_failed_statement_is_no_success(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+
+    async def work(session: Session) -> str:
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        with pytest.raises(InternalError):
+            await session.query("SELECT nope")
+        return "done"
+
+    session = Session(pool)
+    with pytest.raises(InternalError):
+        await session.transaction(work)
+    assert not session.committed
+    assert await session.query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+
+
+@ensureDeferred
+async def test_a_read_only_transaction_sees_one_moment_and_commits_nothing(make: Make) -> None:
+    pool = make()
+    name = await table(pool, (1, 0))
+    select = SQL("SELECT n FROM {}").format(Identifier(name))
+
+    async def work(session: Session) -> list[Any]:
+        before = await session.query(select)
+        await Session(pool).query(SQL("UPDATE {} SET n = 1").format(Identifier(name)))
+        return [before, await session.query(select)]
+
+    session = Session(pool)
+    assert await session.transaction(work, read_only=True) == [[(0,)], [(0,)]]
+    assert not session.committed
+    assert await session.query(select) == [(1,)]
 
 
 # --- what a change tells

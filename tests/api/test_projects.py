@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import secrets
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from directus_tx.config import Settings
 from directus_tx.db.connection import connected
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Identifier
-from directus_tx.errors import ApiError, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
 from directus_tx.projects.provisioning import NewProject, checked, template
 from directus_tx.projects.registry import Project, Projects
 from directus_tx.schema.migrations import NewerSchema, migrate
@@ -146,6 +147,25 @@ async def test_a_failed_creation_in_a_database_of_ones_own_leaves_the_database(
             await projects.create(new("broken", db_name="brought"))
     assert "brought" in await databases(projects)
     assert left_files(projects) == []
+
+
+@ensureDeferred
+async def test_a_role_that_may_make_no_tables_is_refused_by_name(projects: Projects) -> None:
+    role = f"r{secrets.token_hex(4)}"
+    server = projects.databases.server
+    async with connected(reactor, server) as connection:
+        await connection.run(SQL("CREATE DATABASE {}").format(Identifier(role)))
+        await connection.run(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
+    async with connected(reactor, {**server, "dbname": role}) as connection:
+        await connection.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    try:
+        with pytest.raises(InvalidRequest, match="schema public"):
+            await projects.create(new("limited", db_name=role, db_user=role))
+        assert left_files(projects) == []
+    finally:
+        async with connected(reactor, server) as connection:
+            await connection.run(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(role)))
+            await connection.run(SQL("DROP ROLE {}").format(Identifier(role)))
 
 
 # --- one key, two projects
