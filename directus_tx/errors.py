@@ -361,6 +361,7 @@ class FieldNotAltered(ApiError):
     """The stored data do not allow this change of the field."""
 
     code, status = 404, 422
+    depends_on_schema = True
 
 
 @frozen

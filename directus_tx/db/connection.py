@@ -21,6 +21,7 @@ Parameters = Mapping[str, Any]
 """libpq's keywords: host, port, user, password, dbname."""
 
 CONNECT_TIMEOUT = 3.0
+"""Seconds after which an attempt to connect is given up."""
 
 
 def _as_bytes(value: Any, cursor: Any) -> bytes | None:
@@ -43,7 +44,8 @@ def _register_types(connection: Any) -> None:
 
 
 class _Immediately:
-    """Hands notifications over at once; txpostgres would leave them to a later turn of the reactor, after the result."""
+    """A cooperator that delivers notifications at once; by itself txpostgres delivers them in a later turn of the reactor, after the
+    statement's result."""
 
     @staticmethod
     def cooperate(work: Any) -> None:
@@ -64,7 +66,7 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         return bool(self.pollable().closed)
 
     def continuePolling(self, swallowErrors: bool = False) -> None:
-        # A connection that dies while it is idle has nobody to tell; the pool finds it closed.
+        # No caller waits for an idle connection that dies; the pool finds it closed.
         super().continuePolling(swallowErrors=True)
 
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
@@ -74,6 +76,11 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         Raises psycopg2.Error; ServiceUnavailable where the statement was cancelled, as PostgreSQL does after statement_timeout;
         InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
         """
+        cursor = await self._executed(statement, parameters)
+        return cursor.fetchall() if cursor.description is not None else []  # type: ignore[no-any-return]
+
+    async def _executed(self, statement: Statement | Composable | str, parameters: Any) -> Any:
+        """The cursor of a statement that has been executed."""
         cursor = self.cursor()
         try:
             await cursor.execute(self._text(statement), parameters)
@@ -81,9 +88,9 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
             # What txpostgres makes of PostgreSQL's own QueryCanceled.
             raise ServiceUnavailable(meaning_of("57014").message, headers={"Retry-After": "1"}) from None
         except ValueError as error:
-            # The driver's word for NUL and for halves of surrogate pairs.
-            raise InvalidRequest("A text holds characters that cannot be stored.") from error
-        return cursor.fetchall() if cursor.description is not None else []  # type: ignore[no-any-return]
+            # What the driver raises for NUL and for halves of surrogate pairs.
+            raise InvalidRequest(meaning_of("22021").message) from error
+        return cursor
 
     def _text(self, statement: Statement | Composable | str) -> str:
         """The text of a statement. Raises ValueError where it holds a NUL, at which libpq would cut it off."""
@@ -95,10 +102,9 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         return text
 
     async def commit(self) -> None:
-        """Commits the transaction, and delivers what it has notified ourselves of. Raises psycopg2.Error, and InternalError where
-        PostgreSQL has rolled it back instead: a statement of it had failed, and whoever ran it went on regardless."""
-        cursor = self.cursor()
-        await cursor.execute("COMMIT")
+        """Commits the transaction, and delivers its notifications to this connection's observers. Raises what `run` raises, and
+        InternalError where PostgreSQL has rolled back instead: a statement had failed, and its error was not passed on."""
+        cursor = await self._executed("COMMIT", ())
         if cursor.statusmessage != "COMMIT":
             raise InternalError("A transaction was committed in which a statement had failed.")
         self.pollable().poll()
@@ -106,7 +112,7 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
 
 
 async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
-    """An open connection. Raises ServiceUnavailable where there is none to be had."""
+    """An open connection. *statement_timeout* is in seconds. Raises ServiceUnavailable."""
     options = "-c TimeZone=UTC -c DateStyle=ISO -c client_encoding=UTF8"
     if statement_timeout is not None:
         options += f" -c statement_timeout={int(statement_timeout * 1000)}"
@@ -131,8 +137,8 @@ def _named(parameters: Parameters) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(reactor: Any, parameters: Parameters) -> AsyncIterator[Connection]:
-    """A connection of its own, outside of any pool, each statement committed by itself: for what cannot run in a transaction,
-    such as CREATE DATABASE. Raises ServiceUnavailable."""
+    """A connection outside of any pool, each of whose statements is committed by itself: for what cannot run in a transaction, such as
+    CREATE DATABASE. Raises ServiceUnavailable."""
     connection = await open_connection(reactor, parameters)
     try:
         yield connection

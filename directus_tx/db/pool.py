@@ -19,8 +19,13 @@ from directus_tx.errors import ApiError, ServiceUnavailable
 
 log = Logger()
 CHANNEL = "directus"
+"""The channel on which the database tells of new versions, as "kind:version"."""
+
 DOWN_FOR = 1.0
+"""Seconds for which a database that could not be reached is not tried again."""
+
 REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds to wait between the tries to connect to a server that is there and has no connection to spare."""
 
 
 class ConnectionBudget:
@@ -41,7 +46,7 @@ class ConnectionBudget:
         self._sweep: Any = None
 
     def take(self, database: "Database") -> bool:
-        """Whether *database* may open a connection; then it is counted."""
+        """Whether *database* may open a connection. If so it is counted as open."""
         self.databases.add(database)
         if self.open >= self.limit:
             others = [d for d in self.databases if d.idle and d is not database]
@@ -79,6 +84,7 @@ class ConnectionBudget:
             self._sweep = self.reactor.callLater(self.idle_timeout / 2, self._close_idle)
 
     def stop(self) -> None:
+        """Stops the timer that closes idle connections."""
         if self._sweep is not None and self._sweep.active():
             self._sweep.cancel()
 
@@ -86,7 +92,7 @@ class ConnectionBudget:
 class Database:
     """The pool of one project's database. Opens connections when they are needed, within the budget.
 
-    `on_change(kind, version)` hears of each version that the database reports: when a connection opens, and by NOTIFY.
+    `on_change(kind, version)` is called with each version that the database reports: when a connection opens, and by NOTIFY.
     """
 
     def __init__(
@@ -113,7 +119,6 @@ class Database:
         self.waiting: deque[defer.Deferred[Connection]] = deque()
         self.size = 0
         self.closed = False
-        self._in_use: set[Connection] = set()
         self._down_until = 0.0
         self.turn = 0
 
@@ -124,11 +129,12 @@ class Database:
 
     @property
     def wants(self) -> bool:
-        """Whether somebody waits here for whom a connection may be opened."""
+        """Whether a caller waits for whom a connection may be opened."""
         return bool(self.waiting) and self.size < self.pool_size and not self.down
 
     @property
     def in_use(self) -> int:
+        """The number of connections that are open or being opened, and not idle."""
         return self.size - len(self.idle)
 
     async def acquire(self) -> Connection:
@@ -136,7 +142,6 @@ class Database:
         while self.idle:
             connection = self.idle.pop()
             if not connection.closed:
-                self._in_use.add(connection)
                 return connection
             self._forget()
         if self.closed:
@@ -166,12 +171,10 @@ class Database:
 
     def release(self, connection: Connection, *, broken: bool = False) -> None:
         """Gives a connection back; a broken one is closed."""
-        self._in_use.discard(connection)
         if broken or self.closed or connection.closed or self.budget.wanted_elsewhere(self):
             connection.close()
             self._forget()
         elif self.waiting:
-            self._in_use.add(connection)
             self.waiting.popleft().callback(connection)
         else:
             connection.idle_since = self.reactor.seconds()
@@ -189,7 +192,7 @@ class Database:
         self.size -= 1
 
     def open_for_waiting(self) -> None:
-        """Opens a connection for whoever waits longest."""
+        """Opens a connection for the caller that waits longest."""
         if not self.budget.take(self):
             return
 
@@ -235,19 +238,18 @@ class Database:
                 versions = []
         except BaseException as error:
             if self.size == 1 and isinstance(error, ServiceUnavailable):
-                # Nobody will give one back.
+                # No other connection is open that might be given to those who wait.
                 while self.waiting:
                     self.waiting.popleft().errback(ServiceUnavailable(error.message, headers=error.headers))
             self._forget()
             raise
         for kind, version in versions:
             self.on_change(kind, version)
-        self._in_use.add(connection)
         return connection
 
     async def _open_patiently(self) -> Connection:
-        """A new connection. A server that is there but refuses one is asked again for a moment: those that we have closed, to make
-        room, take it a while to end."""
+        """A new connection. A server that has none to spare is asked again for a moment: it takes a while to end those that were
+        closed to make room."""
         for seconds in REFUSED_PAUSES:
             try:
                 return await open_connection(self.reactor, self.parameters, self.statement_timeout)

@@ -92,7 +92,8 @@ FROM pg_available_extension_versions WHERE name = 'pg_trgm'
 """Whether the extension that search indexes need is installed, and whether it may be; no row where the server does not have it."""
 
 SEARCH_INDEXES_OF = """
-SELECT i.indexrelid::regclass::text FROM pg_index i
+SELECT x.relname FROM pg_index i
+JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_am m ON m.oid = c.relam AND m.amname = 'gin'
 JOIN pg_opclass o ON o.oid = i.indclass[0] AND o.opcname = 'gin_trgm_ops'
@@ -193,17 +194,21 @@ def has_nulls(field: Field) -> Composable:
 
 
 INDEXES_OF = """
-SELECT i.indexrelid::regclass::text, (SELECT conname FROM pg_constraint WHERE conindid = i.indexrelid LIMIT 1), i.indisunique
+SELECT x.relname, (SELECT conname FROM pg_constraint o WHERE o.conindid = i.indexrelid AND o.conrelid = i.indrelid LIMIT 1)
 FROM pg_index i
-WHERE i.indrelid = quote_ident(%s)::regclass AND NOT i.indisprimary AND i.indnkeyatts = 1
-  AND pg_get_indexdef(i.indexrelid, 1, true) IN (quote_ident(%s), %s, 'lower(' || quote_ident(%s) || '::text)',
-                                                 'lower(' || quote_ident(%s) || ')')
+JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = quote_ident(%(table)s)::regclass AND NOT i.indisprimary AND i.indnkeyatts = 1 AND i.indpred IS NULL
+  AND pg_get_indexdef(i.indexrelid, 1, true) IN (
+      quote_ident(%(column)s), 'lower(' || quote_ident(%(column)s) || ')', 'lower(' || quote_ident(%(column)s) || '::text)'
+  )
+  AND (i.indisunique OR i.indexprs IS NOT NULL OR %(keys)s)
 """
-"""The indexes on one column alone: name, name of the constraint that it serves, whether it is unique."""
+"""The indexes on all rows of one column alone that depend on its type, its being unique or, if asked, its holding keys of other items:
+name, and name of the constraint that it serves. Others that an operator has made are left to PostgreSQL."""
 
 
-def drop_index(collection: str, name: str, constraint: str | None) -> Composable:
-    """Drops an index that INDEXES_OF has found; its name comes quoted from PostgreSQL."""
+def drop_index(collection: str, name: str, constraint: str | None = None) -> Composable:
+    """Drops an index, with the constraint that it serves."""
     if constraint is not None:
         return SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(Identifier(collection), Identifier(constraint))
-    return SQL("DROP INDEX {}").format(Identifier(name.removeprefix('"').removesuffix('"').replace('""', '"')))
+    return SQL("DROP INDEX {}").format(Identifier(name))

@@ -12,12 +12,14 @@ from directus_tx.context import Context
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import (
     AlterForbidden,
+    BadRequest,
     CollectionExists,
     CreateForbidden,
     DeleteForbidden,
     FieldExists,
     FieldNotAltered,
     FieldNotFound,
+    InternalError,
     InvalidPayload,
     InvalidRequest,
     NotUnique,
@@ -148,7 +150,7 @@ async def _index_searches(ctx: Context, old: Collection | None, new: Collection)
         return
     if not new.search_index:
         names = await ctx.db.query(ddl.SEARCH_INDEXES_OF, (new.collection,))
-        await _execute(ctx, [ddl.drop_index(new.collection, name, None) for (name,) in names])
+        await _execute(ctx, [ddl.drop_index(new.collection, name) for (name,) in names])
         return
     found = await ctx.db.query(ddl.TRIGRAMS)
     if not any(installed or allowed for installed, allowed in found):
@@ -346,7 +348,9 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
     reindexed = unlike or old.unique != new.unique or (search and searched(old) != searched(new))
     try:
         if reindexed:
-            await _drop_indexes(ctx, old)
+            keys = bool({old.type, new.type} & ddl.INDEXED_TYPES)
+            found = await ctx.db.query(ddl.INDEXES_OF, {"table": old.collection, "column": old.field, "keys": keys})
+            await _execute(ctx, [ddl.drop_index(old.collection, name, constraint) for name, constraint in found])
         if unlike:
             using = ddl.conversion(old, new)
             if using is None:
@@ -361,12 +365,15 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
             await _execute(ctx, ddl.indexes(new, search=search and reindexed))
     except (NotUnique, InvalidPayload, InvalidRequest) as error:
         raise FieldNotAltered(f'The stored values of "{old.field}" do not allow this: {error.message}') from error
-
-
-async def _drop_indexes(ctx: Context, field: Field) -> None:
-    """Drops the indexes on a field's column alone, those of the key excepted."""
-    rows = await ctx.db.query(ddl.INDEXES_OF, (field.collection, *[field.field] * 4))
-    await _execute(ctx, [ddl.drop_index(field.collection, name, constraint) for name, constraint, _ in rows])
+    except (BadRequest, InternalError) as error:
+        # Views, partial indexes and triggers of others may need the column as it is.
+        if (
+            error.diagnostics is None
+            or error.diagnostics.sqlstate[:2] not in ("0A", "42")
+            or error.diagnostics.sqlstate == "42501"
+        ):
+            raise
+        raise FieldNotAltered(f'Other parts of the database need "{old.field}" as it is.') from error
 
 
 async def _create_rows(writer: Writer, fields: Sequence[tuple[Field, Mapping[str, Any]]]) -> None:

@@ -1,0 +1,118 @@
+"""Changes of tables that others have a part in: their views, indexes, constraints and triggers stay, or the change is refused."""
+
+from pytest_twisted import ensureDeferred
+
+from directus_tx.db.session import Session
+from tests.conftest import KEY, Client, Reply, field
+
+
+async def execute(client: Client, *statements: str) -> None:
+    async def work(session: Session) -> None:
+        for statement in statements:
+            await session.query(statement)
+        await session.query("SELECT directus_touch('schema')")
+
+    await Session(client.backend.projects.get(client.project).database).transaction(work)
+
+
+async def indexes(client: Client) -> dict[str, str]:
+    """The indexes on the table t by name, without the key's."""
+    session = Session(client.backend.projects.get(client.project).database)
+    rows = await session.query("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 't' AND indexname <> 't_pkey'")
+    return {name: definition.split(" USING ")[1] for name, definition in rows}
+
+
+def said(answer: Reply) -> tuple[int, int]:
+    return answer.status, answer.code
+
+
+@ensureDeferred
+async def test_indexes_that_others_have_made_stay(client: Client) -> None:
+    await client.collection("t", field("a"), field("n", "integer", "INT", 11))
+    await execute(
+        client,
+        'CREATE INDEX "others, own" ON t (a)',
+        "CREATE INDEX pattern ON t (a text_pattern_ops)",
+        "CREATE UNIQUE INDEX partial ON t (n) WHERE n > 0",
+        "CREATE INDEX of_two ON t (n, a)",
+    )
+    before = await indexes(client)
+    for attributes in (
+        {"unique": True},
+        {"unique": False},
+        {"datatype": "TEXT", "unique": True},
+        {"datatype": "VARCHAR", "length": 90},
+    ):
+        assert (await client.patch("~/fields/t/a", attributes)).status == 200, attributes
+        found = await indexes(client)
+        assert {name: found[name] for name in before} == before, attributes
+        assert (await client.get("~/fields/t/a")).data["unique"] == (len(found) > len(before))
+    assert (await client.patch("~/fields/t/n", {"datatype": "BIGINT"})).status == 200
+    assert (await client.get("~/fields/t/n")).data["unique"] is False
+    found = await indexes(client)
+    assert {name: found[name] for name in before} == before
+
+
+@ensureDeferred
+async def test_a_unique_field_of_any_making_becomes_one_that_is_not(client: Client) -> None:
+    await client.collection("t", {**field("a"), "unique": True})
+    await execute(
+        client, "ALTER TABLE t ADD b text UNIQUE, ADD c int UNIQUE, ADD d varchar(9)", "CREATE UNIQUE INDEX ON t (lower(d))"
+    )
+    for name in "abcd":
+        assert (await client.get(f"~/fields/t/{name}")).data["unique"] is True
+        changed = await client.patch(f"~/fields/t/{name}", {"unique": False})
+        assert (changed.status, changed.data["unique"]) == (200, False), changed.body
+        for _ in range(2):
+            assert (await client.post("~/items/t", {name: "7"})).status == 200
+        assert said(await client.patch(f"~/fields/t/{name}", {"unique": True})) == (422, 404)
+    assert await indexes(client) == {}
+
+
+@ensureDeferred
+async def test_what_others_need_is_not_changed(client: Client) -> None:
+    await client.collection("t", field("a"), field("n", "integer", "INT", 11), {**field("u"), "unique": True})
+    await client.collection("other", field("x"))
+    await client.post("~/items/t", {"a": "1", "n": 1, "u": "x"})
+    await execute(
+        client,
+        "CREATE VIEW seen AS SELECT id, a, n FROM t",
+        "ALTER TABLE t ADD c text CONSTRAINT needed UNIQUE",
+        "CREATE TABLE refers (id serial PRIMARY KEY, c text REFERENCES t (c))",
+        "CREATE UNIQUE INDEX partial ON t (lower(u)) WHERE u <> 'x'",
+    )
+    before = (await client.get("~/fields/t")).data, await indexes(client), (await client.get("~/items/t")).data
+    for name, attributes in (
+        ("n", {"datatype": "VARCHAR", "length": 20}),
+        ("a", {"datatype": "VARCHAR", "length": 300}),
+        ("c", {"unique": False}),
+        ("u", {"type": "integer", "datatype": "INT", "length": None}),
+    ):
+        assert said(await client.patch(f"~/fields/t/{name}", attributes)) == (422, 404), name
+    assert said(await client.delete("~/fields/t/a")) == (422, 4)
+    assert said(await client.delete("~/collections/t")) == (422, 4)
+    assert ((await client.get("~/fields/t")).data, await indexes(client), (await client.get("~/items/t")).data) == before
+
+
+@ensureDeferred
+async def test_a_type_that_cannot_be_unique_is_refused(client: Client) -> None:
+    await execute(client, "CREATE TABLE t (id serial PRIMARY KEY, j json, p point)")
+    for name in "jp":
+        assert said(await client.patch(f"~/fields/t/{name}", {"unique": True})) == (422, 404)
+        assert (await client.patch(f"~/fields/t/{name}", {"note": "as it is"})).data["note"] == "as it is"
+
+
+@ensureDeferred
+async def test_names_that_others_have_given_are_taken(client: Client) -> None:
+    await execute(
+        client,
+        "CREATE VIEW v AS SELECT 1 AS id",
+        "CREATE TABLE keyless (a int)",
+        "CREATE SEQUENCE s",
+        "CREATE TABLE pair (a int, b int, PRIMARY KEY (a, b))",
+    )
+    for name in ("v", "keyless", "s", "pair"):
+        assert said(await client.post("~/collections", {"collection": name, "fields": [KEY, field("x")]})) == (422, 307), name
+        assert (await client.get(f"~/items/{name}")).code == 200
+        assert (await client.get(f"~/collections?filter[collection][eq]={name}")).status == 200
+    assert {row["collection"] for row in (await client.get("~/collections")).data}.isdisjoint({"v", "keyless", "s", "pair"})
