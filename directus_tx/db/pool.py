@@ -31,7 +31,7 @@ REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 class ConnectionBudget:
     """The bound on open connections that the pools of one database server share.
 
-    Where it is reached, an idle connection of another pool makes room, the longest idle first; else pools wait, and the one with
+    Where it is reached, the longest idle connection of another pool is closed first. If none is idle the pools wait, and the one with
     the fewest connections in use is served first.
     """
 
@@ -67,8 +67,8 @@ class ConnectionBudget:
             min(waiting, key=lambda d: (d.in_use, d.turn)).open_for_waiting()
 
     def wanted_elsewhere(self, database: "Database") -> bool:
-        """Whether a connection given back to *database* should rather make room for another pool: for any that waits where nobody
-        waits here, else for one that has fewer in use."""
+        """Whether a connection that is given back to *database* is closed, so that another pool may open one: where no caller waits for
+        *database*, for any pool that has waiting callers, else for one that has fewer connections in use."""
         return self.open >= self.limit and any(
             d.wants and (not database.waiting or d.in_use < database.in_use) for d in self.databases if d is not database
         )

@@ -1,4 +1,4 @@
-"""A request's session with the database: statements, and transactions that are run again when they lose against others."""
+"""A request's session with the database: statements, and transactions that are run again after a deadlock or a conflict."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,15 +14,15 @@ from directus_tx.errors import ApiError, ServiceUnavailable
 
 T = TypeVar("T")
 ATTEMPTS = 4
-"""How often a transaction that loses against others is run."""
+"""How often a transaction is run that fails by a deadlock or a conflict with others."""
 
 BEGIN = "BEGIN"
 BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class RunAgain(Exception):
-    """Raised within a transaction that is to be rolled back and run again, after *prepare* has been called with the session outside of
-    it. *error* is what it fails with when it has been run often enough."""
+    """Raised within a transaction to have it rolled back and run again, after *prepare* has been called with the session outside of it.
+    *error* is raised where the transaction has been run ATTEMPTS times."""
 
     def __init__(self, error: ApiError, prepare: "Callable[[Session], Awaitable[None]]") -> None:
         super().__init__(error)
@@ -43,8 +43,8 @@ class Usage:
 class Session:
     """One request's way to the database.
 
-    Outside a transaction each statement takes a connection of its own, so several may run side by side; they must only read, since
-    one that loses its connection is run again.
+    Outside a transaction each statement takes a connection from the pool, so several may run side by side. They must only read, since a
+    statement whose connection is lost is run again.
     """
 
     __slots__ = ("_connection", "_lock", "_usage", "database")
@@ -118,8 +118,8 @@ class Session:
         """What *work* gives, called with a session whose statements are one transaction: committed when it returns, rolled back
         when it raises. Within a transaction already, *work* joins it. One that is *read_only* sees the data of one moment.
 
-        A transaction that loses against others (deadlock, serialization), or raises RunAgain, is run again a few times; then it is a
-        Conflict, or what RunAgain says.
+        After a deadlock or a serialization failure, or where *work* raises RunAgain, the transaction is run again, ATTEMPTS times in all;
+        then Conflict or the error of RunAgain is raised.
         """
         if self._connection is not None:
             return await work(self)

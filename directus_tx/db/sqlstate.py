@@ -25,7 +25,7 @@ from directus_tx.errors import (
 log = Logger()
 
 RETRIED = frozenset({"40001", "40P01"})
-"""The SQLSTATEs of a transaction that lost against others and may be run again."""
+"""The SQLSTATEs of a transaction that may succeed when it is run again: serialization failure and deadlock."""
 
 _ENDING = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
 """The SQLSTATEs beside class 08 with which PostgreSQL ends a connection, or refuses one."""
@@ -33,8 +33,8 @@ _ENDING = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P0
 
 @frozen
 class Meaning:
-    """An error of the API, and its message. What is an InternalError is the server's or its operator's to mend: its traceback goes to
-    the log, and the client is told the request's id."""
+    """An error of the API, and its message. An InternalError is for the server's operator to look into: its traceback goes to the log, and
+    the client is told the request's id."""
 
     error: type[ApiError]
     message: str = ""
@@ -68,7 +68,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "22003": Meaning(InvalidPayload, "A number does not fit its field."),
     "22007": _NO_MOMENT,
     "22008": _NO_MOMENT,
-    "2200H": Meaning(InvalidPayload, "The keys that the collection makes by itself are used up: give one."),
+    "2200H": Meaning(InvalidPayload, "The automatic keys of the collection are used up: give a key."),
     "22021": _NOT_STORABLE,
     "22P02": Meaning(InvalidRequest, "A value is not of its field's kind."),
     "22P05": _NOT_STORABLE,
@@ -134,7 +134,7 @@ MEANINGS: Mapping[str, Meaning] = {
 """The meaning of each SQLSTATE, or of the class that its first two characters are. docs/database.rst has the same table."""
 
 _RAISED = "exec_stmt_raise"
-"""The function of PostgreSQL's source that carries out RAISE of PL/pgSQL."""
+"""The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
 
 
 def meaning_of(sqlstate: str) -> Meaning:
@@ -145,7 +145,7 @@ def meaning_of(sqlstate: str) -> Meaning:
 def is_lost(error: psycopg2.Error) -> bool:
     """Whether an error means that the connection is gone, rather than that the statement failed."""
     if error.pgcode is None:
-        # Without a SQLSTATE it is libpq that speaks; DatabaseError itself is what it has no words for.
+        # Errors without a SQLSTATE come from libpq. The driver raises DatabaseError itself where libpq gives no message.
         return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(error) is psycopg2.DatabaseError
     return error.pgcode.startswith("08") or error.pgcode in _ENDING
 
@@ -153,8 +153,8 @@ def is_lost(error: psycopg2.Error) -> bool:
 def api_error(error: psycopg2.Error) -> ApiError:
     """What an error of the database means to a client.
 
-    RAISE in a trigger speaks to clients: its message is passed on, unless what it raises means a failure. An error of class 42 says that
-    a statement does not fit the schema, so that the request may succeed with a newer snapshot.
+    The message of a trigger's RAISE is passed on, unless its SQLSTATE means an InternalError. After an error of class 42 the statement
+    did not fit the schema, so that the request may succeed with a newer snapshot.
     """
     if is_lost(error):
         log.warn("database connection lost: {error}", error=error)
@@ -166,12 +166,12 @@ def api_error(error: psycopg2.Error) -> ApiError:
     meaning = meaning_of(sqlstate)
     raised = said.source_function == _RAISED
     if raised and sqlstate[:2] not in MEANINGS:
-        # A code of the trigger's own.
+        # A SQLSTATE that the trigger's author has made up.
         meaning = MEANINGS["P0001"]
     message = meaning.message
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message
-    # Collections are tables of the schema public; what a trigger says of tables and columns is its own affair.
+    # Collections are tables of the schema public. A trigger may give any names.
     table = said.table_name if said.schema_name == "public" and not raised else None
     found = meaning.error(
         message,

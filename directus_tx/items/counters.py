@@ -1,8 +1,8 @@
-"""The sequences that make the keys of items, kept clear of keys that clients choose.
+"""Automatic keys beside keys that clients choose: the sequence of a collection's key is moved past keys that are taken.
 
-A key that a client chooses moves the sequence on, so that the next key is greater, unless it lies in the further half of what the
-sequence or the field can hold: one huge key would leave no room. Keys that lie there are skipped when the sequence comes to them, as are
-those that others than the server have written.
+A key that a client chooses moves the sequence to itself, so that the next key is greater. A key in the upper half of the range does not,
+because it might leave no numbers. Such keys, and those of rows that others than the server have written, are skipped when the sequence
+reaches them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import integer_range
 
-# The sequence that belongs to the column, or else the one that its default takes numbers from; none that we may not move. `furthest` is
-# the last number that it or the field can hold, `way` is -1 for one that counts down.
+# The sequence that belongs to the column, or else the one in the column's default, if the server's role may move it. `furthest` is the
+# last number that the sequence and the field can hold; `way` is -1 for a sequence that counts down.
 _SEQUENCE = """
 SELECT s.seqrelid AS sequence, s.seqstart AS start, s.seqincrement AS step, sign(s.seqincrement)::bigint AS way,
        CASE WHEN s.seqincrement > 0 THEN least(s.seqmax, %(highest)s) ELSE greatest(s.seqmin, %(lowest)s) END AS furthest,
@@ -31,7 +31,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = %(table)s
 LIMIT 1
 """
 
-# The greatest of the keys that leave as much room as they take, brought down to the sequence's own steps.
+# The greatest of the keys in the lower half of the range, rounded down to a number that the sequence gives.
 _COUNT_ON = f"""
 SELECT setval(sequence, number::bigint) FROM (
     SELECT s.*, start + div(key - start, step) * step AS number
@@ -41,8 +41,8 @@ SELECT setval(sequence, number::bigint) FROM (
 ) AS wanted WHERE way * number > way * last
 """
 
-# The last number, or the first key that is taken beyond it, after which enough numbers in a row are free; brought up to the sequence's
-# own steps.
+# The sequence's last number, or the first key beyond it, after which enough numbers in a row are free; rounded up to a number that the
+# sequence gives.
 _ROOM = """
 SELECT number::bigint FROM (
     SELECT %(last)s + div(key::numeric - %(last)s + %(step)s - %(way)s, %(step)s) * %(step)s AS number,
@@ -58,7 +58,7 @@ _SET = f"SELECT setval(sequence, %(number)s::bigint) FROM ({_SEQUENCE}) AS s WHE
 
 
 async def count_on_after(session: Session, collection: Collection, keys: Iterable[Any]) -> None:
-    """Moves the sequence of a collection's key on to the greatest of these keys that leaves as much room as it takes."""
+    """Moves the sequence of a collection's key to the greatest of these keys that is in the lower half of the range."""
     # The key may be text that is made of a number.
     numbers = [key for key in keys if isinstance(key, int)]
     if numbers:

@@ -79,7 +79,7 @@ DATATYPES: Mapping[str, Datatype] = {
 def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
     """PostgreSQL's name of the column that a declared field has; None for an alias.
 
-    Raises UnknownType, LengthRequired, LengthForbidden; InvalidPayload where a datatype is missing or a length is none.
+    Raises UnknownType, LengthRequired, LengthForbidden; InvalidPayload where the datatype is missing or the length does not fit it.
     """
     if type not in FIELD_TYPES:
         raise UnknownType(f'There is no field type "{type}".')
@@ -115,7 +115,7 @@ _MAX_DIGITS = 1000
 
 
 def _check_length(datatype: str, length: str) -> None:
-    """Raises InvalidPayload where a length is none that the datatype takes: a number, or two of a decimal."""
+    """Raises InvalidPayload unless the length is one that the datatype takes: a number, or two for a decimal."""
     decimal = DATATYPES[datatype].column.startswith("numeric")
     found = re.fullmatch(r"\s*(\d{1,8})\s*" + (r"(?:,\s*(\d{1,4})\s*)?" if decimal else ""), length, re.ASCII)
     if found is not None:
@@ -169,7 +169,7 @@ def _kind(column: str) -> tuple[str, str, str]:
 
 
 def nearest(column: str) -> tuple[str, str, str | None]:
-    """The type, datatype and length that come nearest to a column that nobody declared."""
+    """The type, datatype and length that come nearest to a column without a declaration."""
     _, type, datatype = _kind(column)
     if type == "uuid":
         return type, datatype, "36"

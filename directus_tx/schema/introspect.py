@@ -23,8 +23,8 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg
 ORDER BY c.relname, a.attnum
 """
 
-# What an index is on: columns, and those that its expressions name, without what INCLUDE and WHERE add. `alone`: it is on one column, or
-# on the text of one without case.
+# The columns of an index: its keys and those in its expressions, without those of INCLUDE and WHERE. The last value: it is on one column,
+# or on lower() of one.
 _INDEXES = r"""
 SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
        i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND pg_get_indexdef(i.indexrelid, 1, true) IN (
@@ -79,7 +79,7 @@ async def read_snapshot(session: Session) -> Snapshot:
 
 
 async def read_fingerprint(session: Session) -> str:
-    """A text that differs where tables, columns, indexes or constraints have changed, by whomever."""
+    """A text that differs after tables, columns, indexes or constraints have changed, whoever has changed them."""
     ((fingerprint,),) = await session.query(_FINGERPRINT)
     return str(fingerprint)
 
@@ -278,7 +278,7 @@ def _is_as_declared(column: Column, row: Column | None) -> bool:
 def _system_fields(
     table: str, columns: Mapping[str, Column], catalogued: Iterable[Mapping[str, Any]], rows: Iterable[Column]
 ) -> dict[str, Field]:
-    """The fields of a system collection: the catalogue's, and those that somebody has added."""
+    """The fields of a system collection: the catalogue's, and those that the project has added."""
     fields: dict[str, Field] = {}
     for entry in catalogued:
         column = columns.get(entry["field"], {})

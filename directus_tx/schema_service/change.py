@@ -57,7 +57,7 @@ from directus_tx.schema_service.read import collection_answer, field_answer
 async def create_collection(service: Items, ctx: Context, payload: Mapping[str, Any], options: WriteOptions) -> Item:
     """Creates a collection with its table, or takes over a table that is there and not managed.
 
-    Raises InvalidRequest, InvalidPayload, CollectionExists and what its fields deserve.
+    Raises InvalidRequest, InvalidPayload, CollectionExists and the errors of `payloads.new_field`.
     """
     access_of(ctx).require_schema()
     check_collection(payload)
@@ -79,7 +79,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         if payload.get("managed") is False:
             row["managed"] = False
         if present is None:
-            # Rows about a table that others have dropped are not about this one.
+            # What is left of a collection of this name whose table others have dropped.
             await _forget_collection(ctx, writer, name)
             await _execute(ctx, ddl.create_table(name, fields))
         else:
@@ -154,10 +154,12 @@ async def _index_searches(ctx: Context, old: Collection | None, new: Collection)
         return
     found = await ctx.db.query(ddl.TRIGRAMS)
     if not any(installed or allowed for installed, allowed in found):
-        raise InvalidRequest('"search_index" needs the extension pg_trgm, which this PostgreSQL does not have, or not for us.')
+        raise InvalidRequest(
+            '"search_index" needs the extension pg_trgm, which this PostgreSQL does not have, or may not be installed.'
+        )
     if not any(installed for installed, _ in found):
         await ctx.db.query("CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public")
-    # A large table takes its time, which nobody else's statement may.
+    # Indexing a large table may take longer than other statements may.
     await ctx.db.query("SET LOCAL statement_timeout = 0")
     await _execute(ctx, [ddl.search_index(field) for field in new.columns.values() if searched(field)])
 
@@ -307,7 +309,7 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
     if field.primary_key or field.auto_increment:
         raise InvalidPayload("A collection has one key, which it is made with.")
     check_once([*collection.fields.values(), field])
-    # A row about a column that others have dropped is not about this one.
+    # What is left of a field of this name whose column others have dropped.
     await _delete_where(ctx, writer, FIELDS, {"collection": field.collection, "field": field.field})
     if field.has_column:
         await _execute(ctx, ddl.add_column(field, search=collection.search_index))
@@ -415,7 +417,7 @@ async def _delete_where(ctx: Context, writer: Writer, table: str, wanted: Mappin
 
 
 async def _touch(ctx: Context) -> None:
-    """Makes everybody read the schema anew: DDL by itself tells nobody."""
+    """Has every server read the schema anew. PostgreSQL sends no notification of DDL."""
     await ctx.db.query("SELECT directus_touch('schema')")
 
 

@@ -15,19 +15,19 @@ Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
 
 COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
-"""What the row of directus_collections says, to the API's own knowledge."""
+"""The attributes of a collection that its row of directus_collections holds."""
 
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
-"""What a field's column says."""
+"""The attributes of a field that its column has."""
 
 ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_created", "datetime_updated"})
 """Types of which a collection has one field at most."""
 
 MAX_NAME = 63
-"""Bytes that a name may have: PostgreSQL cuts longer ones without a word."""
+"""Bytes that a name may have: PostgreSQL cuts longer ones without an error."""
 
 IN_NO_COLLECTION = frozenset("/,")
-"""Characters that no new collection has in its name. A path tells names apart by them, and proxies take %2F for a slash."""
+"""Characters that no new collection has in its name: they separate names in paths. (Many proxies decode %2F to a slash.)"""
 
 IN_NO_FIELD = frozenset("/,.[]")
 """Characters that no new field has in its name: dots, commas and brackets are the API's own in `fields`, `sort` and `filter`."""
@@ -106,7 +106,7 @@ def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
         payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
     )
     if not declared:
-        # What is not touched stays as it is, be it a column that nobody declared.
+        # The column keeps its type, also where it has no declaration.
         return _declared(old, payload, keep=old.column_type)
     return _declared(evolve(old, type=payload.get("type", old.type)), payload)
 
@@ -134,7 +134,7 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
     primary_key = bool(payload.get("primary_key", field.primary_key))
     auto_increment = bool(payload.get("auto_increment", field.auto_increment))
     if auto_increment and column not in ("smallint", "integer", "bigint"):
-        raise InvalidPayload(f'"{field.field}" is no integer: it cannot count by itself.')
+        raise InvalidPayload(f'"{field.field}" is no integer: it cannot have auto_increment.')
     return evolve(
         field,
         datatype=None if alias else datatype and datatype.upper(),
@@ -157,7 +157,7 @@ def check_together(fields: Sequence[Field], present: Collection | None) -> None:
     if present is None and sum(field.primary_key for field in fields) != 1:
         raise InvalidPayload("A collection needs one primary key.")
     if sum(field.auto_increment for field in fields) > 1:
-        raise InvalidPayload("One field of a collection may count by itself.")
+        raise InvalidPayload("One field of a collection may have auto_increment.")
     check_once(fields)
 
 
