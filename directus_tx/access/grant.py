@@ -23,6 +23,7 @@ from directus_tx.errors import (
     UpdateForbidden,
 )
 from directus_tx.query import BindValues
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import plain_text
 
@@ -190,9 +191,11 @@ class Grant:
         owner = column(alias, self.owner)
         if self.by_role:
             return Clause(SQL("{} = %s").format(owner), (constant(self.role),))
+        # Users are numbers; an owner's column may hold anything else.
+        cast = "" if family(self.collection.fields[self.owner]) in ("integer", "number") else "::text"
         if level == "mine":
-            return Clause(SQL("{} = %s").format(owner), (_user,))
-        sql = SQL('{} IN (SELECT "id" FROM "directus_users" WHERE "role" = %s)').format(owner)
+            return Clause(SQL("{}" + cast + " = %s" + cast).format(owner), (_user,))
+        sql = SQL("{}" + cast + ' IN (SELECT "id"' + cast + ' FROM "directus_users" WHERE "role" = %s)').format(owner)
         return Clause(sql, (_signed_in(self.role),))
 
     # fields

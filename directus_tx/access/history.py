@@ -89,11 +89,16 @@ def _about_new_items(schema: Snapshot, grant_of: GrantOf, alias: str) -> Clause:
 
 
 def _without_hidden(alias: str, name: str, hidden: list[Grant]) -> Clause:
-    """The object of fields and values in a column, without the fields that are hidden in the collection of the row."""
-    when = SQL(" ").join([SQL("WHEN {} = %s THEN %s::text[]").format(column(alias, "collection"))] * len(hidden))
-    sql = SQL(
-        "CASE WHEN json_typeof({0}::json) = 'object' THEN coalesce((SELECT json_object_agg(e.key, e.value)"
-        " FROM json_each({0}::json) AS e WHERE e.key <> ALL(CASE {1} ELSE '{{}}' END))::text, '[]') ELSE {0} END"
-    ).format(column(alias, name), when)
+    """The object of fields and values in a column, without the fields that are hidden in the collection of the row. Where the text is
+    no JSON there is no value: nothing that is asked of the column fails because of it."""
+    when = SQL(" ").join(
+        [
+            SQL("WHEN {} = %s THEN directus_object_without({}, %s::text[])").format(
+                column(alias, "collection"), column(alias, name)
+            )
+        ]
+        * len(hidden)
+    )
+    sql = SQL("CASE {} ELSE {} END").format(when, column(alias, name))
     binds = [constant(value) for grant in hidden for value in (grant.collection.collection, sorted(grant.hidden_somewhere))]
     return Clause(sql, tuple(binds))

@@ -18,7 +18,7 @@ from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Query
-from directus_tx.schema.datatypes import family
+from directus_tx.schema.datatypes import family, is_float
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
 
@@ -123,8 +123,20 @@ def _result(grant: Grant, function: str, name: str) -> Composable:
             raise InvalidPayload(f'The values of "{name}" have no order to take the {function} of.')
         if family(field) == "boolean":
             template = OF_BOOLEANS[function]
-    distinct = folded("t0", field) if function == "countDistinct" else column("t0", field.field)
-    return SQL(template).format(distinct)
+    if function in OF_NUMBERS:
+        return SQL(template).format(addable("t0", field))
+    return SQL(template).format(folded("t0", field) if function == "countDistinct" else column("t0", field.field))
+
+
+def addable(alias: str, field: Field) -> Composable:
+    """The column's numbers as numbers whose sum PostgreSQL can tell, whatever they are: those that are beyond JSON are NaN, as is
+    every sum with one, instead of an error. Floating-point numbers are added as decimal ones, so that their order does not matter."""
+    numbers = "{0}"
+    if is_float(field):
+        numbers = "CASE WHEN {0} > '-Infinity' AND {0} < 'Infinity' THEN {0}::text::numeric ELSE 'NaN' END"
+    elif field.column_type == "numeric":
+        numbers = "CASE WHEN abs({0}) < 1e400 THEN {0} ELSE 'NaN' END"
+    return SQL(numbers).format(column(alias, field.field))
 
 
 def _order(shape: AggregateShape, by: Sequence[Composable]) -> list[Composable]:

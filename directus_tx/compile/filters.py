@@ -14,9 +14,10 @@ from directus_tx.compile.operators import (
     Value,
     as_text,
     comparison_type,
+    equal_keys,
+    folded,
     is_not_null,
-    is_number,
-    is_text,
+    list_bind,
     one,
     part_pattern,
     pattern_bind,
@@ -29,7 +30,6 @@ from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, Unkno
 from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
-from directus_tx.schema.types import NO_MATCH, comparable
 
 # --- what is searched by q, and by contains on a many-to-one field
 
@@ -134,7 +134,7 @@ class Conditions:
             here, there = grant.collection.primary_key, target.collection.fields[relation.field_many]
         else:
             here, there = field, target.collection.primary_key
-        joint = equal_keys(column(alias, here.field), here, column(behind, there.field), there)
+        joint = equal_keys(alias, here, behind, there)
         mask = grant.mask_of(field.field) if is_many else None
         # The column of a many-to-one field is null where it is hidden; a list has no column that could be.
         return behind, target, joint if mask is None else SQL("{} AND {}").format(column(alias, mask.flag), joint)
@@ -171,11 +171,11 @@ class Conditions:
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
             def wanted(asked: BindValues) -> list[Any] | None:
-                keys = [comparable(far, text, asked.now) for text in several(value(asked))]
-                return None if any(key is NO_MATCH for key in keys) else keys
+                keys = list_bind(far, value)(asked)
+                return keys if len(keys) == len(several(value(asked))) else None
 
             sql = SQL("ARRAY(SELECT {far} {table}) @> %s::" + comparison_type(far) + "[]").format(
-                far=SQL("{}::" + comparison_type(far)).format(column(behind, far.field)), table=table
+                far=SQL("({})::" + comparison_type(far)).format(folded(behind, far)), table=table
             )
             return Clause(sql, (*view.binds, wanted))
         if operator.ignores_empty and empty:
@@ -191,17 +191,6 @@ class Conditions:
             grant.check_question(field.field)
             return OPERATORS["in"].apply(alias, field, lambda values: values.query.status or ())
         return not_deleted(alias, grant.collection)
-
-
-def equal_keys(left: Composable, left_field: Field, right: Composable, right_field: Field) -> Composable:
-    """Two keys are equal; as text where one is a number and the other is not."""
-    if comparable_keys(left_field, right_field):
-        return SQL("{} = {}").format(right, left)
-    return SQL("{}::text = {}::text").format(right, left)
-
-
-def comparable_keys(left: Field, right: Field) -> bool:
-    return is_text(left) == is_text(right) and is_number(left) == is_number(right)
 
 
 def _value_of(of: "Callable[[Query], Sequence[Condition]]", index: int) -> Value:

@@ -1,6 +1,9 @@
 """The table of filter operators: what each does to a column, and the value that it binds.
 
-Adding an operator is adding one entry to OPERATORS.
+Adding an operator is adding one entry to OPERATORS. No condition may fail because of a row's content: PostgreSQL may ask it of rows that
+the caller may not see, before it asks whether the caller may. So columns are compared as they are, or as text, to which every type can be
+cast, and values are bound as what PostgreSQL compares with the column without a conversion of the column. tests/live/test_totality.py
+asks every operator of every type.
 """
 
 from collections.abc import Callable
@@ -11,9 +14,9 @@ from attrs import frozen
 from directus_tx.db.sql import SQL, Bind, Clause, Composable, column, negation
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.query import BindValues
-from directus_tx.schema.datatypes import family
+from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import NO_MATCH, comparable
+from directus_tx.schema.types import NO_MATCH, comparable, member
 
 
 def is_text(field: Field) -> bool:
@@ -23,6 +26,11 @@ def is_text(field: Field) -> bool:
 
 def is_number(field: Field) -> bool:
     return family(field) in ("integer", "number")
+
+
+def as_folded_text(field: Field) -> bool:
+    """Whether the field's column compares and sorts as lower-case text: because it holds text, or has no order of its own."""
+    return family(field) in ("text", "other")
 
 
 _COMPARISON = {
@@ -41,7 +49,7 @@ _COMPARISON = {
 
 def comparison_type(field: Field) -> str:
     """What a value to compare with the field is cast to: a wide type, which neither cuts nor rounds."""
-    return _COMPARISON[family(field)]
+    return "double precision" if is_float(field) else _COMPARISON[family(field)]
 
 
 def folded(alias: str, field: Field) -> Composable:
@@ -50,6 +58,11 @@ def folded(alias: str, field: Field) -> Composable:
     if family(field) == "other":
         return SQL("lower({}::text)").format(plain)
     return SQL("lower({})").format(plain) if is_text(field) else plain
+
+
+def bound(field: Field) -> str:
+    """The placeholder of a value that compares with `folded`."""
+    return "lower(%s)" if as_folded_text(field) else "%s"
 
 
 def as_text(alias: str, field: Field) -> Composable:
@@ -74,6 +87,45 @@ def valid_pattern(text: str) -> str:
         raise InvalidRequest(f'A pattern may have up to {MAX_WILDCARDS} wildcards ("%").')
     backslashes = len(text) - len(text.rstrip("\\"))
     return text + "\\" if backslashes % 2 else text
+
+
+# --- keys of items
+
+_KEY_KINDS = {
+    **dict.fromkeys(("smallint", "integer", "bigint"), "integer"),
+    **dict.fromkeys(("character varying", "text"), "text"),
+    **dict.fromkeys(("boolean", "date", "timestamp without time zone", "time without time zone", "uuid", "bytea")),
+}
+
+
+def same_kind_of_key(left: Field, right: Field) -> bool:
+    """Whether keys in two columns are equal where their values are the same, to PostgreSQL and in Python. Others meet as text: numbers
+    may be none of the other column, or NaN; a type may have no equality."""
+    here, there = base_type(left.column_type), base_type(right.column_type)
+    return here in _KEY_KINDS and there in _KEY_KINDS and (_KEY_KINDS[here] or here) == (_KEY_KINDS[there] or there)
+
+
+def key_text(alias: str, field: Field) -> Composable:
+    """The column of a key as text, the same for 1 and 1.00."""
+    trimmed = "trim_scale({})::text" if base_type(field.column_type) == "numeric" else "{}::text"
+    return SQL(trimmed).format(column(alias, field.field))
+
+
+def equal_keys(left: str, left_field: Field, right: str, right_field: Field) -> Composable:
+    """Two keys are equal, in columns of the tables called *left* and *right*."""
+    if (
+        same_kind_of_key(left_field, right_field)
+        or base_type(left_field.column_type) == base_type(right_field.column_type) == "numeric"
+    ):
+        return SQL("{} = {}").format(column(right, right_field.field), column(left, left_field.field))
+    return SQL("{} = {}").format(key_text(right, right_field), key_text(left, left_field))
+
+
+def key_among(alias: str, key: Field) -> Composable:
+    """The key is one of those bound, an array of what `schema.types.member` makes of their texts."""
+    if family(key) == "other":
+        return SQL("{} = ANY(%s::text[])").format(key_text(alias, key))
+    return SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
 
 
 # --- values: from a condition's text to what is bound
@@ -105,8 +157,8 @@ def scalar_bind(field: Field, value: Value, pick: Callable[[Any], str | None] = 
 
 def list_bind(field: Field, value: Value) -> Bind:
     def bind(asked: BindValues) -> list[Any]:
-        found = [comparable(field, text, asked.now) for text in several(value(asked))]
-        return [v.lower() if isinstance(v, str) and is_text(field) else v for v in found if v is not NO_MATCH]
+        found = [member(field, text, asked.now) for text in several(value(asked))]
+        return [v.lower() if as_folded_text(field) else v for v in found if v is not NO_MATCH]
 
     return bind
 
@@ -137,16 +189,16 @@ ColumnOperator = Callable[[str, Field, Value], Clause]
 
 def comparing(sign: str) -> ColumnOperator:
     def operator(alias: str, field: Field, value: Value) -> Clause:
-        right = "lower(%s)" if is_text(field) else "%s"
-        return Clause(SQL("{} " + sign + " " + right).format(folded(alias, field)), (scalar_bind(field, value),))
+        sql = SQL("{} " + sign + " " + bound(field)).format(folded(alias, field))
+        return Clause(sql, (scalar_bind(field, value),))
 
     return operator
 
 
 def _neq(alias: str, field: Field, value: Value) -> Clause:
     # What cannot equal any value differs from all; IS DISTINCT FROM makes a NULL bind mean so. Nulls stay out.
-    right = SQL("lower(%s)" if is_text(field) else "%s")
-    sql = SQL("({} IS DISTINCT FROM {} AND {} IS NOT NULL)").format(folded(alias, field), right, column(alias, field.field))
+    sql = SQL("({} IS DISTINCT FROM " + bound(field) + " AND {} IS NOT NULL)")
+    sql = sql.format(folded(alias, field), column(alias, field.field))  # type: ignore[assignment]
     return Clause(sql, (scalar_bind(field, value),))
 
 
@@ -162,8 +214,8 @@ def _nin(alias: str, field: Field, value: Value) -> Clause:
 
 def between(negated: bool) -> ColumnOperator:
     def operator(alias: str, field: Field, value: Value) -> Clause:
-        ends = " AND ".join(["lower(%s)" if is_text(field) else f"%s::{comparison_type(field)}"] * 2)
-        sql = SQL("{} " + ("NOT BETWEEN " if negated else "BETWEEN ") + ends).format(folded(alias, field))
+        between = "{} NOT BETWEEN " if negated else "{} BETWEEN "
+        sql = SQL(between + bound(field) + " AND " + bound(field)).format(folded(alias, field))
         return Clause(sql, (scalar_bind(field, value, _first), scalar_bind(field, value, _last)))
 
     return operator

@@ -132,12 +132,11 @@ class ItemsPlan:
 @frozen
 class ListPlan:
     """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of that item's statement, of the
-    key to look for. `as_text`: the two keys are of different kinds and meet as text."""
+    key to look for."""
 
     name: str
     plan: ItemsPlan
     source: int
-    as_text: bool = False
     flag: int | None = None
     """Where only some rows show the list, the position of what says whether this one does."""
 

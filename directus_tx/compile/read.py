@@ -11,7 +11,7 @@ from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.fields import Selector, parse_fields
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
-from directus_tx.compile.operators import comparison_type, folded
+from directus_tx.compile.operators import folded, key_among
 from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.compile.shape import ReadShape, read_shape_of
 from directus_tx.compile.statements import Compiler, array, order_of
@@ -19,7 +19,6 @@ from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Clause, Statement, all_of, column
 from directus_tx.errors import UnknownField
 from directus_tx.query import Query
-from directus_tx.schema.model import Field
 
 
 def plan_for(
@@ -57,15 +56,17 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
     conditions = Conditions(access, bounds)
     own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
     visible = all_of([own, not_deleted("t0", found)])
+    key = column("t0", found.primary_key.field)
     if shape.by_key:
-        where = all_of([own, key_among("t0", found.primary_key), not_deleted("t0", found)])
+        wanted = Clause(key_among("t0", found.primary_key), (lambda values: array(values.keys),))
+        where = all_of([own, wanted, not_deleted("t0", found)])
     else:
         where = all_of([own, where_of(conditions, grant, shape.narrowing)])
         if shape.groups:
             where = one_of_each(grant, shape.groups, where)
     order = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
     items = Compiler(access, bounds, shape).items(
-        selection, where, order, paged=True, key=found.primary_key if shape.by_key else None, version=shape.version
+        selection, where, order, paged=True, key=key if shape.by_key else None, version=shape.version
     )
     filtered = bool(shape.narrowing.filter or shape.narrowing.search or shape.groups)
     return Plan(
@@ -89,12 +90,6 @@ def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
         key, values, table.sql, where.sql
     )
     return Clause(sql, (*table.binds, *where.binds))
-
-
-def key_among(alias: str, key: Field) -> Clause:
-    """The key is one of those asked for."""
-    sql = SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
-    return Clause(sql, (lambda values: array(values.keys),))
 
 
 def count(grant: Grant, where: Clause) -> Prepared:

@@ -13,8 +13,8 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import SelectedList, Selection
-from directus_tx.compile.filters import Conditions, comparable_keys, equal_keys
-from directus_tx.compile.operators import comparison_type, folded, is_text
+from directus_tx.compile.filters import Conditions
+from directus_tx.compile.operators import OPERATORS, equal_keys, folded, is_text, key_among, key_text, same_kind_of_key
 from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
@@ -82,18 +82,18 @@ class Compiler:
         order: Order,
         *,
         paged: bool = False,
-        key: Field | None = None,
+        key: Composable | None = None,
         version: bool = False,
     ) -> ItemsPlan:
-        """The statement that shows a selection of the rows where *where* holds. *key*: the field whose value each row carries last;
+        """The statement that shows a selection of the rows where *where* holds. *key*: the column whose value each row carries last;
         *version*: each carries that of its item before it."""
         grant = selection.grant
         select = Select()
         layout = self.layout(select, "t0", "", selection)
         if version:
-            select.add_value(grant.version("t0"))
+            select.add_value("t0", grant.version("t0"))
         if key is not None:
-            select.add("t0", (key.field,))
+            select.add_value("t0", key)
         table, page = grant.table("t0"), PAGE if paged else ALL
         reordered = len(select.joins) <= MAX_REORDERED
         if select.joins and (paged or not reordered):
@@ -119,7 +119,7 @@ class Compiler:
         for each in selection.lists:
             mask = grant.mask_of(each.name)
             flag = None if mask is None else select.position(alias, mask.flag)
-            lists.append(self.list_plan(grant, each, select.position(alias, primary_key), flag))
+            lists.append(self.list_plan(select, alias, grant, each, flag))
         masks = []
         for mask in grant.masks:
             masked = tuple(each for each in (*names, *(below.name for below in items)) if each in mask.names)
@@ -137,33 +137,34 @@ class Compiler:
             tuple(masks),
         )
 
-    def list_plan(self, holder: Grant, selected: SelectedList, source: int, flag: int | None) -> ListPlan:
-        """The statement that finds the related items of all items of a statement at once."""
+    def list_plan(self, select: "Select", alias: str, holder: Grant, selected: SelectedList, flag: int | None) -> ListPlan:
+        """The statement that finds the related items of all items of a statement at once. The keys of those items, of the table called
+        *alias*, are added to their statement if need be."""
         grant = selected.selection.grant
         target = grant.collection
         here, there = holder.collection.primary_key, target.fields[selected.relation.field_many]
-        as_text = not comparable_keys(here, there)
-        looked_for = "{}::text = ANY(%s::text[])" if as_text else "{} = ANY(%s::" + comparison_type(there) + "[])"
-        conditions = [
-            Clause(SQL(looked_for).format(column("t0", there.field)), (lambda values: array(values.keys),)),
-            not_deleted("t0", target),
-        ]
+        if same_kind_of_key(here, there):
+            source, key = select.position(alias, here.field), column("t0", there.field)
+            looked_for = key_among("t0", there)
+        else:
+            source, key = select.add_value(alias, key_text(alias, here)), key_text("t0", there)
+            looked_for = SQL("{} = ANY(%s::text[])").format(key)
+        conditions = [Clause(looked_for, (lambda values: array(values.keys),)), not_deleted("t0", target)]
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
-            sql = SQL("{} = ANY(%s)").format(folded("t0", language))
-            conditions.append(Clause(sql, (lambda values: [each.lower() for each in values.query.lang if "\x00" not in each],)))
+            conditions.append(OPERATORS["in"].apply("t0", language, lambda values: values.query.lang))
         index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == selected.path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
         where = all_of(conditions)
         if index is not None:
-            where = self.narrowed(grant, there, where, within, index)
+            where = self.narrowed(grant, key, where, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
-        order = Order(((column("t0", there.field), "{}"), *within.terms))
-        return ListPlan(selected.name, self.items(selected.selection, where, order, key=there), source, as_text, flag)
+        order = Order(((key, "{}"), *within.terms))
+        return ListPlan(selected.name, self.items(selected.selection, where, order, key=key), source, flag)
 
-    def narrowed(self, grant: Grant, there: Field, where: Clause, order: Order, index: int) -> Clause:
-        """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *there*: the field
+    def narrowed(self, grant: Grant, holder: Composable, where: Clause, order: Order, index: int) -> Clause:
+        """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *holder*: the column
         that says of which list a row is; *index*: the place of what is asked within `deep`."""
         asked = self.shape.deep[index]
         chain = Conditions(self.access, self.bounds).chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
@@ -175,7 +176,7 @@ class Compiler:
         sql = SQL(
             "{0} IN (SELECT key FROM (SELECT {0} AS key, row_number() OVER (PARTITION BY {1} ORDER BY {2}) AS place"
             " FROM {3} WHERE {4}) AS ranked WHERE place > %s AND place <= %s)"
-        ).format(key, column("t0", there.field), order.sql, table.sql, where.sql)
+        ).format(key, holder, order.sql, table.sql, where.sql)
 
         def first(values: BindValues) -> int:
             return max(values.query.deep[index][1].offset or 0, 0)
@@ -204,13 +205,16 @@ class Select:
         self.used: dict[str, None] = {}
         """The columns of the first table that are shown, or that others are joined by."""
         self.values: list[int] = []
-        """The positions of columns that are made of the first table."""
+        """The positions of other columns that are made of the first table."""
         self._positions: dict[tuple[str, str], int] = {}
 
-    def add_value(self, value: Composable) -> None:
-        """Adds a column that is made of the first table."""
-        self.values.append(len(self.columns))
+    def add_value(self, alias: str, value: Composable) -> int:
+        """Adds a column that is made of a table, and gives its position."""
+        position = len(self.columns)
+        if alias == "t0":
+            self.values.append(position)
         self.columns.append(value)
+        return position
 
     def add(self, alias: str, names: Iterable[str]) -> int:
         """Adds columns side by side and gives the position of the first."""
@@ -235,7 +239,7 @@ class Select:
             self.used[field.field] = None
         key = target.collection.primary_key
         table, alive = target.table(joined), not_deleted(joined, target.collection)
-        on = equal_keys(column(alias, field.field), field, column(joined, key.field), key)
+        on = equal_keys(alias, field, joined, key)
         sql = SQL(" LEFT JOIN {} ON {} AND {}").format(table.sql, on, alive.sql)
         self.joins.append(Clause(sql, (*table.binds, *alive.binds)))
         return joined

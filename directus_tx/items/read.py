@@ -18,9 +18,8 @@ from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Query
-from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
-from directus_tx.schema.types import NO_MATCH, comparable
+from directus_tx.schema.types import NO_MATCH, member
 
 Key = Any
 BATCH = 1000
@@ -209,9 +208,8 @@ def version_of(collection: Collection, key: Key, written: str) -> str:
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
     """Keys as the database holds them; what can be no key is left out, 1.5 of a whole number too."""
     field = collection.primary_key
-    found = (comparable(field, str(key)) for key in keys)
-    whole = family(field) == "integer"
-    return [key for key in found if key is not NO_MATCH and not (whole and not isinstance(key, int))]
+    found = (member(field, str(key)) for key in keys)
+    return [key for key in found if key is not NO_MATCH]
 
 
 async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:
@@ -239,21 +237,15 @@ async def _read_lists(db: Session, each: ListPlan, holders: list[Item | None], v
     found: list[Row] = []
     related: list[Item] = []
     if keys:
-        looked_for = [str(key) for key in keys] if each.as_text else list(keys)
-        found, related = await _load(db, each.plan, evolve(values, keys=looked_for))
-    alike: Callable[[Any], Any] = str if each.as_text else _same
-    lists: dict[Any, list[Item]] = {alike(key): [] for key in keys}
+        found, related = await _load(db, each.plan, evolve(values, keys=list(keys)))
+    lists: dict[Any, list[Item]] = {key: [] for key in keys}
     if not layout.shows_nothing:
         for row, item in zip(found, related, strict=True):
-            lists[alike(row[-1])].append(item)
+            lists[row[-1]].append(item)
     flag = each.flag
     for row, holder in zip(rows, holders, strict=True):
         if holder is not None and (flag is None or row[flag] is True):
-            holder[name] = lists.get(alike(row[source]), [])
-
-
-def _same(key: Any) -> Any:
-    return key
+            holder[name] = lists.get(row[source], [])
 
 
 async def _together(*work: Awaitable[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
-from directus_tx.compile.operators import comparison_type
+from directus_tx.compile.operators import comparison_type, key_among
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
@@ -91,14 +91,11 @@ async def lock_rows(
     names = list(collection.columns)
     alive = TRUE if deleted else not_deleted("t", collection)
     judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
-    sql = SQL(
-        "SELECT {}, t.xmin, {} FROM {} AS t WHERE {} = ANY(%s::" + comparison_type(key) + "[]) AND {} ORDER BY {} FOR UPDATE OF t"
-    )
-    sql = sql.format(  # type: ignore[assignment]
+    sql = SQL("SELECT {}, t.xmin, {} FROM {} AS t WHERE {} AND {} ORDER BY {} FOR UPDATE OF t").format(
         SQL(", ").join([column("t", name) for name in names]),
         SQL(", ").join([clause.sql for clause in judged]),
         Identifier(collection.collection),
-        column("t", key.field),
+        key_among("t", key),
         alive.sql,
         column("t", key.field),
     )
@@ -172,8 +169,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     collection = grant.collection
     status = collection.status_field
     allowed, asked = grant.condition("delete", "t"), ctx.bind_values()
-    sql = SQL("{} = ANY(%s::" + comparison_type(collection.primary_key) + "[])")
-    among = Clause(sql.format(column("t", collection.primary_key.field)), (constant(list(keys)),))
+    among = Clause(key_among("t", collection.primary_key), (constant(list(keys)),))
     where = all_of([among, allowed])
     delete = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}, {}").format(
         Identifier(collection.collection),

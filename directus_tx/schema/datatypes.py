@@ -163,9 +163,14 @@ _KINDS: Mapping[str, tuple[str, str, str]] = {
 _OTHER_KIND = ("other", "string", "TEXT")
 
 
+def base_type(column: str | None) -> str:
+    """PostgreSQL's name of a column's type without its length: "numeric" of "numeric(10,2)"; "" of an alias."""
+    return LENGTH.sub("", column or "")
+
+
 @lru_cache(maxsize=1024)
 def _kind(column: str) -> tuple[str, str, str]:
-    return _KINDS.get(LENGTH.sub("", column), _OTHER_KIND)
+    return _KINDS.get(base_type(column), _OTHER_KIND)
 
 
 def nearest(column: str) -> tuple[str, str, str | None]:
@@ -193,6 +198,11 @@ SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "
 def searched(field: Field) -> bool:
     """Whether searches look into a field: text and numbers, no dates, keys of other items or secrets."""
     return field.has_column and field.type in SEARCHED_TYPES and family(field) in ("text", "integer", "number")
+
+
+def is_float(field: Field) -> bool:
+    """Whether the column holds binary floating-point numbers."""
+    return base_type(field.column_type) in ("double precision", "real")
 
 
 def maximum_length(field: Field) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from directus_tx.errors import InvalidFieldValue, InvalidPayload, InvalidRequest
-from directus_tx.schema.datatypes import DATATYPES, LENGTH, enumerated, family, maximum_length
+from directus_tx.schema.datatypes import DATATYPES, LENGTH, enumerated, family, is_float, maximum_length
 from directus_tx.schema.model import Field
 
 # --- values of payloads
@@ -42,11 +42,21 @@ def parse(field: Field, value: Any) -> Any:
     if field.type == "json":
         if not isinstance(value, (dict, list)):
             raise InvalidRequest(f'"{field.field}" takes an object or a list.')
-        return _fitting(field, orjson.dumps(value).decode())
+        return _fitting(field, _json_text(field, value))
     if isinstance(value, (dict, list)):
         raise InvalidFieldValue(f'"{field.field}" takes a plain value.')
     parser: Callable[[Field, Any], Any] = _PARSERS.get(family(field), _parse_text)
     return parser(field, value)
+
+
+def _json_text(field: Field, value: Any) -> str:
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:
+        text = ""
+    if not text or not _shallow(text, value):
+        raise InvalidPayload(f'"{field.field}" takes objects and lists up to {MAX_JSON_DEPTH} deep within each other.')
+    return text
 
 
 def _parse_array(field: Field, value: Any) -> str:
@@ -278,13 +288,31 @@ def _shown_array(value: Any) -> list[str]:
     return [] if value is None or isinstance(value, bytes) else [str(value)]
 
 
+MAX_JSON_DEPTH = 200
+"""How deep objects and lists of a JSON value may be within each other: orjson writes 254, those of the answer around it included."""
+
+
 def _shown_json(value: Any) -> Any:
     if not isinstance(value, str):
         return None if isinstance(value, bytes) else value
     try:
-        return orjson.loads(value)
+        found = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
+    return found if _shallow(value, found) else None
+
+
+def _shallow(text: str, value: Any) -> bool:
+    """Whether a JSON value, which is also there as text, is no deeper than MAX_JSON_DEPTH."""
+    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
+        return True
+    layer = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        members = (each.values() if isinstance(each, dict) else each for each in layer)
+        layer = [below for each in members for below in each if isinstance(below, (dict, list))]
+        if not layer:
+            return True
+    return False
 
 
 def _shown_binary(value: bytes | None) -> str:
@@ -366,7 +394,7 @@ def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
     if kind in ("date", "time", "datetime"):
         return _comparable_moment(kind, text.strip(), now)
     if kind in ("integer", "number"):
-        return _comparable_number(kind, text.strip())
+        return _comparable_number(field, text.strip())
     if kind == "boolean":
         return _TRUTHS.get(text.strip().lower(), NO_MATCH)
     if kind == "uuid":
@@ -377,15 +405,27 @@ def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
     return NO_MATCH if kind == "binary" else text
 
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+def member(field: Field, text: str, now: datetime | None = None) -> Any:
+    """What `comparable` makes of the text, as a member of an array of the column's kind; NO_MATCH also for numbers that it cannot hold."""
+    found = comparable(field, text, now)
+    if family(field) == "integer" and not (isinstance(found, int) and -(2**63) <= found < 2**63):
+        return NO_MATCH
+    return found
 
 
-def _comparable_number(kind: str, text: str) -> Any:
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+def _comparable_number(field: Field, text: str) -> Any:
+    """A number that PostgreSQL compares with the column as it is: whole numbers, however great, with an integer column. What is too
+    great for a column of floating-point numbers is infinite to it: PostgreSQL would refuse to compare."""
     if not _NUMBER.fullmatch(text) or len(text) > 400:
         return NO_MATCH
     number = Decimal(text)
-    if kind == "integer" and number == number.to_integral_value():
-        return max(min(int(number), 2**63 - 1), -(2**63))
+    if is_float(field):
+        return float(number)
+    if family(field) == "integer" and number == number.to_integral_value():
+        return int(number)
     return number
 
 

@@ -268,3 +268,70 @@ async def test_a_list_that_an_item_hides_is_empty_to_every_question(client: Clie
     assert count.data == [{"count": {"*": 1}}]
     meta = await client.get("~/items/shelves?meta=*&filter[tags][nempty]", token="reader")
     assert (meta.json["meta"]["filter_count"], meta.json["meta"]["total_count"]) == (1, 4)
+
+
+# --- what the rights are read from
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    "datatype", [("VARCHAR", 20), ("INT", 11), ("DECIMAL", "10,2"), ("DATE", None), ("TEXT", None), ("DOUBLE", None)]
+)
+async def test_an_owner_may_be_a_column_of_any_kind(client: Client, datatype: tuple[str, Any]) -> None:
+    """Rights that ask whose an item is are conditions like others: they must not fail because of the column's type."""
+    name, length = datatype
+    await client.collection("things", field("name"), field("owner", "owner", name, length))
+    role = await role_of(client, {"collection": "things", "read": "mine", "update": "role", "delete": "mine"})
+    other = {"email": "o@example.com", "password": "password", "role": role, "status": "active", "token": "other"}
+    assert (await client.post("~/users", other)).status == 200
+    owners = ["2020-01-01", "2020-01-02"] if name == "DATE" else [2, 3]
+    await Session(client.backend.projects.get(client.project).database).query(
+        "INSERT INTO things (name, owner) VALUES ('own', %s), ('other', %s), ('none', NULL)", owners
+    )
+    found = await client.get("~/items/things?fields=name", token="reader")
+    assert (found.status, found.data) == (200, [] if name == "DATE" else [{"name": "own"}])
+    changed = await client.patch("~/items/things/1", {"name": "mine"}, token="reader")
+    assert changed.status == (404 if name == "DATE" else 200)
+    assert (await client.delete("~/items/things/2", token="reader")).status in (403, 404)
+
+
+@ensureDeferred
+async def test_revisions_that_hold_no_json_tell_nothing(client: Client) -> None:
+    """The history of items that hide fields is taken apart as JSON, be it of rows that the caller may not see."""
+    await client.collection("things", field("name"), field("secret"), field("owner", "owner", "INT", 11))
+    await role_of(client, {"collection": "things", "create": "full", "read": "mine", "read_field_blacklist": ["secret"]})
+    await client.post("~/items/things", {"name": "a", "secret": "b"})
+    await client.post("~/items/things", {"name": "mine", "secret": "b"}, token="reader")
+    session = Session(client.backend.projects.get(client.project).database)
+    questions = [
+        "~/revisions?fields=data",
+        "~/revisions?filter[data][contains]=x&sort=data,-delta",
+        "~/revisions?filter[delta][empty]&groups=data",
+        "~/revisions?q=secret",
+        "~/revisions?aggregate[countDistinct]=data&aggregate[max]=delta&groupby=data",
+    ]
+    expected = None
+    for text in (
+        '{"name": "a"}',
+        "{",
+        "",
+        "[1,",
+        '{"a": "\\u0000"}',
+        '{"\\u0000": 1}',
+        '{"a": "\\ud800"}',
+        "nonsense",
+        "null",
+        "[]",
+    ):
+        await session.query("UPDATE directus_revisions SET data = %s, delta = %s WHERE item = '1'", (text, text))
+        answers = [await client.get(f"{question}&filter[collection]=things", token="reader") for question in questions]
+        assert {answer.status for answer in answers} == {200}, text
+        assert "secret" not in answers[0].body.decode()
+        assert answers[0].data[0]["data"]["name"] == "mine"
+        bodies = [answer.body for answer in answers]
+        expected = expected or bodies
+        assert bodies == expected, text
+    # What the caller may see is shown as well as it can be: not at all.
+    await session.query("UPDATE directus_revisions SET data = '{', delta = '[1,' WHERE item = '2'")
+    shown = await client.get("~/revisions?fields=data,delta&filter[collection]=things", token="reader")
+    assert shown.data == [{"data": None, "delta": None}]

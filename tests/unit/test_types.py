@@ -18,7 +18,7 @@ from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidPayload
 from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family, nearest
 from directus_tx.schema.model import ALIAS_TYPES, Field
-from directus_tx.schema.types import NO_MATCH, answer, comparable, integer_range, parse
+from directus_tx.schema.types import MAX_JSON_DEPTH, NO_MATCH, answer, comparable, integer_range, member, parse
 
 COLUMN_TYPES = [name for name in FIELD_TYPES if name not in ALIAS_TYPES]
 LENGTHS = {"DECIMAL": "10,2", "NUMERIC": "10,2", "ENUM": "'a','b'", "SET": "a,b"}
@@ -143,8 +143,56 @@ def test_what_is_stored_can_be_answered(field: Field, value: Any) -> None:
 @given(fields(), TEXTS, st.none() | st.datetimes())
 def test_any_text_of_a_filter_compares_or_matches_nothing(field: Field, text: str, now: datetime.datetime | None) -> None:
     found = comparable(field, text, now)
-    assert found is NO_MATCH or isinstance(found, (str, int, Decimal))
+    assert found is NO_MATCH or isinstance(found, (str, int, float, Decimal))
     assert not (isinstance(found, str) and "\x00" in found)
+    assert member(field, text, now) in (found, NO_MATCH)
+
+
+@pytest.mark.parametrize("text", ["1.5", "9223372036854775808", "-9223372036854775809", "1e400", "x", "²", "٣"])
+def test_what_no_integer_column_can_hold_is_no_member_of_a_list(text: str) -> None:
+    assert member(declared("integer", "BIGINT", "20"), text) is NO_MATCH
+
+
+def test_numbers_that_are_too_great_for_floating_point_are_infinite_to_it() -> None:
+    for text, number in (("1e400", float("inf")), ("-1e400", -float("inf")), ("1e-999", 0.0), ("0.1", 0.1)):
+        assert comparable(undeclared("double precision"), text) == number
+        assert comparable(undeclared("real"), text) == number
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "timeline",
+        "texture",
+        '"Integer"',
+        "realm",
+        "daterange",
+        "datemultirange",
+        "namespace",
+        "timestamps",
+        '"char"',
+        "int4range",
+    ],
+)
+def test_a_type_that_begins_like_another_is_of_another_kind(column: str) -> None:
+    assert family(undeclared(column)) == "other"
+    assert nearest(column) == ("string", "TEXT", None)
+
+
+def test_json_that_is_too_deep_to_be_answered_is_neither_taken_nor_shown() -> None:
+    deep: Any = []
+    for _ in range(MAX_JSON_DEPTH - 1):
+        deep = [deep]
+    assert back(declared("json", "TEXT"), deep) == deep
+    for more in (1, 30, 60, 700):
+        deeper = "[" * (MAX_JSON_DEPTH + more) + "]" * (MAX_JSON_DEPTH + more)
+        with pytest.raises(InvalidPayload):
+            parse(declared("json", "TEXT"), orjson.loads(deeper))
+        shown = answer(declared("json", "TEXT"))
+        assert shown is not None
+        assert shown(deeper) is None
+    wide = [{"a": [1]}] * 1000
+    assert back(declared("json", "TEXT"), wide) == wide
 
 
 @given(st.sampled_from([declared("integer", "INT", "11"), declared("decimal", "DECIMAL", "10,2")]), st.floats(-9e5, 9e5))

@@ -87,7 +87,7 @@ def test_values_that_do_not_fit_are_refused(field: Field, value: Any, error: typ
 def test_what_cannot_be_a_value_matches_nothing() -> None:
     assert comparable(declared("integer", "INT", "11"), "1abc") is NO_MATCH
     assert comparable(declared("datetime", "DATETIME"), "someday") is NO_MATCH
-    assert comparable(declared("integer", "INT", "11"), "9" * 30) == 2**63 - 1
+    assert comparable(declared("integer", "INT", "11"), "9" * 30) == int("9" * 30)
 
 
 def test_nulls_are_shown_as_their_type_shows_nothing() -> None:
