@@ -96,7 +96,9 @@ class Compiler:
             select.add_value("t0", key)
         table, page = grant.table("t0"), PAGE if paged else ALL
         reordered = len(select.joins) <= MAX_REORDERED
-        if select.joins and (paged or not reordered):
+        # A page in the order of the key is found along the index, whatever is joined.
+        sorts = len(order.terms) > 1
+        if select.joins and (not reordered or (paged and sorts)):
             table, select.columns, order = rows_first(grant, select, where, order, page)
             where = page = ALL
         found = selected(select.columns, [table, *select.joins], where, order, page)

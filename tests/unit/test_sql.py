@@ -27,6 +27,7 @@ QUERIES = {
     "or": "filter[title]=a&filter[views]=1&filter[views][logical]=or&filter[views][gt]=5",
     "relational-filter": "filter[author.name]=ada&filter[tags.tag.name][contains]=x&filter[author][contains]=ada&filter[tags][has]=2",
     "nested": "fields=title,author.name,tags.tag.*",
+    "nested-sorted": "fields=title,author.name&sort=-views",
     "upward": "fields=*,owner.email",
     "deep": "fields=title,tags.tag.name&deep[tags][limit]=3&deep[tags][sort]=-id&deep[tags][filter][tag.name][neq]=x",
     "groups": "groups=author&sort=-id",

@@ -2,13 +2,11 @@
 
 -- items
 SELECT "t0"."title", "j1"."name", "j1"."id", "t0"."id"
- FROM (SELECT "t0"."title", "t0"."author", "t0"."id", "t0"."id" AS "$row0"
  FROM "articles" AS "t0"
+ LEFT JOIN "authors" AS "j1" ON "j1"."id" = "t0"."author" AND TRUE
  WHERE "t0"."status" IS DISTINCT FROM %s
  ORDER BY "t0"."id"
- LIMIT %s OFFSET %s) AS "t0"
- LEFT JOIN "authors" AS "j1" ON "j1"."id" = "t0"."author" AND TRUE
- ORDER BY "t0"."$row0"
+ LIMIT %s OFFSET %s
 
 -- items.tags
 SELECT "j1"."id", "j1"."name", "j1"."sort", "t0"."article"

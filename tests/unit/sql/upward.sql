@@ -2,14 +2,12 @@
 
 -- items
 SELECT "t0"."id", "t0"."status", "t0"."title", "t0"."views", "t0"."published_on", "j1"."email", "j1"."id", "j2"."id"
- FROM (SELECT "t0"."id", "t0"."status", "t0"."title", "t0"."views", "t0"."published_on", "t0"."owner", "t0"."author", "t0"."id" AS "$row0"
  FROM "articles" AS "t0"
- WHERE "t0"."status" IS DISTINCT FROM %s
- ORDER BY "t0"."id"
- LIMIT %s OFFSET %s) AS "t0"
  LEFT JOIN "directus_users" AS "j1" ON "j1"."id" = "t0"."owner" AND TRUE
  LEFT JOIN "authors" AS "j2" ON "j2"."id" = "t0"."author" AND TRUE
- ORDER BY "t0"."$row0"
+ WHERE "t0"."status" IS DISTINCT FROM %s
+ ORDER BY "t0"."id"
+ LIMIT %s OFFSET %s
 
 -- items.tags
 SELECT "t0"."article", "t0"."article"
