@@ -1,13 +1,14 @@
 """The permissions of one caller: the grant on each collection, and the errors that refuse what it does not allow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
 from directus_tx.access import history, subjects
 from directus_tx.access.grant import (
-    ASKED_BEFORE_SEEN,
     EVERYTHING,
+    LEVEL_BEFORE_ITEM,
     NOT_FOR_THE_PUBLIC,
     NOTHING,
     READ_ONLY,
@@ -29,6 +30,7 @@ from directus_tx.errors import (
 )
 from directus_tx.schema.model import ADMINISTRATOR_WRITTEN, SERVER_WRITTEN, Snapshot
 
+Row = Mapping[str, Any]
 SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
     "directus_activity": history.of_activity,
     "directus_collection_presets": subjects.of_named_collections,
@@ -114,22 +116,46 @@ class Access:
             raise self.refused(missing) if collection in NOT_FOR_THE_PUBLIC else missing
         return grant
 
-    def unseen(self, collection: str, *, several: bool) -> ApiError:
-        """What a change of an item is refused with that is there, but not for the caller to see."""
-        if collection == "directus_users":
-            return ReadForbidden("You may not read this user.")
-        if collection in ASKED_BEFORE_SEEN and not (several and self.accountability.public):
-            return UpdateForbidden(f'You may not change this item of "{collection}".')
-        missing = ItemNotFound(f'There is no such item in "{collection}".')
-        return self.refused(missing) if collection == "directus_files" else missing
+    def unchangeable(self, grant: Grant, row: Row | None, *, several: bool) -> ApiError:
+        """The refusal to change an item that is not there (*row* is None), or that the caller may not read. Both are refused in the same
+        way, but for users and roles, where clients rely on the difference. *several*: it is one of a list."""
+        name = grant.collection.collection
+        missing = ItemNotFound(f'There is no such item in "{name}".')
+        if grant.reads_all or (row is None and self._tells_missing(grant)):
+            return missing
+        if name == "directus_users":
+            return ReadForbidden("You may not read this user.") if row is None or grant.hides_status(row) else missing
+        if name in LEVEL_BEFORE_ITEM and not (several and self.accountability.public):
+            return UpdateForbidden(f'You may not change this item of "{name}".')
+        return self.refused(missing) if name == "directus_files" else missing
 
-    def undeletable(self, collection: str, *, seen: bool) -> ApiError:
-        """What the deletion of an item is refused with that is there, but not for the caller to delete."""
-        if collection in NOT_FOR_THE_PUBLIC and self.accountability.public:
+    def unrevertable(self, grant: Grant) -> ApiError:
+        """The refusal to revert an item that is not there, or that the caller may not read."""
+        name = grant.collection.collection
+        if grant.reads_all:
+            return ItemNotFound(f'There is no such item in "{name}".')
+        return UpdateForbidden(f'You may not change this item of "{name}".')
+
+    def undeletable(self, grant: Grant, *, seen: int, hidden: Sequence[Row], missing: int) -> ApiError:
+        """The refusal to delete items: how many the caller may read but not delete, the rows of those that it may not read either, and
+        how many are not there. The last two are refused in the same way, but for users, where clients rely on the difference."""
+        name = grant.collection.collection
+        forbidden = DeleteForbidden(f'You may not delete this item of "{name}".')
+        not_found = ItemNotFound(f'There is no such item in "{name}".')
+        if not (hidden or missing):
+            return forbidden
+        if grant.reads_all:
+            return forbidden if seen else not_found
+        if name == "directus_users" and self._tells_missing(grant):
+            return forbidden if seen or any(grant.hides_status(row) for row in hidden) else not_found
+        if name in NOT_FOR_THE_PUBLIC and self.accountability.public:
             return Unauthorized()
-        if not seen and collection in ("directus_roles", "directus_files"):
-            return ItemNotFound(f'There is no such item in "{collection}".')
-        return DeleteForbidden(f'You may not delete this item of "{collection}".')
+        return not_found if name in ("directus_roles", "directus_files") else forbidden
+
+    def _tells_missing(self, grant: Grant) -> bool:
+        """Whether an item that is not there is told from one that is hidden, as clients rely on it: users and roles, by those who may
+        read some of them."""
+        return grant.read and grant.collection.collection in ("directus_users", "directus_roles")
 
     def require_schema(self, *, delete: bool = False) -> None:
         """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""

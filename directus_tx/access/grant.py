@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from directus_tx.access.view import Mask, Subjects, status_of
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, among, any_of, column, constant
 from directus_tx.errors import (
+    ApiError,
     CommentRequired,
     CreateForbidden,
     DeleteForbidden,
@@ -25,7 +26,7 @@ from directus_tx.errors import (
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
-from directus_tx.schema.types import plain_text
+from directus_tx.schema.types import parse, stored_text
 
 NO_FIELDS: frozenset[str] = frozenset()
 
@@ -54,10 +55,10 @@ BY_USER: Mapping[str, str] = {
 BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
 """Collections whose items belong to a role: `mine` and `role` mean the caller's."""
 
-ASKED_BEFORE_SEEN = frozenset(
+LEVEL_BEFORE_ITEM = frozenset(
     {"directus_roles", "directus_permissions", "directus_folders", "directus_settings", "directus_webhooks"}
 )
-"""Collections where a change is refused by its level before it matters whether the caller sees the item."""
+"""Collections in which changing an item that the caller may not read is forbidden; elsewhere such an item does not exist."""
 
 NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
 """Collections of which the public, where it may not read them, is asked to sign in even for a single item."""
@@ -114,10 +115,12 @@ class Grant:
     """Of a collection whose rows are about other things: what the caller sees of them because of those."""
 
     def of(self, status: Any) -> Permission:
-        """What counts for items of a status."""
+        """What counts for items of a status: a stored value, or its text."""
         if self.statuses is None:
             return self.permission
-        return NOTHING if status is None else self.statuses.get(plain_text(status), NOTHING)
+        field = self.collection.status_field
+        text = None if field is None else stored_text(field, status)
+        return NOTHING if text is None else self.statuses.get(text, NOTHING)
 
     @property
     def permissions(self) -> list[Permission]:
@@ -158,6 +161,17 @@ class Grant:
     def read(self) -> bool:
         """Whether there may be items that the caller may read: what every read asks first."""
         return self.allows("read")
+
+    @cached_property
+    def reads_all(self) -> bool:
+        """Whether the caller may read every item, so that no item is hidden."""
+        return self.condition("read", "t") is TRUE
+
+    def hides_status(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is hidden because of its status, whoever it belongs to."""
+        field = self.collection.status_field
+        permission = self.of(row[field.field] if field else None)
+        return self.level(permission, "read") not in ROW_LEVELS
 
     def condition(self, action: str, alias: str) -> Clause:
         """The rows of the table called *alias* that the caller may read, update or delete."""
@@ -340,12 +354,11 @@ class Grant:
 
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
         """Raises CreateForbidden, CommentRequired, FieldNotWritable where an item may not be created so."""
-        field = self.collection.status_field
-        status = payload.get(field.field, field.default_value) if field else None
+        status = self._named_status(payload)
         permission = self.of(status)
         if permission.create != "full":
             raise CreateForbidden(f'You may not create {self._such(status)}items in "{self.collection.collection}".')
-        if status is not None and plain_text(status) in permission.forbidden_statuses:
+        if status in permission.forbidden_statuses:
             raise CreateForbidden(f'You may not give an item the status "{status}".')
         if permission.explain in ("create", "always") and not comment:
             raise CommentRequired
@@ -363,22 +376,20 @@ class Grant:
         """Raises UpdateForbidden, DeleteForbidden, CommentRequired, FieldNotWritable where an item may not be changed so. *update* and
         *delete*: the levels allow to do that to the item as it is."""
         field = self.collection.status_field
-        present = self.of(stored.get(field.field) if field else None)
-        named, before = None, None
-        if field is not None and field.field in payload:
-            named, before = (None if v is None else plain_text(v) for v in (payload[field.field], stored[field.field]))
-        moved = named != before
-        wanted = self.of(named) if moved else present
-        if moved and named in self.collection.soft_deleted:
+        before = None if field is None else stored_text(field, stored[field.field])
+        after = self._named_status(payload) if field is not None and field.field in payload else before
+        moved = after != before
+        present, wanted = self.of(before), self.of(after)
+        if moved and after in self.collection.soft_deleted:
             if not delete:
                 raise DeleteForbidden(f'You may not delete this item of "{self.collection.collection}".')
         elif not update:
             raise UpdateForbidden(f'You may not change this item of "{self.collection.collection}".')
         elif moved and wanted is NOTHING:
-            raise UpdateForbidden(f'You have no rights on items with the status "{named}".')
-        if moved and named in present.forbidden_statuses | wanted.forbidden_statuses:
-            raise UpdateForbidden(f'You may not give an item the status "{named}".')
-        if present.explain in ("update", "always") and not comment:
+            raise UpdateForbidden(f'You have no rights on items with the status "{after}".')
+        if moved and after in present.forbidden_statuses | wanted.forbidden_statuses:
+            raise UpdateForbidden(f'You may not give an item the status "{after}".')
+        if not comment and {present.explain, wanted.explain} & {"update", "always"}:
             raise CommentRequired
         _check_fields(payload, present.unwritable | wanted.unwritable)
 
@@ -386,6 +397,17 @@ class Grant:
         """Raises CommentRequired where items of these statuses may not be deleted without one."""
         if not comment and any(self.of(status).explain == "always" for status in statuses):
             raise CommentRequired
+
+    def _named_status(self, payload: Mapping[str, Any]) -> str | None:
+        """The status that an item gets by a payload, as the text of what is stored: the default one where none is named. None where it is
+        null, or can be no status: then it is not stored."""
+        field = self.collection.status_field
+        if field is None:
+            return None
+        try:
+            return stored_text(field, parse(field, payload.get(field.field, field.default_value)))
+        except ApiError:
+            return None
 
     def _such(self, status: Any) -> str:
         return "" if status is None or self.statuses is None else f'"{status}" '

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, all_of, column, constant
-from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection, Field
 
 
@@ -35,7 +34,8 @@ class Subjects:
 def status_of(alias: str, field: Field) -> Composable:
     """The status field's value as text."""
     plain = column(alias, field.field)
-    return plain if family(field) == "text" else SQL("{}::text").format(plain)
+    # Other types of text compare in their own ways: citext without case, character without the blanks at its end.
+    return plain if (field.column_type or "").startswith(("character varying", "text")) else SQL("{}::text").format(plain)
 
 
 def not_deleted(alias: str, collection: Collection) -> Clause:

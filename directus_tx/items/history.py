@@ -7,9 +7,12 @@ import orjson
 from attrs import frozen
 
 from directus_tx.access.grant import ACCOUNT_SECRETS, SECRETS
+from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.sql import SQL
+from directus_tx.items.changes import Event, Parent, Row
 from directus_tx.schema.model import Collection
+from directus_tx.schema.types import in_history
 
 CHUNK = 500
 """Rows a statement: a batch of thousands neither makes one giant statement nor thousands of small ones."""
@@ -17,20 +20,38 @@ CHUNK = 500
 
 @frozen
 class Record:
-    """One thing done to one item. `data` is its stored row afterwards and `delta` what was sent; without `data` there is no
-    revision. `parent` is the collection and key of the item through which it was written."""
+    """A row of the activity: one thing done to one item. `data` is the item's row afterwards and `delta` what was sent, for a
+    revision; without `data` there is none. `parent` is the item through which it was written."""
 
     action: str
     collection: str
     item: str
     data: Mapping[str, Any] | None = None
     delta: Mapping[str, Any] | None = None
-    parent: tuple[str, str | None] | None = None
+    parent: Parent | None = None
     by: int | None = None
-    """The user who did it, where that is not who asks."""
+    """The user who did it, where that is not the caller."""
 
 
-def logged(collection: Collection, values: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(event: Event) -> Record:
+    """What the history keeps of an event: of a deletion no revision; of a reverted item its row twice, as clients expect."""
+    collection = event.collection
+    name, key = collection.collection, str(event.key)
+    if event.after is None:
+        return Record(event.action, name, key)
+    data = logged(collection, history_row(collection, event.after))
+    if event.action == "revert":
+        return Record(event.action, name, key, data, data, event.parent)
+    delta = {n: v for n, v in event.payload.items() if n in collection.columns}
+    return Record(event.action, name, key, data, logged(collection, delta), event.parent)
+
+
+def history_row(collection: Collection, row: Row) -> Item:
+    """A row in the form that revisions keep: numbers as text; booleans, json and arrays decoded."""
+    return {name: in_history(field, row[name]) for name, field in collection.columns.items()}
+
+
+def logged(collection: Collection, values: Mapping[str, Any]) -> Item:
     """The values without those that the history must not hold: passwords, hashes, tokens."""
     secret = SECRETS.get(collection.collection, frozenset())
     if collection.collection == "directus_users":

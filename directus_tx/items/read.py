@@ -8,12 +8,12 @@ from twisted.internet import defer
 
 from directus_tx.access import access_of
 from directus_tx.compile.aggregates import aggregate_for
-from directus_tx.compile.plan import Item as Item
-from directus_tx.compile.plan import ItemsPlan, ListPlan, Plan, Row
+from directus_tx.compile.plan import Item, ItemsPlan, ListPlan, Plan, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
+from directus_tx.items.changes import Key
 from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
@@ -21,7 +21,6 @@ from directus_tx.query import BindValues, Query
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, member
 
-Key = Any
 BATCH = 1000
 """Rows that a streamed read holds at once."""
 

@@ -12,38 +12,38 @@ from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
-from directus_tx.errors import ItemChanged, ItemNotFound, NotUnique
+from directus_tx.errors import ApiError, ItemChanged, NotUnique
 from directus_tx.items import counters, values
+from directus_tx.items.changes import Key, Row
 from directus_tx.items.history import chunks
-from directus_tx.items.read import Key, version_of
+from directus_tx.items.read import version_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
 from directus_tx.schema.model import Collection, Field
-from directus_tx.schema.types import decoded, stored_as_text
+from directus_tx.schema.types import needs_exact_text
 
 
 @frozen
 class Locked:
     """A row that is locked for writing: its values, and whether the levels of the caller allow to change or delete it as it is."""
 
-    row: Item
+    row: Row
     update: bool
     delete: bool
-    version: str
 
 
-async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
-    """Inserts rows, a few statements for all, and gives each one's key and stored values, in order. Rows with keys of their own go first:
+async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Inserts rows, a few statements for all, and gives them as they are stored, in the same order. Rows with keys of their own go first:
     what the others count up to goes on after them."""
     key = collection.primary_key
     if not key.auto_increment:
         return await _insert(ctx, collection, rows)
     keyed = [place for place, row in enumerate(rows) if row.get(key.field, values.DEFAULT) is not values.DEFAULT]
     counted = sorted(set(range(len(rows))).difference(keyed))
-    written: dict[int, tuple[Key, Item]] = {}
+    written: dict[int, Row] = {}
     if keyed:
         written |= zip(keyed, await _insert(ctx, collection, [rows[place] for place in keyed]), strict=True)
-        await counters.count_on_after(ctx.db, collection, [written[place][0] for place in keyed])
+        await counters.count_on_after(ctx.db, collection, [written[place][key.field] for place in keyed])
     if counted:
         try:
             written |= zip(counted, await _insert(ctx, collection, [rows[place] for place in counted]), strict=True)
@@ -54,8 +54,8 @@ async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mappi
     return [written[place] for place in range(len(rows))]
 
 
-async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Key, Item]]:
-    written: list[tuple[Key, Item]] = []
+async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    written: list[Row] = []
     for chunk in chunks(rows):
         names = list(dict.fromkeys(name for row in chunk for name in row)) or [collection.primary_key.field]
         lines = [
@@ -67,32 +67,33 @@ async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[s
             Identifier(collection.collection),
             SQL(", ").join([Identifier(n) for n in names]),
             SQL(", ".join(lines)),
-            _returning(collection),
+            _stored_columns(collection),
         )
-        written += _stored_rows(collection, await ctx.db.query(sql, bound))
+        written += _rows(collection, await ctx.db.query(sql, bound))
     return written
 
 
 async def lock_rows(
     ctx: Context,
-    access: Access,
     grant: Grant,
     keys: Sequence[Key],
+    refusal: Callable[[Row | None], ApiError],
     *,
-    several: bool = False,
     deleted: bool = False,
     if_match: Callable[[str], bool] | None = None,
 ) -> dict[Key, Locked]:
-    """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want
-    the same rows wait for each other instead of deadlocking). *deleted*: soft-deleted ones too. *if_match*: what
-    says whether a row may have its version. Raises ItemNotFound where one is missing, or not for the caller to see; ItemChanged."""
+    """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want the same
+    rows wait for each other instead of deadlocking).
+
+    *deleted*: soft-deleted rows too. *if_match*: what says whether a row may have its version. *refusal* gives the error to raise
+    where a row is not there (called with None), or is there and may not be read (called with it). Raises ItemChanged too.
+    """
     collection = grant.collection
     key = collection.primary_key
-    names = list(collection.columns)
     alive = TRUE if deleted else not_deleted("t", collection)
     judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
     sql = SQL("SELECT {}, t.xmin, {} FROM {} AS t WHERE {} AND {} ORDER BY {} FOR UPDATE OF t").format(
-        SQL(", ").join([column("t", name) for name in names]),
+        _stored_columns(collection),
         SQL(", ").join([clause.sql for clause in judged]),
         Identifier(collection.collection),
         key_among("t", key),
@@ -101,19 +102,19 @@ async def lock_rows(
     )
     asked = ctx.bind_values()
     bound = [value for clause in judged for value in clause.parameters(asked)]
-    rows = await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)])
     found: dict[Key, Locked] = {}
-    for row in rows:
-        stored = dict(zip(names, row, strict=False))
-        version, seen, update, delete = row[-4:]
+    hidden: list[Row] = []
+    for line in await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)]):
+        row = _row(collection, line)
+        version, seen, update, delete = line[-4:]
         if not seen:
-            raise access.unseen(collection.collection, several=several)
-        if if_match is not None and not if_match(await _version(ctx, grant, stored[key.field], version)):
+            hidden.append(row)
+            continue
+        if if_match is not None and not if_match(await _version(ctx, grant, row[key.field], version)):
             raise ItemChanged
-        found[stored[key.field]] = Locked(stored, bool(update), bool(delete), version)
-    for wanted in keys:
-        if wanted not in found:
-            raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+        found[row[key.field]] = Locked(row, bool(update), bool(delete))
+    if hidden or any(wanted not in found for wanted in keys):
+        raise refusal(hidden[0] if hidden else None)
     return found
 
 
@@ -128,34 +129,43 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
     return version_of(collection, key, shown)
 
 
-async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Item]:
-    """Updates rows, one statement for all that set the same columns, and gives their stored values by key."""
+async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Row]:
+    """Updates rows, each with its own values of some columns, a few statements for all. Gives those that were there, as they are
+    stored since then, by key."""
     key = collection.primary_key
-    alike: dict[tuple[str, ...], list[tuple[Key, Item]]] = {}
-    for each in rows:
-        alike.setdefault(tuple(sorted(each[1])), []).append(each)
-    data: dict[Key, Item] = {}
-    for names, group in alike.items():
-        for chunk in chunks(group):
-            # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
-            assignments = [
-                SQL("{} = v.{}::{}").format(Identifier(n), Identifier(f"v{place}"), _assigned_type(collection.fields[n]))
-                for place, n in enumerate(names)
-            ] or [SQL("{0} = t.{0}").format(Identifier(key.field))]
-            line = "(" + ", ".join(["%s"] * (len(names) + 1)) + ")"
-            sql = SQL(
-                "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::" + comparison_type(key) + " RETURNING {}"
-            ).format(
-                Identifier(collection.collection),
-                SQL(", ").join(assignments),
-                SQL(", ".join([line] * len(chunk))),
-                SQL(", ").join([Identifier("key"), *(Identifier(f"v{place}") for place in range(len(names)))]),
-                Identifier(key.field),
-                _returning(collection),
-            )
-            bound = [value for item, row in chunk for value in (item, *(row[n] for n in names))]
-            data.update(_stored_rows(collection, await ctx.db.query(sql, bound)))
-    return data
+    written: dict[Key, Row] = {}
+    for chunk in chunks(rows):
+        names = list(dict.fromkeys(name for _, row in chunk for name in row))
+        partial = {name for name in names if any(name not in row for _, row in chunk)}
+        sql = SQL(
+            "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::" + comparison_type(key) + " RETURNING {}"
+        ).format(
+            Identifier(collection.collection),
+            SQL(", ").join(_assignments(collection, names, partial)),
+            SQL(", ".join(["(" + ", ".join(["%s"] * (1 + len(names) + len(partial))) + ")"] * len(chunk))),
+            SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(partial)))])),
+            Identifier(key.field),
+            _stored_columns(collection),
+        )
+        flags = [name for name in names if name in partial]
+        bound = [
+            value for item, row in chunk for value in (item, *(row.get(name) for name in names), *(name in row for name in flags))
+        ]
+        written.update((row[key.field], row) for row in _rows(collection, await ctx.db.query(sql, bound)))
+    return written
+
+
+def _assignments(collection: Collection, names: Sequence[str], partial: set[str]) -> list[Composable]:
+    """What sets the columns: v0, v1 and so on are their values; for those that only some rows set, s0, s1 and so on say whether."""
+    flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in partial)}
+    found: list[Composable] = []
+    for place, name in enumerate(names):
+        value = SQL("{}::{}").format(SQL(f"v.v{place}"), _assigned_type(collection.fields[name]))
+        if name in flags:
+            value = SQL("CASE WHEN {} THEN {} ELSE {} END").format(SQL(f"v.{flags[name]}"), value, column("t", name))
+        found.append(SQL("{} = {}").format(Identifier(name), value))
+    # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
+    return found or [SQL("{0} = t.{0}").format(Identifier(collection.primary_key.field))]
 
 
 def _assigned_type(field: Field) -> Composable:
@@ -163,57 +173,61 @@ def _assigned_type(field: Field) -> Composable:
     return type_name(field) if family(field) == "other" else SQL(comparison_type(field))
 
 
-async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence[Key]) -> dict[Key, Any]:
-    """Deletes the rows of these keys that the caller may delete, and gives the statuses of those that were there, by key. Raises what
-    the caller deserves where one is there that may not be deleted."""
+async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence[Key]) -> dict[Key, Row]:
+    """Deletes the rows of these keys, and gives those that were there, by key. Raises the error that refuses the caller where one may
+    not be deleted. Rows that are not there are left out to administrators; to others they are refused as those that they do not see."""
     collection = grant.collection
-    status = collection.status_field
+    key = collection.primary_key
     allowed, asked = grant.condition("delete", "t"), ctx.bind_values()
-    among = Clause(key_among("t", collection.primary_key), (constant(list(keys)),))
-    where = all_of([among, allowed])
-    delete = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}, {}").format(
-        Identifier(collection.collection),
-        where.sql,
-        column("t", collection.primary_key.field),
-        SQL("NULL") if status is None else column("t", status.field),
+    where = all_of([_among(collection, keys), allowed])
+    sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(
+        Identifier(collection.collection), where.sql, _stored_columns(collection)
     )
-    gone: dict[Key, Any] = dict(await ctx.db.query(delete, where.parameters(asked)))
-    if allowed is TRUE or len(gone) == len(set(keys)):
+    gone = {row[key.field]: row for row in _rows(collection, await ctx.db.query(sql, where.parameters(asked)))}
+    left = [each for each in dict.fromkeys(keys) if each not in gone]
+    if not left or grant.admin:
         return gone
     seen = grant.condition("read", "t")
-    left = SQL("SELECT bool_and(coalesce({}, FALSE)) FROM {} AS t WHERE {}").format(
-        seen.sql, Identifier(collection.collection), among.sql
+    rest = _among(collection, left)
+    sql = SQL("SELECT {}, {} FROM {} AS t WHERE {}").format(
+        _stored_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
     )
-    ((all_seen,),) = await ctx.db.query(left, [*seen.parameters(asked), *among.parameters(asked)])
-    if all_seen is not None:
-        raise access.undeletable(collection.collection, seen=all_seen)
-    return gone
-
-
-async def stored_row(ctx: Context, collection: Collection, key: Key) -> Item:
-    """The row of a key in the form of the history."""
-    sql = SQL("SELECT {} FROM {} AS t WHERE {} = %s").format(
-        _returning(collection), Identifier(collection.collection), column("t", collection.primary_key.field)
+    lines = await ctx.db.query(sql, [*seen.parameters(asked), *rest.parameters(asked)])
+    raise access.undeletable(
+        grant,
+        seen=sum(bool(line[-1]) for line in lines),
+        hidden=[_row(collection, line) for line in lines if not line[-1]],
+        missing=len(left) - len(lines),
     )
-    return _stored_rows(collection, await ctx.db.query(sql, (key,)))[0][1]
 
 
-async def row_exists(ctx: Context, collection: Collection, key: Key, grant: Grant | None = None) -> bool:
-    """Whether there is a row of a key; with *grant*, one that the caller may read."""
-    table = Clause(SQL("{} AS t").format(Identifier(collection.collection))) if grant is None else grant.table("t")
-    sql = SQL("SELECT 1 FROM {} WHERE {} = %s").format(table.sql, column("t", collection.primary_key.field))
-    return bool(await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), key]))
+async def readable_keys(ctx: Context, grant: Grant, keys: Sequence[Key]) -> set[Key]:
+    """Those of the keys whose rows the caller may read, soft-deleted ones too."""
+    if not keys:
+        return set()
+    table, key = grant.table("t"), grant.collection.primary_key
+    sql = SQL("SELECT {} FROM {} WHERE {}").format(column("t", key.field), table.sql, key_among("t", key))
+    return {row[0] for row in await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), list(keys)])}
 
 
-def _returning(collection: Collection) -> Any:
-    """The key and then the stored form of every column."""
-    columns = [
-        SQL("{}::text" if stored_as_text(field) else "{}").format(column("t", field.field))
-        for field in collection.columns.values()
-    ]
-    return SQL(", ").join([column("t", collection.primary_key.field), *columns])
+def _among(collection: Collection, keys: Sequence[Key]) -> Clause:
+    """The row has one of the keys."""
+    return Clause(key_among("t", collection.primary_key), (constant(list(keys)),))
 
 
-def _stored_rows(collection: Collection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Key, Item]]:
-    fields = collection.columns.values()
-    return [(row[0], {f.field: decoded(f, v) for f, v in zip(fields, row[1:], strict=True)}) for row in rows]
+def _stored_columns(collection: Collection) -> Composable:
+    """Every column of the table called t, as a `Row` holds it."""
+    return SQL(", ").join(
+        [
+            SQL("{}::text" if needs_exact_text(field) else "{}").format(column("t", field.field))
+            for field in collection.columns.values()
+        ]
+    )
+
+
+def _row(collection: Collection, line: tuple[Any, ...]) -> Row:
+    return dict(zip(collection.columns, line, strict=False))
+
+
+def _rows(collection: Collection, lines: Iterable[tuple[Any, ...]]) -> list[Row]:
+    return [_row(collection, line) for line in lines]

@@ -1,14 +1,14 @@
 """What a system collection adds to the writing and reading of items: `items` calls these, modules of `system` fill them in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
 
 from attrs import frozen
 
 from directus_tx.access import Grant
-from directus_tx.compile.plan import Item as Item
+from directus_tx.compile.plan import Item
 from directus_tx.context import Context
+from directus_tx.items.changes import Change, Event, Key
 from directus_tx.items.history import Record
 from directus_tx.query import Query
 
@@ -32,8 +32,8 @@ class Policy:
 class CollectionRules:
     """The rules of an ordinary collection: none. A subclass overrides what its collection needs.
 
-    All run inside the write's transaction; any may refuse by raising an ApiError. Payloads have values as the client sent them, not
-    yet parsed: what a value means is for `check_values` to judge.
+    Those of writing run inside the write's transaction, once for all items of a statement, so that none needs a statement an item. Any
+    may refuse by raising an ApiError.
     """
 
     unlogged: bool = False
@@ -48,35 +48,25 @@ class CollectionRules:
     administrator_written: frozenset[str] = frozenset()
     """Fields that administrators write beside the server: what others send for them is left out."""
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """The payload to create an item with."""
-        return payload
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Prepares items of the collection to be written: all are new, or all are locked and have their stored row. May change their
+        payloads, whose values are as sent; `Change.value` gives them parsed, which is what a check goes by."""
 
-    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        """The payload to change an item with, *stored* being its present row."""
-        return payload
-
-    async def check_values(self, ctx: Context, grant: Grant, stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> None:
-        """Refuses values as they are about to be stored: parsed, related items written. *row* has those that change; *stored* is the
-        present row, None for a new item; *grant* the caller's, as the writer knows it."""
+    async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
+        """Refuses values as they are about to be stored: in the `row` of each change, parsed, related items written. *grant* is the
+        caller's, as the writer knows it."""
 
     def unwritable(self, *, admin: bool) -> frozenset[str]:
         """The fields that a caller does not write."""
         return self.server_written if admin else self.server_written | self.administrator_written
 
-    async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
-        """Refuses, or does what must come before the deletion of these items."""
+    async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
+        """Does what must come before a deletion. The items may not be there, or not be the caller's to delete."""
 
-    async def created(self, ctx: Context, key: Any, payload: Item) -> None:
-        """Does what follows from a new item."""
-
-    async def updated(
-        self, ctx: Context, key: Any, before: Mapping[str, Any], payload: Item, log: "Callable[[Record], None]"
-    ) -> None:
-        """Does what follows from a changed item, *before* being its row until then. *log* adds to the history."""
-
-    async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
-        """Does what follows from the deletion of these items."""
+    async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
+        """Does what follows from items that have just been created, changed or deleted, all in the same way. Gives what the history
+        keeps beside the events themselves."""
+        return ()
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:
         """Patterns, by field, that the values of new and changed items must match besides the fields' validation."""

@@ -1,26 +1,27 @@
-"""What the values of a payload must be, known, of their type, valid, there where required; and those that the server fills in."""
+"""The values of items to be written: that fields are known, values fit and are there where required, and those that the server fills in."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol
 
 from slugify import slugify
 
 from directus_tx.access.grant import Grant
+from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
+from directus_tx.items.changes import Change
 from directus_tx.items.rules import Policy
 from directus_tx.schema.model import Collection, Field
 from directus_tx.schema.patterns import Matching
-from directus_tx.schema.types import parse, plain_text
-
-Item = dict[str, Any]
+from directus_tx.schema.types import needs_exact_text, plain_text, stored_text
 
 
 class Hasher(Protocol):
     """Hashes the values of fields of type hash."""
 
-    async def hash(self, text: str) -> str:
-        """The hash of a text."""
+    async def hash_all(self, texts: Sequence[str]) -> list[str]:
+        """The hashes of texts, in their order."""
 
 
 VALIDATION = "its validation"
@@ -32,6 +33,11 @@ class _Default:
 
 
 DEFAULT = _Default()
+EMPTY = (None, "", b"")
+"""The parsed values that a required field does not take."""
+
+FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
+"""The types of fields that the server fills in."""
 
 # A slug is made for people who write these languages, not only for those who read ASCII.
 GERMAN = [["ä", "ae"], ["ö", "oe"], ["ü", "ue"], ["Ä", "Ae"], ["Ö", "Oe"], ["Ü", "Ue"], ["ß", "ss"]]
@@ -51,20 +57,22 @@ def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
         raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
-def parse_all(collection: Collection, payload: Mapping[str, Any], matching: Matching, policies: Mapping[str, Policy]) -> Item:
-    """The values of columns as they are stored. They must match the patterns of their fields, and those of *policies*, by field.
+def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Policy], pending: Container[str] = ()) -> None:
+    """Puts the payload's values into the row as they are stored, but for the *pending* fields, whose values come later. Values that were
+    sent must match the patterns of their fields, and those of *policies*, by field.
 
     Raises the error of the first value that is refused, InvalidPayload before others.
     """
-    row: Item = {}
     refusal: ApiError | None = None
-    for name, value in payload.items():
-        field = collection.fields[name]
+    for name, value in change.payload.items():
+        field = change.collection.columns.get(name)
+        if field is None or name in pending:
+            continue
         try:
             if field.computed:
                 raise InvalidRequest(f'"{name}" is computed by the database.')
-            parsed = parse(field, value)
-            if parsed is not None and parsed != "":
+            parsed = change.parse(field, value)
+            if parsed not in EMPTY and not change.from_history:
                 if field.validation:
                     matching.check(_matched_text(field, value, parsed), field.validation, value=f'"{name}"', rule=VALIDATION)
                 if name in policies:
@@ -74,23 +82,23 @@ def parse_all(collection: Collection, payload: Mapping[str, Any], matching: Matc
             if refusal is None or (error.code == InvalidPayload.code != refusal.code):
                 refusal = error
             continue
-        row[name] = DEFAULT if parsed is None and field.primary_key and field.auto_increment else parsed
+        change.row[name] = DEFAULT if parsed is None and field.primary_key and field.auto_increment else parsed
     if refusal is not None:
         raise refusal
-    return row
 
 
-def check_stored(
-    collection: Collection, stored: Mapping[str, Any], payload: Mapping[str, Any], grant: Grant, matching: Matching
-) -> None:
-    """Raises what `parse_all` raises where a stored value that *payload* leaves as it is does not match its field's pattern, which may be
-    younger than the value. Left out are hashes, since what they were made of is not known, and what the item hides from the caller, who
-    would learn something of it."""
-    for field in collection.patterned:
-        name, value = field.field, stored[field.field]
-        if name in payload or value in (None, "") or field.type == "hash" or name in grant.hidden_in(stored):
+def check_stored(change: Change, grant: Grant, matching: Matching) -> None:
+    """Raises what `parse_payload` raises where a stored value that the payload leaves as it is does not match its field's pattern, which
+    may be younger than the value. Left out are hashes, since what they were made of is not known, and what the item hides from the
+    caller, who would learn something of it."""
+    if change.stored is None:
+        return
+    for field in change.collection.patterned:
+        name, value = field.field, change.stored[field.field]
+        if name in change.payload or value in EMPTY or field.type == "hash" or name in grant.hidden_in(change.stored):
             continue
-        matching.check(plain_text(value), field.validation or "", value=f'The stored value of "{name}"', rule=VALIDATION)
+        text = format(Decimal(value).normalize(), "f") if needs_exact_text(field) else plain_text(value)
+        matching.check(text, field.validation or "", value=f'The stored value of "{name}"', rule=VALIDATION)
 
 
 def _matched_text(field: Field, value: Any, parsed: Any) -> str:
@@ -101,67 +109,73 @@ def _matched_text(field: Field, value: Any, parsed: Any) -> str:
     return plain_text(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
 
 
-def waived(collection: Collection, payload: Mapping[str, Any]) -> bool:
-    """Whether the status that a payload names asks for no required fields."""
-    field = collection.status_field
-    status = collection.statuses.get(str(payload.get(field.field))) if field else None
-    return status is not None and not status.required_fields
+def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -> None:
+    """Raises InvalidRequest where a required field, or a key that nobody makes up, would have no value; but for *pending* fields. Of
+    stored values those that the item hides from the caller are left out, who would learn something of them."""
+    collection, row = change.collection, change.row
+    if change.new and _must_have_key(collection) and row.get(collection.primary_key.field) in EMPTY:
+        raise InvalidRequest(f'"{collection.primary_key.field}" is the key: it must be given.')
+    if _required_fields_waived(change):
+        return
+    for name, field in collection.columns.items():
+        if not _is_required(field) or name in pending:
+            continue
+        if name in row:
+            missing = row[name] in EMPTY
+        elif change.stored is None:
+            missing = field.default_value is None
+        else:
+            missing = change.stored[name] in EMPTY and name not in grant.hidden_in(change.stored)
+        if missing:
+            raise InvalidRequest(f'"{name}" is required.')
 
 
-def require_on_create(collection: Collection, payload: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest where a required field, or a key that nobody makes up, is missing or empty."""
+def _must_have_key(collection: Collection) -> bool:
+    """Whether the client must give the key of a new item."""
     key = collection.primary_key
-    if not key.auto_increment and key.default_value is None and payload.get(key.field) in (None, ""):
-        raise InvalidRequest(f'"{key.field}" is the key: it must be given.')
-    if waived(collection, payload):
-        return
-    for name, field in collection.columns.items():
-        missing = name not in payload and field.default_value is None
-        if needed(field) and (missing or (name in payload and payload[name] in (None, ""))):
-            raise InvalidRequest(f'"{name}" is required.')
+    return not key.auto_increment and key.default_value is None
 
 
-def require_on_update(collection: Collection, present: Mapping[str, Any], payload: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest where a required field would be empty afterwards."""
-    if waived(collection, payload):
-        return
-    for name, field in collection.columns.items():
-        if needed(field) and payload.get(name, present[name]) in (None, ""):
-            raise InvalidRequest(f'"{name}" is required.')
-
-
-FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
-
-
-def needed(field: Field) -> bool:
+def _is_required(field: Field) -> bool:
     """Whether a client must give the field's value: it is required, and the server does not fill it in."""
     return field.required and not field.auto_increment and field.type not in FILLED_IN
 
 
-async def complete(
-    hasher: Hasher,
-    ctx: Context,
-    collection: Collection,
-    row: Item,
-    payload: Mapping[str, Any],
-    stored_row: Mapping[str, Any] | None,
-) -> None:
-    """Puts into *row* what the server fills in or transforms. *stored_row* is None on create."""
-    for name, field in collection.columns.items():
-        kind = field.type
-        if kind == "user_updated" or (kind == "owner" and stored_row is None):
-            row[name] = ctx.accountability.user
-        elif kind == "datetime_updated" or (kind == "datetime_created" and stored_row is None):
-            row[name] = ctx.now
-        elif kind == "slug" and name not in payload:
-            mirrored = (field.options or {}).get("mirroredField")
-            if mirrored and isinstance(payload.get(mirrored), str):
-                row[name] = slugify(payload[mirrored], replacements=GERMAN)
-        elif kind == "hash" and row.get(name):
-            row[name] = await hasher.hash(str(row[name]))
+def _required_fields_waived(change: Change) -> bool:
+    """Whether the status that the payload names asks for no required fields."""
+    status = change.collection.statuses.get(status_of(change) or "")
+    return status is not None and not status.required_fields
 
 
-def is_soft_deleted(collection: Collection, row: Mapping[str, Any]) -> bool:
-    """Whether writing *row* deletes the item softly."""
-    field = collection.status_field
-    return field is not None and str(row.get(field.field)) in collection.soft_deleted
+def status_of(change: Change) -> str | None:
+    """The text of the status that the payload names; None where it names none."""
+    field = change.collection.status_field
+    return None if field is None else stored_text(field, change.row.get(field.field))
+
+
+def is_soft_deleted(change: Change) -> bool:
+    """Whether the change deletes the item softly."""
+    return status_of(change) in change.collection.soft_deleted
+
+
+async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> None:
+    """Puts into the rows what the server fills in or transforms: who and when, slugs, hashes."""
+    to_hash: list[tuple[Item, str]] = []
+    for change in changes:
+        row, payload = change.row, change.payload
+        for name, field in change.collection.columns.items():
+            kind = field.type
+            if kind == "user_updated" or (kind == "owner" and change.new):
+                row[name] = ctx.accountability.user
+            elif kind == "datetime_updated" or (kind == "datetime_created" and change.new):
+                row[name] = ctx.now
+            elif kind == "slug" and name not in payload:
+                mirrored = (field.options or {}).get("mirroredField")
+                if mirrored and isinstance(payload.get(mirrored), str):
+                    row[name] = slugify(payload[mirrored], replacements=GERMAN)
+            elif kind == "hash" and row.get(name):
+                to_hash.append((row, name))
+    if to_hash:
+        hashes = await hasher.hash_all([str(row[name]) for row, name in to_hash])
+        for (row, name), hashed in zip(to_hash, hashes, strict=True):
+            row[name] = hashed

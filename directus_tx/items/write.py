@@ -4,26 +4,26 @@
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
-from attrs import frozen
 
-from directus_tx.access import access_of
+from directus_tx.access import Grant, access_of
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
 from directus_tx.items import values
-from directus_tx.items.history import Record, logged, record
-from directus_tx.items.read import Key, Result, keys_of, read_back
-from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, row_exists, stored_row, update_rows
-from directus_tx.items.rules import CollectionRules
+from directus_tx.items.changes import Change, Event, Key, Parent, Row
+from directus_tx.items.history import Record, history_row, record, record_of
+from directus_tx.items.read import Result, keys_of, read_back
+from directus_tx.items.relations import key_of, nested_in, pending_fields, write_many_to_one, write_one_to_many
+from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
 from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
-from directus_tx.schema.model import Collection, Field, Relation
+from directus_tx.schema.model import Collection
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import Matching
-from directus_tx.schema.types import restored
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ async def create_items(
     payloads = payload if isinstance(payload, list) else [payload]
 
     async def work(writer: Writer) -> Result:
-        keys = await writer.create(collection, payloads, action="create")
+        keys = await writer.create(collection, payloads)
         return await read_back(service, writer.ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
 
     return await in_transaction(service, ctx, options, work)
@@ -64,13 +64,12 @@ async def update_items(
 
     async def work(writer: Writer) -> Result:
         found = access_of(ctx).grant(collection).collection
-        name = found.primary_key.field
-        changes: list[tuple[Key, Any]]
+        changes: list[tuple[Key, Item]]
         if keys is None:
-            changes = [(_key_in(found, each), each) for each in payload]
+            changes = [(_key_in(found, each), _without_key(found, each)) for each in payload]
         else:
-            shared = {n: v for n, v in payload.items() if n != name}  # type: ignore[union-attr]
-            changes = [(key, shared) for key in dict.fromkeys(_key(found, key) for key in keys)]
+            shared = _without_key(found, payload)
+            changes = [(key, shared) for key in dict.fromkeys(key_of(found, key) for key in keys)]
         await writer.update(collection, changes, several=keys is None or len(keys) > 1, if_match=options.if_match)
         one = keys is not None and len(keys) == 1
         return await read_back(service, writer.ctx, collection, query, [key for key, _ in changes], one=one)
@@ -89,7 +88,11 @@ async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequ
         found = keys_of(grant.collection, keys)
         wanted = list(dict.fromkeys(found))
         if options.if_match is not None:
-            await lock_rows(writer.ctx, writer.access, grant, wanted, deleted=True, if_match=options.if_match)
+
+            def refusal(row: Row | None) -> ApiError:
+                return writer.access.undeletable(grant, seen=0, hidden=[row] if row else [], missing=row is None)
+
+            await lock_rows(writer.ctx, grant, wanted, refusal, deleted=True, if_match=options.if_match)
         gone = await writer.delete(collection, wanted)
         complete = len(gone) == len(wanted) and len(found) == len(keys)
         if not complete and (not grant.admin or grant.collection.system):
@@ -105,7 +108,7 @@ async def revert_item(
 ) -> Result:
     """Brings an item back to the state of one of its revisions, from soft deletion too, and reads it back.
 
-    Raises UpdateForbidden, also where the caller does not see the item; ItemNotFound, RevisionNotFound; and the errors of an update.
+    Raises UpdateForbidden, also where the caller may not read the item; ItemNotFound, RevisionNotFound; and the errors of an update.
     """
     access_of(ctx).grant(collection)
 
@@ -116,29 +119,17 @@ async def revert_item(
     return await in_transaction(service, ctx, options, work)
 
 
-def _key(collection: Collection, key: Any) -> Key:
-    """A key as the database holds it. Raises ItemNotFound where it can be none."""
-    found = keys_of(collection, [key])
-    if not found:
-        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
-    return found[0]
-
-
 def _key_in(collection: Collection, payload: Any) -> Key:
     """The key that a payload names. Raises InvalidPayload where it names none."""
     key = payload.get(collection.primary_key.field) if isinstance(payload, dict) else None
     if key is None or isinstance(key, (dict, list)):
         raise InvalidPayload(f'Each item needs its key, "{collection.primary_key.field}".')
-    return _key(collection, key)
+    return key_of(collection, key)
 
 
-@frozen
-class Nested:
-    """What a payload asks of a related collection: for each of several items, a value of the same relational field."""
-
-    field: Field
-    relation: Relation
-    wanted: list[tuple[int, Any]]
+def _without_key(collection: Collection, payload: Any) -> Item:
+    """A payload without the key of its item, which is not changed."""
+    return {n: v for n, v in values.payload_of(payload).items() if n != collection.primary_key.field}
 
 
 async def in_transaction(
@@ -161,15 +152,17 @@ async def in_transaction(
         if named is error:
             raise
         raise named from error.__cause__
-    for hook, arguments in writer.done:
-        await service.plugins.tell(hook, ctx=ctx, **arguments)
+    await writer.tell_plugins(ctx)
     return result
 
 
 class Writer:
-    """One request's writing, inside its transaction. Collects the history, which `finish` writes, and what plugins are told afterwards
-    (`done`: hooks and their arguments). A *trusted* one is the server's own: it asks for no permissions. All values are matched with their
-    patterns through *matching*, which counts what that takes."""
+    """One request's writing, inside its transaction.
+
+    Whatever is created, changed or reverted goes through the steps of `_write`, and everything that has been written, deletions too,
+    through `_emit`. A *trusted* writer is the server's own: it asks for no permissions. All values are matched with their patterns
+    through *matching*, which counts what that takes.
+    """
 
     def __init__(self, service: Items, ctx: Context, options: WriteOptions, matching: Matching, *, trusted: bool = False) -> None:
         self.service = service
@@ -177,49 +170,17 @@ class Writer:
         self.options = options
         self.matching = matching
         self.access = access_of(ctx, trusted=trusted)
+        self.events: list[Event] = []
         self.records: list[Record] = []
-        self.done: list[tuple[str, dict[str, Any]]] = []
 
-    async def before(self, action: str, collection: str, **arguments: Any) -> None:
-        """Lets plugins change or refuse what is about to be done ("create", "update", "delete") to an item."""
-        hook = f"item_{action}_before"
-        if self.service.plugins.has(hook):
-            await self.service.plugins.call(hook, ctx=self.ctx, collection=collection, **arguments)
-
-    def after(self, action: str, collection: str, **arguments: Any) -> None:
-        """Notes what plugins are to be told of when it is committed."""
-        hook = f"item_{action}_after"
-        if self.service.plugins.has(hook):
-            self.done.append((hook, {"collection": collection, **arguments}))
-
-    async def finish(self) -> None:
-        """Writes the history of all that was done."""
-        if self.records and not self.options.activity_skip:
-            await record(self.ctx, self.records, self.options.comment)
-
-    def rules(self, collection: str) -> CollectionRules:
-        return self.service.rules_of(collection)
-
-    def log(self, each: Record) -> None:
-        if not self.rules(each.collection).unlogged:
-            self.records.append(each)
-
-    def _writable(self, rules: CollectionRules, payload: Item) -> Item:
-        """The payload without the fields that the server writes itself."""
-        if self.access.trusted:
-            return dict(payload)
-        unwritable = rules.unwritable(admin=self.access.admin)
-        return {name: value for name, value in payload.items() if name not in unwritable}
-
-    # creating
+    # what may be asked of it
 
     async def create(
         self,
         name: str,
         payloads: Sequence[Item],
         *,
-        action: str = "create",
-        parents: Sequence[tuple[str, str | None]] | None = None,
+        parents: Sequence[Parent] | None = None,
         through: str | None = None,
     ) -> list[Key]:
         """Creates items, with what their payloads hold of related ones, and gives their keys, in order.
@@ -228,124 +189,47 @@ class Writer:
         of a junction.
         """
         grant = self.access.grant(name)
-        collection = grant.collection
-        rules = self.rules(name)
-        for payload in payloads:
+        changes = []
+        for index, payload in enumerate(payloads):
             grant.check_create(values.payload_of(payload), self.options.comment)
-        payloads = [self._writable(rules, payload) for payload in payloads]
-        for payload in payloads:
-            await self.before("create", name, payload=payload)
-        payloads = [await rules.prepare_create(self.ctx, payload) for payload in payloads]
-        for payload in payloads:
-            values.check_fields(collection, payload)
-        ones, manies = self.relations(collection, payloads)
-        checked = []
-        for payload in payloads:
-            plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
-            parsed = values.parse_all(collection, plain, self.matching, rules.policies(self.ctx))
-            values.require_on_create(collection, payload)
-            checked.append(parsed)
-        for nested in ones:
-            for index, key in (await self.link(nested, through)).items():
-                checked[index][nested.field.field] = payloads[index][nested.field.field] = key
-        for row, payload in zip(checked, payloads, strict=True):
-            await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=None)
-            await rules.check_values(self.ctx, grant, None, row)
-        written = await insert_rows(self.ctx, collection, checked)
-        keys = [key for key, _ in written]
-        for index, (key, data) in enumerate(written):
             parent = parents[index] if parents else None
-            delta = _delta(collection, payloads[index])
-            self.log(Record(action, name, str(key), logged(collection, data), logged(collection, delta), parent))
-        for nested in manies:
-            await self.spread(collection, nested, keys, new=True)
-        for key, payload in zip(keys, payloads, strict=True):
-            await rules.created(self.ctx, key, payload)
-            self.after("create", name, key=key, payload=payload)
-        return keys
-
-    # changing
+            changes.append(Change(grant.collection, "create", self._writable(name, payload), parent=parent))
+        await self._write(grant, changes, through)
+        return [change.key for change in changes]
 
     async def update(
         self,
         name: str,
         changes: Sequence[tuple[Key, Item]],
         *,
-        action: str = "update",
-        parents: Sequence[tuple[str, str | None]] | None = None,
+        parents: Sequence[Parent] | None = None,
         through: str | None = None,
         several: bool = False,
         if_match: Callable[[str], bool] | None = None,
     ) -> None:
         """Changes items, and what their payloads hold of related ones. Several changes of one item are done one after the other.
         Raises ItemNotFound where one is missing or soft-deleted, and what the grant has against a change."""
-        if len({key for key, _ in changes}) < len(changes):
-            for places in _rounds([key for key, _ in changes]):
-                its = None if parents is None else [parents[place] for place in places]
-                await self.update(
-                    name, [changes[place] for place in places], action=action, parents=its, through=through, several=several
-                )
-            return
         grant = self.access.grant(name)
-        collection = grant.collection
-        rules = self.rules(name)
-        locked = await lock_rows(self.ctx, self.access, grant, [key for key, _ in changes], several=several, if_match=if_match)
-        present = {key: each.row for key, each in locked.items()}
-        for key, payload in changes:
-            found = locked[key]
-            grant.check_update(
-                found.row, values.payload_of(payload), self.options.comment, update=found.update, delete=found.delete
-            )
-        payloads = []
-        for key, payload in changes:
-            payload = self._writable(rules, payload)
-            await self.before("update", name, key=key, payload=payload)
-            payload = await rules.prepare_update(self.ctx, present[key], payload)
-            values.check_fields(collection, payload)
-            payloads.append(payload)
-        ones, manies = self.relations(collection, payloads)
-        rows: list[tuple[Key, Item]] = []
-        for (key, _), payload in zip(changes, payloads, strict=True):
-            plain = {n: v for n, v in payload.items() if n in collection.columns and n not in _pending(ones, payload)}
-            parsed = values.parse_all(collection, plain, self.matching, rules.policies(self.ctx))
-            values.check_stored(collection, present[key], payload, grant, self.matching)
-            values.require_on_update(collection, present[key], payload)
-            rows.append((key, parsed))
-        for nested in ones:
-            for index, key in (await self.link(nested, through)).items():
-                rows[index][1][nested.field.field] = payloads[index][nested.field.field] = key
-        gone = set()
-        for (key, row), payload in zip(rows, payloads, strict=True):
-            await values.complete(self.service.hasher, self.ctx, collection, row, payload, stored_row=present[key])
-            await rules.check_values(self.ctx, grant, present[key], row)
-            if values.is_soft_deleted(collection, row):
-                gone.add(key)
-        data = await update_rows(self.ctx, collection, rows)
-        for index, (key, _) in enumerate(rows):
-            if key not in data:
-                raise InvalidRequest(f'An item of "{name}" is both changed and deleted.')
-            parent = parents[index] if parents else None
-            delta = _delta(collection, payloads[index])
-            done = "soft-delete" if key in gone else action
-            self.log(Record(done, name, str(key), logged(collection, data[key]), logged(collection, delta), parent))
-        for nested in manies:
-            await self.spread(collection, nested, [key for key, _ in rows])
-        for (key, _), payload in zip(rows, payloads, strict=True):
-            await rules.updated(self.ctx, key, present[key], payload, self.log)
-            self.after("update", name, key=key, payload=payload)
+        for places in _rounds([key for key, _ in changes]):
+            keys = [changes[place][0] for place in places]
+            refusal = partial(self.access.unchangeable, grant, several=several)
+            locked = await lock_rows(self.ctx, grant, keys, refusal, if_match=if_match)
+            batch = []
+            for place, key in zip(places, keys, strict=True):
+                payload, found = values.payload_of(changes[place][1]), locked[key]
+                grant.check_update(found.row, payload, self.options.comment, update=found.update, delete=found.delete)
+                parent = parents[place] if parents else None
+                batch.append(Change(grant.collection, "update", self._writable(name, payload), key, found.row, parent))
+            await self._write(grant, batch, through)
 
     async def revert(self, name: str, key: str, revision: str) -> Key:
         """Gives an item the stored values of a revision, and gives its key. What the collection had then and has no more is left
         out, as are values that the history does not keep."""
         grant = self.access.grant(name)
         collection = grant.collection
-        wanted = _key(collection, key)
-        try:
-            found = (await lock_rows(self.ctx, self.access, grant, [wanted], deleted=True))[wanted]
-        except ItemNotFound:
-            if await row_exists(self.ctx, collection, wanted):
-                raise UpdateForbidden(f'You may not change this item of "{name}".') from None
-            raise
+        wanted = key_of(collection, key)
+        locked = await lock_rows(self.ctx, grant, [wanted], lambda row: self.access.unrevertable(grant), deleted=True)
+        found = locked[wanted]
         if not found.update:
             raise UpdateForbidden(f'You may not change this item of "{name}".')
         rows = []
@@ -357,158 +241,134 @@ class Writer:
             )
         if not rows:
             raise RevisionNotFound
-        present = await stored_row(self.ctx, collection, wanted)
+        present = history_row(collection, found.row)
         past = {
             n: v
             for n, v in orjson.loads(rows[0][0]).items()
             if n in collection.columns and n != collection.primary_key.field and not collection.fields[n].computed
         }
-        past = self._writable(self.rules(name), past)
+        past = self._writable(name, past)
         changed = {n: v for n, v in past.items() if v != present[n]}
         grant.check_update(found.row, changed, self.options.comment, update=found.update, delete=found.delete)
-        await self.before("update", name, key=wanted, payload=past)
-        row = {n: restored(collection.fields[n], v) for n, v in past.items()}
-        await values.complete(self.service.hasher, self.ctx, collection, row, past, stored_row=found.row)
-        await self.rules(name).check_values(self.ctx, grant, found.row, row)
-        data = logged(collection, (await update_rows(self.ctx, collection, [(wanted, row)]))[wanted])
-        self.log(Record("revert", name, str(wanted), data, data))
-        self.after("update", name, key=wanted, payload=past)
+        await self._write(grant, [Change(collection, "revert", past, wanted, found.row, from_history=True)])
         return wanted
-
-    # deleting
 
     async def delete(self, name: str, keys: Sequence[Key]) -> set[Key]:
         """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there. Raises DeleteForbidden or its like
         where one may not be deleted."""
         grant = self.access.grant(name)
-        rules = self.rules(name)
-        for each in keys:
-            await self.before("delete", name, key=each)
-        await rules.prepare_delete(self.ctx, keys)
+        if self.service.plugins.has("item_delete_before"):
+            for key in keys:
+                await self.service.plugins.call("item_delete_before", ctx=self.ctx, collection=name, key=key)
+        await self.service.rules_of(name).prepare_delete(self.ctx, keys)
         gone = await delete_rows(self.ctx, self.access, grant, keys)
-        grant.check_delete(gone.values(), self.options.comment)
-        for each in keys:
-            if each in gone:
-                self.log(Record("delete", name, str(each)))
-                self.after("delete", name, key=each)
-        await rules.deleted(self.ctx, keys)
+        status = grant.collection.status_field
+        grant.check_delete([row[status.field] if status else None for row in gone.values()], self.options.comment)
+        events = [Event("delete", grant.collection, key, gone[key], None) for key in dict.fromkeys(keys) if key in gone]
+        self._emit(events)
+        await self._follow_rules(name, events)
         return set(gone)
 
-    async def delete_all(self, collection: Collection, keys: Sequence[Key]) -> None:
-        """Deletes rows, all of which must be there. Raises ItemNotFound."""
-        if len(await self.delete(collection.collection, keys)) < len(set(keys)):
-            raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+    async def delete_all(self, name: str, keys: Sequence[Key]) -> None:
+        """Deletes rows, all of which must be there. Raises ItemNotFound, and what `delete` raises."""
+        if len(await self.delete(name, keys)) < len(set(keys)):
+            raise ItemNotFound(f'There is no such item in "{name}".')
 
-    # related items
+    async def finish(self) -> None:
+        """Writes the history of all that was done."""
+        if self.records:
+            await record(self.ctx, self.records, self.options.comment)
 
-    def relations(self, collection: Collection, payloads: Sequence[Item]) -> tuple[list[Nested], list[Nested]]:
-        """What the payloads ask of related items: objects in many-to-one fields, and lists in one-to-many fields."""
-        schema = self.access.schema
-        ones: list[Nested] = []
-        manies: list[Nested] = []
-        for name in dict.fromkeys(n for payload in payloads for n in payload):
-            field = collection.fields[name]
-            wanted = [(i, payload[name]) for i, payload in enumerate(payloads) if name in payload]
-            if field.has_column:
-                relation = schema.many_to_one.get((collection.collection, name))
-                objects = [(i, value) for i, value in wanted if isinstance(value, dict)]
-                if relation is not None and objects:
-                    ones.append(Nested(field, relation, objects))
-            else:
-                relation = schema.one_to_many.get((collection.collection, name))
-                lists = [(i, value) for i, value in wanted if value is not None and value != []]
-                if relation is not None and lists:
-                    manies.append(Nested(field, relation, lists))
-        return ones, manies
+    async def tell_plugins(self, ctx: Context) -> None:
+        """Tells plugins of all that was done, once it is committed; *ctx* is outside of the transaction."""
+        for event in self.events:
+            hook = _HOOKS_AFTER.get(event.action, "item_update_after")
+            if self.service.plugins.has(hook):
+                more = {} if event.after is None else {"payload": event.payload}
+                await self.service.plugins.tell(hook, ctx=ctx, collection=event.collection.collection, key=event.key, **more)
 
-    async def link(self, nested: Nested, through: str | None) -> dict[int, Key]:
-        """Creates, changes or deletes the items that many-to-one fields hold as objects; gives the key to store, by index."""
-        grant = self.access.grant(nested.relation.collection_one or "")
-        target = grant.collection
-        name = target.primary_key.field
-        links: dict[int, Key] = {}
-        new: list[tuple[int, Item]] = []
-        changed: list[tuple[Key, Item]] = []
-        for index, value in nested.wanted:
-            value = dict(value)
-            doomed = value.pop("$delete", False)
-            if doomed and nested.field.field == through:
-                raise InvalidPayload("The far side of a junction cannot be deleted through it.")
-            key = value.get(name)
-            if key is None:
-                value.pop(name, None)
-                if value:
-                    new.append((index, value))
-                else:
-                    links[index] = None
-                continue
-            key = _key(target, key)
-            if doomed:
-                await self.delete_all(target, [key])
-                links[index] = None
-                continue
-            rest = {n: v for n, v in value.items() if n != name}
-            # A mere link leads to what the caller may read; to be changed an item must only be there.
-            if not await row_exists(self.ctx, target, key, None if rest else grant):
-                if not rest:
-                    raise ItemNotFound(f'There is no such item in "{target.collection}".')
-                new.append((index, value))
-                continue
-            links[index] = key
-            if rest:
-                changed.append((key, rest))
-        if new:
-            keys = await self.create(target.collection, [value for _, value in new])
-            links |= dict(zip([index for index, _ in new], keys, strict=True))
-        if changed:
-            await self.update(target.collection, changed)
-        return links
+    # the steps of every write
 
-    async def spread(self, collection: Collection, nested: Nested, keys: Sequence[Key], *, new: bool = False) -> None:
-        """Creates, changes, unlinks and deletes the items that one-to-many fields hold as lists. *new*: those that hold them have just
-        been made; the history then knows the parents' collection alone, as clients are used to."""
-        relation = nested.relation
-        target = self.access.grant(relation.collection_many).collection
-        name, back = target.primary_key.field, relation.field_many
-        fresh: list[Item] = []
-        fresh_parents: list[tuple[str, str | None]] = []
-        changed: list[tuple[Key, Item]] = []
-        changed_parents: list[tuple[str, str | None]] = []
-        doomed: list[Key] = []
-        for index, members in nested.wanted:
-            if not isinstance(members, list):
-                raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
-            parent = (collection.collection, None if new else str(keys[index]))
-            for member in members:
-                if not isinstance(member, dict):
-                    raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
-                value = dict(member)
-                delete = value.pop("$delete", False)
-                key = value.pop(name, None)
-                if key is not None and delete:
-                    doomed.append(_key(target, key))
-                    continue
-                value.setdefault(back, keys[index])
-                if key is None or (
-                    not target.primary_key.auto_increment and not await row_exists(self.ctx, target, _key(target, key))
-                ):
-                    fresh.append(value if key is None else {name: key, **value})
-                    fresh_parents.append(parent)
-                else:
-                    changed.append((_key(target, key), value))
-                    changed_parents.append(parent)
-        through = relation.junction_field
-        if doomed:
-            await self.delete_all(target, doomed)
-        if changed:
-            await self.update(target.collection, changed, parents=changed_parents, through=through)
-        if fresh:
-            await self.create(target.collection, fresh, parents=fresh_parents, through=through)
+    async def _write(self, grant: Grant, changes: Sequence[Change], through: str | None = None) -> None:
+        """Writes items of one collection, all of them new or all of them locked: the caller may write them as the payloads ask."""
+        if not changes:
+            return
+        collection = grant.collection
+        name, new = collection.collection, changes[0].new
+        await self._call_plugins(changes)
+        rules = self.service.rules_of(name)
+        await rules.prepare(self.ctx, changes)
+        for change in changes:
+            values.check_fields(collection, change.payload)
+        ones, manies = nested_in(self.access.schema, collection, changes)
+        pending = pending_fields(ones)
+        policies = rules.policies(self.ctx)
+        for index, change in enumerate(changes):
+            values.parse_payload(change, self.matching, policies, pending.get(index, ()))
+            values.check_stored(change, grant, self.matching)
+            values.check_required(change, grant, pending.get(index, ()))
+        for nested in ones:
+            for index, key in (await write_many_to_one(self, nested, through)).items():
+                changes[index].row[nested.field.field] = changes[index].payload[nested.field.field] = key
+        for index in pending:
+            values.check_required(changes[index], grant)
+        await values.complete(self.service.hasher, self.ctx, changes)
+        await rules.check(self.ctx, grant, changes)
+        rows = await self._store(collection, changes)
+        events = [self._event(change, row) for change, row in zip(changes, rows, strict=True)]
+        self._emit(events)
+        for nested in manies:
+            await write_one_to_many(self, collection, nested, [change.key for change in changes], new=new)
+        await self._follow_rules(name, events)
+
+    def _writable(self, name: str, payload: Item) -> Item:
+        """A payload without the fields that the server writes itself."""
+        unwritable = self.service.rules_of(name).unwritable(admin=self.access.admin)
+        if self.access.trusted or not unwritable:
+            return dict(payload)
+        return {n: v for n, v in payload.items() if n not in unwritable}
+
+    async def _call_plugins(self, changes: Sequence[Change]) -> None:
+        """Lets plugins change payloads, or refuse."""
+        hook = "item_create_before" if changes[0].new else "item_update_before"
+        if not self.service.plugins.has(hook):
+            return
+        for change in changes:
+            more = {} if change.new else {"key": change.key}
+            name = change.collection.collection
+            await self.service.plugins.call(hook, ctx=self.ctx, collection=name, payload=change.payload, **more)
+
+    async def _store(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
+        """Inserts or updates the rows, and gives them as they are stored since then. New items get their keys."""
+        if changes[0].new:
+            rows = await insert_rows(self.ctx, collection, [change.row for change in changes])
+            for change, row in zip(changes, rows, strict=True):
+                change.key = row[collection.primary_key.field]
+            return rows
+        written = await update_rows(self.ctx, collection, [(change.key, change.row) for change in changes])
+        if len(written) < len(changes):
+            raise InvalidRequest(f'An item of "{collection.collection}" is both changed and deleted.')
+        return [written[change.key] for change in changes]
+
+    def _event(self, change: Change, row: Row) -> Event:
+        softly = change.action == "update" and values.is_soft_deleted(change)
+        action = "soft-delete" if softly else change.action
+        return Event(action, change.collection, change.key, change.stored, row, change.payload, change.parent)
+
+    def _emit(self, events: Sequence[Event]) -> None:
+        """Notes what has been written, for the history and for plugins: the one place that all of it passes."""
+        self.events += events
+        if events and not self.options.activity_skip and not self.service.rules_of(events[0].collection.collection).unlogged:
+            self.records += map(record_of, events)
+
+    async def _follow_rules(self, name: str, events: Sequence[Event]) -> None:
+        """Lets the rules of a collection do what follows from events."""
+        records = await self.service.rules_of(name).after(self.ctx, events) if events else ()
+        if not self.options.activity_skip:
+            self.records += records
 
 
-def _pending(ones: Sequence[Nested], payload: Item) -> set[str]:
-    """The many-to-one fields of a payload that hold objects, whose keys come later."""
-    return {nested.field.field for nested in ones if isinstance(payload.get(nested.field.field), dict)}
+_HOOKS_AFTER = {"create": "item_create_after", "delete": "item_delete_after"}
 
 
 def _rounds(keys: Sequence[Key]) -> list[list[int]]:
@@ -522,8 +382,3 @@ def _rounds(keys: Sequence[Key]) -> list[list[int]]:
             rounds.append([])
         rounds[number].append(place)
     return rounds
-
-
-def _delta(collection: Collection, payload: Item) -> Item:
-    """What a revision keeps of a payload: the values of columns, as sent."""
-    return {name: value for name, value in payload.items() if name in collection.columns}

@@ -1,7 +1,7 @@
 """Values: how they go into columns, come out of them, and compare.
 
-`parse` takes a value of a payload to the column, `answer` takes one from the column to the API, `stored_as_text` and `decoded` to the
-history, `comparable` takes a filter's text to what compares with it.
+`parse` takes a value of a payload to the column, `answer` takes one from the column to the API, `in_history` to the history and
+`restored` back from there; `comparable` takes a filter's text to what compares with it.
 """
 
 import base64
@@ -170,11 +170,16 @@ _TRUTHS = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 
 def _truth(field: Field, value: Any) -> bool:
+    return parse_truth(field.field, value)
+
+
+def parse_truth(name: str, value: Any) -> bool:
+    """A value of a payload as true or false, *name* being what it is called. Raises InvalidRequest where it is neither."""
     if isinstance(value, bool):
         return value
     found = _TRUTHS.get(str(value).strip().lower())
     if found is None:
-        raise InvalidRequest(f'"{field.field}" is true or false.')
+        raise InvalidRequest(f'"{name}" is true or false.')
     return found
 
 
@@ -348,20 +353,45 @@ _ANSWERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-# --- values of the history
+# --- stored values
 
 
-def stored_as_text(field: Field) -> bool:
-    """Whether the history holds the column's value as text: numbers, whose text keeps every digit."""
-    return family(field) in ("integer", "number") and field.type != "boolean"
+def needs_exact_text(field: Field) -> bool:
+    """Whether a stored value is read as text: a decimal or float, of which the database driver's number would lose digits."""
+    return family(field) == "number" and field.type != "boolean"
 
 
-def decoded(field: Field, value: Any) -> Any:
-    """A row's value as the history holds it: numbers are text already; booleans, json and arrays decoded."""
+def stored_text(field: Field, value: Any) -> str | None:
+    """A stored value, or what `parse` makes of a payload's, as PostgreSQL writes the column's value as text; None for null."""
+    if value is None:
+        return None
+    kind = family(field)
+    if kind == "boolean":
+        return "true" if value else "false"
+    if kind == "number" and not isinstance(value, str):
+        return _number_text(field, Decimal(value))
+    text = plain_text(value)
+    # The blanks that fill up a column of type character do not count.
+    return text.rstrip(" ") if (field.column_type or "").startswith(("character(", "bpchar")) else text
+
+
+def _number_text(field: Field, number: Decimal) -> str:
+    column = field.column_type or ""
+    if not column.startswith("numeric"):
+        found = repr(float(number))
+        return found.removesuffix(".0")
+    scale = LENGTH.search(column)
+    return format(round(number, int(scale[2] or 0)) if scale else number, "f")
+
+
+def in_history(field: Field, value: Any) -> Any:
+    """A stored value in the form of the history: numbers are text; booleans, json and arrays decoded."""
     if field.type == "boolean":
         return None if value is None else _shown_boolean(value)
     if field.type in ("array", "json"):
         return _ANSWERS[field.type](value)
+    if isinstance(value, int):
+        return str(value) if family(field) == "integer" else value
     return _shown_binary(value) if isinstance(value, bytes) else value
 
 

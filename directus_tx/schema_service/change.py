@@ -28,6 +28,7 @@ from directus_tx.errors import (
     UpdateForbidden,
 )
 from directus_tx.items import Writer, in_transaction
+from directus_tx.items.history import chunks, values
 from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
@@ -390,13 +391,15 @@ async def _create_rows(writer: Writer, fields: Sequence[tuple[Field, Mapping[str
         await _declare(writer.ctx, [field for field, _ in fields])
 
 
-async def _declare(ctx: Context, fields: Iterable[Field]) -> None:
+async def _declare(ctx: Context, fields: Sequence[Field]) -> None:
     """Keeps how columns were declared: datatype, length and sign."""
-    for field in fields:
-        await ctx.db.query(
-            "UPDATE directus_fields SET datatype = %s, length = %s, signed = %s WHERE collection = %s AND field = %s",
-            (field.datatype, field.length, field.signed, field.collection, field.field),
+    for chunk in chunks(fields):
+        bound = [each for f in chunk for each in (f.collection, f.field, f.datatype, f.length, f.signed)]
+        sql = SQL(
+            "UPDATE directus_fields AS t SET datatype = v.datatype, length = v.length, signed = v.signed"
+            " FROM (VALUES {}) AS v(collection, field, datatype, length, signed) WHERE (t.collection, t.field) = (v.collection, v.field)"
         )
+        await ctx.db.query(sql.format(values(len(chunk), 5)), bound)
 
 
 # --- the database

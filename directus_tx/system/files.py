@@ -1,8 +1,11 @@
 """Files: records of what was uploaded. What they say of the stored content is the server's to write."""
 
+from collections.abc import Sequence
+
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest
-from directus_tx.items.rules import CollectionRules, Item
+from directus_tx.items.changes import Change
+from directus_tx.items.rules import CollectionRules
 
 
 class FileRules(CollectionRules):
@@ -25,6 +28,7 @@ class FileRules(CollectionRules):
         }
     )
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """Raises InvalidRequest: a record without content is no file, wherever it is nested."""
-        raise InvalidRequest("A file is created by uploading it, not as a part of another item.")
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Raises InvalidRequest for a new file: a record without content is none, wherever it is nested."""
+        if any(change.new for change in changes):
+            raise InvalidRequest("A file is created by uploading it, not as a part of another item.")

@@ -1,6 +1,6 @@
 """Permissions: the words that each level may be, what the caller's own role may do, and why a user may or may not do something."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from directus_tx.access import Access, Grant, access_of
@@ -9,8 +9,9 @@ from directus_tx.access.grant import ROW_LEVELS
 from directus_tx.context import Accountability, Context
 from directus_tx.db.sql import SQL, Composable, Identifier, column
 from directus_tx.errors import InvalidRequest, ItemNotFound
+from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
-from directus_tx.items.rules import CollectionRules, Item
+from directus_tx.items.rules import CollectionRules
 from directus_tx.query import BindValues, Query
 
 ACTIONS = ("create", "read", "update", "delete")
@@ -28,18 +29,12 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 class PermissionRules(CollectionRules):
     """The rules of directus_permissions."""
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        return _checked(payload)
-
-    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        return _checked(payload)
-
-
-def _checked(payload: Item) -> Item:
-    for name, levels in LEVELS.items():
-        if payload.get(name) is not None and payload[name] not in levels:
-            raise InvalidRequest(f'"{name}" is one of {", ".join(levels)}.')
-    return payload
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Raises InvalidRequest for a word that is no level."""
+        for change in changes:
+            for name, levels in LEVELS.items():
+                if change.payload.get(name) is not None and change.payload[name] not in levels:
+                    raise InvalidRequest(f'"{name}" is one of {", ".join(levels)}.')
 
 
 def own_permissions(ctx: Context, collection: str | None = None) -> list[Item]:

@@ -9,8 +9,9 @@ from directus_tx.context import ADMINISTRATOR, PUBLIC, Context
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import InvalidPayload, InvalidRequest, Unauthorized, UpdateForbidden
 from directus_tx.items import Writer, in_transaction
-from directus_tx.items.history import values
-from directus_tx.items.rules import CollectionRules, Item
+from directus_tx.items.changes import Change, Event, Item, Key
+from directus_tx.items.history import Record, chunks, values
+from directus_tx.items.rules import CollectionRules
 from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema.model import Snapshot
@@ -29,34 +30,35 @@ class RoleRules(CollectionRules):
 
     administrator_written = frozenset({"external_id"})
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """Every role has an external id, by which other systems know it."""
-        return payload if payload.get("external_id") else payload | {"external_id": str(uuid.uuid4())}
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Every role has an external id, by which other systems know it. Raises UpdateForbidden where a caller who is no administrator
+        changes the administrators' role."""
+        for change in changes:
+            if change.new:
+                change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
+            elif change.key == ADMINISTRATOR and not ctx.accountability.admin:
+                raise UpdateForbidden("Only administrators may change their role.")
 
-    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        """Raises UpdateForbidden where somebody else changes the administrators' role."""
-        if stored["id"] == ADMINISTRATOR and not ctx.accountability.admin:
-            raise UpdateForbidden("Only administrators may change their role.")
-        return payload
-
-    async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
+    async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
         """Raises Unauthorized for the roles that every project has."""
         if {ADMINISTRATOR, PUBLIC} & set(keys):
             raise Unauthorized("The roles of administrators and of the public stay.")
 
-    async def created(self, ctx: Context, key: Any, payload: Item) -> None:
-        """Gives the role the permissions of the catalogue."""
-        rows = CATALOGUE.role_permissions
-        bound: list[Any] = []
-        for row in rows:
-            bound += [key, *(row.get(name, "none" if name in _LEVELS else None) for name in _NAMES)]
+    async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
+        """Gives new roles the permissions of the catalogue; those of a deleted role go with it."""
+        new = [event.key for event in events if event.before is None]
+        deleted = [event.key for event in events if event.after is None]
+        rows = [(key, row) for key in new for row in CATALOGUE.role_permissions]
         names = SQL(", ").join([Identifier(name) for name in ("role", *_NAMES)])
-        sql = SQL("INSERT INTO directus_permissions ({}) VALUES {}")
-        await ctx.db.query(sql.format(names, values(len(rows), len(_NAMES) + 1)), bound)
-
-    async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
-        """The permissions of a role go with it."""
-        await ctx.db.query("DELETE FROM directus_permissions WHERE role = ANY(%s)", (list(keys),))
+        for chunk in chunks(rows):
+            bound: list[Any] = []
+            for key, row in chunk:
+                bound += [key, *(row.get(name, "none" if name in _LEVELS else None) for name in _NAMES)]
+            sql = SQL("INSERT INTO directus_permissions ({}) VALUES {}")
+            await ctx.db.query(sql.format(names, values(len(chunk), len(_NAMES) + 1)), bound)
+        if deleted:
+            await ctx.db.query("DELETE FROM directus_permissions WHERE role = ANY(%s)", (deleted,))
+        return ()
 
 
 # --- documents

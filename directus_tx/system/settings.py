@@ -1,6 +1,6 @@
 """Settings: rows of key and text, which the API shows as the values that the fields of the catalogue describe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -8,9 +8,10 @@ import orjson
 from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.errors import ItemNotFound
+from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
-from directus_tx.items.rows import row_exists
-from directus_tx.items.rules import CollectionRules, Item, Shown
+from directus_tx.items.rows import readable_keys
+from directus_tx.items.rules import CollectionRules, Shown
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.system import CATALOGUE
@@ -53,31 +54,25 @@ def _stored(key: str | None, value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
 
 
-async def _prepared(ctx: Context, key: str | None, payload: Item) -> Item:
-    """The payload with its value as text. Raises ItemNotFound for a file that the caller may not read, or that is not there."""
-    if "value" not in payload:
-        return payload
-    value = payload["value"]
-    if _TYPES.get(key or "") == "file" and value not in (None, ""):
-        # A file is named by its id, or by its record.
-        value = value.get("id") if isinstance(value, dict) else value
-        files = access_of(ctx).grant("directus_files")
-        keys = keys_of(files.collection, [value])
-        if not files.read or not keys or not await row_exists(ctx, files.collection, keys[0], files):
-            raise ItemNotFound("There is no such file.")
-    return payload | {"value": _stored(key, value)}
-
-
 class SettingRules(CollectionRules):
     """The rules of directus_settings."""
 
     needed = ("key",)
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        return await _prepared(ctx, payload.get("key"), payload)
-
-    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        return await _prepared(ctx, payload.get("key", stored["key"]), payload)
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Makes text of the values. Raises ItemNotFound for a file that the caller may not read, or that is not there."""
+        files = []
+        for change in changes:
+            if "value" not in change.payload:
+                continue
+            key, value = change.value("key"), change.payload["value"]
+            if _TYPES.get(key or "") == "file" and value not in (None, ""):
+                # A file is named by its id, or by its record.
+                value = value.get("id") if isinstance(value, dict) else value
+                files.append(value)
+            change.payload["value"] = _stored(key, value)
+        if files:
+            await _check_files(ctx, files)
 
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Values have the type of their field in lists; looked for by key they are the stored text."""
@@ -88,3 +83,11 @@ class SettingRules(CollectionRules):
             item["value"] = text or None
         else:
             item["value"] = _as_written(key, text) if shown_for is Shown.WRITTEN else shown(key, text)
+
+
+async def _check_files(ctx: Context, files: Sequence[Any]) -> None:
+    """Raises ItemNotFound where the caller may not read one of the files, or it is not there."""
+    grant = access_of(ctx).grant("directus_files")
+    keys = keys_of(grant.collection, files)
+    if len(keys) < len(files) or len(await readable_keys(ctx, grant, keys)) < len(set(keys)):
+        raise ItemNotFound("There is no such file.")

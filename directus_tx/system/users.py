@@ -4,7 +4,7 @@ Their passwords are hashed as every field of type hash is.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from directus_tx.access import Grant
@@ -20,9 +20,10 @@ from directus_tx.errors import (
     Unauthorized,
     UpdateForbidden,
 )
+from directus_tx.items.changes import Change, Event, Item, Key
 from directus_tx.items.history import Record
 from directus_tx.items.read import Result, keys_of, read_back
-from directus_tx.items.rules import NO_POLICIES, CollectionRules, Item, Policy, Shown
+from directus_tx.items.rules import NO_POLICIES, CollectionRules, Policy, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
 
@@ -33,6 +34,9 @@ PAGE_LENGTH = 192
 OWN_ALONE = ACCOUNT_SECRETS | {"password", "email"}
 """What decides who gets in as a user: nobody but the user and administrators changes it."""
 
+DISABLING = frozenset({"role", "status"})
+"""The fields by which an administrator may cease to be an active one."""
+
 SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
 """Secrets that clients expect in a whole record: of others they are shown as if there were none."""
 
@@ -42,57 +46,55 @@ class UserRules(CollectionRules):
 
     administrator_written = frozenset({"external_id", "last_access_on", "last_page", "password_reset_token"})
 
-    async def prepare_create(self, ctx: Context, payload: Item) -> Item:
-        """Every user has an external id, by which other systems know them."""
-        _check(ctx, payload)
-        return payload if payload.get("external_id") else payload | {"external_id": str(uuid.uuid4())}
-
-    async def prepare_update(self, ctx: Context, stored: Mapping[str, Any], payload: Item) -> Item:
-        """Raises UpdateForbidden where somebody else than an administrator changes an administrator, or how another user signs in."""
-        if not ctx.accountability.admin:
-            if stored["role"] == ADMINISTRATOR:
-                raise UpdateForbidden("Only administrators may change administrators.")
-            if stored["id"] != ctx.accountability.user and OWN_ALONE & payload.keys():
-                raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
-        elif stored["role"] == ADMINISTRATOR and ("role" in payload or "status" in payload):
+    async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
+        """Every user has an external id, by which other systems know them. Raises UpdateForbidden where a caller who is no administrator
+        changes an administrator, or how another user signs in; InvalidRequest for an unknown status."""
+        for change in changes:
+            status = change.value("status") if "status" in change.payload else None
+            if status is not None and status not in change.collection.statuses:
+                raise InvalidRequest(f'"{status}" is no status of a user.')
+            if change.stored is None:
+                change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
+            elif not ctx.accountability.admin:
+                if change.stored["role"] == ADMINISTRATOR:
+                    raise UpdateForbidden("Only administrators may change administrators.")
+                if change.key != ctx.accountability.user and OWN_ALONE & change.payload.keys():
+                    raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
+        if any(
+            change.stored and change.stored["role"] == ADMINISTRATOR and DISABLING & change.payload.keys() for change in changes
+        ):
             await _lock_administrators(ctx)
-        _check(ctx, payload)
-        return payload
 
-    async def check_values(self, ctx: Context, grant: Grant, stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> None:
+    async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
         """Raises CreateForbidden, UpdateForbidden where others than administrators make a user an administrator or change their own
         role. The roles of others are changed with the level `full` of update."""
-        if grant.admin or "role" not in row or (stored is not None and row["role"] == stored["role"]):
-            return
-        if row["role"] == ADMINISTRATOR:
-            forbidden = CreateForbidden if stored is None else UpdateForbidden
-            raise forbidden("Only administrators may make administrators.")
-        if stored is None:
-            return
-        if stored["id"] == ctx.accountability.user:
-            raise UpdateForbidden("Users do not change their own role.")
-        if grant.level(grant.of(stored["status"]), "update") != "full":
-            raise UpdateForbidden("You may not change the roles of users.")
+        for change in changes:
+            if not grant.admin:
+                _check_role(ctx, grant, change)
 
-    async def prepare_delete(self, ctx: Context, keys: Sequence[Any]) -> None:
-        """Raises DeleteForbidden where somebody else than an administrator deletes one."""
+    async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
+        """Two administrators who delete each other at once do so one after the other."""
         if ctx.accountability.admin:
             await _lock_administrators(ctx)
-        elif await ctx.db.query(f"SELECT 1 FROM {USERS} WHERE id = ANY(%s) AND role = %s", (list(keys), ADMINISTRATOR)):
-            raise DeleteForbidden("Only administrators may delete administrators.")
 
-    async def updated(
-        self, ctx: Context, key: Any, before: Mapping[str, Any], payload: Item, log: Callable[[Record], None]
-    ) -> None:
-        """A change of status is an activity of the user's own. Raises LastAdministrator."""
-        if "status" in payload and payload["status"] != before["status"]:
-            log(Record("status-update", USERS, str(key), by=key))
-        if before["role"] == ADMINISTRATOR and ("role" in payload or "status" in payload):
+    async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
+        """A change of status is an activity of the user's own. Raises DeleteForbidden where a caller who is no administrator deletes
+        one, LastAdministrator where no active administrator would be left."""
+        records = []
+        lost = False
+        for event in events:
+            before, after = event.before, event.after
+            if before is None:
+                continue
+            if before["role"] == ADMINISTRATOR:
+                if after is None and not ctx.accountability.admin:
+                    raise DeleteForbidden("Only administrators may delete administrators.")
+                lost |= after is None or (after["role"], after["status"]) != (ADMINISTRATOR, "active")
+            if after is not None and before["status"] != after["status"]:
+                records.append(Record("status-update", USERS, str(event.key), by=event.key))
+        if lost:
             await _keep_an_administrator(ctx)
-
-    async def deleted(self, ctx: Context, keys: Sequence[Any]) -> None:
-        """Raises LastAdministrator."""
-        await _keep_an_administrator(ctx)
+        return records
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:
         """Passwords must match the setting `password_policy`."""
@@ -135,11 +137,20 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
     return await ctx.transaction(work)
 
 
-def _check(ctx: Context, payload: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest for an unknown status."""
-    status = payload.get("status")
-    if status is not None and str(status) not in ctx.schema.collections[USERS].statuses:
-        raise InvalidRequest(f'"{status}" is no status of a user.')
+def _check_role(ctx: Context, grant: Grant, change: Change) -> None:
+    """Raises CreateForbidden, UpdateForbidden where a caller who is no administrator may not give a user its role."""
+    row, stored = change.row, change.stored
+    if "role" not in row or (stored is not None and row["role"] == stored["role"]):
+        return
+    if row["role"] == ADMINISTRATOR:
+        forbidden = CreateForbidden if stored is None else UpdateForbidden
+        raise forbidden("Only administrators may make administrators.")
+    if stored is None:
+        return
+    if stored["id"] == ctx.accountability.user:
+        raise UpdateForbidden("Users do not change their own role.")
+    if grant.level(grant.of(stored["status"]), "update") != "full":
+        raise UpdateForbidden("You may not change the roles of users.")
 
 
 async def _lock_administrators(ctx: Context) -> None:

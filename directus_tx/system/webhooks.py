@@ -1,22 +1,23 @@
 """Webhooks: who may have the items of a collection sent away."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from directus_tx.access import Grant, access_of
 from directus_tx.context import Context
 from directus_tx.errors import CreateForbidden, UpdateForbidden
+from directus_tx.items.changes import Change
 from directus_tx.items.rules import CollectionRules
 
 
 class WebhookRules(CollectionRules):
     """The rules of directus_webhooks."""
 
-    async def check_values(self, ctx: Context, grant: Grant, stored: Mapping[str, Any] | None, row: Mapping[str, Any]) -> None:
-        """Raises CreateForbidden, UpdateForbidden where the webhook would send items, or fields of them, that the caller may not
-        read."""
-        name = row.get("collection", (stored or {}).get("collection"))
-        if grant.admin or (name in ctx.schema.collections and access_of(ctx).grant(str(name)).whole):
+    async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
+        """Raises CreateForbidden, UpdateForbidden where a webhook would send items, or fields of them, that the caller may not read."""
+        if grant.admin:
             return
-        forbidden = CreateForbidden if stored is None else UpdateForbidden
-        raise forbidden("A webhook needs the right to read all items of its collection, and all of their fields.")
+        for change in changes:
+            name = change.row.get("collection", (change.stored or {}).get("collection"))
+            if name not in ctx.schema.collections or not access_of(ctx).grant(str(name)).whole:
+                forbidden = CreateForbidden if change.new else UpdateForbidden
+                raise forbidden("A webhook needs the right to read all items of its collection, and all of their fields.")

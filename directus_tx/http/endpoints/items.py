@@ -102,8 +102,9 @@ async def updating(call: Call, collection: str, ids: str, *, whole: bool = False
 async def updating_many(call: Call, collection: str) -> Answer:
     if not _may_update(call, collection):
         access = access_of(call.ctx)
+        grant = access.grant(collection)
         forbidden = UpdateForbidden(f'You may not change items of "{collection}".')
-        raise forbidden if access.grant(collection).read else access.unseen(collection, several=True)
+        raise forbidden if grant.read else access.unchangeable(grant, None, several=True)
     payload = await payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")

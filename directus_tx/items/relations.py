@@ -1,0 +1,192 @@
+"""Nested writing: the items that a payload holds in its many-to-one and one-to-many fields."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from directus_tx.access import Access
+from directus_tx.compile.plan import Item
+from directus_tx.context import Context
+from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound
+from directus_tx.items.changes import Change, Key, Parent
+from directus_tx.items.read import keys_of
+from directus_tx.items.rows import readable_keys
+from directus_tx.schema.model import Collection, Field, Relation, Snapshot
+from directus_tx.schema.types import parse_truth
+
+
+class NestedWriter(Protocol):
+    """What nested writing asks of the writer of the request: related items are written as any others."""
+
+    ctx: Context
+    access: Access
+
+    async def create(
+        self, name: str, payloads: Sequence[Item], *, parents: Sequence[Parent] | None = None, through: str | None = None
+    ) -> list[Key]: ...
+
+    async def update(
+        self,
+        name: str,
+        changes: Sequence[tuple[Key, Item]],
+        *,
+        parents: Sequence[Parent] | None = None,
+        through: str | None = None,
+    ) -> None: ...
+
+    async def delete_all(self, name: str, keys: Sequence[Key]) -> None: ...
+
+
+@frozen
+class Nested:
+    """What payloads hold of a related collection: for each of several changes, by its index, a value of the same relational field."""
+
+    field: Field
+    relation: Relation
+    values: list[tuple[int, Any]]
+
+
+def nested_in(schema: Snapshot, collection: Collection, changes: Sequence[Change]) -> tuple[list[Nested], list[Nested]]:
+    """What the changes of one collection hold of related items: the objects in many-to-one fields, and the lists in one-to-many
+    fields."""
+    ones: list[Nested] = []
+    manies: list[Nested] = []
+    for name in dict.fromkeys(n for change in changes for n in change.payload):
+        field = collection.fields[name]
+        values = [(i, change.payload[name]) for i, change in enumerate(changes) if name in change.payload]
+        if field.has_column:
+            relation = schema.many_to_one.get((collection.collection, name))
+            objects = [(i, value) for i, value in values if isinstance(value, dict)]
+            if relation is not None and objects:
+                ones.append(Nested(field, relation, objects))
+        else:
+            relation = schema.one_to_many.get((collection.collection, name))
+            lists = [(i, value) for i, value in values if value is not None and value != []]
+            if relation is not None and lists:
+                manies.append(Nested(field, relation, lists))
+    return ones, manies
+
+
+async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str | None) -> dict[int, Key]:
+    """Creates, changes or deletes the items that a many-to-one field holds as objects. Gives the key to store, by index.
+
+    An object with a key alone leads to an item that the caller may read. One with more changes such an item; where there is none, it
+    is a new item with that key. So it tells nothing of items that the caller may not read, but that their keys are taken. *through* is
+    the field that leads to the far side of a junction, whose items are not deleted through it.
+    """
+    grant = writer.access.grant(nested.relation.collection_one or "")
+    target = grant.collection
+    name = target.primary_key.field
+    links: dict[int, Key] = {}
+    new: list[tuple[int, Item]] = []
+    keyed: list[tuple[int, Key, Item]] = []
+    deleted: list[Key] = []
+    for index, value in nested.values:
+        rest = {n: v for n, v in value.items() if n != "$delete"}
+        key = rest.pop(name, None)
+        delete = _deletes(value)
+        if delete and nested.field.field == through:
+            raise InvalidPayload("The far side of a junction cannot be deleted through it.")
+        links[index] = None
+        if key is None:
+            if rest:
+                new.append((index, rest))
+        elif delete:
+            deleted.append(key_of(target, key))
+        else:
+            links[index] = key_of(target, key)
+            keyed.append((index, links[index], rest))
+    if deleted:
+        await writer.delete_all(target.collection, deleted)
+    known = await readable_keys(writer.ctx, grant, [key for _, key, _ in keyed])
+    changed: dict[Key, list[Item]] = {}
+    made: set[Key] = set()
+    # Those with more than a key come first: another that names the same key finds the item that they make.
+    for index, key, rest in sorted(keyed, key=lambda each: not each[2]):
+        if key in known:
+            _add_unlike(changed.setdefault(key, []), rest)
+        elif rest:
+            new.append((index, {name: key, **rest}))
+            known.add(key)
+            made.add(key)
+            changed[key] = [rest]
+        else:
+            raise ItemNotFound(f'There is no such item in "{target.collection}".')
+    if new:
+        keys = await writer.create(target.collection, [value for _, value in new])
+        links |= dict(zip([index for index, _ in new], keys, strict=True))
+    updates = [(key, rest) for key, several in changed.items() for rest in several[key in made :]]
+    if updates:
+        await writer.update(target.collection, updates)
+    return links
+
+
+def _add_unlike(several: list[Item], rest: Item) -> None:
+    """Adds a change of an item to those before: one that says nothing, or the same as the last, is none."""
+    if rest and not (several and several[-1] == rest):
+        several.append(rest)
+
+
+async def write_one_to_many(
+    writer: NestedWriter, collection: Collection, nested: Nested, keys: Sequence[Key], *, new: bool = False
+) -> None:
+    """Creates, changes, unlinks and deletes the items that a one-to-many field holds as lists, *keys* being those of the items that
+    hold them. *new*: these have just been created; then the history knows their collection alone, as clients are used to."""
+    relation = nested.relation
+    grant = writer.access.grant(relation.collection_many)
+    target = grant.collection
+    name, back = target.primary_key.field, relation.field_many
+    deleted: list[Key] = []
+    members: list[tuple[Key, Item, Parent]] = []
+    for index, listed in nested.values:
+        if not isinstance(listed, list) or not all(isinstance(member, dict) for member in listed):
+            raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
+        parent = (collection.collection, None if new else str(keys[index]))
+        for member in listed:
+            value = {n: v for n, v in member.items() if n != "$delete"}
+            key, delete = value.pop(name, None), _deletes(member)
+            if key is not None:
+                key = key_of(target, key)
+                if delete:
+                    deleted.append(key)
+                    continue
+            value.setdefault(back, keys[index])
+            members.append((key, value, parent))
+    if deleted:
+        await writer.delete_all(target.collection, deleted)
+    known = {key for key, _, _ in members}
+    if not target.primary_key.auto_increment:
+        known = await readable_keys(writer.ctx, grant, [key for key in known if key is not None])
+    through = relation.junction_field
+    present = [each for each in members if each[0] is not None and each[0] in known]
+    fresh = [each for each in members if each[0] is None or each[0] not in known]
+    if present:
+        changes = [(key, value) for key, value, _ in present]
+        await writer.update(target.collection, changes, parents=[parent for *_, parent in present], through=through)
+    if fresh:
+        payloads = [value if key is None else {name: key, **value} for key, value, _ in fresh]
+        await writer.create(target.collection, payloads, parents=[parent for *_, parent in fresh], through=through)
+
+
+def key_of(collection: Collection, key: Any) -> Key:
+    """A key as the database holds it. Raises ItemNotFound where it can be none."""
+    found = keys_of(collection, [key])
+    if not found:
+        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+    return found[0]
+
+
+def pending_fields(ones: Iterable[Nested]) -> dict[int, set[str]]:
+    """The many-to-one fields that hold objects, by the index of the change: writing these gives the keys to store."""
+    found: dict[int, set[str]] = {}
+    for nested in ones:
+        for index, _ in nested.values:
+            found.setdefault(index, set()).add(nested.field.field)
+    return found
+
+
+def _deletes(value: Item) -> bool:
+    """Whether an object asks for the deletion of its item. Raises InvalidRequest where "$delete" is neither true nor false."""
+    wanted = value.get("$delete")
+    return wanted is not None and parse_truth("$delete", wanted)
