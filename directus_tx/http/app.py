@@ -3,8 +3,6 @@
 Nothing else writes to a request. Whatever an endpoint raises becomes the API's error here.
 """
 
-import base64
-import ipaddress
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -30,10 +28,12 @@ from directus_tx.errors import (
     Unauthorized,
 )
 from directus_tx.http import cors, encode
+from directus_tx.http.answers import Answer, Envelope, Streamed
+from directus_tx.http.client import Proxies, named_project, token_of
 from directus_tx.http.endpoints import all_routes
-from directus_tx.http.params import Params, parsed
+from directus_tx.http.params import parsed
 from directus_tx.http.payload import PayloadReader
-from directus_tx.http.routes import Answer, Call, Route, Services
+from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import ClientGone, Sender, Spool
 from directus_tx.http.site import ApiSite, path_argument
 from directus_tx.logs import log_request
@@ -56,7 +56,7 @@ class App:
     def __init__(self, reactor: Any, services: Services) -> None:
         self.reactor = reactor
         self.services = services
-        self.proxies = [ipaddress.ip_network(each, strict=False) for each in services.settings.server.trusted_proxies]
+        self.proxies = Proxies(services.settings.server.trusted_proxies)
         self.cache_control = services.settings.server.cache_control.encode()
         self.payloads = PayloadReader(reactor, services.settings)
         self.running: set[defer.Deferred[Any]] = set()
@@ -94,20 +94,17 @@ class App:
         return answer
 
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
-        public = True
         try:
             params = parsed(request.uri.partition(b"?")[2])
-            call = Call(request, params, self.services, self.payloads, self.base, path)
-            if route.in_project:
-                public = await self._enter(route, call)
-            else:
-                public = self._token(request, params) is None
+            call = Call(request, params, self.services, self.payloads, self.proxies, path)
+            await self._enter(route, call)
+            route.check(call)
             try:
-                return await self._respond(route, call, public)
+                return await self._respond(route, call)
             except ApiError as error:
                 if not await self._has_new_schema(call, error):
                     raise
-            return await self._respond(route, call, public)
+            return await self._respond(route, call)
         except InternalError:
             return self._failed(request, Failure())
         except ApiError as error:
@@ -115,12 +112,14 @@ class App:
         except Exception:
             return self._failed(request, Failure())
 
-    async def _respond(self, route: Route, call: Call, public: bool) -> bytes:
+    async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint, and writes what it answers."""
         answer = await route.endpoint(call)
-        if answer.stream is not None:
-            return await self._stream(call.request, answer)
-        body = self._write(call.request, answer, public)
+        for name, value in answer.headers.items():
+            call.request.setHeader(name, value)
+        if isinstance(answer, Streamed):
+            return await self._stream(call.request, answer, call.public)
+        body = self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
 
     async def _has_new_schema(self, call: Call, error: ApiError) -> bool:
@@ -134,130 +133,66 @@ class App:
         call.ctx = evolve(call.ctx, schema=schema)
         return True
 
-    async def _enter(self, route: Route, call: Call) -> bool:
-        """Gives a call its project and context, and says whether it comes from the public."""
+    async def _enter(self, route: Route, call: Call) -> None:
+        """Gives a call its project and context, where the route has any."""
         request = call.request
-        project = self.services.projects.get(call.path["project"])
-        request.project = call.project = project
+        if route.in_project:
+            key = call.path["project"]
+            token = None if route.caller is Caller.ANONYMOUS else token_of(request, call.params)
+        elif route.caller in (Caller.SIGNED_IN, Caller.ADMINISTRATOR):
+            key, token = named_project(request, call.params)
+        else:
+            return
+        request.project = call.project = project = self.services.projects.get(key)
         schema = project.current() or await project.snapshot()
         project.verify_in_time()
-        session = Session(project.database)
-        request.session = session
+        request.session = session = Session(project.database)
         now = moment(self.reactor.seconds())
-        token = None if route.anonymous else self._token(request, call.params)
         bearer = None if token is None else await identify(project, session, token, now)
-        agent = request.getHeader("user-agent") or ""
-        if bearer is None:
-            who = Accountability(None, None, self.ip(request), agent)
-        else:
-            who = Accountability(bearer.user, bearer.role, self.ip(request), agent)
+        ip, agent = self.proxies.ip(request), request.getHeader("user-agent") or ""
+        who = Accountability(None, None, ip, agent) if bearer is None else Accountability(bearer.user, bearer.role, ip, agent)
         request.accountability = who
-        if not route.anonymous:
+        if route.caller is not Caller.ANONYMOUS:
             _check_address(schema, who)
-        call.ctx = Context(
-            project.key,
-            schema,
-            who,
-            now,
-            session,
-            request.request_id,
-        )
-        return who.public
-
-    def _token(self, request: Any, params: Params) -> str | None:
-        """The token that a request carries: the parameter access_token, the user name of Basic, or Bearer; the first of them."""
-        token = params.text("access_token")
-        if token:
-            return token
-        header = request.getHeader("authorization")
-        if not header:
-            return None
-        scheme, _, value = header.partition(" ")
-        scheme, value = scheme.lower(), value.strip()
-        if scheme == "bearer":
-            return value or None
-        if scheme == "basic":
-            try:
-                user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-            except ValueError:
-                return None
-            return user if user and password in ("", user) else None
-        return None
-
-    def ip(self, request: Any) -> str:
-        """Where a request comes from: the peer, or whom a trusted proxy says it speaks for."""
-        peer = getattr(request.getClientAddress(), "host", None) or ""
-        if self.proxies and self._trusted(peer):
-            forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
-            # The proxy next to us has appended the address that it saw; what stands before may be anybody's invention.
-            for address in reversed(forwarded):
-                if not self._trusted(address):
-                    return address
-        return peer
-
-    def _trusted(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self.proxies)
-
-    def base(self, request: Any) -> str:
-        """The address that the client reached us at, without a path."""
-        scheme = "https" if request.isSecure() else "http"
-        if self.proxies and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
-            scheme = request.getHeader("x-forwarded-proto") or scheme
-        host = request.getHeader("host") or f"{request.getHost().host}:{request.getHost().port}"
-        return f"{scheme}://{host}"
+        call.ctx = Context(project.key, schema, who, now, session, request.request_id)
 
     # answers
 
     def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
-        for name, value in answer.headers.items():
-            request.setHeader(name, value)
-        if answer.text is not None:
-            return self._finish(request, answer.status, answer.text.encode(), "text/html; charset=utf-8")
-        if answer.document is not None:
-            return self._finish(request, answer.status, encode.encoded(answer.document), "application/json")
-        if answer.empty and not public:
-            return self._finish(request, answer.status, b"", None)
-        data, status = (..., 200) if answer.empty else (answer.data, answer.status)
-        body = encode.envelope(data, answer.meta, public=public, messages=answer.messages)
-        if request.project is not None and status == 200 and request.method in (b"GET", b"HEAD"):
-            tag = encode.etag(body, answer.version, request.project.tag_key)
+        found = answer.render(public=public)
+        if isinstance(answer, Envelope) and request.project is not None and request.method in (b"GET", b"HEAD"):
+            tag = encode.etag(found.body, answer.version, request.project.tag_key)
             request.setHeader(b"ETag", tag)
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):
                 return self._finish(request, 304, b"", None)
-        return self._finish(request, status, body, "application/json")
+        return self._finish(request, found.status, found.body, found.content_type)
 
-    async def _stream(self, request: Any, answer: Answer) -> bytes:
+    async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body as it is made. What goes wrong before its first bytes is an error like others; after them all that can be said
         is that the body has no end."""
-        assert answer.stream is not None
         sender = Sender(request, self.spool)
         started = False
-        status = answer.status
-        if request.method == b"HEAD":
-            for name, value in answer.headers.items():
-                request.setHeader(name, value)
+        status = 200
+
+        def begin() -> None:
+            nonlocal started
+            started = True
             self._begin(request, status)
-            log_request(log, request, status, self.reactor.seconds())
-            return b""
+            request.setHeader(b"Content-Type", answer.content_type)
 
         async def write(data: bytes) -> None:
-            nonlocal started
             if not started:
-                started = True
-                for name, value in answer.headers.items():
-                    request.setHeader(name, value)
-                self._begin(request, answer.status)
+                begin()
                 sender.begin()
             await sender.write(data)
 
         try:
-            await answer.stream(write)
-            await sender.finish()
+            if request.method == b"HEAD":
+                begin()
+            else:
+                await answer.write(write, public=public)
+                await sender.finish()
         except ClientGone:
             status = CLIENT_GONE
         except Exception:

@@ -32,6 +32,13 @@ def envelope(data: Any, meta: Mapping[str, Any] | None = None, *, public: bool =
     return encoded(body)
 
 
+def around_items(*, public: bool, messages: Sequence[Notice]) -> tuple[bytes, bytes]:
+    """What stands before and after the items of a list in an envelope."""
+    # No text of JSON has a NUL, which is escaped there.
+    head, _, tail = envelope(orjson.Fragment(b"[\0]"), public=public, messages=messages).partition(b"\0")
+    return head, tail
+
+
 def notices(messages: Sequence[Notice]) -> list[dict[str, Any]]:
     """The notices as an envelope holds them."""
     return [{"type": "warning", "code": each.code, "message": each.message, "fields": each.fields} for each in messages]

@@ -50,7 +50,7 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
     builder = _Builder(access, readable)
     paths: dict[str, Json] = {}
     for route in routes:
-        if not route.in_project:
+        if not route.in_project or not route.admits(access.accountability):
             continue
         head = route.path.split("/")[2] if route.path.count("/") > 1 else ""
         if route.path.startswith(ITEMS):

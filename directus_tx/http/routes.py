@@ -1,14 +1,17 @@
-"""The interface of endpoints: a table of routes, the call that an endpoint gets, and the answer that it gives."""
+"""The interface of endpoints: a table of routes, who may call them, and the call that an endpoint gets."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from enum import Enum
 from typing import Any
 
-from attrs import evolve, field, frozen, mutable
+from attrs import evolve, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
-from directus_tx.context import Context
-from directus_tx.errors import InvalidPayload, InvalidRequest, NotFound, Notice
+from directus_tx.context import Accountability, Context
+from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
+from directus_tx.http.answers import Answer, Empty, Envelope, Streamed
+from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.encode import precondition
 from directus_tx.http.params import Params, links
 from directus_tx.http.payload import PayloadReader
@@ -28,41 +31,32 @@ class Services:
     settings: Settings
 
 
-Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
-"""Gives the bytes of a body, some at a time, to the function that it is called with, which may make it wait."""
+class Caller(Enum):
+    """Who may call a route. What a caller may see and do there is another question, of permissions."""
 
-
-@frozen
-class Answer:
-    """What an endpoint answers: an envelope with `data`, or without where it is `...`; or a plain `text`; or a `document`, JSON without
-    an envelope; or a `stream`, a body that is written as it is made, of the type that `headers` say; or nothing (`empty`), a 204."""
-
-    data: Any = ...
-    meta: Mapping[str, Any] | None = None
-    status: int = 200
-    text: str | None = None
-    headers: Mapping[str, str] = field(factory=dict)
-    messages: Sequence[Notice] = ()
-    stream: Stream | None = None
-    document: Any = None
-    empty: bool = False
-    version: str | None = None
-    """Of an item, what differs where it has changed: a part of its entity tag."""
-
-
-EMPTY = Answer(empty=True, status=204)
+    ANONYMOUS = "anonymous"
+    """Anybody; nobody is signed in, whatever token is sent."""
+    PUBLIC = "public"
+    """Anybody, signed in or not."""
+    SIGNED_IN = "signed in"
+    """Users of the project."""
+    ADMINISTRATOR = "administrator"
+    """Users with the administrators' role."""
+    SUPER_ADMIN = "super admin"
+    """Whoever has the super admin token of the server, as the parameter super_admin_token."""
+    SUPER_ADMIN_BY_PAYLOAD = "super admin, by the payload"
+    """Likewise, but the token is in the payload, and is checked by the service, after the rest of the payload."""
 
 
 @mutable
 class Call:
-    """One request, as an endpoint sees it. `ctx` and `project` are there on routes below a project alone. `address` gives the
-    address that the client reached us at, of a request."""
+    """One request, as an endpoint sees it. `ctx` and `project` are there below a project, and where somebody must be signed in."""
 
     request: Any
     params: Params
     services: Services
     payloads: PayloadReader
-    address: Callable[[Any], str]
+    proxies: Proxies
     path: Mapping[str, str]
     ctx: Context = None  # type: ignore[assignment]
     project: Project = None  # type: ignore[assignment]
@@ -70,7 +64,12 @@ class Call:
     @property
     def base(self) -> str:
         """The address that the client reached us at, without a path: "https://example.com"."""
-        return self.address(self.request)
+        return self.proxies.base(self.request)
+
+    @property
+    def public(self) -> bool:
+        """Whether nobody is signed in; where there are no accounts, whether no token is sent."""
+        return token_of(self.request, self.params) is None if self.ctx is None else self.ctx.accountability.public
 
     @property
     def items(self) -> Items:
@@ -100,7 +99,7 @@ class Call:
     async def body(self) -> dict[str, Any] | list[Any]:
         """The payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest. Who has no right to what the endpoint
         does is to be refused before this is called, since reading is work."""
-        public = self.ctx is None or self.ctx.accountability.public
+        public = self.ctx is None or self.public
         content_type = self.request.getHeader("content-type") or ""
         return await self.payloads.read(self.request.content, content_type, public=public)
 
@@ -116,25 +115,43 @@ class Call:
         meta = result.meta
         if meta is not None and "page" in meta:
             meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
-        return EMPTY if result.data is None else Answer(result.data, meta, messages=result.messages, version=result.version)
+        return Empty() if result.data is None else Envelope(result.data, meta, result.messages, result.version)
 
 
-Endpoint = Callable[[Call], Awaitable[Answer]]
+Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
 
 
 @frozen
 class Route:
-    """A route: method, path with <arguments>, and the endpoint that answers. Below "/<project>" a call has a context; on *anonymous*
-    routes nobody is signed in, whatever token is sent."""
+    """A route: method, path with <arguments>, the endpoint that answers, and who may call it. Others are refused with `refusal`, the
+    public with `public_refusal` where that differs. Below "/<project>" a call has a context, and where somebody must be signed in."""
 
     method: str
     path: str
     endpoint: Endpoint
-    anonymous: bool = False
+    caller: Caller
+    refusal: type[ApiError] = Unauthorized
+    public_refusal: type[ApiError] | None = None
 
     @property
     def in_project(self) -> bool:
         return self.path.startswith("/<project>")
+
+    def admits(self, who: Accountability) -> bool:
+        """Whether a caller of a project may call this."""
+        if self.caller is Caller.ADMINISTRATOR:
+            return who.admin
+        return self.caller is not Caller.SIGNED_IN or not who.public
+
+    def check(self, call: Call) -> None:
+        """Raises the refusal of a caller who may not call this, and of the wrong super admin token."""
+        if self.caller is Caller.SUPER_ADMIN:
+            call.services.projects.check_super_admin(call.params.text("super_admin_token"))
+        elif call.ctx is not None and not self.admits(call.ctx.accountability):
+            if call.ctx.accountability.public and self.public_refusal is not None:
+                raise self.public_refusal
+            administrators = self.caller is Caller.ADMINISTRATOR
+            raise self.refusal("Only administrators may do this." if administrators else "Sign in to do this.")
 
 
 class Routes:
@@ -146,26 +163,27 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def add(self, method: str, path: str, endpoint: Endpoint, *, anonymous: bool = False) -> None:
-        self._routes.append(Route(method, path, endpoint, anonymous))
+    def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, **refusals: type[ApiError]) -> None:
+        """Adds a route. *refusals*: `refusal`, `public_refusal`."""
+        self._routes.append(Route(method, path, endpoint, caller, **refusals))
 
-    def route(self, method: str, path: str, *, anonymous: bool = False) -> Callable[[Endpoint], Endpoint]:
+    def route(self, method: str, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
         """Makes a function the endpoint of a route."""
 
         def register(endpoint: Endpoint) -> Endpoint:
-            self.add(method, path, endpoint, anonymous=anonymous)
+            self.add(method, path, endpoint, caller, **refusals)
             return endpoint
 
         return register
 
-    def get(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
-        return self.route("GET", path, **options)
+    def get(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("GET", path, caller, **refusals)
 
-    def post(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
-        return self.route("POST", path, **options)
+    def post(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("POST", path, caller, **refusals)
 
-    def patch(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
-        return self.route("PATCH", path, **options)
+    def patch(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("PATCH", path, caller, **refusals)
 
-    def delete(self, path: str, **options: bool) -> Callable[[Endpoint], Endpoint]:
-        return self.route("DELETE", path, **options)
+    def delete(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("DELETE", path, caller, **refusals)

@@ -1,7 +1,7 @@
 """The items of any collection, the system's too: what reads and writes them, for endpoints and other services to call."""
 
 from directus_tx.compile.plan import Item
-from directus_tx.items.export import write_csv, write_json
+from directus_tx.items.export import write_csv
 from directus_tx.items.meta import chosen_meta
 from directus_tx.items.read import Result, keys_of, read_back, read_items, stream_items
 from directus_tx.items.write import Writer, create_items, delete_items, in_transaction, revert_item, update_items
@@ -21,5 +21,4 @@ __all__ = [
     "stream_items",
     "update_items",
     "write_csv",
-    "write_json",
 ]

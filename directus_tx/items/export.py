@@ -1,4 +1,4 @@
-"""Exports: the items of a query as a download of any size, JSON or CSV.
+"""Exports: the items of a query as CSV of any size.
 
 Spreadsheets take a cell that begins with "=", "+", "-" or "@" for a formula, which may read other cells and send them away (CSV injection).
 Such texts get an apostrophe in front, so that they stay texts.
@@ -32,21 +32,6 @@ FORMULA = re.compile(
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]"
 )
 """The beginning of a text that a spreadsheet may take for a formula."""
-
-
-async def write_json(
-    service: Items, ctx: Context, collection: str, query: Query, write: Write, *, start: bytes = b"[", end: bytes = b"]"
-) -> None:
-    """Writes the items as a JSON list, between what begins and ends it."""
-    before = start
-
-    async def sink(items: list[Item]) -> None:
-        nonlocal before
-        await write(before + orjson.dumps(items)[1:-1])
-        before = b","
-
-    await stream_items(service, ctx, collection, query, sink)
-    await write(end if before == b"," else start + end)
 
 
 async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write, *, raw: bool = False) -> None:

@@ -176,7 +176,19 @@ async def test_whoever_has_no_right_is_refused_before_the_body_is_read(client: C
     tokens, read = await callers(client), []
     monkeypatch.setattr(client.app.payloads, "read", lambda *arguments, **options: read.append(arguments))
     for token in tokens:
-        for method, path in (("POST", "~/items/things"), ("PATCH", "~/items/things"), ("PATCH", "~/items/things/1")):
+        for method, path in (
+            ("POST", "~/items/things"),
+            ("PATCH", "~/items/things"),
+            ("PATCH", "~/items/things/1"),
+            ("POST", "~/collections"),
+            ("PATCH", "~/collections/things"),
+            ("POST", "~/fields/things"),
+            ("PATCH", "~/fields/things"),
+            ("PATCH", "~/fields/things/name"),
+            ("POST", "~/permissions/import"),
+            ("POST", "~/settings"),
+            ("POST", "~/roles"),
+        ):
             for body in (b"[" + b"{}," * 10_000 + b"{}]", b"{}", b"{"):
                 answer = await client.call(method, path, body, token=token)
                 assert answer.status in (401, 403, 404), (method, path, answer.status)

@@ -11,6 +11,7 @@ from attrs import fields
 from directus_tx import config, errors
 from directus_tx.db import sqlstate
 from directus_tx.http.endpoints import all_routes
+from directus_tx.http.routes import Caller
 from directus_tx.plugins import hookspecs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -51,7 +52,9 @@ LAYERS = (
     "http.params",
     "http.json_text",
     "http.payload",
+    "http.client",
     "http.encode",
+    "http.answers",
     "http.request",
     "http.channel",
     "http.sending",
@@ -280,3 +283,11 @@ def test_the_picture_of_the_imports_is_as_the_code_imports() -> None:
         drawn.update(ready)
     picture = "\n".join(lines)
     assert picture in (ROOT / "docs" / "architecture.rst").read_text(), f"docs/architecture.rst lacks:\n{picture}"
+
+
+def test_every_route_is_documented_with_its_caller() -> None:
+    lines = (ROOT / "docs" / "routes.rst").read_text().splitlines()
+    documented = [re.split(r"\s{2,}", line.strip()) for line in lines if re.match(r"(GET|POST|PUT|PATCH|DELETE) ", line)]
+    assert documented == [[route.method, route.path, route.caller.value] for route in all_routes()]
+    text = "\n".join(lines)
+    assert [each.value for each in Caller if f"\n{each.value}\n    " not in text] == []

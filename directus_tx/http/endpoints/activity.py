@@ -1,23 +1,25 @@
 """/:project/activity/comment: comments on items. The activity itself is read as every system collection is."""
 
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.errors import CreateForbidden
+from directus_tx.http.answers import Answer, Empty
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.system.activity import create_comment, delete_comment, update_comment
 
 routes = Routes()
 COMMENT = "/<project>/activity/comment"
 
 
-@routes.post(COMMENT)
+@routes.post(COMMENT, Caller.SIGNED_IN, refusal=CreateForbidden)
 async def create(call: Call) -> Answer:
     return call.answer(await create_comment(call.items, call.ctx, await call.item(), call.query()))
 
 
-@routes.patch(COMMENT + "/<key>")
+@routes.patch(COMMENT + "/<key>", Caller.PUBLIC)
 async def update(call: Call) -> Answer:
     return call.answer(await update_comment(call.items, call.ctx, call.path["key"], await call.item(), call.query()))
 
 
-@routes.delete(COMMENT + "/<key>")
+@routes.delete(COMMENT + "/<key>", Caller.PUBLIC)
 async def delete(call: Call) -> Answer:
     await delete_comment(call.ctx, call.path["key"])
-    return EMPTY
+    return Empty()

@@ -1,11 +1,12 @@
 """/:project/auth: signing in. Nobody is signed in on these routes, whatever token comes along."""
 
 from directus_tx.accounts.sign_in import sign_in
-from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.http.answers import Answer, Envelope
+from directus_tx.http.routes import Call, Caller, Routes
 
 routes = Routes()
 
 
-@routes.post("/<project>/auth/authenticate", anonymous=True)
+@routes.post("/<project>/auth/authenticate", Caller.ANONYMOUS)
 async def authenticate(call: Call) -> Answer:
-    return Answer(await sign_in(call.ctx, call.project, call.services.hasher, await call.item()))
+    return Envelope(await sign_in(call.ctx, call.project, call.services.hasher, await call.item()))

@@ -1,7 +1,9 @@
 """/:project/collections: the collections of a project."""
 
 from directus_tx import schema_service
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.errors import AlterForbidden
+from directus_tx.http.answers import Answer, Empty
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Item, Result, chosen_meta
 
 routes = Routes()
@@ -13,29 +15,29 @@ def written(call: Call, collection: str, item: Item) -> Answer:
     return call.answer(Result(item, chosen_meta(call.query(), {"collection": collection, "type": "item"})))
 
 
-@routes.get(COLLECTIONS)
+@routes.get(COLLECTIONS, Caller.PUBLIC)
 async def list_collections(call: Call) -> Answer:
     return call.answer(schema_service.read_collections(call.ctx, call.query()))
 
 
-@routes.get(COLLECTIONS + "/<names>")
+@routes.get(COLLECTIONS + "/<names>", Caller.PUBLIC)
 async def read_collections(call: Call) -> Answer:
     return call.answer(schema_service.read_collections(call.ctx, call.query(), call.keys(call.path["names"])))
 
 
-@routes.post(COLLECTIONS)
+@routes.post(COLLECTIONS, Caller.ADMINISTRATOR)
 async def create_collection(call: Call) -> Answer:
     item = await schema_service.create_collection(call.items, call.ctx, await call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 
-@routes.patch(COLLECTIONS + "/<name>")
+@routes.patch(COLLECTIONS + "/<name>", Caller.ADMINISTRATOR)
 async def update_collection(call: Call) -> Answer:
     item = await schema_service.update_collection(call.items, call.ctx, call.path["name"], await call.item(), call.options())
     return written(call, schema_service.COLLECTIONS, item)
 
 
-@routes.delete(COLLECTIONS + "/<name>")
+@routes.delete(COLLECTIONS + "/<name>", Caller.ADMINISTRATOR, refusal=AlterForbidden)
 async def delete_collection(call: Call) -> Answer:
     await schema_service.delete_collection(call.items, call.ctx, call.path["name"], call.options())
-    return EMPTY
+    return Empty()

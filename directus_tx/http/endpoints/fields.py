@@ -4,39 +4,40 @@ from typing import Any
 
 from directus_tx import schema_service
 from directus_tx.access import access_of
-from directus_tx.errors import InvalidPayload, InvalidRequest, SystemCollection
+from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidPayload, InvalidRequest, SystemCollection, UpdateForbidden
+from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import payload_of
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, chosen_meta
 
 routes = Routes()
 FIELDS = "/<project>/fields"
 
 
-@routes.get(FIELDS)
+@routes.get(FIELDS, Caller.PUBLIC)
 async def list_all_fields(call: Call) -> Answer:
     return call.answer(schema_service.read_fields(call.ctx, call.query()))
 
 
-@routes.get(FIELDS + "/<collection>")
+@routes.get(FIELDS + "/<collection>", Caller.PUBLIC)
 async def list_fields(call: Call) -> Answer:
     return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"]))
 
 
-@routes.get(FIELDS + "/<collection>/<names>")
+@routes.get(FIELDS + "/<collection>/<names>", Caller.PUBLIC)
 async def read_fields(call: Call) -> Answer:
     names = call.keys(call.path["names"])
     return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
 
 
-@routes.post(FIELDS + "/<collection>")
+@routes.post(FIELDS + "/<collection>", Caller.ADMINISTRATOR, refusal=CreateForbidden)
 async def create_field(call: Call) -> Answer:
     item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], await call.item(), call.options())
     return written(call, schema_service.FIELDS, item)
 
 
-@routes.patch(FIELDS + "/<collection>")
+@routes.patch(FIELDS + "/<collection>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
 async def update_fields(call: Call) -> Answer:
     """Several fields, each in its own way."""
     _refuse_system(call)
@@ -52,7 +53,7 @@ async def update_fields(call: Call) -> Answer:
     return _many(call, await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options()))
 
 
-@routes.patch(FIELDS + "/<collection>/<names>")
+@routes.patch(FIELDS + "/<collection>/<names>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
 async def update_field(call: Call) -> Answer:
     """One field, or several in the same way."""
     names = call.keys(call.path["names"])
@@ -64,13 +65,13 @@ async def update_field(call: Call) -> Answer:
     return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])
 
 
-@routes.delete(FIELDS + "/<collection>/<name>")
+@routes.delete(FIELDS + "/<collection>/<name>", Caller.ADMINISTRATOR, refusal=DeleteForbidden)
 async def delete_field(call: Call) -> Answer:
     junction = call.params.text("delete_junction") in ("1", "true")
     await schema_service.delete_field(
         call.items, call.ctx, call.path["collection"], call.path["name"], call.options(), delete_junction=junction
     )
-    return EMPTY
+    return Empty()
 
 
 def _refuse_system(call: Call) -> None:

@@ -3,8 +3,8 @@
 import platform
 
 from directus_tx import __version__
-from directus_tx.errors import Unauthorized
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.http.answers import Answer, Empty, Envelope, Redirect
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.system.settings import shown
 
 routes = Routes()
@@ -23,13 +23,13 @@ PUBLIC_SETTINGS = [
 ]
 
 
-@routes.get("/")
+@routes.get("/", Caller.PUBLIC)
 async def root(call: Call) -> Answer:
-    return Answer(status=302, headers={"Location": "./admin/"})
+    return Redirect("./admin/")
 
 
-@routes.get("/<project>")
-@routes.get("/<project>/")
+@routes.get("/<project>", Caller.PUBLIC)
+@routes.get("/<project>/", Caller.PUBLIC)
 async def home(call: Call) -> Answer:
     """What a project is called and looks like; to users also what the server can do."""
     settings = call.ctx.schema.settings
@@ -38,15 +38,13 @@ async def home(call: Call) -> Answer:
     for name in ("project_public_note", "default_locale"):
         api[name] = api[name] or None
     if call.ctx.accountability.public:
-        return Answer({"api": api})
+        return Envelope({"api": api})
     api = {"version": __version__, "database": DATABASE, **api}
     general = {"php_version": None, "php_api": None, "python_version": platform.python_version()}
-    return Answer({"api": api, "server": {"max_upload_size": call.services.settings.server.max_body_size, "general": general}})
+    return Envelope({"api": api, "server": {"max_upload_size": call.services.settings.server.max_body_size, "general": general}})
 
 
-@routes.post("/<project>/update")
+@routes.post("/<project>/update", Caller.ADMINISTRATOR)
 async def update(call: Call) -> Answer:
     """Brings the system tables up to date, which opening the project has done already."""
-    if not call.ctx.accountability.admin:
-        raise Unauthorized
-    return EMPTY
+    return Empty()

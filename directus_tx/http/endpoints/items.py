@@ -7,9 +7,9 @@ from attrs import evolve
 
 from directus_tx.access import access_of
 from directus_tx.errors import CreateForbidden, InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection, UpdateForbidden
-from directus_tx.http import encode
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
-from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, update_items, write_csv, write_json
+from directus_tx.http.answers import Answer, Empty, ItemStream, Stream, Streamed
+from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, stream_items, update_items, write_csv
 from directus_tx.items.read import BATCH
 from directus_tx.query import Condition, Query
 from directus_tx.schema.numbers import whole_number
@@ -38,7 +38,7 @@ async def payload_of(call: Call) -> Item | list[Item]:
     return body
 
 
-async def listing(call: Call, collection: str) -> Answer:
+async def listing(call: Call, collection: str) -> Answer | Streamed:
     """A list; as a download where `export` asks for one. One that may be long and has no end is written as it is read."""
     query = call.query()
     kind = call.params.text("export")
@@ -50,26 +50,18 @@ async def listing(call: Call, collection: str) -> Answer:
     first = await read_items(call.items, call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
     if len(first.data) <= BATCH:
         return call.answer(first)
-    start = b'{"data":['
-    if first.messages:
-        start = b'{"messages":' + encode.encoded(encode.notices(first.messages)) + b',"data":['
-    end = b'],"public":true}' if call.ctx.accountability.public else b"]}"
-    return Answer(
-        stream=lambda write: write_json(call.items, call.ctx, collection, query, write, start=start, end=end),
-        headers={"Content-Type": "application/json"},
-    )
+    return ItemStream(partial(stream_items, call.items, call.ctx, collection, query), first.messages)
 
 
-def _export(call: Call, collection: str, query: Query, kind: str) -> Answer:
-    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-    if kind not in types:
-        raise InvalidRequest("An export is csv or json.")
-    write = partial(write_csv, raw=call.params.text("export_raw") in ("1", "true")) if kind == "csv" else write_json
+def _export(call: Call, collection: str, query: Query, kind: str) -> Streamed:
     name = quote(f"{collection}.{kind}")
-    return Answer(
-        stream=lambda sink: write(call.items, call.ctx, collection, query, sink),
-        headers={"Content-Type": types[kind], "Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
-    )
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+    if kind == "json":
+        return ItemStream(partial(stream_items, call.items, call.ctx, collection, query), bare=True, headers=headers)
+    if kind == "csv":
+        raw = call.params.text("export_raw") in ("1", "true")
+        return Stream(partial(write_csv, call.items, call.ctx, collection, query, raw=raw), "text/csv; charset=utf-8", headers)
+    raise InvalidRequest("An export is csv or json.")
 
 
 async def reading(call: Call, collection: str, ids: str) -> Answer:
@@ -113,7 +105,7 @@ async def updating_many(call: Call, collection: str) -> Answer:
 
 async def deleting(call: Call, collection: str, ids: str) -> Answer:
     await delete_items(call.items, call.ctx, collection, call.keys(ids), call.options())
-    return EMPTY
+    return Empty()
 
 
 async def revisions(call: Call, collection: str, key: str) -> Answer:
@@ -134,47 +126,47 @@ async def revision(call: Call, collection: str, key: str, offset: str) -> Answer
     return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
-@routes.get(ITEMS)
-async def list_items(call: Call) -> Answer:
+@routes.get(ITEMS, Caller.PUBLIC)
+async def list_items(call: Call) -> Answer | Streamed:
     return await listing(call, _collection(call))
 
 
-@routes.post(ITEMS)
+@routes.post(ITEMS, Caller.PUBLIC)
 async def create(call: Call) -> Answer:
     return await creating(call, _collection(call))
 
 
-@routes.patch(ITEMS)
+@routes.patch(ITEMS, Caller.PUBLIC)
 async def update_many(call: Call) -> Answer:
     return await updating_many(call, _collection(call))
 
 
-@routes.get(ITEMS + "/<ids>")
+@routes.get(ITEMS + "/<ids>", Caller.PUBLIC)
 async def read(call: Call) -> Answer:
     return await reading(call, _collection(call), call.path["ids"])
 
 
-@routes.patch(ITEMS + "/<ids>")
+@routes.patch(ITEMS + "/<ids>", Caller.PUBLIC)
 async def update(call: Call) -> Answer:
     return await updating(call, _collection(call), call.path["ids"])
 
 
-@routes.delete(ITEMS + "/<ids>")
+@routes.delete(ITEMS + "/<ids>", Caller.PUBLIC)
 async def delete(call: Call) -> Answer:
     return await deleting(call, _collection(call), call.path["ids"])
 
 
-@routes.get(ITEMS + "/<key>/revisions")
+@routes.get(ITEMS + "/<key>/revisions", Caller.PUBLIC)
 async def list_revisions(call: Call) -> Answer:
     return await revisions(call, call.path["collection"], call.path["key"])
 
 
-@routes.get(ITEMS + "/<key>/revisions/<offset>")
+@routes.get(ITEMS + "/<key>/revisions/<offset>", Caller.PUBLIC)
 async def read_revision(call: Call) -> Answer:
     return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])
 
 
-@routes.patch(ITEMS + "/<key>/revert/<revision>")
+@routes.patch(ITEMS + "/<key>/revert/<revision>", Caller.PUBLIC)
 async def revert(call: Call) -> Answer:
     key, revision = call.path["key"], call.path["revision"]
     return call.answer(await revert_item(call.items, call.ctx, _collection(call), key, revision, call.query(), call.options()))

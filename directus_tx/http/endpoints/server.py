@@ -3,24 +3,24 @@
 import platform
 
 from directus_tx import __version__
-from directus_tx.http.routes import EMPTY, Answer, Call, Routes
+from directus_tx.http.answers import Answer, Empty, Envelope, Text
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.projects.provisioning import checked
 
 routes = Routes()
 
 
-@routes.get("/server/ping")
+@routes.get("/server/ping", Caller.PUBLIC)
 async def ping(call: Call) -> Answer:
-    return Answer(text="pong")
+    return Text("pong")
 
 
-@routes.get("/server/info")
+@routes.get("/server/info", Caller.SUPER_ADMIN)
 async def info(call: Call) -> Answer:
     """What the server runs on. The keys that speak of PHP are there for clients that look for them."""
     projects = call.services.projects
-    projects.check_super_admin(call.params.text("super_admin_token"))
     limit = call.services.settings.server.max_body_size
-    return Answer(
+    return Envelope(
         {
             "directus": __version__,
             "server": {
@@ -37,20 +37,18 @@ async def info(call: Call) -> Answer:
     )
 
 
-@routes.get("/server/projects")
+@routes.get("/server/projects", Caller.PUBLIC)
 async def list_projects(call: Call) -> Answer:
-    return Answer(call.services.projects.listed())
+    return Envelope(call.services.projects.listed())
 
 
-@routes.post("/server/projects")
+@routes.post("/server/projects", Caller.SUPER_ADMIN_BY_PAYLOAD)
 async def create_project(call: Call) -> Answer:
     await call.services.projects.create(checked(await call.item()))
-    return EMPTY
+    return Empty()
 
 
-@routes.delete("/server/projects/<key>")
+@routes.delete("/server/projects/<key>", Caller.SUPER_ADMIN)
 async def delete_project(call: Call) -> Answer:
-    projects = call.services.projects
-    projects.check_super_admin(call.params.text("super_admin_token"))
-    await projects.delete(call.path["key"])
-    return EMPTY
+    await call.services.projects.delete(call.path["key"])
+    return Empty()

@@ -2,15 +2,16 @@
 
 from directus_tx.access import access_of
 from directus_tx.http import endpoints, openapi
+from directus_tx.http.answers import Answer, Document
 from directus_tx.http.endpoints.system import ADDRESSES
-from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.http.routes import Call, Caller, Routes
 
 routes = Routes()
 
 
-@routes.get("/<project>/specs/oas")
+@routes.get("/<project>/specs/oas", Caller.PUBLIC)
 async def describe(call: Call) -> Answer:
     """The OpenAPI document of what the caller may use. It stands by itself, without an envelope."""
     systems = {address.path: address.collection for address in ADDRESSES}
     found = openapi.document(access_of(call.ctx), call.base, call.ctx.project, endpoints.all_routes(), systems)
-    return Answer(document=found)
+    return Document(found)

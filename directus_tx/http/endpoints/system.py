@@ -6,8 +6,9 @@ from attrs import frozen
 
 from directus_tx.access import access_of
 from directus_tx.errors import NotFound, Unauthorized
+from directus_tx.http.answers import Answer, Streamed
 from directus_tx.http.endpoints import items
-from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema_service import read_setting_fields
 from directus_tx.system.users import track_page
@@ -64,9 +65,9 @@ def _serve(address: Address) -> None:
     path, name = f"/<project>/{address.path}", address.collection
     one = f"{path}/<ids>"
 
-    def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer]]) -> None:
+    def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer | Streamed]]) -> None:
         if letter in address.methods:
-            routes.add(method, path, work)
+            routes.add(method, path, work, Caller.PUBLIC)
 
     on("r", "GET", path, lambda call: items.listing(call, name))
     on("c", "POST", path, lambda call: items.creating(call, name))
@@ -75,20 +76,20 @@ def _serve(address: Address) -> None:
     on("u", "PATCH", one, lambda call: _with_ids(_updating_whole if address.whole else items.updating, call, address))
     on("d", "DELETE", one, lambda call: _with_ids(items.deleting, call, address))
     if address.revisions:
-        routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address))
+        routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address), Caller.PUBLIC)
 
         async def revision(call: Call) -> Answer:
             return await items.revision(call, name, _ids(call, address), call.path["offset"])
 
-        routes.add("GET", f"{one}/revisions/<offset>", revision)
+        routes.add("GET", f"{one}/revisions/<offset>", revision, Caller.PUBLIC)
 
 
-@routes.get("/<project>/settings/fields")
+@routes.get("/<project>/settings/fields", Caller.PUBLIC)
 async def setting_fields(call: Call) -> Answer:
     return call.answer(read_setting_fields(call.ctx, call.query()))
 
 
-@routes.patch("/<project>/users/<ids>/tracking/page")
+@routes.patch("/<project>/users/<ids>/tracking/page", Caller.SIGNED_IN)
 async def tracking_page(call: Call) -> Answer:
     key = _ids(call, USERS)
     return call.answer(await track_page(call.items, call.ctx, key, await call.item(), call.query()))

@@ -9,7 +9,8 @@ from typing import Any
 
 from directus_tx.accounts.hashes import MAX_BCRYPT_COST, check_length
 from directus_tx.errors import InvalidRequest, UnknownHasher
-from directus_tx.http.routes import Answer, Call, Routes
+from directus_tx.http.answers import Answer, Envelope
+from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 
 routes = Routes()
@@ -46,30 +47,30 @@ def _hasher(payload: dict[str, Any]) -> str:
     return str(name)
 
 
-@routes.post(UTILS + "/hash")
+@routes.post(UTILS + "/hash", Caller.PUBLIC)
 async def make_hash(call: Call) -> Answer:
     payload = await call.item()
     text, hasher = _string(payload), _hasher(payload)
     if hasher in DIGESTS:
-        return Answer({"hash": hashlib.new(hasher, text.encode()).hexdigest()})
+        return Envelope({"hash": hashlib.new(hasher, text.encode()).hexdigest()})
     options = payload.get("options")
     cost = options.get("cost", 10) if isinstance(options, dict) else 10
     if not isinstance(cost, int) or not MIN_COST <= cost <= MAX_BCRYPT_COST:
         raise InvalidRequest(f'"cost" is a number from {MIN_COST} to {MAX_BCRYPT_COST}.')
-    return Answer({"hash": await call.services.hasher.bcrypt(text, cost)})
+    return Envelope({"hash": await call.services.hasher.bcrypt(text, cost)})
 
 
-@routes.post(UTILS + "/hash/match")
+@routes.post(UTILS + "/hash/match", Caller.PUBLIC)
 async def match_hash(call: Call) -> Answer:
     payload = await call.item()
     text, hashed, hasher = _string(payload), _text(payload, "hash"), _hasher(payload)
     if hasher in DIGESTS:
         found = hashlib.new(hasher, text.encode()).hexdigest()
-        return Answer({"valid": hmac.compare_digest(found.encode(), hashed.lower().encode())})
-    return Answer({"valid": await call.services.hasher.matches(text, hashed)})
+        return Envelope({"valid": hmac.compare_digest(found.encode(), hashed.lower().encode())})
+    return Envelope({"valid": await call.services.hasher.matches(text, hashed)})
 
 
-@routes.post(UTILS + "/random/string")
+@routes.post(UTILS + "/random/string", Caller.PUBLIC)
 async def make_string(call: Call) -> Answer:
     length = (await call.item()).get("length")
     if length is None:
@@ -78,7 +79,7 @@ async def make_string(call: Call) -> Answer:
         length = whole_number(length)
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= MAX_LENGTH:
         raise InvalidRequest(f'"length" is a number from 0 to {MAX_LENGTH}.')
-    return Answer({"random": _random_text(length)})
+    return Envelope({"random": _random_text(length)})
 
 
 def _random_text(length: int) -> str:
@@ -89,6 +90,6 @@ def _random_text(length: int) -> str:
     return found.decode()
 
 
-@routes.get(UTILS + "/2fa_secret")
+@routes.get(UTILS + "/2fa_secret", Caller.PUBLIC)
 async def make_secret(call: Call) -> Answer:
-    return Answer({"2fa_secret": base64.b32encode(secrets.token_bytes(10)).decode()})
+    return Envelope({"2fa_secret": base64.b32encode(secrets.token_bytes(10)).decode()})

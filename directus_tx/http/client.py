@@ -1,0 +1,80 @@
+"""Who a request comes from: the address, the token, and the address that the client reached us at."""
+
+import base64
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from directus_tx.accounts.tokens import project_of
+from directus_tx.errors import Unauthorized
+from directus_tx.http.params import Params
+
+
+def token_of(request: Any, params: Params) -> str | None:
+    """The token that a request carries: the parameter access_token, the user name of Basic, or Bearer; the first of them."""
+    token = params.text("access_token")
+    if token:
+        return token
+    header = request.getHeader("authorization")
+    if not header:
+        return None
+    scheme, _, value = header.partition(" ")
+    scheme, value = scheme.lower(), value.strip()
+    if scheme == "bearer":
+        return value or None
+    if scheme == "basic":
+        try:
+            user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError:
+            return None
+        return user if user and password in ("", user) else None
+    return None
+
+
+def named_project(request: Any, params: Params) -> tuple[str, str | None]:
+    """The project of a request that has none in its path, and the token: what a bearer's JWT names, or a parameter or header does. Raises
+    Unauthorized where nothing does."""
+    scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() == "bearer" and token:
+        key = project_of(token)
+        if key is None:
+            raise Unauthorized("The token names no project.")
+        return key, token
+    named = params.text("project") or request.getHeader("x-directus-project")
+    if not named:
+        raise Unauthorized
+    return named, params.text("access_token")
+
+
+class Proxies:
+    """The proxies in front of the server whose word on their clients counts: networks and addresses."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self.networks = [ipaddress.ip_network(each, strict=False) for each in trusted]
+
+    def ip(self, request: Any) -> str:
+        """Where a request comes from: the peer, or whom a trusted proxy says it speaks for."""
+        peer = getattr(request.getClientAddress(), "host", None) or ""
+        if self.networks and self._trusted(peer):
+            forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
+            # The proxy next to us has appended the address that it saw; a client may have written what stands before.
+            for address in reversed(forwarded):
+                if not self._trusted(address):
+                    return address
+        return peer
+
+    def base(self, request: Any) -> str:
+        """The address that the client reached us at, without a path."""
+        scheme = "https" if request.isSecure() else "http"
+        if self.networks and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
+            scheme = request.getHeader("x-forwarded-proto") or scheme
+        host = request.getHeader("host") or f"{request.getHost().host}:{request.getHost().port}"
+        return f"{scheme}://{host}"
+
+    def _trusted(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.networks)

@@ -1,0 +1,109 @@
+"""Who may call which route: what each declares is what is so."""
+
+import re
+from typing import Any
+
+from pytest_twisted import ensureDeferred
+
+from directus_tx.http.endpoints import all_routes
+from directus_tx.http.routes import Caller, Route
+from tests.conftest import SUPER_ADMIN_TOKEN, Client, field
+
+
+async def call(client: Client, route: Route, token: str | None, query: str = "") -> Any:
+    path = re.sub(r"<\w+>", "things", route.path.replace("<project>", client.project))
+    body: Any = {} if route.method in ("POST", "PATCH") else ...
+    return await client.call(route.method, f"{path}{query}", body, token=token)
+
+
+async def user(client: Client) -> str:
+    """The token of a user who may do what users with a role may, and no more."""
+    role = (await client.post("~/roles", {"name": "Users"})).data["id"]
+    attributes = {"email": "user@example.com", "password": "secret", "status": "active", "role": role, "token": "user-token"}
+    assert (await client.post("~/users", attributes)).status == 200
+    return "user-token"
+
+
+@ensureDeferred
+async def test_others_than_the_callers_are_refused_as_the_route_says(client: Client) -> None:
+    await client.collection("things", field("name"))
+    token = await user(client)
+    checked = 0
+    for route in all_routes():
+        if not route.in_project:
+            continue
+        for who in (None, "no such token", token):
+            public = who != token
+            if route.caller is Caller.ADMINISTRATOR or (route.caller is Caller.SIGNED_IN and public):
+                refusal = (route.public_refusal if public else None) or route.refusal
+                answer = await call(client, route, who)
+                assert (answer.status, answer.code) == (refusal.status, refusal.code), (route.method, route.path, who)
+                checked += 1
+    assert checked > 30
+    assert (await client.get("~/items/things")).status == 200
+
+
+@ensureDeferred
+async def test_what_declares_no_caller_asks_for_none(client: Client) -> None:
+    """A route that anybody may call refuses by permissions alone: everybody who has them all gets past."""
+    await client.collection("things", field("name"))
+    token = await user(client)
+    for route in all_routes():
+        if route.caller is Caller.ADMINISTRATOR and route.method == "GET":
+            assert (await call(client, route, token)).status in (401, 403), route.path
+            assert (await call(client, route, "admin-static-token")).status not in (401, 403), route.path
+        if route.caller is Caller.ANONYMOUS:
+            answer = await call(client, route, "admin-static-token")
+            assert answer.status not in (401, 403), route.path
+
+
+@ensureDeferred
+async def test_the_server_belongs_to_the_super_admin(client: Client) -> None:
+    for route in all_routes():
+        if route.caller is Caller.SUPER_ADMIN:
+            for token in (None, "admin-static-token"):
+                missing, wrong = await call(client, route, token), await call(client, route, token, "?super_admin_token=x")
+                assert (missing.status, missing.code) == (422, 4), route.path
+                assert (wrong.status, wrong.code) == (401, 3), route.path
+            right = await call(client, route, None, f"?super_admin_token={SUPER_ADMIN_TOKEN}")
+            assert right.status in (200, 404), route.path
+        elif route.caller is Caller.SUPER_ADMIN_BY_PAYLOAD:
+            attributes = {"project": "other", "user_email": "a@example.com", "user_password": "password"}
+            for token, expected in (("x", 401), ("", 422)):
+                answer = await client.call(
+                    route.method, route.path, attributes | {"super_admin_token": token}, token="admin-static-token"
+                )
+                assert answer.status == expected
+    assert (await client.get("/server/projects")).data == [client.project]
+
+
+@ensureDeferred
+async def test_a_route_without_a_project_in_its_path_finds_it_by_the_token(client: Client) -> None:
+    token = (await client.post("~/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)).data[
+        "token"
+    ]
+    assert len((await client.get("/types", token=token)).data) > 10
+    named = {"X-Directus-Project": client.project}
+    assert (await client.get("/types?access_token=admin-static-token", token=None, headers=named)).status == 200
+    for query, headers, expected in (
+        ("", {}, (401, 3)),
+        ("", named, (401, 108)),
+        ("?access_token=wrong", named, (401, 108)),
+        (f"?project={client.project}", {}, (401, 108)),
+        ("?project=nope&access_token=x", {}, (401, 3)),
+        ("", {"Authorization": "bearer admin-static-token"}, (401, 3)),
+    ):
+        answer = await client.get(f"/types{query}", token=None, headers=headers)
+        assert (answer.status, answer.code) == expected, (query, headers)
+    assert (await client.patch("~/roles/1", {"ip_whitelist": ["10.9.8.7"]})).status == 200
+    answer = await client.get("/types", token=token)
+    assert (answer.status, answer.code) == (401, 19)
+
+
+@ensureDeferred
+async def test_the_description_shows_what_the_caller_may_call(client: Client) -> None:
+    token = await user(client)
+    shown = {who: set((await client.get("~/specs/oas", token=who)).json["paths"]) for who in ("admin-static-token", token, None)}
+    assert "/permissions/explain" in shown["admin-static-token"]
+    assert "/permissions/explain" not in shown[token] | shown[None]
+    assert shown[None] <= shown[token] <= shown["admin-static-token"]

@@ -1,0 +1,68 @@
+"""Answers as bytes."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from directus_tx.errors import Notice
+from directus_tx.http.answers import Document, Empty, Envelope, ItemStream, Redirect, Stream, Streamed, Text
+
+VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=3)
+ITEMS = st.dictionaries(st.text(max_size=5) | st.integers(0, 3), VALUES, max_size=4) | st.just([])
+NOTICES = st.lists(st.builds(Notice, st.integers(1, 99), st.text(max_size=9), st.tuples(st.text(max_size=4))), max_size=2)
+
+
+def written(answer: Streamed, *, public: bool) -> bytes:
+    """The bytes that an answer writes."""
+    pieces: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        pieces.append(data)
+
+    done: list[Any] = []
+    Deferred.fromCoroutine(answer.write(write, public=public)).addBoth(done.append)
+    assert done == [None]
+    return b"".join(pieces)
+
+
+def reading(batches: list[list[Any]]) -> Callable[[Callable[[list[Any]], Awaitable[None]]], Awaitable[None]]:
+    async def read(take: Callable[[list[Any]], Awaitable[None]]) -> None:
+        for batch in batches:
+            await take(batch)
+
+    return read
+
+
+@given(st.lists(st.lists(ITEMS, max_size=4), max_size=4), NOTICES, st.booleans())
+def test_a_list_that_is_streamed_has_the_bytes_of_one_that_is_not(
+    batches: list[list[Any]], messages: list[Notice], public: bool
+) -> None:
+    whole = [item for batch in batches for item in batch]
+    short = Envelope(whole, messages=messages).render(public=public)
+    assert written(ItemStream(reading(batches), messages), public=public) == short.body
+    assert ItemStream(reading(batches)).content_type == short.content_type
+    bare = written(ItemStream(reading(batches), bare=True), public=public)
+    assert bare == Document(whole).render(public=public).body
+
+
+def test_answers_know_their_status_and_type() -> None:
+    for public in (True, False):
+        assert Envelope({"a": 1}).render(public=public).status == 200
+        assert Text("pong").render(public=public).body == b"pong"
+        assert json.loads(Document({"a": 1}).render(public=public).body) == {"a": 1}
+    assert (Empty().render(public=False).status, Empty().render(public=False).body) == (204, b"")
+    assert (Empty().render(public=True).status, Empty().render(public=True).body) == (200, b'{"public":true}')
+    assert Redirect("./admin/").headers == {"Location": "./admin/"}
+    assert Redirect("./admin/").render(public=True).status == 302
+
+
+def test_a_stream_writes_what_its_source_does() -> None:
+    async def source(write: Callable[[bytes], Awaitable[None]]) -> None:
+        await write(b"a")
+        await write(b"b")
+
+    assert written(Stream(source, "text/csv"), public=True) == b"ab"
