@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
 from directus_tx.config import Settings
-from directus_tx.items import read
+from directus_tx.http import encode
 from tests.conftest import TOKEN, Client, field
 
 ROWS = 3000
@@ -248,15 +248,16 @@ async def test_a_sender_that_is_slow_is_cut_off(client: Client) -> None:
 @ensureDeferred
 async def test_a_failure_on_the_way_ends_the_connection_and_is_logged(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(client)
-    present, calls = read._present, []
+    encoded, lists = encode.encoded, []
 
-    def fail(*arguments: Any) -> None:
-        calls.append(None)
-        if len(calls) > 2:
-            raise RuntimeError("on the way")
-        present(*arguments)
+    def fail(value: Any) -> bytes:
+        if isinstance(value, list):
+            lists.append(value)
+            if len(lists) > 1:
+                raise RuntimeError("on the way")
+        return encoded(value)
 
-    monkeypatch.setattr(read, "_present", fail)
+    monkeypatch.setattr(encode, "encoded", fail)
     with logged() as events, closing(ask(client)) as connection:
         answer = await receive(connection)
         assert answer.startswith(b"HTTP/1.1 200")
