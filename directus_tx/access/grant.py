@@ -295,14 +295,14 @@ class Grant:
     def view(self) -> Clause:
         """The table as the caller sees it, to select from: the table itself, or a query in parentheses."""
         condition = self.condition("read", "t")
-        if self.admin or (condition is TRUE and not self.masks and not self.hidden):
+        replaced = self.subjects.columns("t") if self.subjects is not None else {}
+        if self.admin or (condition is TRUE and not self.masks and not self.hidden and not replaced):
             return Clause(Identifier(self.collection.collection))
         internal = {self.collection.primary_key.field}
         if self.collection.status_field is not None:
             internal.add(self.collection.status_field.field)
         columns: list[Composable] = []
         binds: list[Bind] = []
-        replaced = self.subjects.columns("t") if self.subjects is not None else {}
         for mask in self.masks:
             columns.append(SQL("{} AS {}").format(mask.shown.sql, Identifier(mask.flag)))
             binds += mask.shown.binds
@@ -318,10 +318,11 @@ class Grant:
                 binds += replaced[name].binds
             elif name in internal or name not in self.hidden:
                 columns.append(column("t", name))
-        sql = SQL("(SELECT {} FROM {} AS t WHERE {})").format(
-            SQL(", ").join(columns), Identifier(self.collection.collection), condition.sql
+        joined = self.subjects.join("t") if replaced and self.subjects is not None else Clause(SQL(""))
+        sql = SQL("(SELECT {} FROM {} AS t{} WHERE {})").format(
+            SQL(", ").join(columns), Identifier(self.collection.collection), joined.sql, condition.sql
         )
-        return Clause(sql, (*binds, *condition.binds))
+        return Clause(sql, (*binds, *joined.binds, *condition.binds))
 
     @property
     def whole(self) -> bool:

@@ -21,14 +21,19 @@ def _no_columns(alias: str) -> Mapping[str, Clause]:
     return {}
 
 
+def _no_join(alias: str) -> Clause:
+    return Clause(SQL(""))
+
+
 @frozen(eq=False)
 class Subjects:
     """How far rows that are about other things (a row of directus_fields is about a field, one of the history about an item) show
-    what a caller may not know of those things. Both are called with the table's alias: `visible` gives the condition on rows,
-    `columns` the values that stand in place of columns."""
+    what a caller may not know of those things. All are called with the table's alias: `visible` gives the condition on rows, `columns`
+    the values that stand in place of columns, `join` what is joined to the table for them."""
 
     visible: Callable[[str], Clause]
     columns: Callable[[str], Mapping[str, Clause]] = _no_columns
+    join: Callable[[str], Clause] = _no_join
 
 
 def status_of(alias: str, field: Field) -> Composable:
