@@ -420,10 +420,10 @@ def _check_fields(payload: Mapping[str, Any], unwritable: frozenset[str]) -> Non
         raise FieldNotWritable("You may not write " + ", ".join(f'"{name}"' for name in named) + ".")
 
 
-def _user(asked: BindValues) -> int | None:
-    return asked.user
+def _user(values: BindValues) -> int | None:
+    return values.user
 
 
 def _signed_in(role: int | None) -> Bind:
     """The role, to whoever is a member of it: the public is nobody, and NULL is nobody's."""
-    return lambda asked: None if asked.user is None else role
+    return lambda values: None if values.user is None else role

@@ -164,15 +164,15 @@ class Conditions:
             return Clause(sql, view.binds)
         if name == "has":
             sql = SQL("(SELECT count(*) {}) >= %s").format(table)
-            return Clause(sql, (*view.binds, lambda asked: _count(one(value(asked)))))
+            return Clause(sql, (*view.binds, lambda values: _count(one(value(values)))))
         far = target.collection.fields.get(relation.junction_field or "") or target.collection.primary_key
         if far.field in target.unaskable:
             raise HiddenField(f'You may not ask about what "{field.field}" leads to.')
         if name == "all":
             # A list that holds something that can be no key is held by nobody.
-            def wanted(asked: BindValues) -> list[Any] | None:
-                keys = list_bind(far, value)(asked)
-                return keys if len(keys) == len(several(value(asked))) else None
+            def wanted(values: BindValues) -> list[Any] | None:
+                keys = list_bind(far, value)(values)
+                return keys if len(keys) == len(several(value(values))) else None
 
             sql = SQL("ARRAY(SELECT {far} {table}) @> %s::" + comparison_type(far) + "[]").format(
                 far=SQL("({})::" + comparison_type(far)).format(folded(behind, far)), table=table
@@ -194,7 +194,7 @@ class Conditions:
 
 
 def _value_of(of: "Callable[[Query], Sequence[Condition]]", index: int) -> Value:
-    return lambda asked: of(asked.query)[index].value
+    return lambda values: of(values.query)[index].value
 
 
 def of_filter(query: Query) -> Sequence[Condition]:
@@ -212,8 +212,8 @@ def _count(text: str) -> int:
         raise InvalidPayload("has takes the number of related items.") from None
 
 
-def q_bind(asked: BindValues) -> str | None:
-    return storable(part_pattern(asked.query.q or ""))
+def q_bind(values: BindValues) -> str | None:
+    return storable(part_pattern(values.query.q or ""))
 
 
 # --- the whole of a query

@@ -147,24 +147,24 @@ def several(value: str | tuple[str, ...] | None) -> list[str]:
 def scalar_bind(field: Field, value: Value, pick: Callable[[Any], str | None] = one) -> Bind:
     """Binds the value to compare a column with; NULL, which nothing equals, where the text can be no such value."""
 
-    def bind(asked: BindValues) -> Any:
-        text = pick(value(asked))
-        found = NO_MATCH if text is None else comparable(field, text, asked.now)
+    def bind(values: BindValues) -> Any:
+        text = pick(value(values))
+        found = NO_MATCH if text is None else comparable(field, text, values.now)
         return None if found is NO_MATCH else found
 
     return bind
 
 
 def list_bind(field: Field, value: Value) -> Bind:
-    def bind(asked: BindValues) -> list[Any]:
-        found = [member(field, text, asked.now) for text in several(value(asked))]
+    def bind(values: BindValues) -> list[Any]:
+        found = [member(field, text, values.now) for text in several(value(values))]
         return [v.lower() if as_folded_text(field) else v for v in found if v is not NO_MATCH]
 
     return bind
 
 
 def pattern_bind(value: Value, make: Callable[[str], str]) -> Bind:
-    return lambda asked: storable(make(one(value(asked))))
+    return lambda values: storable(make(one(value(values))))
 
 
 def storable(text: str) -> str | None:
