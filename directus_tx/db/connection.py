@@ -1,15 +1,26 @@
-"""Connections to PostgreSQL: opened with the session settings that the code relies on, and statements run on them."""
+"""Connections to PostgreSQL: opened with the session settings that the code relies on, and statements run on them.
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+txpostgres connects. After that psycopg2's asynchronous connection is polled here and not by txpostgres, for two reasons. libpq closes its
+socket within `execute()` and `poll()` when the connection is lost; txpostgres has that socket registered with the reactor at the time,
+so a closed descriptor stays there, and the next socket that gets its number is never read. And txpostgres adds and removes the
+descriptor and schedules a call for each statement, which takes a tenth of the time of a small request. `Connection` registers a
+duplicate of the descriptor once. Nobody but `Connection.close` closes that duplicate, and only after taking it out of the reactor.
+"""
+
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg2
 from psycopg2 import extensions
 from twisted.internet import defer
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.logger import Logger
 from txpostgres import txpostgres
+from zope.interface import implementer
 
 from directus_tx.db.sql import Composable, Statement
 from directus_tx.db.sqlstate import meaning_of
@@ -22,6 +33,33 @@ Parameters = Mapping[str, Any]
 
 CONNECT_TIMEOUT = 3.0
 """Seconds after which an attempt to connect is given up."""
+
+NO_ANSWER = "The database did not answer in time; the connection was closed."
+
+GRACE = 5.0
+"""Seconds after statement_timeout in which PostgreSQL's own word of it has to arrive."""
+
+MANAGEMENT_TIMEOUT = 300.0
+"""Seconds that a statement outside of the pools may take, such as CREATE DATABASE, which has no statement_timeout."""
+
+_TCP_SETTINGS: Mapping[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    **({"tcp_user_timeout": 25_000} if extensions.libpq_version() >= 120000 else {}),
+}
+"""How libpq finds out that the other machine is gone. It ignores them for Unix sockets."""
+
+_SESSION_SETTINGS: Mapping[str, Any] = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "client_encoding": "UTF8",
+    # How the other side finds out that this machine is gone, whose transactions may hold locks.
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "idle_in_transaction_session_timeout": int(MANAGEMENT_TIMEOUT * 1000),
+}
 
 
 def _as_bytes(value: Any, cursor: Any) -> bytes | None:
@@ -43,92 +81,243 @@ def _register_types(connection: Any) -> None:
         extensions.register_type(each, connection)
 
 
-class _Immediately:
-    """A cooperator that delivers notifications at once; by itself txpostgres delivers them in a later turn of the reactor, after the
-    statement's result."""
+@implementer(IReadWriteDescriptor)
+class Connection:
+    """An open connection. It runs one statement at a time, each committed by itself outside of a transaction.
 
-    @staticmethod
-    def cooperate(work: Any) -> None:
-        for _ in work:
-            pass
+    *driver* is psycopg2's asynchronous connection, connected. A statement without an answer after `timeout`
+    seconds is `overdue`: whoever owns the connection looks for that from time to time, and closes it. `on_notify` is called with
+    psycopg2's Notify for each notification, before the statement ends with whose answer it has come; `on_close` with the connection when
+    it is closed or found lost, once, before the running statement raises.
 
-
-class Connection(txpostgres.Connection):  # type: ignore[misc]
-    """A connection of a pool. `idle_since` is the reactor's time at which it was given back."""
+    `opened` and `idle_since` are times of the monotonic clock. A pool notes on its connections: when each was given back (`idle_since`);
+    the number of its backend (`pid`); what tells its database from others, and from itself before its server was started again
+    (`epoch`), and its table of versions from one that has replaced it (`table`); what it has said last of each kind (`versions`). It is
+    `held` while its statement is being cancelled, so that nobody else gets it, whose statement would be cancelled instead; `released`: it
+    is to be given back after that.
+    """
 
     idle_since = 0.0
+    pid = 0
+    epoch = ""
+    table: int | None = None
+    held = False
+    released = False
 
-    def __init__(self, reactor: IReactorTime) -> None:
-        super().__init__(reactor, cooperator=_Immediately)
+    def __init__(self, reactor: Any, driver: Any) -> None:
+        self.reactor = reactor
+        self.timeout = math.inf
+        self.on_notify: Callable[[Connection, Any], None] = _ignore
+        self.on_close: Callable[[Connection], None] = _ignore
+        self.opened = time.monotonic()
+        self.versions: dict[str, int] = {}
+        self.statements = 0
+        """How many statements were begun: tells one that is to be cancelled from the next."""
+        self._driver = driver
+        self._answer: defer.Deferred[None] | None = None
+        self._deadline = math.inf
+        self._writing = False
+        self._encrypted = bool(driver.info.ssl_in_use)
+        self._descriptor = os.dup(driver.fileno())
+        try:
+            reactor.addReader(self)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    # the state
 
     @property
     def closed(self) -> bool:
-        return bool(self.pollable().closed)
+        return self._descriptor < 0
 
-    def continuePolling(self, swallowErrors: bool = False) -> None:
-        # No caller waits for an idle connection that dies; the pool finds it closed.
-        super().continuePolling(swallowErrors=True)
+    @property
+    def running(self) -> bool:
+        """Whether a statement has been sent whose answer is not there."""
+        return self._answer is not None
+
+    def overdue(self, now: float) -> bool:
+        """Whether the running statement should have been answered by *now*, a time of `time.monotonic`."""
+        return now > self._deadline
+
+    def expect_end(self, seconds: float) -> None:
+        """Gives the running statement this many seconds from now."""
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
+
+    # statements
 
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
         """The rows of one statement; none for a statement without a result. A percent sign of the statement's text is written twice,
         with parameters or without.
 
-        Raises psycopg2.Error; ServiceUnavailable where the statement was cancelled, as PostgreSQL does after statement_timeout;
-        InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
+        Raises psycopg2.Error; ServiceUnavailable where the statement was cancelled, as PostgreSQL does after statement_timeout, or had
+        no answer within `timeout`; InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
         """
-        cursor = await self._executed(statement, parameters)
+        cursor = await self._execute(statement, parameters)
         return cursor.fetchall() if cursor.description is not None else []  # type: ignore[no-any-return]
 
-    async def _executed(self, statement: Statement | Composable | str, parameters: Any) -> Any:
-        """The cursor of a statement that has been executed."""
-        cursor = self.cursor()
+    async def _execute(self, statement: Statement | Composable | str, parameters: Any) -> Any:
+        """psycopg2's cursor after running a statement."""
+        cursor = self._driver.cursor()
         try:
-            await cursor.execute(self._text(statement), parameters)
-        except defer.CancelledError:
-            # What txpostgres makes of PostgreSQL's own QueryCanceled.
-            raise ServiceUnavailable(meaning_of("57014").message, headers={"Retry-After": "1"}) from None
+            cursor.execute(self._text(statement), parameters)
         except ValueError as error:
             # What the driver raises for NUL and for halves of surrogate pairs.
             raise InvalidRequest(meaning_of("22021").message) from error
+        except psycopg2.Error as error:
+            if self._driver.closed:
+                self.close(error)
+            raise
+        answer: defer.Deferred[None] = defer.Deferred()
+        self._answer = answer
+        self.statements += 1
+        self._deadline = time.monotonic() + self.timeout
+        self._poll()
+        try:
+            await answer
+        except extensions.QueryCanceledError:
+            raise unavailable(meaning_of("57014").message) from None
         return cursor
 
     def _text(self, statement: Statement | Composable | str) -> str:
         """The text of a statement. Raises ValueError where it holds a NUL, at which libpq would cut it off."""
         if isinstance(statement, Statement):
             return statement.text
-        text = statement if isinstance(statement, str) else statement.as_string(self.pollable())
+        text = statement if isinstance(statement, str) else statement.as_string(self._driver)
         if "\0" in text:
             raise ValueError("NUL in the text of a statement")
         return text
 
     async def commit(self) -> None:
-        """Commits the transaction, and delivers its notifications to this connection's observers. Raises what `run` raises, and
-        InternalError where PostgreSQL has rolled back instead: a statement had failed, and its error was not passed on."""
-        cursor = await self._executed("COMMIT", ())
+        """Commits the transaction, and calls `on_notify` with its own notifications. Raises what `run` raises, and InternalError where
+        PostgreSQL has rolled back instead: a statement had failed, and its error was not passed on."""
+        cursor = await self._execute("COMMIT", ())
         if cursor.statusmessage != "COMMIT":
             raise InternalError("A transaction was committed in which a statement had failed.")
-        self.pollable().poll()
-        self.checkForNotifies()
+        self._poll()
+
+    # the descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "database"
+
+    def doRead(self) -> None:
+        self._poll()
+
+    def doWrite(self) -> None:
+        self._poll()
+
+    def connectionLost(self, reason: Any) -> None:
+        self._poll()
+        self.close()
+
+    def _poll(self) -> None:
+        """Lets libpq write and read what it can. Ends the running statement when its answer is complete; closes the connection when
+        it is lost."""
+        if self.closed:
+            return
+        driver = self._driver
+        try:
+            state = driver.poll()
+            if state == extensions.POLL_READ and self._encrypted:
+                # What OpenSSL has decrypted and libpq has not taken makes no socket readable.
+                state = driver.poll()
+        except psycopg2.Error as error:
+            if self._answer is None or error.pgcode is None or driver.closed:
+                self.close(error)
+            else:
+                self._end(error)
+            return
+        if state == extensions.POLL_WRITE:
+            if not self._writing:
+                self._writing = True
+                self.reactor.addWriter(self)
+            return
+        if self._writing:
+            self._writing = False
+            self.reactor.removeWriter(self)
+        if state == extensions.POLL_OK:
+            while driver.notifies:
+                self.on_notify(self, driver.notifies.pop(0))
+            self._end(None)
+        elif state != extensions.POLL_READ:
+            self.close()
+
+    def _end(self, error: Exception | None) -> None:
+        """Ends the running statement, if there is one."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        self._deadline = math.inf
+        if error is None:
+            answer.callback(None)
+        else:
+            answer.errback(error)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Closes the connection, if it is open. A running statement raises *error*, or psycopg2.OperationalError."""
+        if self.closed:
+            return
+        try:
+            self.reactor.removeReader(self)
+            self.reactor.removeWriter(self)
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            with suppress(psycopg2.Error):
+                self._driver.close()
+            try:
+                self.on_close(self)
+            finally:
+                self._end(error or psycopg2.OperationalError("the connection is closed"))
+
+
+def unavailable(message: str) -> ServiceUnavailable:
+    """An error with a Retry-After header."""
+    return ServiceUnavailable(message, headers={"Retry-After": "1"})
+
+
+def statement_deadline(statement_timeout: float) -> float:
+    """Seconds after which a statement without an answer closes its connection; none with a *statement_timeout* of 0."""
+    return statement_timeout + GRACE if statement_timeout else math.inf
+
+
+def _ignore(*arguments: Any) -> None:
+    """Does nothing."""
 
 
 async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
     """An open connection. *statement_timeout* is in seconds. Raises ServiceUnavailable."""
-    options = "-c TimeZone=UTC -c DateStyle=ISO -c client_encoding=UTF8"
+    settings = dict(_SESSION_SETTINGS)
     if statement_timeout is not None:
-        options += f" -c statement_timeout={int(statement_timeout * 1000)}"
-    connection = Connection(reactor)
-    opening = connection.connect(**{"application_name": "directus_tx", **parameters, "options": options})
-    timer = reactor.callLater(CONNECT_TIMEOUT, connection.close)
+        settings["statement_timeout"] = int(statement_timeout * 1000)
+    options = " ".join([parameters.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())])
+    opening = txpostgres.Connection(reactor)
+    timer = reactor.callLater(CONNECT_TIMEOUT, _give_up, opening)
     try:
-        await opening
+        await opening.connect(**{"application_name": "directus_tx", **_TCP_SETTINGS, **parameters, "options": options.strip()})
+        reactor.removeReader(opening)
+        connection = Connection(reactor, opening.pollable())
     except Exception as error:
+        _give_up(opening)
         log.warn("cannot connect to database {dbname} at {host}: {error}", error=str(error).strip(), **_named(parameters))
-        raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"}) from error
+        raise unavailable("The database cannot be reached.") from error
     finally:
         if timer.active():
             timer.cancel()
-    _register_types(connection.pollable())
+    if statement_timeout is not None:
+        connection.timeout = statement_deadline(statement_timeout)
+    _register_types(opening.pollable())
     return connection
+
+
+def _give_up(opening: Any) -> None:
+    """Closes what txpostgres has begun to open."""
+    if opening.pollable() is not None:
+        opening.close()
 
 
 def _named(parameters: Parameters) -> dict[str, Any]:
@@ -136,11 +325,14 @@ def _named(parameters: Parameters) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(reactor: Any, parameters: Parameters) -> AsyncIterator[Connection]:
+async def connected(reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT) -> AsyncIterator[Connection]:
     """A connection outside of any pool, each of whose statements is committed by itself: for what cannot run in a transaction, such as
-    CREATE DATABASE. Raises ServiceUnavailable."""
+    CREATE DATABASE. It is closed after *timeout* seconds. Raises ServiceUnavailable."""
     connection = await open_connection(reactor, parameters)
+    timer = reactor.callLater(timeout, connection.close, unavailable(NO_ANSWER))
     try:
         yield connection
     finally:
+        if timer.active():
+            timer.cancel()
         connection.close()

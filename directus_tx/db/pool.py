@@ -1,9 +1,12 @@
 """Pools of connections: one for each project's database, within a bound that the pools on one server share.
 
-The pool is our own, because txpostgres' neither recovers from a lost connection nor bounds its queue.
+The pool is our own, because txpostgres' neither recovers from a lost connection nor bounds its queue. A connection's place is given back
+by closing the connection and in no other way, whoever closes it: the pool, its owner, or `Connection` itself when it finds that the
+other side is gone. All intervals are measured by the monotonic clock.
 """
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,19 +16,50 @@ import psycopg2
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from directus_tx.db.connection import Connection, Parameters, open_connection
+from directus_tx.db.connection import (
+    CONNECT_TIMEOUT,
+    NO_ANSWER,
+    Connection,
+    Parameters,
+    connected,
+    open_connection,
+    statement_deadline,
+    unavailable,
+)
 from directus_tx.db.long_reads import LongReads
+from directus_tx.db.sqlstate import is_lost
 from directus_tx.errors import ApiError, ServiceUnavailable
 
 log = Logger()
 CHANNEL = "directus"
 """The channel on which the database tells of new versions, as "kind:version"."""
 
-DOWN_FOR = 1.0
+DOWN_FOR = 0.5
 """Seconds for which a database that could not be reached is not tried again."""
+
+SWEEP_INTERVAL = 1.0
+"""Seconds between looking for connections that are idle for too long, or whose statements are overdue."""
+
+LIFETIME = 600.0
+"""Seconds after which a connection is replaced, so that a server that has taken another one's place is noticed even if the other one goes
+on to answer."""
 
 REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds to wait between the tries to connect to a server that is there and has no connection to spare."""
+
+CANCEL_AFTER = 0.1
+"""Seconds that a statement may still run for whose result nobody waits; most have ended by then."""
+
+CANCEL_TIMEOUT = 5.0
+"""Seconds within which PostgreSQL has to cancel a statement; otherwise its connection is closed."""
+
+_INTRODUCTION = f"""
+LISTEN {CHANNEL};
+SELECT pg_backend_pid(),
+       concat_ws(' ', pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database())),
+       to_regclass('directus_versions')::oid
+"""
+_VERSIONS = "SELECT kind, version FROM directus_versions"
 
 
 class ConnectionBudget:
@@ -43,7 +77,7 @@ class ConnectionBudget:
         self.turn = 0
         self.databases: set[Database] = set()
         self.long_reads = LongReads(reactor, lambda: self.limit)
-        self._sweep: Any = None
+        self._timer: Any = None
 
     def take(self, database: "Database") -> bool:
         """Whether *database* may open a connection. If so it is counted as open."""
@@ -52,11 +86,12 @@ class ConnectionBudget:
             others = [d for d in self.databases if d.idle and d is not database]
             if not others:
                 return False
-            min(others, key=lambda d: d.idle[0].idle_since).give_up_idle()
+            self.open += 1
+            # Its place is taken before it is given back, so that no pool that waits is served with it.
+            min(others, key=lambda d: d.idle[0].idle_since).close_idle(1)
         else:
             self.open += 1
-        if self._sweep is None:
-            self._sweep = self.reactor.callLater(self.idle_timeout / 2, self._close_idle)
+        self._schedule()
         return True
 
     def give_back(self) -> None:
@@ -73,26 +108,33 @@ class ConnectionBudget:
             d.wants and (not database.waiting or d.in_use < database.in_use) for d in self.databases if d is not database
         )
 
-    def _close_idle(self) -> None:
-        self._sweep = None
-        before = self.reactor.seconds() - self.idle_timeout
+    def _sweep(self) -> None:
+        self._timer = None
+        now = time.monotonic()
         for database in list(self.databases):
-            database.close_idle(sum(connection.idle_since <= before for connection in database.idle))
+            database.close_overdue(now)
+            database.close_idle(sum(connection.idle_since <= now - self.idle_timeout for connection in database.idle))
             if not database.size and not database.waiting:
                 self.databases.discard(database)
         if self.open:
-            self._sweep = self.reactor.callLater(self.idle_timeout / 2, self._close_idle)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is None:
+            self._timer = self.reactor.callLater(min(SWEEP_INTERVAL, max(self.idle_timeout / 2, 0.1)), self._sweep)
 
     def stop(self) -> None:
-        """Stops the timer that closes idle connections."""
-        if self._sweep is not None and self._sweep.active():
-            self._sweep.cancel()
+        """Stops the timer that closes idle and overdue connections."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
 
 class Database:
     """The pool of one project's database. Opens connections when they are needed, within the budget.
 
     `on_change(kind, version)` is called with each version that the database reports: when a connection opens, and by NOTIFY.
+    `on_restore()` is called when what is remembered of the database may not hold any more: the server was started again, or another server
+    answers, or the database was replaced, or a version went down. Restoring a backup and promoting a standby show in one of these.
     """
 
     def __init__(
@@ -102,6 +144,7 @@ class Database:
         parameters: Parameters,
         *,
         on_change: Callable[[str, int], None] = lambda kind, version: None,
+        on_restore: Callable[[], None] = lambda: None,
         pool_size: int = 10,
         queue_size: int = 1000,
         queue_timeout: float = 10.0,
@@ -111,56 +154,82 @@ class Database:
         self.budget = budget
         self.parameters = parameters
         self.on_change = on_change
+        self.on_restore = on_restore
         self.pool_size = pool_size
         self.queue_size = queue_size
         self.queue_timeout = queue_timeout
         self.statement_timeout = statement_timeout
+        self.connections: set[Connection] = set()
         self.idle: deque[Connection] = deque()
         self.waiting: deque[defer.Deferred[Connection]] = deque()
-        self.size = 0
+        self.opening = 0
         self.closed = False
-        self._down_until = 0.0
         self.turn = 0
+        self._epoch = ""
+        self._table: int | None = None
+        self._versions: dict[str, int] = {}
+        self._failing = False
+        self._down_until = 0.0
+        self._retry: Any = None
+        self._serving = False
+        self._unwanted: list[tuple[Connection, int]] = []
+        self._cancelling = False
+
+    # the state
 
     @property
-    def down(self) -> bool:
-        """Whether the database could not be reached a moment ago."""
-        return bool(self.reactor.seconds() < self._down_until)
-
-    @property
-    def wants(self) -> bool:
-        """Whether a caller waits for whom a connection may be opened."""
-        return bool(self.waiting) and self.size < self.pool_size and not self.down
+    def size(self) -> int:
+        """How many connections are open or being opened."""
+        return len(self.connections) + self.opening
 
     @property
     def in_use(self) -> int:
         """The number of connections that are open or being opened, and not idle."""
         return self.size - len(self.idle)
 
+    @property
+    def listening(self) -> bool:
+        """Whether a connection is open, which is notified of changes."""
+        return bool(self.connections)
+
+    @property
+    def down(self) -> bool:
+        """Whether the database could not be reached a moment ago."""
+        return time.monotonic() < self._down_until
+
+    @property
+    def wants(self) -> bool:
+        """Whether a caller waits for whom a connection may be opened. After a failure to connect, one connection at a time is opened until
+        that succeeds."""
+        return (
+            len(self.waiting) > self.opening
+            and self.size < self.pool_size
+            and not self.closed
+            and not self.down
+            and not (self._failing and self.opening)
+        )
+
+    # taking and giving back
+
     async def acquire(self) -> Connection:
         """An open connection for the caller alone. Raises ServiceUnavailable where none is free in time."""
-        while self.idle:
-            connection = self.idle.pop()
-            if not connection.closed:
-                return connection
-            self._forget()
+        if self.idle and not self.waiting:
+            return self.idle.pop()
         if self.closed:
-            raise ServiceUnavailable("The project is closing.", headers={"Retry-After": "1"})
+            raise unavailable("The project is closing.")
         if self.down and not self.size:
-            raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"})
-        if not self.waiting and self.size < self.pool_size and self.budget.take(self):
-            return await self._open()
-        if len(self.waiting) >= self.queue_size:
-            raise ServiceUnavailable("Too many requests wait for the database.", headers={"Retry-After": "1"})
-        waiter: defer.Deferred[Connection] = defer.Deferred(self.waiting.remove)
+            raise _unreachable()
+        if len(self.waiting) - self.opening >= self.queue_size:
+            raise unavailable("Too many requests wait for the database.")
+        waiter: defer.Deferred[Connection] = defer.Deferred(self._withdraw)
         self.waiting.append(waiter)
         self.budget.databases.add(self)
-        timer = self.reactor.callLater(self.queue_timeout, waiter.cancel)
+        self.open_for_waiting()
+        if waiter.called:
+            return await waiter
+        timer = self.reactor.callLater(self.queue_timeout, self._time_out, waiter)
         try:
             return await waiter
-        except defer.CancelledError:
-            message = "No database connection became free in time (database.queue_timeout)."
-            raise ServiceUnavailable(message, headers={"Retry-After": "1"}) from None
         finally:
             if timer.active():
                 timer.cancel()
@@ -169,104 +238,261 @@ class Database:
         """A place among the reads that hold a connection for long. Raises ServiceUnavailable where none is free in time."""
         return self.budget.long_reads.place(self, self.pool_size, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
 
+    def _withdraw(self, waiter: "defer.Deferred[Connection]") -> None:
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
+
+    def _time_out(self, waiter: "defer.Deferred[Connection]") -> None:
+        self._withdraw(waiter)
+        waiter.errback(unavailable("No database connection became free in time (database.queue_timeout)."))
+
     def release(self, connection: Connection, *, broken: bool = False) -> None:
-        """Gives a connection back; a broken one is closed."""
-        if broken or self.closed or connection.closed or self.budget.wanted_elsewhere(self):
+        """Gives a connection back. It is closed where it is broken, or a statement still runs on it."""
+        if connection.closed or broken or connection.running:
             connection.close()
-            self._forget()
-        elif self.waiting:
-            self.waiting.popleft().callback(connection)
+            for each in list(self.idle):
+                # What has ended this one may have ended others; whoever tries again should not be given one of them.
+                each.doRead()
+        elif connection.held:
+            connection.released = True
+        elif (
+            self.closed
+            or connection.epoch != self._epoch
+            or time.monotonic() > connection.opened + LIFETIME
+            or self.budget.wanted_elsewhere(self)
+        ):
+            connection.close()
         else:
-            connection.idle_since = self.reactor.seconds()
-            self.idle.append(connection)
+            connection.timeout = statement_deadline(self.statement_timeout)
+            self._offer(connection)
+
+    def _offer(self, connection: Connection) -> None:
+        """Gives a connection to whoever waits longest, or keeps it."""
+        connection.idle_since = time.monotonic()
+        self.idle.append(connection)
+        if self._serving:
+            # Whoever was served gives it back at once: the loop below goes on with it, so that the stack does not grow.
+            return
+        self._serving = True
+        try:
+            while self.waiting and self.idle:
+                self.waiting.popleft().callback(self.idle.pop())
+        finally:
+            self._serving = False
 
     def close_idle(self, number: int) -> None:
         """Closes the connections that have been idle longest."""
-        for _ in range(min(number, len(self.idle))):
-            self.idle.popleft().close()
-            self._forget()
+        for connection in list(self.idle)[:number]:
+            connection.close()
 
-    def give_up_idle(self) -> None:
-        """Closes the connection that has been idle longest, whose place another pool takes."""
-        self.idle.popleft().close()
-        self.size -= 1
-
-    def open_for_waiting(self) -> None:
-        """Opens a connection for the caller that waits longest."""
-        if not self.budget.take(self):
-            return
-
-        async def work() -> None:
-            try:
-                connection = await self._open()
-            except ApiError:
-                return
-            if self.waiting:
-                # Not by way of `release`, which might pass it on to the next pool unused, and that to the next.
-                self.waiting.popleft().callback(connection)
-            else:
-                self.release(connection)
-
-        defer.ensureDeferred(work()).addErrback(lambda failure: log.failure("opening a connection", failure))
+    def close_overdue(self, now: float) -> None:
+        """Closes the connections whose statements should have been answered by *now*. PostgreSQL would have ended them itself if it
+        could be reached, so the idle connections are closed as well."""
+        overdue = [connection for connection in self.connections if connection.overdue(now)]
+        if overdue:
+            log.warn("database {dbname} did not answer in time: connections are closed", dbname=self.parameters.get("dbname"))
+            self.close_idle(len(self.idle))
+        for connection in overdue:
+            connection.close(unavailable(NO_ANSWER))
 
     async def close(self) -> None:
         """Closes every connection, those in use as soon as they are given back."""
         self.closed = True
-        while self.waiting:
-            self.waiting.popleft().errback(ServiceUnavailable("The project is closing.", headers={"Retry-After": "1"}))
+        self._fail_waiting(unavailable("The project is closing."))
         self.close_idle(len(self.idle))
-        self.budget.databases.discard(self)
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
 
-    async def _open(self) -> Connection:
-        """A new connection, already counted by the budget."""
-        self.size += 1
-        self.budget.turn += 1
-        self.turn = self.budget.turn
+    def _closed(self, connection: Connection) -> None:
+        """Gives the place of a connection that was closed back."""
+        self.connections.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        self.budget.give_back()
+        if self.down and not self.size:
+            self._fail_waiting(_unreachable())
+
+    def _fail_waiting(self, error: ServiceUnavailable) -> None:
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        for waiter in waiting:
+            waiter.errback(unavailable(error.message))
+
+    # opening
+
+    def open_for_waiting(self) -> None:
+        """Opens connections for those who wait, as many as may be opened."""
+        while self.wants and self.budget.take(self):
+            self.opening += 1
+            self.budget.turn += 1
+            self.turn = self.budget.turn
+            defer.ensureDeferred(self._open())
+
+    async def _open(self) -> None:
+        """Opens a connection, already counted, for whoever waits longest."""
         try:
-            if self.down:
-                raise ServiceUnavailable("The database cannot be reached.", headers={"Retry-After": "1"})
-            try:
-                connection = await self._open_patiently()
-            except ServiceUnavailable:
-                self._down_until = self.reactor.seconds() + DOWN_FOR
-                raise
-            connection.addNotifyObserver(self._notified)
-            await connection.run(f"LISTEN {CHANNEL}")
-            try:
-                versions = await connection.run("SELECT kind, version FROM directus_versions")
-            except psycopg2.errors.UndefinedTable:
-                versions = []
+            connection = await self._introduced()
         except BaseException as error:
-            if self.size == 1 and isinstance(error, ServiceUnavailable):
-                # No other connection is open that might be given to those who wait.
-                while self.waiting:
-                    self.waiting.popleft().errback(ServiceUnavailable(error.message, headers=error.headers))
-            self._forget()
-            raise
-        for kind, version in versions:
-            self.on_change(kind, version)
-        return connection
+            if not isinstance(error, ServiceUnavailable):
+                log.failure("opening a connection")
+                error = _unreachable()
+            self.opening -= 1
+            self._failing = True
+            self._down_until = time.monotonic() + DOWN_FOR
+            self.budget.give_back()
+            if not self.size:
+                # Nobody will give one back.
+                self._fail_waiting(error)
+            elif self._retry is None or not self._retry.active():
+                self._retry = self.reactor.callLater(DOWN_FOR, self.open_for_waiting)
+            return
+        self.opening -= 1
+        self._failing, self._down_until = False, 0.0
+        if self.closed:
+            connection.close()
+            self.budget.give_back()
+            return
+        self.connections.add(connection)
+        connection.on_close = self._closed
+        self._note(connection)
+        # Not by way of `release`, which might pass it on to the next pool unused, and that to the next.
+        self._offer(connection)
+        self.open_for_waiting()
+
+    async def _introduced(self) -> Connection:
+        """A new connection that listens, and knows whom it is connected to. One that is lost at once is replaced."""
+        for attempt in (1, 2, 3):
+            connection = await self._open_patiently()
+            connection.timeout = statement_deadline(self.statement_timeout)
+            connection.on_notify = self._notified
+            timer = self.reactor.callLater(CONNECT_TIMEOUT, connection.close, unavailable(NO_ANSWER))
+            try:
+                ((connection.pid, connection.epoch, connection.table),) = await connection.run(_INTRODUCTION)
+                connection.versions |= dict(await connection.run(_VERSIONS)) if connection.table else {}
+                return connection
+            except psycopg2.Error as error:
+                connection.close()
+                if attempt == 3 or not is_lost(error):
+                    log.warn(
+                        "cannot use database {dbname}: {error}", dbname=self.parameters.get("dbname"), error=str(error).strip()
+                    )
+                    raise _unreachable() from error
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                if timer.active():
+                    timer.cancel()
+        raise AssertionError("unreachable")
 
     async def _open_patiently(self) -> Connection:
         """A new connection. A server that has none to spare is asked again for a moment: it takes a while to end those that were
         closed to make room."""
         for seconds in REFUSED_PAUSES:
             try:
-                return await open_connection(self.reactor, self.parameters, self.statement_timeout)
+                return await self._open_once()
             except ServiceUnavailable as error:
                 if not re.search(r"too many clients|connection slots", str(error.__cause__)):
                     raise
             await pause(self.reactor, seconds)
+        return await self._open_once()
+
+    async def _open_once(self) -> Connection:
         return await open_connection(self.reactor, self.parameters, self.statement_timeout)
 
-    def _notified(self, notify: Any) -> None:
-        kind, _, version = notify.payload.partition(":")
-        if notify.channel == CHANNEL and version.isascii() and version.isdigit():
-            self.on_change(kind, int(version))
+    # what connections say
 
-    def _forget(self) -> None:
-        self.size -= 1
-        self.budget.give_back()
+    def _note(self, connection: Connection) -> None:
+        """Compares what a new connection has said with what is known."""
+        if (
+            (self._epoch and connection.epoch != self._epoch)
+            or (self._table and connection.table != self._table)
+            or any(version < self._versions.get(kind, 0) for kind, version in connection.versions.items())
+        ):
+            self._restored(connection)
+        self._epoch, self._table = connection.epoch, connection.table
+        for kind, version in connection.versions.items():
+            self._heard(kind, version)
+
+    def _notified(self, connection: Connection, notify: Any) -> None:
+        kind, _, text = notify.payload.partition(":")
+        if notify.channel != CHANNEL or not text.isascii() or not text.isdigit():
+            return
+        version = int(text)
+        if connection not in self.connections:
+            # It is still being opened.
+            connection.versions[kind] = max(version, connection.versions.get(kind, 0))
+            return
+        if connection.epoch != self._epoch:
+            return
+        # One connection hears of the versions in their order; another may hear of the same ones later.
+        if version < connection.versions.get(kind, 0):
+            self._restored(connection)
+        connection.versions[kind] = version
+        self._heard(kind, version)
+
+    def _heard(self, kind: str, version: int) -> None:
+        self._versions[kind] = max(version, self._versions.get(kind, 0))
+        self.on_change(kind, version)
+
+    def _restored(self, connection: Connection) -> None:
+        """Forgets what was known. Connections to another server, or to what the database was before, are closed."""
+        log.info("database {dbname} was started again, restored or replaced", dbname=self.parameters.get("dbname"))
+        self._versions.clear()
+        for each in list(self.connections):
+            each.versions.clear()
+            if each.epoch != connection.epoch and each in self.idle:
+                each.close()
+        self.on_restore()
+
+    # cancelling
+
+    def cancel(self, connection: Connection) -> None:
+        """Has the statement that runs on a connection cancelled, whose result nobody waits for any more. The statement ends with
+        ServiceUnavailable, unless it comes to its own end before. If PostgreSQL cannot be asked the connection is closed."""
+        if not connection.running:
+            return
+        self._unwanted.append((connection, connection.statements))
+        if not self._cancelling:
+            self._cancelling = True
+            self.reactor.callLater(CANCEL_AFTER, self._start_cancelling)
+
+    def _start_cancelling(self) -> None:
+        defer.ensureDeferred(self._cancel_unwanted()).addErrback(lambda failure: log.failure("cancelling statements", failure))
+
+    async def _cancel_unwanted(self) -> None:
+        """Cancels what `cancel` was called for, together. psycopg2's own `cancel` opens a connection as well, but blocks meanwhile."""
+        try:
+            while self._unwanted:
+                unwanted, self._unwanted = self._unwanted, []
+                running = [c for c, statement in unwanted if c.running and c.statements == statement]
+                if running:
+                    await self._cancel_running(running)
+        finally:
+            self._cancelling = False
+
+    async def _cancel_running(self, running: list[Connection]) -> None:
+        for connection in running:
+            connection.held = True
+            connection.expect_end(CANCEL_TIMEOUT)
+        try:
+            async with connected(self.reactor, self.parameters, CANCEL_TIMEOUT) as other:
+                pids = [connection.pid for connection in running]
+                await other.run("SELECT pg_cancel_backend(pid) FROM unnest(%s) AS pid", (pids,))
+        except (ApiError, psycopg2.Error) as error:
+            log.warn("cannot cancel a statement, so its connection is closed: {error}", error=str(error).strip())
+            for connection in running:
+                connection.close()
+        finally:
+            for connection in running:
+                connection.held = False
+                if connection.released:
+                    connection.released = False
+                    self.release(connection)
+
+
+def _unreachable() -> ServiceUnavailable:
+    return unavailable("The database cannot be reached.")
 
 
 def pause(reactor: Any, seconds: float) -> "defer.Deferred[None]":

@@ -1,5 +1,6 @@
 """A request's session with the database: statements, and transactions that are run again after a deadlock or a conflict."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -113,6 +114,12 @@ class Session:
             raise api_error(error) from error
         finally:
             lock.release()
+
+    async def lift_time_limit(self) -> None:
+        """Lets the statements of this transaction take any time, as those may that make an index of a large table."""
+        assert self._connection is not None
+        self._connection.timeout = math.inf
+        await self.query("SET LOCAL statement_timeout = 0")
 
     async def transaction(self, work: "Callable[[Session], Awaitable[T]]", *, read_only: bool = False) -> T:
         """What *work* gives, called with a session whose statements are one transaction: committed when it returns, rolled back

@@ -161,7 +161,7 @@ async def _index_searches(ctx: Context, old: Collection | None, new: Collection)
     if not any(installed for installed, _ in found):
         await ctx.db.query("CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public")
     # Indexing a large table may take longer than other statements may.
-    await ctx.db.query("SET LOCAL statement_timeout = 0")
+    await ctx.db.lift_time_limit()
     await _execute(ctx, [ddl.search_index(field) for field in new.columns.values() if searched(field)])
 
 

@@ -51,9 +51,9 @@ def start(work: Awaitable[Any]) -> Any:
 
 
 def sockets() -> int:
-    """How many sockets this process has open."""
+    """How many sockets this process has open; several descriptors of one count once."""
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.readlink(link).startswith("socket:") for link in links if os.path.lexists(link))
+    return len({os.readlink(link) for link in links if os.path.lexists(link) and os.readlink(link).startswith("socket:")})
 
 
 async def kill(database: Database) -> int:
@@ -425,6 +425,68 @@ async def test_whoever_waits_longer_than_queue_timeout_is_refused_and_others_go_
     await running
     assert await Session(pool).query("SELECT 1") == [(1,)]
     assert (len(pool.waiting), pool.in_use) == (0, 0)
+
+
+@ensureDeferred
+async def test_thousands_who_wait_and_fail_at_once_do_not_exhaust_the_stack(make: Make) -> None:
+    pool = make(pool_size=1, queue_size=5000)
+    running = start(Session(pool).query("SELECT pg_sleep(0.1)"))
+    waiting = [start(Session(pool).query("SELECT %s", ("\0",))) for _ in range(3000)]
+    results = await defer.DeferredList([running, *waiting], consumeErrors=True)
+    assert [ok for ok, _ in results] == [True] + [False] * 3000
+    assert all(failure.check(InvalidRequest) for ok, failure in results if not ok)
+    assert (pool.size, pool.in_use) == (1, 0)
+
+
+# --- time limits
+
+
+@ensureDeferred
+async def test_a_statement_that_takes_too_long_is_unavailable_and_its_connection_goes_on(make: Make) -> None:
+    pool = make(statement_timeout=0.2)
+    ((before,),) = await Session(pool).query("SELECT pg_backend_pid()")
+    with pytest.raises(ServiceUnavailable, match="statement_timeout") as caught:
+        await Session(pool).query("SELECT pg_sleep(5)")
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert await Session(pool).query("SELECT pg_backend_pid()") == [(before,)]
+
+
+@ensureDeferred
+async def test_a_transaction_without_time_limit_gives_it_back_with_the_connection(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directus_tx.db.connection.GRACE", 0.1)
+    pool = make(pool_size=1, statement_timeout=0.2)
+
+    async def work(session: Session) -> list[Any]:
+        await session.lift_time_limit()
+        # Longer than the connection's own time limit is looked after.
+        return await session.query("SELECT 1 FROM pg_sleep(2.5)")
+
+    assert await Session(pool).transaction(work) == [(1,)]
+    with pytest.raises(ServiceUnavailable, match="statement_timeout"):
+        await Session(pool).query("SELECT pg_sleep(5)")
+
+
+@ensureDeferred
+async def test_a_connection_without_an_answer_in_time_is_closed_with_the_idle_ones(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directus_tx.db.connection.GRACE", 0.1)
+    pool = make(statement_timeout=0.2)
+
+    async def work(session: Session) -> list[Any]:
+        # PostgreSQL does not know that it should end this, as where the network has lost its word.
+        await session.query("SET LOCAL statement_timeout = 0")
+        return await session.query("SELECT pg_sleep(5)")
+
+    await defer.gatherResults([start(Session(pool).query("SELECT pg_sleep(0.05)")) for _ in range(3)])
+    assert (pool.size, pool.in_use) == (3, 0)
+    with pytest.raises(ServiceUnavailable, match="did not answer") as caught:
+        await Session(pool).transaction(work)
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert (pool.size, pool.budget.open, len(pool.idle)) == (0, 0, 0)
+    assert await Session(pool).query("SELECT 1") == [(1,)]
 
 
 # --- a database that is down

@@ -1,0 +1,402 @@
+"""The server whose database goes: backends ended by the hundred, PostgreSQL killed, a network that is silent, clients that hang up.
+
+None of them leaves a place of the pool taken, a descriptor open or a client without an answer, and what was acknowledged is there.
+"""
+
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import threading
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from tests.daemon import TOKEN, Daemon, free_port
+from tests.live.test_faults import rows, start, wait_for
+from tests.live.test_writes import blog
+
+POOL_SIZE = 10
+IDLE_TIMEOUT = 1.0
+OURS = "application_name = 'directus_tx' AND datname = current_database()"
+LOCK_WAITERS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock'"
+PATIENCE = 30.0
+"""Seconds within which every request of these tests has an answer."""
+
+
+class Answer:
+    """The answer to a request. Raises AssertionError where it is none that a fault of the database may cause."""
+
+    def __init__(self, daemon: Daemon, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> None:
+        headers = {"Content-Type": "application/json", "Authorization": f"bearer {token}"}
+        data = None if body is None else json.dumps(body).encode()
+        started = time.monotonic()
+        try:
+            request = urllib.request.Request(daemon.base + "/p" + path, data, headers, method=method)
+            with urllib.request.urlopen(request, timeout=PATIENCE) as found:
+                self.status, content = found.status, found.read()
+            retry_after = None
+        except urllib.error.HTTPError as error:
+            with error:
+                self.status, content = error.code, error.read()
+            retry_after = error.headers["Retry-After"]
+        self.seconds = time.monotonic() - started
+        assert self.status < 500 or (self.status == 503 and int(retry_after or 0) > 0), content
+        self.body = json.loads(content)
+
+    @property
+    def data(self) -> Any:
+        return self.body["data"]
+
+
+class Proxy:
+    """A TCP proxy in front of PostgreSQL. While it is `silent` it takes connections and bytes, and passes none on."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.silent = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.peers: dict[socket.socket, socket.socket | None] = {}
+        self._quiet = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            # What comes meanwhile stays where it is, as on a network that loses it and sends it again.
+            watched = [self.listener] if self.silent else [self.listener, *self.peers]
+            if self.silent:
+                self._quiet.set()
+            for found in select.select(watched, [], [], 0.005)[0]:
+                if found is self.listener:
+                    self._accept()
+                elif found in self.peers:
+                    self._pass_on(found)
+
+    def _accept(self) -> None:
+        client = self.listener.accept()[0]
+        if self.silent:
+            self.peers[client] = None
+            return
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            client.close()
+            return
+        self.peers |= {client: server, server: client}
+
+    def _pass_on(self, source: socket.socket) -> None:
+        peer = self.peers[source]
+        try:
+            data = source.recv(65536)
+            if data and peer is not None:
+                peer.sendall(data)
+                return
+        except OSError:
+            # One of them is closed; so is the other, then.
+            pass
+        for each in (source, peer):
+            if each is not None:
+                self.peers.pop(each, None)
+                each.close()
+
+    def silence(self) -> None:
+        """Returns when nothing is passed on any more."""
+        self._quiet.clear()
+        self.silent = True
+        assert self._quiet.wait(PATIENCE)
+
+    def heal(self) -> None:
+        """Speaks again; the connections of before are gone, and those at their ends are told by nobody."""
+        for each in list(self.peers):
+            del self.peers[each]
+            each.close()
+        self.silent = False
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        for each in (self.listener, *self.peers):
+            each.close()
+
+
+class Place:
+    """A server of ours in front of a PostgreSQL that the test stops and starts as it likes, with a proxy between them."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.port = free_port()
+        (directory / "database").mkdir()
+        self.postgres = EmbeddedPostgres(
+            directory / "database", options=f"-c listen_addresses=127.0.0.1 -c port={self.port} -c deadlock_timeout=20ms"
+        )
+        self.postgres.start()
+        self.proxy = Proxy(self.port)
+        url = f"postgresql://postgres@127.0.0.1:{self.proxy.port}/postgres"
+        self.daemon = Daemon(directory, url=url)
+        self.daemon.environment |= {
+            "DIRECTUS_DATABASE_POOL_SIZE": str(POOL_SIZE),
+            "DIRECTUS_DATABASE_IDLE_TIMEOUT": str(IDLE_TIMEOUT),
+            "DIRECTUS_DATABASE_QUEUE_TIMEOUT": "3",
+            "DIRECTUS_DATABASE_STATEMENT_TIMEOUT": "2",
+        }
+        self.daemon.start()
+        blog(self.daemon)
+        self.daemon.call("POST", "/p/items/authors", [{"name": "one"}, {"name": "two"}])
+        project = tomllib.loads((directory / "var" / "projects" / "p.toml").read_text())
+        self.database = project["database"]["name"]
+
+    def call(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Answer:
+        return Answer(self.daemon, method, path, body, token=token)
+
+    def connect(self) -> Any:
+        """A superuser's connection to the database, past the proxy, that commits each statement by itself."""
+        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=self.database)
+        connection.autocommit = True
+        return connection
+
+    def kill_postgres(self) -> None:
+        """kill -9 for the postmaster; its backends end when they notice."""
+        pid = int((self.postgres.cluster / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
+
+    def start_postgres(self) -> None:
+        def started() -> bool:
+            try:
+                self.postgres.start()
+            except EmbeddedError:
+                # Some backend of before has not ended yet.
+                return False
+            return True
+
+        wait_for(started)
+
+    def descriptors(self) -> Counter[str]:
+        """What the server has open when it is at rest, without idle connections; sockets and the like by kind."""
+
+        def found() -> Counter[str]:
+            links = []
+            for name in os.listdir(f"/proc/{self.daemon.pid}/fd"):
+                try:
+                    links.append(os.readlink(f"/proc/{self.daemon.pid}/fd/{name}").split(":")[0])
+                except FileNotFoundError:
+                    continue
+            return Counter(links)
+
+        connection = self.connect()
+        wait_for(lambda: rows(connection, f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}") == [(0,)])
+        connection.close()
+        # The server closes its end of a connection a moment after the database or the client has closed the other.
+        until = time.monotonic() + 2
+        least = found()
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            least = min(least, found(), key=Counter.total)
+        return least
+
+    def check_pool(self) -> None:
+        """Asserts that the whole pool can be used, and that no more than it is: of twenty writes ten wait for a lock at once."""
+        holder, other = self.connect(), self.connect()
+        holder.autocommit = False
+        rows(holder, "SELECT 1 FROM authors WHERE id = 1 FOR UPDATE")
+        answers = [start(self.call, "PATCH", "/items/authors/1", {"name": f"checked {n}"}) for n in range(POOL_SIZE * 2)]
+        wait_for(lambda: rows(other, LOCK_WAITERS) == [(POOL_SIZE,)])
+        holder.rollback()
+        assert {answer.result(PATIENCE).status for answer in answers} == {200}
+        holder.close()
+        other.close()
+
+    def stop(self) -> None:
+        if self.daemon.process is not None and self.daemon.process.poll() is None:
+            assert self.daemon.stop() == 0
+        self.proxy.stop()
+        self.postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    found = Place(tmp_path_factory.mktemp("connections"))
+    yield found
+    found.stop()
+
+
+class Load:
+    """Clients that read and write until they are told to stop. `statuses` counts the answers; `written` are the names of the authors
+    whose creation was acknowledged."""
+
+    def __init__(self, place: Place, name: str, clients: int = 8) -> None:
+        self.place = place
+        self.statuses: Counter[int] = Counter()
+        self.written: list[str] = []
+        self.slowest = 0.0
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._clients = [start(self._run, f"{name} {n}") for n in range(clients)]
+
+    def _run(self, name: str) -> None:
+        turn = 0
+        while not self._stopped.is_set():
+            turn += 1
+            title = f"{name} {turn}"
+            body = {"name": title, "articles": [{"title": title} for _ in range(3)]}
+            for method, path, payload in (("POST", "/items/authors", body), ("GET", "/items/articles?limit=5&fields=*.*", None)):
+                answer = self.place.call(method, path, payload)
+                with self._lock:
+                    self.statuses[answer.status] += 1
+                    self.slowest = max(self.slowest, answer.seconds)
+                    if method == "POST" and answer.status == 200:
+                        self.written.append(title)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for client in self._clients:
+            client.result(PATIENCE)
+
+    def check(self) -> None:
+        """Asserts that what was acknowledged is there, and that nothing is there in part."""
+        connection = self.place.connect()
+        articles = dict(
+            rows(connection, "SELECT name, count(a.id) FROM authors LEFT JOIN articles a ON a.author = authors.id GROUP BY 1")
+        )
+        connection.close()
+        assert set(self.written) <= articles.keys()
+        names = {name for name in articles if name.count(" ") == 2}
+        assert {articles[name] for name in names} <= {3}
+
+
+# --- backends that are ended
+
+
+def test_hundreds_of_backends_that_are_ended_under_load_cost_nobody_anything(place: Place) -> None:
+    place.check_pool()
+    before = place.descriptors()
+    load = Load(place, "ended")
+    killer = place.connect()
+    ended = 0
+
+    def end_all() -> bool:
+        nonlocal ended
+        ended += len(rows(killer, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"))
+        time.sleep(0.02)
+        return ended >= 300 and load.statuses.total() >= 100
+
+    wait_for(end_all)
+    load.stop()
+    killer.close()
+    assert place.call("GET", "/items/articles?limit=1").status == 200
+    assert load.statuses.keys() <= {200, 503}
+    assert load.statuses[200] > 0
+    load.check()
+    place.check_pool()
+    assert place.descriptors() == before
+
+
+# --- PostgreSQL that is killed
+
+
+def test_postgres_that_is_killed_while_requests_wait_serves_again_as_soon_as_it_is_back(place: Place) -> None:
+    place.check_pool()
+    before = place.descriptors()
+    holder, other = place.connect(), place.connect()
+    holder.autocommit = False
+    rows(holder, "SELECT 1 FROM authors WHERE id = 1 FOR UPDATE")
+    load = Load(place, "killed", clients=2)
+    wait_for(lambda: len(load.written) > 10)
+    waiting = [start(place.call, "PATCH", "/items/authors/1", {"name": "waits"}) for _ in range(POOL_SIZE * 3)]
+    wait_for(lambda: rows(other, LOCK_WAITERS) == [(POOL_SIZE,)])
+    place.kill_postgres()
+    answers = [each.result(PATIENCE) for each in waiting]
+    assert {answer.status for answer in answers} == {503}
+    assert max(answer.seconds for answer in answers) < 10
+    for _ in range(5):
+        answer = place.call("GET", "/items/authors/1")
+        assert (answer.status, answer.seconds < 2) == (503, True)
+    place.start_postgres()
+    back = time.monotonic()
+    wait_for(lambda: place.call("GET", "/items/authors/1").status == 200)
+    assert time.monotonic() - back < 2
+    load.stop()
+    assert load.slowest < 10
+    load.check()
+    place.check_pool()
+    assert place.descriptors() == before
+
+
+# --- a network that is silent
+
+SILENCES = {
+    "a read": ("LOCK TABLE authors IN ACCESS EXCLUSIVE MODE", "GET", "/items/authors/1"),
+    "a transaction": ("LOCK TABLE articles IN SHARE MODE", "POST", "/items/authors"),
+    "a commit": ("SELECT pg_advisory_lock(7)", "POST", "/items/authors"),
+}
+"""Where a request is when the network goes silent: what the test holds meanwhile, and the request."""
+
+SLOW_COMMITS = """
+CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER wait_at_commit AFTER INSERT ON authors DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION wait_at_commit()
+"""
+
+
+@pytest.fixture
+def slow_commits(place: Place) -> Iterator[None]:
+    """Makes the commit of whatever has created an author wait for an advisory lock."""
+    connection = place.connect()
+    rows(connection, SLOW_COMMITS)
+    yield
+    rows(connection, "DROP FUNCTION wait_at_commit CASCADE")
+    connection.close()
+
+
+@pytest.mark.usefixtures("slow_commits")
+@pytest.mark.parametrize("where", SILENCES)
+def test_a_silent_network_leaves_no_client_without_an_answer_and_no_place_taken(place: Place, where: str) -> None:
+    """statement_timeout is 2 seconds; a connection whose statement has no answer 5 seconds later is closed."""
+    held, method, path = SILENCES[where]
+    place.check_pool()
+    before = place.descriptors()
+    holder, other = place.connect(), place.connect()
+    holder.autocommit = False
+    rows(holder, held)
+    names = [f"silent {where} {n}" for n in range(4)] if method == "POST" else [""] * 4
+    bodies = [{"name": name[-20:], "articles": [{"title": name[-20:]}] * 3} if name else None for name in names]
+    cut = [start(place.call, method, path, body) for body in bodies]
+    wait_for(lambda: rows(other, LOCK_WAITERS) == [(len(cut),)])
+    place.proxy.silence()
+    holder.rollback()
+    rows(holder, "SELECT pg_advisory_unlock_all()")
+    holder.rollback()
+    late = [start(place.call, "GET", "/items/articles?limit=1") for _ in range(POOL_SIZE * 2)]
+    answers = [each.result(PATIENCE) for each in (*cut, *late)]
+    assert {answer.status for answer in answers} == {503}
+    assert max(answer.seconds for answer in answers) < 12
+    place.proxy.heal()
+    healed = time.monotonic()
+    wait_for(lambda: place.call("GET", "/items/articles?limit=1").status == 200)
+    assert time.monotonic() - healed < 2
+    wait_for(
+        lambda: rows(other, f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND state = 'idle in transaction'") == [(0,)]
+    )
+    for name in filter(None, names):
+        found = rows(
+            other, "SELECT (SELECT count(*) FROM articles WHERE author = a.id) FROM authors a WHERE name = %s", (name[-20:],)
+        )
+        assert found in ([], [(3,)])
+        # Nothing is committed that was not asked to be.
+        assert where == "a commit" or not found
+    place.check_pool()
+    assert place.descriptors() == before
+    holder.close()
+    other.close()
