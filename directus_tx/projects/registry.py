@@ -4,6 +4,7 @@ import hmac
 import os
 import pathlib
 import secrets
+import time
 from typing import Any
 
 from twisted.internet import defer
@@ -43,8 +44,10 @@ class Project:
         self.accounts: dict[Any, Any] = {}
         self.accounts_version = 0
         database.on_change = self._changed
+        database.on_restore = self._restored
         self._snapshot: Snapshot | None = None
         self._version = 0
+        self._restores = 0
         self._migrated = False
         self._schema_interval = schema_interval
         self._verify_from = 0.0
@@ -55,7 +58,7 @@ class Project:
     def current(self) -> Snapshot | None:
         """The snapshot, where it is known to be the newest: some connection is open and would have told of a newer one."""
         found = self._snapshot
-        return found if found is not None and found.version >= self._version and self.database.size else None
+        return found if found is not None and found.version >= self._version and self.database.listening else None
 
     async def snapshot(self) -> Snapshot:
         """The newest snapshot, built if need be; those who ask at the same time share the work. Migrates older system tables.
@@ -73,11 +76,12 @@ class Project:
                 if done:
                     log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
                 self._migrated = True
-            if self._snapshot is not None:
+            seen = self._snapshot
+            if seen is not None:
                 # No connection has been open to tell of changes: ask.
                 ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
-                if self._snapshot.version >= max(version, self._version):
-                    return self._snapshot
+                if seen is self._snapshot and seen.version >= max(version, self._version):
+                    return seen
             return await self._read(session)
         finally:
             self._building.release()
@@ -95,12 +99,12 @@ class Project:
             return newest
         await self._building.acquire()
         try:
-            if self._verified >= mine or self._snapshot is not seen:
+            if self._snapshot is not None and (self._verified >= mine or self._snapshot is not seen):
                 # Answered by a verification that began after this one was asked for.
-                return self._snapshot or seen
+                return self._snapshot
             self._verified = self._verifications
             session = Session(self.database)
-            if await read_fingerprint(session) == seen.fingerprint:
+            if await read_fingerprint(session) == seen.fingerprint and self._snapshot is seen:
                 return seen
             log.info("project {project}: the schema has changed", project=self.key)
             return await self._read(session)
@@ -109,7 +113,7 @@ class Project:
 
     def verify_in_time(self) -> None:
         """Has the snapshot verified, beside whatever the caller does, where that has not been done for a while."""
-        now = self.database.reactor.seconds()
+        now = time.monotonic()
         if now < self._verify_from or not self._schema_interval or self._snapshot is None:
             return
         self._verify_from = now + self._schema_interval
@@ -117,11 +121,22 @@ class Project:
         work.addErrback(lambda failure: log.warn("project {project}: {error}", project=self.key, error=failure.value))
 
     async def _read(self, session: Session) -> Snapshot:
-        self._verify_from = self.database.reactor.seconds() + self._schema_interval
+        """Reads the snapshot, again if it changes meanwhile. What the database says counts, even if it is less than was heard before."""
+        self._verify_from = time.monotonic() + self._schema_interval
         while True:
-            self._snapshot = await read_snapshot(session)
-            if self._snapshot.version >= self._version:
-                return self._snapshot
+            heard, restores = self._version, self._restores
+            snapshot = await read_snapshot(session)
+            if restores == self._restores and (snapshot.version >= self._version or heard == self._version):
+                self._snapshot, self._version = snapshot, snapshot.version
+                return snapshot
+
+    def _restored(self) -> None:
+        """Forgets what is remembered of the database, which may be another one now, and older."""
+        self._snapshot = None
+        self._version = 0
+        self._restores += 1
+        self._migrated = False
+        self.accounts.clear()
 
     def _changed(self, kind: str, version: int) -> None:
         if kind == "schema":

@@ -9,6 +9,7 @@ import pathlib
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 import tomllib
@@ -22,6 +23,7 @@ import psycopg2
 import pytest
 
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from tests.conftest import KEY, field
 from tests.daemon import TOKEN, Daemon, free_port
 from tests.live.test_faults import rows, start, wait_for
 from tests.live.test_writes import blog
@@ -400,3 +402,110 @@ def test_a_silent_network_leaves_no_client_without_an_answer_and_no_place_taken(
     assert place.descriptors() == before
     holder.close()
     other.close()
+
+
+# --- a database that is restored
+
+
+class Restored:
+    """A place whose database is put back to what it was: by its files, by a copy of the database, or by another server that has its
+    files, as a standby has that is promoted."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        self.place = Place(directory)
+        self.others: list[EmbeddedPostgres] = []
+
+    @property
+    def cluster(self) -> pathlib.Path:
+        return self.place.postgres.cluster
+
+    def keep(self, way: str) -> None:
+        """Takes the backup."""
+        if way == "a copy of the database":
+            server = psycopg2.connect(host="127.0.0.1", port=self.place.port, user="postgres", dbname="postgres")
+            server.autocommit = True
+            # Nobody may be connected to what is copied.
+            wait_for(lambda: not rows(server, "SELECT 1 FROM pg_stat_activity WHERE datname = %s", (self.place.database,)))
+            rows(server, f"CREATE DATABASE kept TEMPLATE {self.place.database}")
+            server.close()
+            return
+        self.place.postgres.stop()
+        subprocess.run(["cp", "-a", self.cluster, self.directory / "kept"], check=True)
+        self.place.start_postgres()
+
+    def restore(self, way: str) -> None:
+        """Puts the backup in the place of the database."""
+        if way == "a copy of the database":
+            server = psycopg2.connect(host="127.0.0.1", port=self.place.port, user="postgres", dbname="postgres")
+            server.autocommit = True
+            rows(server, f"DROP DATABASE {self.place.database} WITH (FORCE)")
+            rows(server, f"ALTER DATABASE kept RENAME TO {self.place.database}")
+            server.close()
+        elif way == "its files":
+            self.place.postgres.stop()
+            subprocess.run(["rm", "-r", self.cluster], check=True)
+            (self.directory / "kept").rename(self.cluster)
+            self.place.start_postgres()
+        else:
+            (self.directory / "other").mkdir()
+            (self.directory / "kept").rename(self.directory / "other" / "postgres")
+            self.place.port = self.place.proxy.target = free_port()
+            self.others.append(
+                EmbeddedPostgres(self.directory / "other", options=f"-c listen_addresses=127.0.0.1 -c port={self.place.port}")
+            )
+            self.others[-1].start()
+
+    def version(self) -> int:
+        """The version of the schema, as the database has it."""
+        connection = self.place.connect()
+        ((found,),) = rows(connection, "SELECT version FROM directus_versions WHERE kind = 'schema'")
+        connection.close()
+        return int(found)
+
+    def stop(self) -> None:
+        self.place.stop()
+        for other in self.others:
+            other.stop()
+
+
+@pytest.fixture
+def restored(tmp_path: pathlib.Path) -> Iterator[Restored]:
+    found = Restored(tmp_path)
+    yield found
+    found.stop()
+
+
+@pytest.mark.parametrize("version", ["lower", "same"])
+@pytest.mark.parametrize("way", ["its files", "a copy of the database", "another server"])
+def test_a_database_that_was_restored_is_served_as_it_is_then(restored: Restored, way: str, version: str) -> None:
+    place = restored.place
+    restored.keep(way)
+    wait_for(lambda: place.call("GET", "/items/authors").status == 200)
+    place.daemon.call("POST", "/p/collections", {"collection": "lost", "fields": [KEY]})
+    role = place.daemon.call("POST", "/p/roles", {"name": "lost"})["data"]["id"]
+    user = {"email": "lost@example.com", "role": role, "status": "active", "token": "lost-token", "password": "password"}
+    place.daemon.call("POST", "/p/users", user)
+    place.daemon.call("PATCH", "/p/settings/1", {"value": "lost"})
+    assert place.call("GET", "/items/lost").status == 200
+    assert place.call("GET", "/users/me", token="lost-token").status == 200
+    remembered = restored.version()
+    restored.restore(way)
+    assert restored.version() < remembered
+    if version == "same":
+        # Others have worked on it before our server comes.
+        connection = place.connect()
+        while restored.version() < remembered:
+            rows(connection, "UPDATE directus_settings SET value = 'kept' WHERE key = 'project_name'")
+        connection.close()
+    wait_for(lambda: place.call("GET", "/items/authors").status == 200)
+    # The old server, where there is one, goes on to answer over what is open: a new connection has to be needed.
+    place.check_pool()
+    assert place.call("GET", "/items/lost").status == 404
+    assert place.call("GET", "/users/me", token="lost-token").status == 401
+    name = place.call("GET", "/").data["api"]["project_name"]
+    assert name == ("kept" if version == "same" else "")
+    assert place.call("GET", "/items/authors").status == 200
+    place.daemon.call("POST", "/p/collections", {"collection": "found", "fields": [KEY, field("name", length=20)]})
+    assert place.call("POST", "/items/found", {"name": "new"}).status == 200
+    assert place.call("GET", "/items/found").data == [{"id": 1, "name": "new"}]
