@@ -13,7 +13,7 @@ from directus_tx.service import ApiService
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
 
-class Options(usage.Options):  # type: ignore[misc]
+class Options(usage.Options):
     """What `twistd directus` takes on its command line; it wins over the environment and the file."""
 
     synopsis = "[options]"

@@ -15,7 +15,7 @@ LINGER = 30.0
 """Seconds that a client whose body is refused may go on sending it: many look at the answer only then."""
 
 
-class ApiRequest(server.Request):  # type: ignore[misc]
+class ApiRequest(server.Request):
     """A request. A body that is larger than its limit is answered as soon as that is known, and what still comes of it is dropped.
     `project`, `accountability` and `session` are noted for the log as they become known."""
 
@@ -78,7 +78,7 @@ class ApiRequest(server.Request):  # type: ignore[misc]
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         """As Twisted has it, but a text that is not UTF-8 is read as well as it can be, where Twisted fails."""
         if isinstance(key, bytes):
-            return super().getHeader(key)  # type: ignore[no-any-return]
+            return super().getHeader(key)
         value = super().getHeader(key.encode())
         return None if value is None else value.decode("utf-8", "replace")
 

@@ -21,7 +21,7 @@ class Job:
     run: Callable[[], Awaitable[Any]]
 
 
-class JobRunner(Service):  # type: ignore[misc]
+class JobRunner(Service):
     """A service that runs one job. A run that fails is logged, and the job runs again at its next time; stopping cancels the run and
     waits until it has ended."""
 
