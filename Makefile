@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: run test bench clean
+.PHONY: run test bench docs clean
 
 run: $(STAMP)
 	@exec $(BIN)/twistd -n --pidfile= directus --demo $(OPTIONS)
@@ -20,6 +20,10 @@ test: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
+docs: $(STAMP)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]' --config-settings editable_mode=compat
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 # Debian and Ubuntu ship Python without venv; root can help that.
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed" >&2; exit 1; }
@@ -31,4 +35,4 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/_build *.egg-info
