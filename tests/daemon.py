@@ -24,13 +24,22 @@ def free_port() -> int:
 
 
 class Daemon:
-    """A server with its data in *directory*. `output` is what it has printed."""
+    """A server with its data in *directory*. `output` is what it has printed. *checkout*: run the code of another checkout."""
 
-    def __init__(self, directory: pathlib.Path, *options: str, url: str | None = None, command: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *options: str,
+        url: str | None = None,
+        command: str | None = None,
+        checkout: pathlib.Path | None = None,
+    ) -> None:
         self.directory = directory
         self.options = options
         self.command = command or str(BIN / "twistd")
         self.environment = {**os.environ, "DIRECTUS_SUPER_ADMIN_TOKEN": SUPER_ADMIN_TOKEN}
+        if checkout is not None:
+            self.environment["PYTHONPATH"] = str(checkout.absolute())
         if url is not None:
             self.environment["DIRECTUS_DATABASE_URL"] = url
         self.port = free_port()

@@ -1,9 +1,11 @@
 """Measures the server against the bare program of `tests.bench.bare`: the same answers, the same data, the same run.
 
-    python -m tests.bench [--rounds N] [--seconds N]
+    python -m tests.bench [--rounds N] [--seconds N] [--against CHECKOUT]
 
 Starts a private server with 10,000 articles (200 authors, 50 tags, 3 tags an article), loads both with wrk in turns, and prints
-requests a second and their ratio, which is what counts: the machines are noisy. Needs wrk (Debian: apt-get install wrk).
+requests a second, their ratio, and the milliseconds within which half and 99 of 100 requests were answered. The ratio is what counts:
+the machines are noisy. With --against the other side is not the bare program but the server of another checkout, such as a git worktree of
+an older commit, with the same data. Needs wrk (Debian: apt-get install wrk).
 """
 
 import argparse
@@ -22,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 
 import psycopg2
+from attrs import frozen
 
 from tests.conftest import KEY
 from tests.daemon import TOKEN, Daemon, free_port
@@ -203,9 +206,18 @@ def post(server: Daemon, collection: str, rows: list[dict], batch: int = 1000) -
         server.call("POST", f"/bench/items/{collection}?activity_skip=1&fields=id", rows[start : start + batch])
 
 
-def wrk(url: str, seconds: int, connections: int, token: str, body: object, scripts: pathlib.Path) -> float:
-    """Requests a second: GETs, or POSTs of a body. Raises where an answer was an error."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {token}", url]
+@frozen
+class Load:
+    """What a server did under load: requests a second, and the milliseconds within which half and 99 of 100 were answered."""
+
+    rate: float
+    median: float
+    slow: float
+
+
+def wrk(url: str, seconds: int, connections: int, token: str, body: object, scripts: pathlib.Path) -> Load:
+    """Loads a server with GETs, or with POSTs of a body. Raises where an answer was an error."""
+    command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {token}", url]
     if body is not None:
         script = scripts / "post.lua"
         lines = (
@@ -218,7 +230,13 @@ def wrk(url: str, seconds: int, connections: int, token: str, body: object, scri
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in report:
         raise SystemExit(f"{url} answered with errors:\n{report}")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
+    half, slow = (float(re.search(rf"{part}%\s+([\d.]+)", report)[1]) * _unit(report, part) for part in (50, 99))
+    return Load(float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1]), half, slow)
+
+
+def _unit(report: str, part: int) -> float:
+    """How many milliseconds the unit of a latency is."""
+    return {"us": 0.001, "ms": 1.0, "s": 1000.0}[re.search(rf"{part}%\s+[\d.]+(us|ms|s)", report)[1]]
 
 
 def get(url: str, token: str, body: object) -> object:
@@ -244,9 +262,13 @@ def compare(
     pairs = []
     for _ in range(options.rounds):
         pairs.append([wrk(url, options.seconds, options.connections, token, body, scripts) for url, token in sides])
-    ratio = statistics.median(a / b for a, b in pairs)
-    ours, theirs = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-    print(f"{name:<13} {ours:>8.0f} {theirs:>8.0f} {ratio:>6.2f}  {aim or ''}", flush=True)
+    ratio = statistics.median(a.rate / b.rate for a, b in pairs)
+    cells = [f"{name:<13}"]
+    for side in (0, 1):
+        loads = [pair[side] for pair in pairs]
+        cells += [f"{statistics.median(each.rate for each in loads):>8.0f}"]
+        cells += [f"{statistics.median(getattr(each, part) for each in loads):>7.1f}" for part in ("median", "slow")]
+    print(" ".join(cells), f"{ratio:>6.2f}  {aim or ''}", flush=True)
 
 
 def main() -> None:
@@ -256,41 +278,75 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--only", default="", help="the cases whose name holds this")
     parser.add_argument("--keep", action="store_true", help="leave the server running until a key is pressed")
+    parser.add_argument("--against", type=pathlib.Path, help="another checkout, whose server is the other side")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="directus-bench-") as directory:
-        server = Daemon(pathlib.Path(directory)).start()
-        bare = None
+        place = pathlib.Path(directory)
+        server = Daemon(place).start()
         try:
             fill(server)
             analyze(dsn(server))
-            port = free_port()
-            bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)])
-            bare_base = f"http://127.0.0.1:{port}"
-            wait_for(bare_base + "/one/1")
-            print(f"{'case':<13} {'ours':>8} {'bare':>8} {'ratio':>6}  aim")
-            for name, path, bare_path, aim, token, body in CASES:
-                if options.only and options.only not in name:
-                    continue
-                ours, theirs = server.base + path.format(key=4711), bare_base + bare_path.format(key=4711)
-                if get(ours, token, body) != get(theirs, token, body):
-                    raise SystemExit(f"{name}: the two programs answer differently")
-                sides = ((ours, token), (theirs, token))
-                compare(name, sides, body, aim, options, pathlib.Path(directory))
-            # Of the same items, as the same plan but for the permissions.
-            sides = ((server.base + LIMITED, WRITER), (server.base + LIMITED, TOKEN))
-            if get(*sides[0], None) != get(*sides[1], None):
-                raise SystemExit("the limited role is answered differently")
-            compare("limited role", sides, None, 0.8, options, pathlib.Path(directory))
+            if options.against is None:
+                against_bare(server, options, place)
+            else:
+                against_checkout(server, options, place)
             print(f"memory after the load: {memory(server):.0f} MB")
             if options.keep:
                 input(f"{server.base} — press Enter to stop ")
         finally:
-            if bare is not None:
-                bare.kill()
-                bare.wait()
             server.stop()
+
+
+HEADER = "case              ours     p50     p99   theirs     p50     p99  ratio  aim"
+
+
+def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
+    """Compares with the bare program on the same database, and a limited role with the administrator."""
+    port = free_port()
+    bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)])
+    try:
+        base = f"http://127.0.0.1:{port}"
+        wait_for(base + "/one/1")
+        print(HEADER)
+        for name, path, bare_path, aim, token, body in CASES:
+            if options.only in name:
+                sides = ((server.base + path.format(key=4711), token), (base + bare_path.format(key=4711), token))
+                check_alike(name, sides, body)
+                compare(name, sides, body, aim, options, directory)
+        # Of the same items, as the same plan but for the permissions.
+        sides = ((server.base + LIMITED, WRITER), (server.base + LIMITED, TOKEN))
+        check_alike("limited role", sides, None)
+        compare("limited role", sides, None, 0.8, options, directory)
+    finally:
+        bare.kill()
+        bare.wait()
+
+
+def against_checkout(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
+    """Compares with the server of another checkout, on a database of its own with the same data."""
+    place = directory / "other"
+    place.mkdir()
+    other = Daemon(place, checkout=options.against).start()
+    try:
+        fill(other)
+        analyze(dsn(other))
+        print(HEADER)
+        limited_case = ("limited role", LIMITED, "", None, WRITER, None)
+        for name, path, _, _, token, body in (*CASES, limited_case):
+            if options.only in name:
+                sides = ((server.base + path.format(key=4711), token), (other.base + path.format(key=4711), token))
+                check_alike(name, sides, body)
+                compare(name, sides, body, None, options, directory)
+    finally:
+        other.stop()
+
+
+def check_alike(name: str, sides: Sequence[tuple[str, str]], body: object) -> None:
+    """Stops the benchmark where the two sides answer differently."""
+    if get(*sides[0], body) != get(*sides[1], body):
+        raise SystemExit(f"{name}: the two programs answer differently")
 
 
 if __name__ == "__main__":
