@@ -35,6 +35,9 @@ FUNCTIONS: Mapping[str, str] = {
 OF_BOOLEANS: Mapping[str, str] = {"min": "bool_and({})", "max": "bool_or({})"}
 """What PostgreSQL calls the least and the greatest of booleans, false being the lesser."""
 
+MAX_WHOLE = 2.0**53
+"""Up to here a float is exactly one whole number."""
+
 ORDERED = frozenset({"text", "integer", "number", "boolean", "date", "time", "datetime"})
 OF_NUMBERS = frozenset({"sum", "avg"})
 
@@ -87,8 +90,7 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     casts = [answer(field) for field in groups]
     for function, name in shape.aggregate:
         shown.append(_result(grant, function, name))
-        kept = function in ("min", "max") and name != "*"
-        casts.append(answer(grant.collection.columns[name]) if kept else None)
+        casts.append(None if name == "*" else _cast(grant.collection.columns[name], function))
     by = [folded("t0", field) for field in groups]
     table = grant.table("t0")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)
@@ -98,6 +100,18 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
     binds = (*table.binds, *where.binds, lambda values: values.limit, lambda values: values.offset)
     return Aggregate(Prepared(statement, binds), shape.groupby, shape.aggregate, tuple(casts))
+
+
+def _cast(field: Field, function: str) -> Callable[[Any], Any] | None:
+    """What makes the result of a function what the API shows; None where it is that already."""
+    if function in ("min", "max"):
+        return answer(field)
+    return _whole if function == "sum" and family(field) == "integer" else None
+
+
+def _whole(value: Any) -> Any:
+    """A sum of whole numbers, which PostgreSQL gives as a decimal number where they are of 64 bits."""
+    return int(value) if isinstance(value, float) and abs(value) < MAX_WHOLE else value
 
 
 def _of_group(field: Field) -> Composable:

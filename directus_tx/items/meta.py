@@ -12,6 +12,10 @@ NAMES = ("collection", "type", "result_count", "total_count", "status_count", "f
 ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
 
 
+MAX_OFFSET = 2**62
+"""More rows than any table has; PostgreSQL adds a limit to it."""
+
+
 def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
     """The limit (None is all) and the offset that a query means."""
     limit = default_limit if query.limit is None else query.limit
@@ -20,7 +24,7 @@ def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
     if query.offset is not None:
         offset = max(query.offset, 0)
     elif query.limit is not None and query.page is not None:
-        offset = (max(query.page, 1) - 1) * limit
+        offset = min((max(query.page, 1) - 1) * limit, MAX_OFFSET)
     else:
         offset = 0
     return (1 if query.single else limit), offset

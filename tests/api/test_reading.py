@@ -178,8 +178,22 @@ async def test_aggregates_count_and_sum_by_groups(client: Client) -> None:
         {"region": None, "sum": {"amount": None}, "avg": {"amount": None}},
     ]
     assert grouped.json["meta"]["result_count"] == 3
+    whole = await client.get("~/items/sales?aggregate[sum]=id,amount")
+    assert b'"id":10,' in whole.body
     filtered = "~/items/sales?aggregate[count]=*&groupby=region&filter[amount][gt]=1.7&limit=1"
     assert (await client.get(filtered)).data == [{"region": "North", "count": {"*": 1}}]
+
+
+@ensureDeferred
+async def test_a_page_far_past_the_end_is_empty(client: Client) -> None:
+    await client.collection("things", field("name"))
+    await client.post("~/items/things", [{"name": "a"}, {"name": "b"}])
+    most = 10**15 - 1
+    for paging in (f"limit={most}&page={most}", f"limit={most}&offset={most}", f"limit=1&page={most}", "limit=1&offset=2"):
+        answer = await client.get(f"~/items/things?{paging}&meta=*")
+        assert (answer.status, answer.data) == (200, []), paging
+        assert answer.json["meta"]["filter_count"] == 2
+        assert (await client.get(f"~/items/things?{paging}&aggregate[count]=*&groupby=name")).data == []
 
 
 @ensureDeferred
