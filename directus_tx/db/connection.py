@@ -154,7 +154,7 @@ class Connection:
         no answer within `timeout`; InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
         """
         cursor = await self._execute(statement, parameters)
-        return cursor.fetchall() if cursor.description is not None else []  # type: ignore[no-any-return]
+        return cursor.fetchall() if cursor.description is not None else []
 
     async def _execute(self, statement: Statement | Composable | str, parameters: Any) -> Any:
         """psycopg2's cursor after running a statement."""

@@ -51,7 +51,7 @@ class Phase(Enum):
     ANSWER = auto()
 
 
-class ApiChannel(http.HTTPChannel):  # type: ignore[misc]
+class ApiChannel(http.HTTPChannel):
     """A connection. Its site lets it look at the time now and then (`check`); it has no timers, which a request would have to set.
 
     Its requests are received one at a time: while one is answered, Twisted buffers a little of the next.

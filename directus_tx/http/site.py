@@ -14,7 +14,7 @@ from directus_tx.http.request import ApiRequest
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
-class ApiSite(server.Site):  # type: ignore[misc]
+class ApiSite(server.Site):
     """The site of an app. `channels` are the open connections, whose time limits it watches while it listens somewhere. Bodies are
     left to the endpoints to read, and the log is our own."""
 
@@ -52,7 +52,7 @@ class ApiSite(server.Site):  # type: ignore[misc]
         """Nothing: the wrapper has written the request's line."""
 
 
-class RootResource(Resource):  # type: ignore[misc]
+class RootResource(Resource):
     """Answers what no route may see, and hands all else to Klein."""
 
     isLeaf = True
