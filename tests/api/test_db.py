@@ -275,6 +275,54 @@ async def test_a_transaction_that_went_on_after_a_failed_statement_is_no_success
 
 
 @ensureDeferred
+async def test_a_statement_that_takes_too_long_is_unavailable_wherever_it_is_run(make: Make) -> None:
+    pool = make(statement_timeout=0.2)
+
+    async def slow(session: Session) -> None:
+        await session.query("SELECT pg_sleep(30)")
+
+    session = Session(pool)
+    for work in (slow(session), session.transaction(slow), session.transaction(slow, read_only=True)):
+        with pytest.raises(ServiceUnavailable, match="statement_timeout") as caught:
+            await work
+        assert caught.value.headers == {"Retry-After": "1"}
+        assert await session.query("SELECT 1") == [(1,)]
+    assert (pool.in_use, pool.budget.open) == (0, pool.size)
+
+
+SLOW_COMMIT = """
+CREATE FUNCTION pg_temp.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN NULL; END';
+CREATE TEMPORARY TABLE slow (k int) ON COMMIT DROP;
+CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.wait();
+INSERT INTO slow VALUES (1)
+"""
+
+
+@ensureDeferred
+async def test_a_commit_that_is_cancelled_is_unavailable_and_commits_nothing(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    pids: list[int] = []
+
+    async def work(session: Session) -> None:
+        pids.extend((await session.query("SELECT pg_backend_pid()"))[0])
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        await session.query(SLOW_COMMIT)
+
+    session = Session(pool)
+    running = start(session.transaction(work))
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = ANY (%s) AND query = 'COMMIT' AND state = 'active'"
+    async with connected(reactor, pool.parameters) as connection:
+        while not await connection.run(cancel, (pids,)):
+            await pause(0.01)
+    with pytest.raises(ServiceUnavailable):
+        await running
+    assert not session.committed
+    assert await session.query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+    assert (pool.in_use, pool.budget.open) == (0, pool.size)
+
+
+@ensureDeferred
 async def test_a_read_only_transaction_sees_one_moment_and_commits_nothing(make: Make) -> None:
     pool = make()
     name = await table(pool, (1, 0))
