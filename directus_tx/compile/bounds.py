@@ -87,4 +87,5 @@ class Bounds:
         """Refuses a statement that needs so many columns."""
         most = min(self.limits.max_columns, MOST_COLUMNS)
         if number > most:
-            raise InvalidRequest(f"fields may show up to {most} columns beside each other (limits.max_columns).")
+            text = f"An item may show up to {most} columns, those of many-to-one fields that are opened included"
+            raise InvalidRequest(f"{text} (limits.max_columns).")

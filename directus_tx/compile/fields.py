@@ -41,7 +41,7 @@ class Selection:
     grant: Grant
     names: tuple[str, ...]
     items: "tuple[tuple[Field, Selection | str], ...]"
-    lists: "tuple[SelectedList, ...]"
+    lists: "tuple[ListSelection, ...]"
 
     @property
     def columns(self) -> int:
@@ -51,7 +51,7 @@ class Selection:
 
 
 @frozen(eq=False)
-class SelectedList:
+class ListSelection:
     """A one-to-many field that is opened: its name, its path from the item that is read, and what is shown of the related items."""
 
     name: str
@@ -70,7 +70,7 @@ class Selector:
         self.lists: set[Path] = set()
         self.unreadable: dict[str, None] = {}
 
-    def statement(self, grant: Grant, expressions: Sequence[Expressions], path: Path = ()) -> Selection:
+    def select(self, grant: Grant, expressions: Sequence[Expressions], path: Path = ()) -> Selection:
         """What expressions show of the items of a statement. Raises UnknownField, and InvalidRequest where it is too much."""
         found = self._selection(grant, expressions, path)
         self.bounds.check_columns(found.columns)
@@ -82,7 +82,7 @@ class Selector:
         relations = self.access.schema.relations_of[collection.collection]
         names, opened = self._resolve(grant, relations, expressions, top=not path)
         items: list[tuple[Field, Selection | str]] = []
-        lists: list[SelectedList] = []
+        lists: list[ListSelection] = []
         for name, below in opened.items():
             field, relation = collection.fields[name], relations[name]
             if not field.has_column:
@@ -101,7 +101,7 @@ class Selector:
                     self.unreadable[name] = None
         return Selection(grant, tuple(names), tuple(items), tuple(lists))
 
-    def _list(self, name: str, relation: Relation, expressions: Sequence[Expressions], path: Path) -> SelectedList | None:
+    def _list(self, name: str, relation: Relation, expressions: Sequence[Expressions], path: Path) -> ListSelection | None:
         """A list of related items, with the field that leads back where there are no expressions; None where the items may not be read,
         or not whose they are."""
         self.lists.add(path)
@@ -111,7 +111,7 @@ class Selector:
                 self.unreadable[name] = None
             return None
         self.bounds.count_list()
-        return SelectedList(name, path, relation, self.statement(target, expressions or [{relation.field_many: {}}], path))
+        return ListSelection(name, path, relation, self.select(target, expressions or [{relation.field_many: {}}], path))
 
     @staticmethod
     def _resolve(

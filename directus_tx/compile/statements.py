@@ -12,7 +12,7 @@ from attrs import frozen
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
-from directus_tx.compile.fields import SelectedList, Selection
+from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions
 from directus_tx.compile.operators import OPERATORS, equal_keys, folded, is_text, key_among, key_text, same_kind_of_key
 from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared
@@ -88,7 +88,7 @@ class Compiler:
         """The statement that shows a selection of the rows where *where* holds. *key*: the column whose value each row carries last;
         *version*: each carries that of its item before it."""
         grant = selection.grant
-        select = Select()
+        select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
         if version:
             select.add_value("t0", grant.version("t0"))
@@ -101,10 +101,10 @@ class Compiler:
         if select.joins and (not reordered or (paged and sorts)):
             table, select.columns, order = rows_first(grant, select, where, order, page)
             where = page = ALL
-        found = selected(select.columns, [table, *select.joins], where, order, page)
+        found = select_sql(select.columns, [table, *select.joins], where, order, page)
         return ItemsPlan(Prepared(Statement(found.sql, keep_join_order=not reordered), found.binds), layout)
 
-    def layout(self, select: "Select", alias: str, name: str, selection: Selection) -> ItemLayout:
+    def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
         """Adds to a statement what a selection shows of the table called *alias*. Many-to-one fields are joined to it: the one row that
         they lead to costs less beside its item than in a statement of its own."""
         grant, names = selection.grant, selection.names
@@ -139,12 +139,12 @@ class Compiler:
             tuple(masks),
         )
 
-    def list_plan(self, select: "Select", alias: str, holder: Grant, selected: SelectedList, flag: int | None) -> ListPlan:
+    def list_plan(self, select: "SelectBuilder", alias: str, holder: Grant, opened: ListSelection, flag: int | None) -> ListPlan:
         """The statement that finds the related items of all items of a statement at once. The keys of those items, of the table called
         *alias*, are added to their statement if need be."""
-        grant = selected.selection.grant
+        grant = opened.selection.grant
         target = grant.collection
-        here, there = holder.collection.primary_key, target.fields[selected.relation.field_many]
+        here, there = holder.collection.primary_key, target.fields[opened.relation.field_many]
         if same_kind_of_key(here, there):
             source, key = select.position(alias, here.field), column("t0", there.field)
             looked_for = key_among("t0", there)
@@ -155,7 +155,7 @@ class Compiler:
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
             conditions.append(OPERATORS["in"].apply("t0", language, lambda values: values.query.lang))
-        index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == selected.path), None)
+        index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == opened.path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
         where = all_of(conditions)
@@ -163,7 +163,7 @@ class Compiler:
             where = self.narrowed(grant, key, where, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
         order = Order(((key, "{}"), *within.terms))
-        return ListPlan(selected.name, self.items(selected.selection, where, order, key=key), source, flag)
+        return ListPlan(opened.name, self.items(opened.selection, where, order, key=key), source, flag)
 
     def narrowed(self, grant: Grant, holder: Composable, where: Clause, order: Order, index: int) -> Clause:
         """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *holder*: the column
@@ -190,7 +190,7 @@ class Compiler:
         return Clause(sql, (*table.binds, *where.binds, first, last))
 
 
-def key_alone(select: "Select", alias: str, field: Field, key: str) -> ItemLayout:
+def key_alone(select: "SelectBuilder", alias: str, field: Field, key: str) -> ItemLayout:
     """What is shown of an item that a many-to-one field leads to and that may not be read: its key, as the field holds it."""
     # A value of its own, beside any other that the row has of the field: an item's values stand side by side.
     start = select.add(alias, (field.field,))
@@ -198,7 +198,7 @@ def key_alone(select: "Select", alias: str, field: Field, key: str) -> ItemLayou
     return ItemLayout(field.field, start, (key,), () if cast is None else ((key, cast),), start)
 
 
-class Select:
+class SelectBuilder:
     """The columns and joins of a statement in the making."""
 
     def __init__(self) -> None:
@@ -253,7 +253,7 @@ FENCE = Clause(SQL(" OFFSET 0"))
 """Keeps PostgreSQL from making one query of two."""
 
 
-def selected(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
+def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
     """A SELECT. *tables*: the first, and the joins to it; *where*: a condition, or `ALL`."""
     condition = where if where is ALL else Clause(SQL(" WHERE {}").format(where.sql), where.binds)
     sql = SQL("SELECT {} FROM {}{} ORDER BY {}{}").format(
@@ -267,7 +267,9 @@ def selected(columns: Sequence[Composable], tables: Sequence[Clause], where: Cla
     return Clause(sql, tuple(bind for clause in (*tables, condition, page) for bind in clause.binds))
 
 
-def rows_first(grant: Grant, select: Select, where: Clause, order: Order, page: Clause) -> tuple[Clause, list[Composable], Order]:
+def rows_first(
+    grant: Grant, select: SelectBuilder, where: Clause, order: Order, page: Clause
+) -> tuple[Clause, list[Composable], Order]:
     """Rows as a table to join others to, where PostgreSQL would else join all rows of the table before it filters, sorts and cuts them;
     and the columns and the order of the statement that does."""
     names = (name for number in count() if (name := f"$row{number}") not in grant.collection.fields)
@@ -282,7 +284,7 @@ def rows_first(grant: Grant, select: Select, where: Clause, order: Order, page: 
         name = next(names)
         inner.append(renamed(columns[position], name))
         columns[position] = column("t0", name)
-    rows = selected(inner, [grant.table("t0")], where, order, FENCE if page is ALL else page)
+    rows = select_sql(inner, [grant.table("t0")], where, order, FENCE if page is ALL else page)
     return Clause(renamed(SQL("({})").format(rows.sql), "t0"), rows.binds), columns, Order(tuple(terms))
 
 

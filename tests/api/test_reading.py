@@ -90,6 +90,22 @@ async def test_what_is_too_much_is_refused_by_the_name_of_its_limit(client: Clie
 
 
 @ensureDeferred
+async def test_postgresql_takes_as_many_columns_as_are_allowed(client: Client) -> None:
+    numbers = [field(f"n{n}", "integer", "INT", 11) for n in range(740)]
+    await client.collection("wide", *numbers, field("a", "m2o", "INT", 11), field("b", "m2o", "INT", 11))
+    for name in "ab":
+        await client.post("~/relations", {"collection_many": "wide", "field_many": name, "collection_one": "wide"})
+    await client.post("~/items/wide?fields=id", {"n1": 5})
+    await client.post("~/items/wide?fields=id", {"a": 1})
+    sort = "sort=id," + ",".join(f"n{n}" for n in range(99))
+    found = await client.get(f"~/items/wide?fields=*,a.*&{sort}")
+    assert (len(found.data[1]["a"]), found.data[1]["a"]["n1"]) == (743, 5)
+    refused = await client.get(f"~/items/wide?fields=*,a.*,b.*&{sort}")
+    assert (refused.status, refused.code) == (422, 4)
+    assert "limits.max_columns" in refused.json["error"]["message"]
+
+
+@ensureDeferred
 async def test_breadth_is_refused_before_anything_is_read_or_written(client: Client) -> None:
     parents = await nodes(client, 4)
     for stars in ("*.*.*.*", ".".join("*" * 10), ",".join(f"{name}.*.*.*" for name in parents)):

@@ -143,7 +143,7 @@ def test_no_statement_has_more_columns_than_postgresql_takes() -> None:
     limits = evolve(LIMITS, max_columns=100_000)
     plan = planned(fields("id", *(f"{name}.*" for name in PARENTS[:8])), limits, schema)
     assert len(plan.items.select.statement.text.split(" FROM ")[0].split(",")) < MOST_COLUMNS
-    with pytest.raises(InvalidRequest, match=rf"{MOST_COLUMNS} columns"):
+    with pytest.raises(InvalidRequest, match=rf"{MOST_COLUMNS} columns.*limits\.max_columns"):
         planned(fields("id", *(f"{name}.*" for name in PARENTS[:10])), limits, schema)
 
 
