@@ -319,7 +319,9 @@ class Grant:
             elif name in internal or name not in self.hidden:
                 columns.append(column("t", name))
         joined = self.subjects.join("t") if replaced and self.subjects is not None else Clause(SQL(""))
-        sql = SQL("(SELECT {} FROM {} AS t{} WHERE {})").format(
+        # Where reading a column may fail, PostgreSQL must not read it of other rows than these: it does not look into this query then.
+        fence = " OFFSET 0" if any(field.virtual for field in self.collection.columns.values()) else ""
+        sql = SQL("(SELECT {} FROM {} AS t{} WHERE {}" + fence + ")").format(
             SQL(", ").join(columns), Identifier(self.collection.collection), joined.sql, condition.sql
         )
         return Clause(sql, (*binds, *joined.binds, *condition.binds))

@@ -93,7 +93,7 @@ async def lock_rows(
     alive = TRUE if deleted else not_deleted("t", collection)
     judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
     sql = SQL("SELECT {}, t.xmin, {} FROM {} AS t WHERE {} AND {} ORDER BY {} FOR UPDATE OF t").format(
-        _stored_columns(collection),
+        _safe_columns(collection),
         SQL(", ").join([clause.sql for clause in judged]),
         Identifier(collection.collection),
         key_among("t", key),
@@ -190,7 +190,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     seen = grant.condition("read", "t")
     rest = _among(collection, left)
     sql = SQL("SELECT {}, {} FROM {} AS t WHERE {}").format(
-        _stored_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
+        _safe_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
     )
     lines = await ctx.db.query(sql, [*seen.parameters(asked), *rest.parameters(asked)])
     raise access.undeletable(
@@ -217,12 +217,16 @@ def _among(collection: Collection, keys: Sequence[Key]) -> Clause:
 
 def _stored_columns(collection: Collection) -> Composable:
     """Every column of the table called t, as a `Row` holds it."""
-    return SQL(", ").join(
-        [
-            SQL("{}::text" if needs_exact_text(field) else "{}").format(column("t", field.field))
-            for field in collection.columns.values()
-        ]
-    )
+    return SQL(", ").join([_stored_column(field) for field in collection.columns.values()])
+
+
+def _safe_columns(collection: Collection) -> Composable:
+    """`_stored_columns` of rows that the caller may not see: with NULL for virtual columns, which may fail to be read."""
+    return SQL(", ").join([SQL("NULL") if field.virtual else _stored_column(field) for field in collection.columns.values()])
+
+
+def _stored_column(field: Field) -> Composable:
+    return SQL("{}::text" if needs_exact_text(field) else "{}").format(column("t", field.field))
 
 
 def _row(collection: Collection, line: tuple[Any, ...]) -> Row:

@@ -15,7 +15,7 @@ from directus_tx.schema.system import CATALOGUE
 # A table that is not visible is one whose name means another to PostgreSQL: "pg_authid" is always its own.
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
-       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attgenerated <> ''
+       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attgenerated
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -173,13 +173,14 @@ def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ..
         elif unique and alone and not partial:
             single.add((table, orjson.loads(names)[0]))
     found: dict[str, dict[str, Column]] = {}
-    for table, column, column_type, default, not_null, counted, computed in columns:
+    for table, column, column_type, default, not_null, counted, generated in columns:
         found.setdefault(table, {})[column] = {
             "column_type": column_type,
-            "default_value": None if counted or computed else default_text(default),
+            "default_value": None if counted or generated else default_text(default),
             "nullable": not not_null,
             "auto_increment": counted,
-            "computed": computed,
+            "computed": bool(generated),
+            "virtual": generated == "v",
             "primary_key": keys.get(table) == column,
             "unique": (table, column) in single,
         }

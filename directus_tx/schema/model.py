@@ -50,8 +50,8 @@ class Field:
 
     `datatype` and `length` are as declared ("VARCHAR", "255"; "DECIMAL", "10,2"), or the nearest name of the vocabulary for
     a column that nobody declared. `column_type` is PostgreSQL's own name of the column's type ("character varying(255)"),
-    None for an alias. `computed`: the database makes its values. `default_value` is the column's default as text. `required` is what the
-    API reports: the row's word, or the column's being NOT NULL without a default.
+    None for an alias. `computed`: the database makes its values; `virtual`: whenever they are read, which may fail. `default_value` is
+    the column's default as text. `required` is what the API reports: the row's word, or the column's being NOT NULL without a default.
     """
 
     collection: str
@@ -81,6 +81,7 @@ class Field:
     group: int | None = None
     translation: Any = None
     computed: bool = False
+    virtual: bool = False
 
     @property
     def has_column(self) -> bool:
