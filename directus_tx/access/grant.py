@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from directus_tx.access.view import Mask, Subjects, status_of
+from directus_tx.access.view import Mask, Subjects, text_of
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, among, any_of, column, constant
 from directus_tx.errors import (
     ApiError,
@@ -179,7 +179,7 @@ class Grant:
             return self._within(self.level(self.permission, action), alias)
         if self.collection.status_field is None:
             return FALSE
-        status = status_of(alias, self.collection.status_field)
+        status = text_of(alias, self.collection.status_field)
         by_level: dict[str, list[str]] = {}
         for name, permission in self.statuses.items():
             by_level.setdefault(self.level(permission, action), []).append(name)
@@ -283,7 +283,7 @@ class Grant:
     def _shown(self, statuses: Iterable[str] | None, *, own: bool) -> Clause:
         clauses = [self._whose("mine", "t")] if own else []
         if statuses is not None and self.collection.status_field is not None:
-            clauses.append(among(status_of("t", self.collection.status_field), statuses))
+            clauses.append(among(text_of("t", self.collection.status_field), statuses))
         return all_of(clauses)
 
     def mask_of(self, name: str) -> Mask | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from directus_tx.access.grant import Grant
 from directus_tx.access.subjects import GrantOf
-from directus_tx.access.view import Subjects
+from directus_tx.access.view import Subjects, text_of
 from directus_tx.db.sql import FALSE, SQL, TRUE, Clause, Identifier, all_of, among, any_of, column, constant
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Snapshot
@@ -16,8 +16,8 @@ HISTORY = frozenset({"directus_activity", "directus_revisions"})
 EXPOSED = frozenset({"directus_roles"})
 """Collections whose activity is shown to whoever may read any of their items: every user names a role by its id."""
 
-_ITEM_KEYS = {"integer": "{0} = CASE WHEN {1} ~ '^-?[0-9]{{1,18}}$' THEN {1}::bigint END"}
-"""How the key of an item is found by the text that the history has of it, so that its index serves."""
+_NUMBERED = "{0} = CASE WHEN {1} ~ '^-?[0-9]{{1,18}}$' THEN {1}::bigint END"
+"""How an item whose key is a number is found by the text that the history has of it, so that the key's index serves."""
 
 
 def of_activity(schema: Snapshot, grant_of: GrantOf) -> Subjects:
@@ -72,7 +72,10 @@ def _about_items(
             whole.append(name)
             continue
         key = grant.collection.primary_key
-        found = SQL(_ITEM_KEYS.get(family(key), "{0}::text = {1}")).format(column(inner, key.field), column(alias, item))
+        if family(key) == "integer":
+            found = SQL(_NUMBERED).format(column(inner, key.field), column(alias, item))
+        else:
+            found = SQL("{} = {}").format(text_of(inner, key), column(alias, item))
         sql = SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
             Identifier(name), Identifier(inner), found, readable.sql
         )

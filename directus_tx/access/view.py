@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, all_of, column, constant
+from directus_tx.schema.datatypes import base_type
 from directus_tx.schema.model import Collection, Field
 
 
@@ -36,11 +37,18 @@ class Subjects:
     join: Callable[[str], Clause] = _no_join
 
 
-def status_of(alias: str, field: Field) -> Composable:
-    """The status field's value as text."""
+# PostgreSQL casts an address to a text with the length of its network, and shows it without where that is all of it.
+_ADDRESS = "CASE WHEN masklen({0}) = CASE family({0}) WHEN 4 THEN 32 ELSE 128 END THEN host({0}) ELSE {0}::text END"
+
+
+def text_of(alias: str, field: Field) -> Composable:
+    """The column as text, as the API shows it. No value of any type makes this fail."""
     plain = column(alias, field.field)
+    base = base_type(field.column_type)
     # Other types of text compare in their own ways: citext without case, character without the blanks at its end.
-    return plain if (field.column_type or "").startswith(("character varying", "text")) else SQL("{}::text").format(plain)
+    if base in ("character varying", "text"):
+        return plain
+    return SQL(_ADDRESS if base == "inet" else "{0}::text").format(plain)
 
 
 def not_deleted(alias: str, collection: Collection) -> Clause:
@@ -49,6 +57,6 @@ def not_deleted(alias: str, collection: Collection) -> Clause:
     if field is None:
         return TRUE
     return all_of(
-        Clause(SQL("{} IS DISTINCT FROM %s").format(status_of(alias, field)), (constant(value),))
+        Clause(SQL("{} IS DISTINCT FROM %s").format(text_of(alias, field)), (constant(value),))
         for value in collection.soft_deleted
     )

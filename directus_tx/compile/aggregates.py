@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
+from directus_tx.access.view import text_of
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
 from directus_tx.compile.operators import folded, is_number, is_text
@@ -117,7 +118,7 @@ def _whole(value: Any) -> Any:
 def _of_group(field: Field) -> Composable:
     """What is shown of the values that make one group: of texts that differ in case alone the least."""
     if family(field) == "other":
-        return SQL("min({}::text)").format(column("t0", field.field))
+        return SQL("min({})").format(text_of("t0", field))
     return SQL("min({})").format(column("t0", field.field)) if is_text(field) else folded("t0", field)
 
 

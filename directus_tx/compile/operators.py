@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
+from directus_tx.access.view import text_of
 from directus_tx.db.sql import SQL, Bind, Clause, Composable, column, negation
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.query import BindValues
@@ -54,10 +55,7 @@ def comparison_type(field: Field) -> str:
 
 def folded(alias: str, field: Field) -> Composable:
     """The column as it compares and sorts: text without case, and as text whatever has no order of its own."""
-    plain = column(alias, field.field)
-    if family(field) == "other":
-        return SQL("lower({}::text)").format(plain)
-    return SQL("lower({})").format(plain) if is_text(field) else plain
+    return SQL("lower({})").format(text_of(alias, field)) if as_folded_text(field) else column(alias, field.field)
 
 
 def bound(field: Field) -> str:
@@ -67,8 +65,7 @@ def bound(field: Field) -> str:
 
 def as_text(alias: str, field: Field) -> Composable:
     """The column as lower-case text, to look for a part in."""
-    plain = column(alias, field.field)
-    return SQL("lower({})").format(plain if is_text(field) else SQL("{}::text").format(plain))
+    return SQL("lower({})").format(text_of(alias, field))
 
 
 def escaped(text: str) -> str:
@@ -107,8 +104,9 @@ def same_kind_of_key(left: Field, right: Field) -> bool:
 
 def key_text(alias: str, field: Field) -> Composable:
     """The column of a key as text, the same for 1 and 1.00."""
-    trimmed = "trim_scale({})::text" if base_type(field.column_type) == "numeric" else "{}::text"
-    return SQL(trimmed).format(column(alias, field.field))
+    if base_type(field.column_type) == "numeric":
+        return SQL("trim_scale({})::text").format(column(alias, field.field))
+    return SQL("({})::text").format(text_of(alias, field))
 
 
 def equal_keys(left: str, left_field: Field, right: str, right_field: Field) -> Composable:

@@ -137,14 +137,13 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
     for chunk in chunks(rows):
         names = list(dict.fromkeys(name for _, row in chunk for name in row))
         partial = {name for name in names if any(name not in row for _, row in chunk)}
-        sql = SQL(
-            "UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::" + comparison_type(key) + " RETURNING {}"
-        ).format(
+        sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::{} RETURNING {}").format(
             Identifier(collection.collection),
             SQL(", ").join(_assignments(collection, names, partial)),
             SQL(", ".join(["(" + ", ".join(["%s"] * (1 + len(names) + len(partial))) + ")"] * len(chunk))),
             SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(partial)))])),
             Identifier(key.field),
+            _assigned_type(key),
             _stored_columns(collection),
         )
         flags = [name for name in names if name in partial]

@@ -436,6 +436,111 @@ def test_no_key_fails_to_be_looked_for(world: World) -> None:
     assert not found, "\n".join(map(str, found))
 
 
+KEYS = {
+    "smallint": ["1", "-2"],
+    "bigint": ["1", "9223372036854775807"],
+    "numeric": ["1", "1.50", "NaN", "1e20"],
+    "numeric(12,2)": ["1.00", "1.50", "NaN"],
+    "double precision": ["1", "1.5", "NaN", "Infinity", "1e300"],
+    "character varying(60)": ["1", "abc", "1.50", "", "2020-01-01", "c0ffee00-0000-4000-8000-000000000000"],
+    "text": ["1", "ABC", "true"],
+    "character(5)": ["1", "abc", ""],
+    "name": ["1", "abc"],
+    "boolean": ["true", "false"],
+    "date": ["2020-01-01", "4713-01-01 BC", "infinity"],
+    "timestamp(0) without time zone": ["2020-01-01 00:00:00", "-infinity"],
+    "timestamp with time zone": ["2020-01-01 00:00:00", "294276-12-31 23:59:59"],
+    "time without time zone": ["24:00:00", "10:00:00"],
+    "time with time zone": ["10:00:00+00", "10:00:00+02"],
+    "uuid": ["c0ffee00-0000-4000-8000-000000000000"],
+    "bytea": ["abc", "\\x00"],
+    "interval": ["1 day", "178000000 years"],
+    "inet": ["127.0.0.1", "10.0.0.0/8"],
+    "integer[]": ["{1,2}", "{}"],
+    '"timeline"': ["open", "a", "A"],
+    "int4range": ["[1,2)", "empty"],
+}
+"""Types that a key may have, and values of them."""
+
+
+def test_related_items_are_found_by_keys_of_any_two_kinds(world: World) -> None:
+    """What a key leads to, and what leads to it, is the same from both sides, whatever kinds of columns meet."""
+    fields = [f"far{number}" for number in range(len(KEYS))]
+    for number, (of, keys) in enumerate(KEYS.items()):
+        world.query(f'CREATE TABLE "k{number}" (id {of} PRIMARY KEY, "name" text)')
+        for key in keys:
+            world.query(f'INSERT INTO "k{number}" VALUES (%s, %s)', (key, key))
+    # Each row of "links" has in one column, "farN", a key of the kind that the table kN has, or of any other kind.
+    for number, (of, keys) in enumerate(KEYS.items()):
+        columns = ", ".join(f'"{name}" {of}' for name in fields)
+        world.query(f'CREATE TABLE "links{number}" (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {columns})')
+        for key in keys:
+            world.query(
+                f'INSERT INTO "links{number}" ({", ".join(fields)}) VALUES ({", ".join(["%s"] * len(fields))})',
+                [key] * len(fields),
+            )
+        world.query(
+            "INSERT INTO directus_relations (collection_many, field_many, collection_one, field_one)"
+            " SELECT %s, 'far' || n, 'k' || n, %s FROM generate_series(0, %s) AS n",
+            (f"links{number}", f"links{number}", len(fields) - 1),
+        )
+        world.query(
+            "INSERT INTO directus_fields (collection, field, type) SELECT 'k' || n, %s, 'o2m' FROM generate_series(0, %s) AS n",
+            (f"links{number}", len(fields) - 1),
+        )
+    world.query("SELECT directus_touch('schema')")
+    wrong = []
+    for number in range(len(KEYS)):
+        upward = ask(world, f"/items/links{number}?limit=-1&fields=id,{','.join(f'{name}.name' for name in fields)}")
+        for other, name in enumerate(fields):
+            found = ask(world, f"/items/k{other}?limit=-1&fields=name,links{number}.id&sort=name")
+            some = ask(world, f"/items/k{other}?limit=-1&fields=name&filter[links{number}][has]=1&sort=name")
+            below = {(each["name"], link["id"]) for each in found for link in each[f"links{number}"]}
+            above = {(each[name]["name"], each["id"]) for each in upward if each[name] is not None}
+            if below != above or {each["name"] for each in some} != {key for key, _ in below} or (number == other and not below):
+                wrong.append((list(KEYS)[number], list(KEYS)[other], below, above, some))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def ask(world: World, path: str) -> Any:
+    status, _, body = world.call("GET", path)
+    assert status == 200, (path, body)
+    return json.loads(body)["data"]
+
+
+FOUND_BY_KEY = [
+    "smallint",
+    "bigint",
+    "numeric(12,2)",
+    "character varying(60)",
+    "text",
+    "name",
+    "date",
+    "uuid",
+    "inet",
+    '"timeline"',
+]
+
+
+def test_items_are_found_by_keys_of_any_kind_or_not_there(world: World) -> None:
+    wrong = []
+    for number, of in enumerate(KEYS):
+        world.query(f'CREATE TABLE "single{number}" (id {of} PRIMARY KEY, "name" text)')
+        for key in KEYS[of]:
+            world.query(f'INSERT INTO "single{number}" VALUES (%s, %s)', (key, key))
+    world.query("SELECT directus_touch('schema')")
+    for number, (of, keys) in enumerate(KEYS.items()):
+        for key in filter(None, keys):
+            path = f"/items/single{number}/{quoted(key)}"
+            answers = [("GET", world.call("GET", path))]
+            answers += [(method, world.call(method, path, {"name": "x"})) for method in ("PATCH", "GET", "DELETE")]
+            found = of in FOUND_BY_KEY and key not in ("NaN", "4713-01-01 BC", "infinity")
+            for method, (status, _, body) in answers:
+                if status not in ((200, 204) if found else (200, 204, 404)):
+                    wrong.append((of, key, method, status, body))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
 def queries(names: Iterable[str]) -> Iterator[str]:
     """What can be asked of fields as wholes, and of all of them."""
     for name in names:
@@ -507,6 +612,7 @@ def secrets(world: World) -> Secrets:
         field("owner", "owner", "INT", 11),
         field("status", "status", length=20, default_value="shut", options=options),
         field("holder", "m2o", "INT", 11),
+        field("lang", "lang", length=10),
     ):
         world.make("/fields/everything", more)
     things = {"field": "things", "type": "o2m"}
@@ -533,7 +639,7 @@ def secrets(world: World) -> Secrets:
 
 def grant(world: World, role: int, shape: str) -> None:
     """Gives a role rights on rows in one of the shapes that conditions on rows have."""
-    hidden = [name for name in world.values if name.startswith(MASKED)]
+    hidden = ["holder", "lang", *(name for name in world.values if name.startswith(MASKED))]
     rows: dict[str, list[dict[str, Any]]] = {
         "mine": [{"read": "mine"}],
         "role": [{"read": "role"}],
@@ -576,7 +682,14 @@ def questions(world: World) -> Iterator[str]:
             yield f"/{path}?aggregate[countDistinct]={name}&groupby={name}"
     for operator in OPERATOR_NAMES:
         yield f"/items/holders?fields=id&filter[things][{operator}]=3"
-        yield f"/items/everything?fields=id&filter[holder][{operator}]=abc"
+        for name in ("holder", "holder.name", "holder.things.d_text", "lang"):
+            yield f"/items/everything?fields=id&filter[{name}][{operator}]=abc"
+    for query in queries(("holder", "lang")):
+        yield f"/items/everything?{query}"
+    for fields in ("*.*", "*,holder.*,holder.things.id", "id,holder.things.holder.name"):
+        yield f"/items/everything?fields={fields}"
+        yield f"/items/everything?fields={fields}&export=csv"
+        yield f"/items/holders?fields=*,things.{fields}&lang=abc&deep[things][sort]=-lang,holder"
     for key in range(1, 40):
         yield f"/items/everything/{key}?fields=*"
         yield f"/items/everything/{key}/revisions?fields=*"
@@ -588,11 +701,13 @@ def hide(secrets: Secrets, shape: str, *, hostile: bool) -> None:
     world = secrets.world
     columns = [name for name in world.values if shape != "masks" or name.startswith(MASKED)]
     keys = [row[0] for row in world.query("SELECT id FROM everything WHERE id > 2 ORDER BY id")]
-    assignments = ", ".join(f'"{name}" = %s' for name in columns)
+    assignments = ", ".join(f'"{name}" = %s' for name in ["holder", "lang", *columns])
     for number, key in enumerate(keys):
         lists = [world.values[name] for name in columns]
         row = [each[number % len(each)] if each and hostile else None for each in lists]
-        world.query(f"UPDATE everything SET {assignments} WHERE id = %s", [*row, key])
+        # What is hidden of these may lead to another item, and hide a translation.
+        related = [key % 3 + 1, "abc" if key % 2 else "de"] if hostile else [None, None]
+        world.query(f"UPDATE everything SET {assignments} WHERE id = %s", [*related, *row, key])
     if shape != "masks":
         # "1" would be a revision of an item that may be seen.
         texts = [text for text in LITERALS if text != "1"] if hostile else ["{}"]
