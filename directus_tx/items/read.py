@@ -1,6 +1,7 @@
 """Reads the items of any collection: the statements of a plan, and the tree that their rows make."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from attrs import evolve, frozen
@@ -18,6 +19,7 @@ from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Query
+from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, member
 
@@ -109,7 +111,8 @@ async def read_back(
     shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
     reading = _reading(service, ctx, collection, shown, keys, None, 0, created=created)
     rows, found = await reading.load(ctx.db)
-    by_key = {row[-1]: item for row, item in zip(rows, found, strict=True)}
+    held = ctx.schema.collections[collection]
+    by_key = {stored_key(held, row[-1]): item for row, item in zip(rows, found, strict=True)}
     items = [by_key[key] for key in keys if key in by_key]
     reading.present(items, Shown.WRITTEN)
     if not items:
@@ -201,7 +204,7 @@ async def _aggregates(service: Items, ctx: Context, collection: str, query: Quer
 
 def version_of(collection: Collection, key: Key, written: str) -> str:
     """The version of an item, unlike that of any other item; *written* is what `Grant.version` gives of its row."""
-    return f"{collection.collection}/{key}/{written}"
+    return f"{collection.collection}/{float(key) if isinstance(key, Decimal) else key}/{written}"
 
 
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
@@ -209,6 +212,15 @@ def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
     field = collection.primary_key
     found = (member(field, str(key)) for key in keys)
     return [key for key in found if key is not NO_MATCH]
+
+
+def stored_key(collection: Collection, value: Any) -> Key:
+    """The key of a row as `keys_of` gives it: a decimal, of which the row holds a floating-point number or the text, is a Decimal."""
+    field = collection.primary_key
+    if family(field) != "number":
+        return value
+    found = member(field, str(value))
+    return value if found is NO_MATCH else found
 
 
 async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:

@@ -16,7 +16,7 @@ from directus_tx.errors import ApiError, ItemChanged, NotUnique
 from directus_tx.items import counters, values
 from directus_tx.items.changes import Key, Row
 from directus_tx.items.history import chunks
-from directus_tx.items.read import version_of
+from directus_tx.items.read import stored_key, version_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
 from directus_tx.schema.model import Collection, Field
@@ -110,9 +110,10 @@ async def lock_rows(
         if not seen:
             hidden.append(row)
             continue
-        if if_match is not None and not if_match(await _version(ctx, grant, row[key.field], version)):
+        present = stored_key(collection, row[key.field])
+        if if_match is not None and not if_match(await _version(ctx, grant, present, version)):
             raise ItemChanged
-        found[row[key.field]] = Locked(row, bool(update), bool(delete))
+        found[present] = Locked(row, bool(update), bool(delete))
     if hidden or any(wanted not in found for wanted in keys):
         raise refusal(hidden[0] if hidden else None)
     return found
@@ -150,7 +151,7 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
         bound = [
             value for item, row in chunk for value in (item, *(row.get(name) for name in names), *(name in row for name in flags))
         ]
-        written.update((row[key.field], row) for row in _rows(collection, await ctx.db.query(sql, bound)))
+        written.update((stored_key(collection, row[key.field]), row) for row in _rows(collection, await ctx.db.query(sql, bound)))
     return written
 
 
@@ -182,7 +183,9 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(
         Identifier(collection.collection), where.sql, _stored_columns(collection)
     )
-    gone = {row[key.field]: row for row in _rows(collection, await ctx.db.query(sql, where.parameters(asked)))}
+    gone = {
+        stored_key(collection, row[key.field]): row for row in _rows(collection, await ctx.db.query(sql, where.parameters(asked)))
+    }
     left = [each for each in dict.fromkeys(keys) if each not in gone]
     if not left or grant.admin:
         return gone

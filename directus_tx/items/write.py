@@ -16,7 +16,7 @@ from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, ItemNot
 from directus_tx.items import values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
 from directus_tx.items.history import Record, history_row, record, record_of
-from directus_tx.items.read import Result, keys_of, read_back
+from directus_tx.items.read import Result, keys_of, read_back, stored_key
 from directus_tx.items.relations import key_of, nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
 from directus_tx.items.service import Items
@@ -343,7 +343,7 @@ class Writer:
         if changes[0].new:
             rows = await insert_rows(self.ctx, collection, [change.row for change in changes])
             for change, row in zip(changes, rows, strict=True):
-                change.key = row[collection.primary_key.field]
+                change.key = stored_key(collection, row[collection.primary_key.field])
             return rows
         written = await update_rows(self.ctx, collection, [(change.key, change.row) for change in changes])
         if len(written) < len(changes):
