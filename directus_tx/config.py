@@ -17,7 +17,7 @@ PREFIX = "DIRECTUS_"
 
 
 def setting(default: Any, about: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
-    """A setting with its default and what it is for, as etc/directus.toml says it."""
+    """A setting with its default and its description, which etc/directus.toml repeats."""
     return field(default=default, metadata={"about": about, "secret": secret, "choices": choices})
 
 
@@ -25,32 +25,31 @@ def setting(default: Any, about: str, *, secret: bool = False, choices: tuple[st
 class ServerSettings:
     """The section [server]."""
 
-    listen: tuple[str, ...] = setting(
-        ("tcp:8080:interface=127.0.0.1",), "Where to listen: endpoint strings of Twisted, one or several."
-    )
-    data_dir: str = setting("var", "Where projects, files and the embedded database live.")
-    log_format: str = setting("text", "The log: a line of text an event, or a line of JSON.", choices=("text", "json"))
-    log_file: str = setting("", "Where the log goes, to the end of a file. Empty: standard output.")
-    cache_control: str = setting("no-store", "The Cache-Control of answers to whoever is signed in. Empty: none is sent.")
+    listen: tuple[str, ...] = setting(("tcp:8080:interface=127.0.0.1",), "Addresses to listen on, as Twisted endpoint strings.")
+    data_dir: str = setting("var", "Directory of the projects, files and the embedded database.")
+    log_format: str = setting("text", "Format of the log: one line of text or of JSON for each event.", choices=("text", "json"))
+    log_file: str = setting("", "File that the log is appended to. Empty: standard output.")
+    cache_control: str = setting("no-store", "Cache-Control of answers to signed-in users. Empty: the header is not sent.")
     trusted_proxies: tuple[str, ...] = setting(
-        (), "Addresses or networks of proxies whose X-Forwarded-For is believed; of nobody else is it."
+        (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."
     )
-    max_body_size: int = setting(100 * 2**20, "Bytes that the body of a request may have, with the files in it.")
+    max_body_size: int = setting(100 * 2**20, "Maximum size of the body of a request, uploaded files included, in bytes.")
     request_timeout: float = setting(
-        30.0, "Seconds that the headers of a request may take to arrive, and that its body may pause. 0: any time."
+        30.0, "Maximum time for the headers of a request to arrive, and maximum pause in its body, in seconds. 0: no limit."
     )
     min_body_rate: float = setting(
-        1000.0, "Bytes a second that a body arrives with on the average, from request_timeout on. 0: any."
+        1000.0,
+        "Minimum average rate of a body that has been arriving for longer than request_timeout, in bytes per second. 0: no limit.",
     )
     keep_alive_timeout: float = setting(60.0, "Seconds after which a connection without a request is closed. 0: never.")
     stall_timeout: float = setting(
-        60.0, "Seconds after which a connection is closed whose client takes nothing of an answer. 0: never."
+        60.0, "Seconds after which a connection is closed if the client reads nothing of an answer. 0: never."
     )
     spool_size: int = setting(
         2**30,
-        "Bytes in temporary files, of all answers together, that clients have not taken yet; beyond it reading waits for them.",
+        "Maximum size of the temporary files that hold answers until clients read them, in bytes. Reading waits beyond it.",
     )
-    shutdown_timeout: float = setting(10.0, "Seconds that running requests get to finish when the server stops.")
+    shutdown_timeout: float = setting(10.0, "Seconds that running requests have to finish when the server stops.")
 
 
 @frozen
@@ -59,20 +58,22 @@ class DatabaseSettings:
 
     url: str = setting(
         "",
-        "postgresql://user:password@host:port/dbname of the server that projects are kept on; dbname is where databases are made"
-        " from. Empty: the embedded PostgreSQL.",
+        "URL of the database server of the projects: postgresql://user:password@host:port/dbname. New databases are created through"
+        " a connection to dbname. Empty: the embedded PostgreSQL.",
         secret=True,
     )
-    pool_size: int = setting(10, "Connections that one project may have open.")
+    pool_size: int = setting(10, "Maximum number of connections of one project.")
     max_connections: int = setting(
-        0, "Connections that all projects together may have open. 0: what the server allows, less a reserve of 10."
+        0, "Maximum number of connections of all projects together. 0: 10 less than the database server allows."
     )
     idle_timeout: float = setting(60.0, "Seconds after which an idle connection is closed.")
-    queue_size: int = setting(1000, "Requests of one project that may wait for a connection; more are answered 503.")
-    queue_timeout: float = setting(10.0, "Seconds that a request waits for a connection before it is answered 503.")
-    statement_timeout: float = setting(30.0, "Seconds that one statement may take.")
+    queue_size: int = setting(
+        1000, "Maximum number of requests of one project that wait for a connection. Further requests are answered with 503."
+    )
+    queue_timeout: float = setting(10.0, "Seconds that a request waits for a connection before it is answered with 503.")
+    statement_timeout: float = setting(30.0, "Maximum duration of a statement, in seconds.")
     schema_interval: float = setting(
-        10.0, "Seconds after which a request has the server look whether others have changed the tables. 0: never."
+        10.0, "Seconds after which the next request checks whether other programs have changed the tables. 0: never."
     )
 
 
@@ -80,29 +81,30 @@ class DatabaseSettings:
 class LimitSettings:
     """The section [limits]: what a single request may ask for. A refusal names its setting."""
 
-    max_depth: int = setting(10, "Relations that one path of fields, of filter or of deep may follow.")
-    max_conditions: int = setting(100, "Conditions that the filters of one query may have, those of deep included.")
-    max_relations: int = setting(30, "Relations that the filters of one query may follow, each counted as often as it is named.")
-    max_values: int = setting(10_000, "Values that one condition of a filter may have.")
-    max_fields: int = setting(1000, "Members that fields may have.")
-    max_members: int = setting(100, "Members that sort, groups, groupby, aggregate, status, lang and meta may each have.")
-    max_joins: int = setting(50, "Many-to-one fields that the fields of one query may open, lists included.")
-    max_lists: int = setting(50, "Lists of related items that the fields of one query may open: each takes a statement.")
-    max_columns: int = setting(
-        1500, "Columns that one statement of a read may have. More than 1500 count as 1500: PostgreSQL takes 1664."
+    max_depth: int = setting(10, "Maximum number of relations that a path in fields, filter or deep follows.")
+    max_conditions: int = setting(100, "Maximum number of conditions in the filters of a query, including those in deep.")
+    max_relations: int = setting(
+        30, "Maximum number of relations that the filters of a query follow, counting each time a relation is named."
     )
-    max_rows: int = setting(0, "Items that one list may hold, limit=-1 included. 0: any number.")
-    max_keys: int = setting(500, "Keys that the path of a request may name, separated by commas.")
+    max_values: int = setting(10_000, "Maximum number of values in a condition.")
+    max_fields: int = setting(1000, "Maximum number of expressions in fields.")
+    max_members: int = setting(100, "Maximum number of members of sort, groups, groupby, aggregate, status, lang and meta each.")
+    max_joins: int = setting(50, "Maximum number of many-to-one fields that a query expands.")
+    max_lists: int = setting(50, "Maximum number of one-to-many fields that a query expands. Each takes a statement.")
+    max_columns: int = setting(1500, "Maximum number of columns that a statement reads, at most 1500: PostgreSQL allows 1664.")
+    max_rows: int = setting(0, "Maximum number of items in a list, including with limit=-1. 0: no limit.")
+    max_keys: int = setting(500, "Maximum number of keys in the path of a request.")
     max_payload_size: int = setting(
-        16 * 2**20, "Bytes of JSON, or of the fields of a form without its files, that whoever is signed in may send."
+        16 * 2**20, "Maximum size of a JSON body, or of the fields of a form without its files, in bytes."
     )
-    max_public_payload_size: int = setting(2**20, "Bytes of JSON or of a form's fields that the public may send.")
-    max_payload_values: int = setting(200_000, "Values that one JSON body may hold, objects and lists included.")
+    max_public_payload_size: int = setting(2**20, "The same for requests without a valid token.")
+    max_payload_values: int = setting(200_000, "Maximum number of values in a JSON body, objects and lists included.")
     max_matched_length: int = setting(
-        100_000, "Characters of a value that has to match a pattern (validation, password_policy). 0: any number."
+        100_000,
+        "Maximum length of a value that is matched with a pattern (validation, password_policy), in characters. 0: no limit.",
     )
     max_matching_time: float = setting(
-        1.0, "Seconds of processor time that matching the values of one request with patterns may take. 0: any."
+        1.0, "Maximum processor time for matching the values of one request with patterns, in seconds. 0: no limit."
     )
 
 
@@ -112,10 +114,10 @@ class HistorySettings:
 
     retention: tuple[str, ...] = setting(
         (),
-        'What is kept of each collection: "articles=90d" (days), "articles=10000" (the newest records), "articles=90d 10000" (both);'
-        ' "*=365d" for all others. Empty: everything, for ever.',
+        'How much history of each collection is kept: "articles=90d" (days), "articles=10000" (the newest records),'
+        ' "articles=90d 10000" (both), "*=365d" (all other collections). Empty: all of it.',
     )
-    prune_interval: float = setting(3600.0, "Seconds between the runs that remove what is not kept.")
+    prune_interval: float = setting(3600.0, "Seconds between two runs that remove old history.")
 
 
 @frozen
@@ -142,7 +144,7 @@ class Settings:
 
     super_admin_token: str = setting(
         "",
-        "What creating and deleting projects asks for. Empty: it is made at the first start, printed once, and kept in the file"
+        "Token for creating and deleting projects. Empty: it is generated at the first start, printed once, and kept in the file"
         " super_admin_token of the data directory.",
         secret=True,
     )

@@ -207,6 +207,12 @@ def test_the_sample_configuration_has_every_setting_with_its_default() -> None:
     assert table == {}
 
 
+def test_the_sample_configuration_describes_every_setting() -> None:
+    words = " ".join((ROOT / "etc" / "directus.toml").read_text().replace("\n#", " ").split())
+    settings = [fields(config.Settings).super_admin_token, *(each for cls in config.SECTIONS.values() for each in fields(cls))]
+    assert [each.name for each in settings if each.metadata["about"] not in words] == []
+
+
 def test_every_error_code_is_documented() -> None:
     text = (ROOT / "docs" / "running.rst").read_text()
     for each in vars(errors).values():
