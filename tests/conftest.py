@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,16 @@ from directus_tx.service import Backend
 
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A root of this run's own for temporary directories: each run of pytest shuts the one that they share by default to other users, also
+# while the database of another run works in it, which another user runs where the tests are run by root.
+TEMPORARY = tempfile.mkdtemp(prefix="directus-test-")
+os.environ["PYTEST_DEBUG_TEMPROOT"] = TEMPORARY
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(TEMPORARY, ignore_errors=True)
+
 
 SUPER_ADMIN_TOKEN = "super-admin"
 TOKEN = "admin-static-token"

@@ -8,13 +8,25 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
+
+import psycopg2
 
 BIN = pathlib.Path(sys.executable).parent
 SUPER_ADMIN_TOKEN = "daemon-super-admin"
 TOKEN = "daemon-token"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Returns when a condition holds; fails where it does not for so long as nothing takes that works."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it does not come true"
+        time.sleep(0.02)
 
 
 def free_port() -> int:
@@ -65,6 +77,12 @@ class Daemon:
                     raise AssertionError(f"the server does not start:\n{self.output}") from None
                 time.sleep(0.05)
 
+    def connect(self, project: str) -> Any:
+        """A connection to the database of a project, on the embedded PostgreSQL."""
+        postmaster = (self.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()
+        name = tomllib.loads((self.directory / "var" / "projects" / f"{project}.toml").read_text())["database"]["name"]
+        return psycopg2.connect(host=postmaster[4], port=postmaster[3], user="postgres", dbname=name)
+
     @property
     def output(self) -> str:
         return self.log.read_text()
@@ -73,6 +91,11 @@ class Daemon:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    def listens(self) -> bool:
+        """Whether the port takes connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal, and gives the exit status."""

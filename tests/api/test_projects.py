@@ -4,7 +4,6 @@ import errno
 import os
 import pathlib
 import secrets
-import time
 from typing import Any
 
 import pytest
@@ -334,12 +333,10 @@ async def test_deleting_drops_an_owned_database_even_in_use(projects: Projects, 
     project = await projects.create(new("gone", private=private))
     running = [start(Session(project.database).query("SELECT pg_sleep(5)")) for _ in range(3)]
     await pause(0.1)
-    started = time.monotonic()
     await projects.delete("gone")
     assert await databases(projects) == before
     results = await defer.DeferredList(running, consumeErrors=True)
     assert all(failure.check(ServiceUnavailable) for _, failure in results)
-    assert time.monotonic() - started < 3
     assert left_files(projects) == []
     with pytest.raises(Unauthorized):
         projects.get("gone")

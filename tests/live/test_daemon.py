@@ -9,17 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
 import pytest
 
 from tests.conftest import KEY, field
-from tests.daemon import BIN, TOKEN, Daemon
+from tests.daemon import BIN, TOKEN, Daemon, wait_for
 
 THINGS = {"collection": "things", "fields": [KEY, field("name")]}
 
@@ -55,6 +53,16 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def status_of(daemon: Daemon, *request: Any) -> int:
+    """The status of the answer to a request."""
+    try:
+        daemon.call(*request)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    return 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_and_takes_the_embedded_database_along(daemon: Daemon, number: int) -> None:
     pid = embedded_pid(daemon)
@@ -80,14 +88,13 @@ def test_after_a_kill_nothing_acknowledged_is_lost(daemon: Daemon) -> None:
     writers = [threading.Thread(target=write) for _ in range(4)]
     for writer in writers:
         writer.start()
-    time.sleep(1)
+    wait_for(lambda: len(acknowledged) > 20)
     daemon.stop(signal.SIGKILL)
     stopped.set()
     for writer in writers:
         writer.join()
     daemon.start()
     stored = {item["id"] for item in daemon.call("GET", "/p/items/things?limit=-1&fields=id")["data"]}
-    assert len(acknowledged) > 20
     assert set(acknowledged) <= stored
     revised = {row["item"] for row in daemon.call("GET", "/p/revisions?filter[collection]=things&limit=-1&fields=item")["data"]}
     assert revised == {str(key) for key in stored}
@@ -100,23 +107,41 @@ def test_after_its_database_was_killed_too_it_recovers(daemon: Daemon) -> None:
     assert pid is not None
     daemon.stop(signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
-    while pathlib.Path(f"/proc/{pid}").exists():
-        # To PostgreSQL a dead process that nobody has collected yet is still there.
-        time.sleep(0.05)
+    # To PostgreSQL a dead process that nobody has collected yet is still there.
+    wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
     daemon.start()
     assert daemon.call("GET", "/p/items/things?fields=name")["data"] == [{"name": "kept"}]
 
 
 def test_a_running_request_is_finished_before_it_stops(daemon: Daemon) -> None:
     daemon.call("POST", "/p/collections", THINGS)
+    daemon.call("POST", "/p/items/things", {"name": "first"})
     answers: list[Any] = []
-    rows = [{"name": f"n{n}"} for n in range(20_000)]
+    statuses: list[int] = []
+    rows = [{"name": f"n{n}"} for n in range(2000)]
+    holder, watcher = daemon.connect("p"), daemon.connect("p")
+    watcher.autocommit = True
+    holder.cursor().execute("LOCK TABLE things")
+
+    def waits() -> bool:
+        cursor = watcher.cursor()
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
     request = threading.Thread(target=lambda: answers.append(daemon.call("POST", "/p/items/things?fields=id", rows)))
     request.start()
-    time.sleep(0.4)
-    assert daemon.stop() == 0
+    wait_for(waits)
+    stopping = threading.Thread(target=lambda: statuses.append(daemon.stop()))
+    stopping.start()
+    wait_for(lambda: not daemon.listens())
+    assert (answers, statuses) == ([], [])
+    holder.rollback()
+    holder.close()
+    watcher.close()
     request.join()
-    assert len(answers[0]["data"]) == 20_000
+    stopping.join()
+    assert statuses == [0]
+    assert len(answers[0]["data"]) == 2000
 
 
 def test_two_on_one_database_see_each_others_schema_and_accounts(tmp_path: pathlib.Path, postgres: dict[str, Any]) -> None:
@@ -127,18 +152,9 @@ def test_two_on_one_database_see_each_others_schema_and_accounts(tmp_path: pathl
         one.create_project("p")
         assert other.call("GET", "/p/collections?limit=0")["data"] == []
         one.call("POST", "/p/collections", THINGS)
-        until = time.monotonic() + 5
-        while True:
-            try:
-                assert other.call("POST", "/p/items/things", {"name": "seen"})["data"]["name"] == "seen"
-                break
-            except urllib.error.HTTPError as error:
-                if error.code != 404 or time.monotonic() > until:
-                    raise
+        wait_for(lambda: status_of(other, "POST", "/p/items/things", {"name": "seen"}) == 200)
         one.call("PATCH", "/p/users/1", {"token": "another-token"})
-        time.sleep(0.2)
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            other.call("GET", "/p/items/things")
+        wait_for(lambda: status_of(other, "GET", "/p/items/things") == 401)
         assert len(other.call("GET", "/p/items/things", token="another-token")["data"]) == 1
         one.call("DELETE", "/server/projects/p?super_admin_token=daemon-super-admin")
     finally:
@@ -184,10 +200,8 @@ def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
     """Runs the README's curl lines against the demo and compares what they print; "..." stands for what differs."""
     daemon = Daemon(tmp_path, "--demo").start()
     try:
-        until = time.monotonic() + 20
-        while not (password := re.search(r"password\s+(\S+)", daemon.output)):
-            assert time.monotonic() < until, daemon.output
-            time.sleep(0.1)
+        wait_for(lambda: "(shown this once)\n\n" in daemon.output.partition("  password ")[2])
+        (password,) = re.findall(r"  password\s+(\S+)", daemon.output)
         text = pathlib.Path("README.rst").read_text().replace("http://127.0.0.1:8080", daemon.base)
         block = re.split(r"\n\n(?=\S)", text.split(".. code-block:: console\n\n")[1])[0]
         steps: list[tuple[str, str]] = []
@@ -198,7 +212,7 @@ def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
             elif line:
                 steps[-1] = (steps[-1][0], steps[-1][1] + line)
         script = "\n".join(f"{command}\necho; echo =====" for command, _ in steps)
-        environment = {**os.environ, "PASSWORD": password[1]}
+        environment = {**os.environ, "PASSWORD": password}
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60)
         printed = [part.strip() for part in done.stdout.split("=====\n")]
         assert len(steps) == 6
@@ -214,9 +228,7 @@ def test_memory_does_not_grow_with_a_list(daemon: Daemon) -> None:
     """200,000 items of 1 kB, some 220 MB of JSON, to a client that takes its time at first."""
     body = {"field": "body", "type": "string", "datatype": "TEXT"}
     daemon.call("POST", "/p/collections", {"collection": "pages", "fields": [KEY, body]})
-    postmaster = (daemon.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()
-    project = tomllib.loads((daemon.directory / "var" / "projects" / "p.toml").read_text())
-    connection = psycopg2.connect(host=postmaster[4], port=postmaster[3], user="postgres", dbname=project["database"]["name"])
+    connection = daemon.connect("p")
     connection.cursor().execute("INSERT INTO pages (body) SELECT repeat(md5(n::text), 32) FROM generate_series(1, 200000) AS n")
     connection.commit()
     connection.close()
@@ -237,12 +249,13 @@ def test_memory_does_not_grow_with_a_list(daemon: Daemon) -> None:
 
 def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:
     daemon = Daemon(tmp_path, "--demo").start()
-    time.sleep(1)
+    # The last that it says of its start, after it has announced the demo.
+    wait_for(lambda: "listening on" in daemon.output)
     assert daemon.stop() == 0
     assert "(shown this once)" in daemon.output
     daemon.log.write_text("")
     daemon.start()
-    time.sleep(0.5)
+    wait_for(lambda: "listening on" in daemon.output)
     assert daemon.stop() == 0
     assert "(shown this once)" not in daemon.output
 
@@ -278,12 +291,9 @@ def test_history_past_its_retention_is_removed_while_the_server_runs(tmp_path: p
         daemon.create_project("p")
         daemon.call("POST", "/p/collections", {"collection": "things", "fields": [KEY, field("name")]})
         daemon.call("POST", "/p/items/things", [{"name": str(n)} for n in range(9)])
-        until = time.monotonic() + 30
         path = "/p/revisions?filter[collection]=things&fields=item"
-        while len(left := daemon.call("GET", path)["data"]) > 2:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert left == [{"item": "8"}, {"item": "9"}]
+        wait_for(lambda: len(daemon.call("GET", path)["data"]) <= 2)
+        assert daemon.call("GET", path)["data"] == [{"item": "8"}, {"item": "9"}]
         assert "7 records of the activity and 7 revisions" in daemon.output
     finally:
         assert daemon.stop() == 0

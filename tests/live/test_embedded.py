@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import psycopg2
 import pytest
 
 from directus_tx.embedded import LOG_DAYS, SETTINGS, EmbeddedError, EmbeddedPostgres
+from tests.daemon import wait_for
 
 SECRET = "Hush-4711"
 DATA = frozenset({"base", "global", "pg_wal"})
@@ -21,10 +21,9 @@ DATA = frozenset({"base", "global", "pg_wal"})
 
 
 @pytest.fixture
-def data_dir() -> Iterator[pathlib.Path]:
-    """A data directory. Not below pytest's own, which each run of pytest shuts to the user that PostgreSQL runs as."""
-    with tempfile.TemporaryDirectory(prefix="directus-test-") as directory:
-        yield pathlib.Path(directory) / "var"
+def data_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A data directory."""
+    return tmp_path / "var"
 
 
 @pytest.fixture
@@ -127,27 +126,23 @@ def crash(embedded: EmbeddedPostgres) -> None:
     thread.join()
 
 
-def recovered(embedded: EmbeddedPostgres) -> None:
-    """Returns when the database takes connections again."""
-    until = time.monotonic() + 60
-    while True:
-        try:
-            connect(embedded).close()
-            return
-        except psycopg2.OperationalError:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+def recovered(embedded: EmbeddedPostgres) -> bool:
+    """Whether the database takes connections again."""
+    try:
+        connect(embedded).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def wait_for_log(embedded: EmbeddedPostgres, text: str) -> str:
     """The log, once it says *text*."""
-    until = time.monotonic() + 60
-    while True:
-        found = "".join(path.read_text() for path in sorted((embedded.cluster / "log").iterdir()))
-        if text in found:
-            return found
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
+
+    def log() -> str:
+        return "".join(path.read_text() for path in sorted((embedded.cluster / "log").iterdir()))
+
+    wait_for(lambda: text in log())
+    return log()
 
 
 def test_errors_leave_neither_statements_nor_values_in_the_log(embedded: EmbeddedPostgres) -> None:
@@ -158,7 +153,7 @@ def test_errors_leave_neither_statements_nor_values_in_the_log(embedded: Embedde
     crash(embedded)
     said = wait_for_log(embedded, "terminated by signal 9")
     wait_for_log(embedded, "reinitializing")
-    recovered(embedded)
+    wait_for(lambda: recovered(embedded))
     with pytest.raises(psycopg2.OperationalError, match="does not exist"):
         psycopg2.connect(**{**embedded.parameters, "dbname": "not_there"})
     assert files_with(embedded, SECRET) == []
