@@ -1,4 +1,4 @@
-"""The permissions of one caller: the grant on each collection, and the errors that refuse what it does not allow."""
+"""The grants of one caller on each collection, and the errors raised when a grant does not allow a request."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,12 +42,12 @@ SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
     "directus_settings": subjects.of_settings,
     "directus_webhooks": subjects.of_named_collections,
 }
-"""Of collections whose rows are about other things, what makes the view of them."""
+"""Functions that build the view of collections whose rows describe collections, fields, relations or items, by collection."""
 
 
 @frozen
 class Access:
-    """The permissions of one caller over one snapshot. `trusted`: it is the server itself that writes."""
+    """The permissions of one caller in one snapshot. If `trusted`, the server itself writes and every permission check passes."""
 
     schema: Snapshot
     accountability: Accountability
@@ -55,12 +55,12 @@ class Access:
 
     @property
     def role(self) -> int | None:
-        """The role that counts: the public's for the public, None for a user without one."""
+        """The role whose permissions apply: Public for callers who are not signed in, None for a user without a role."""
         return PUBLIC if self.accountability.public else self.accountability.role
 
     @property
     def key(self) -> tuple[int | None, bool]:
-        """What tells this caller's compiled statements from those of others."""
+        """The part of the caller that compiled statements depend on; used in cache keys."""
         return self.role, self.trusted
 
     @property
@@ -68,7 +68,7 @@ class Access:
         return self.trusted or self.role == ADMINISTRATOR
 
     def grant(self, collection: str) -> Grant:
-        """The rights on a collection. Raises CollectionNotFound."""
+        """Returns the grant on a collection. Raises CollectionNotFound."""
         return self.schema.kept(("grant", self.key, collection), lambda: self._grant(collection))
 
     def _grant(self, name: str) -> Grant:
@@ -94,7 +94,7 @@ class Access:
         )
 
     def _bounded(self, name: str, permission: Permission) -> Permission:
-        """A permission without what nobody but the server, or an administrator, may do."""
+        """Returns the permission without the levels that only the server, or only administrators, can have on this collection."""
         if name not in SERVER_WRITTEN | ADMINISTRATOR_WRITTEN:
             return permission
         return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
@@ -102,14 +102,14 @@ class Access:
     # refusals
 
     def require_read(self, collection: str) -> Grant:
-        """The grant, where items may be listed. Raises Unauthorized to the public, ReadForbidden to others."""
+        """Returns the grant if the caller may list items. Otherwise raises Unauthorized for the public and ReadForbidden for others."""
         grant = self.grant(collection)
         if not grant.read:
             raise self.refused(ReadForbidden(f'You may not read items of "{collection}".'))
         return grant
 
     def require_one(self, collection: str) -> Grant:
-        """The grant, where a single item may be read. What may not be read does not exist."""
+        """Returns the grant if the caller may read single items. Otherwise raises ItemNotFound, as if the item did not exist."""
         grant = self.grant(collection)
         if not grant.read:
             missing = ItemNotFound(f'There is no such item in "{collection}".')
@@ -158,7 +158,7 @@ class Access:
         return grant.read and grant.collection.collection in ("directus_users", "directus_roles")
 
     def require_schema(self, *, delete: bool = False) -> None:
-        """Refuses whoever is no administrator to create or change (Unauthorized) or delete (AlterForbidden) collections."""
+        """Raises Unauthorized, or AlterForbidden for a deletion, unless the caller is an administrator."""
         if not self.accountability.admin:
             raise (
                 AlterForbidden("Only administrators may delete collections.")
@@ -167,7 +167,7 @@ class Access:
             )
 
     def naming_fields(self, error: ApiError) -> ApiError:
-        """An error of the database that names the fields that it is about, as far as the caller may know of them."""
+        """Returns a database error with the names of the fields it concerns, except those hidden from the caller."""
         said = error.diagnostics
         if said is None or said.table is None or (said.constraint is None and said.column is None):
             return error
@@ -176,7 +176,7 @@ class Access:
         if collection is not None:
             names = (said.column,) if said.constraint is None else collection.constraints.get(said.constraint)
         if collection is None or names is None or not all(name in collection.fields for name in names):
-            # A constraint that the snapshot does not have may be younger than it.
+            # The constraint may have been created after the snapshot was read.
             error.depends_on_schema = True
             return error
         grant = self.grant(said.table)
@@ -187,17 +187,17 @@ class Access:
         return type(error)(message, headers=error.headers, diagnostics=said)
 
     def refused(self, error: ApiError) -> ApiError:
-        """The refusal as this caller hears it: the public is asked to sign in."""
+        """Returns Unauthorized instead of *error* if the caller is not signed in."""
         return Unauthorized() if self.accountability.public else error
 
 
 def access_of(ctx: Context, *, trusted: bool = False) -> Access:
-    """The permissions of the caller of *ctx*; of the server itself where it is *trusted*."""
+    """Returns the permissions of the caller of *ctx*. If *trusted*, the server itself writes."""
     return Access(ctx.schema, ctx.accountability, trusted)
 
 
 def require_administrator(ctx: Context) -> None:
-    """Raises Unauthorized to the public, ReadForbidden to others than administrators."""
+    """Raises Unauthorized for the public and ReadForbidden for other callers who are not administrators."""
     access = access_of(ctx)
     if not access.admin:
         raise access.refused(ReadForbidden("Only administrators may do this."))

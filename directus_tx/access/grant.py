@@ -1,8 +1,8 @@
-"""What a caller may do with a collection: the permissions of a role as conditions on rows and sets of fields. Pure: no I/O.
+"""The permissions of a role on a collection, as conditions on rows and sets of fields. This module performs no I/O.
 
-Whoever reads does so through `Grant.table`, the caller's view of a table: rows that may not be read are not in it, hidden fields are
-no columns of it. So nothing that is built on it (filters, sorts, searches, joins, counts, aggregates) can tell about them.
-Whoever writes asks the grant about each row, whose conditions are part of the statement that locks it.
+Reads select from `Grant.table`, the caller's view of a table. It contains only the rows and columns that the caller may read, so filters,
+sorts, searches, joins, counts and aggregates built on it cannot reveal others. Writes evaluate the conditions of the grant in the statement
+that locks the rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,15 +34,15 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "directus_users": frozenset({"password"}),
     "directus_user_sessions": frozenset({"token"}),
 }
-"""Fields whose values nobody is ever shown, nor may ask about; the history does not keep them either."""
+"""Fields that are never shown, filtered by, or kept in revisions."""
 
 ACCOUNT_SECRETS = frozenset({"token", "2fa_secret", "password_reset_token"})
-"""What lets one in as a user: shown to the user and to administrators, no question about it answered to others than those."""
+"""Credentials of a user. Only the user and administrators can read them, and only administrators can filter or sort by them."""
 
 PRIVATE: Mapping[str, frozenset[str]] = {
     "directus_users": ACCOUNT_SECRETS | {"email_notifications", "last_access_on", "last_page"},
 }
-"""Fields that others than administrators see in what is their own alone."""
+"""Fields that callers who are not administrators can read only in their own items."""
 
 BY_USER: Mapping[str, str] = {
     "directus_users": "id",
@@ -50,25 +50,25 @@ BY_USER: Mapping[str, str] = {
     "directus_activity": "action_by",
     "directus_collection_presets": "user",
 }
-"""The field that says whose an item of a system collection is; elsewhere the field of type owner does."""
+"""The field that holds the owner of an item, for system collections. Other collections have a field of type owner."""
 
 BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
-"""Collections whose items belong to a role: `mine` and `role` mean the caller's."""
+"""Collections whose items belong to a role. The levels `mine` and `role` both mean the caller's role."""
 
 LEVEL_BEFORE_ITEM = frozenset(
     {"directus_roles", "directus_permissions", "directus_folders", "directus_settings", "directus_webhooks"}
 )
-"""Collections in which changing an item that the caller may not read is forbidden; elsewhere such an item does not exist."""
+"""Collections in which changing an item that the caller may not read is answered with 403. Elsewhere the answer is 404."""
 
 NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
-"""Collections of which the public, where it may not read them, is asked to sign in even for a single item."""
+"""Collections for which a caller who is not signed in gets Unauthorized, also for a single item, instead of ItemNotFound."""
 
 ROW_LEVELS = ("mine", "role", "full")
 
 
 @frozen
 class Permission:
-    """A row of directus_permissions: levels, and sets of fields and statuses. Without any, nothing is allowed."""
+    """A row of directus_permissions. The defaults allow nothing."""
 
     id: int | None = None
     create: str = "none"
@@ -100,10 +100,10 @@ def permission_of(row: Mapping[str, Any]) -> Permission:
 
 @frozen(eq=False)
 class Grant:
-    """What the members of one role may do with one collection.
+    """What members of a role may do with a collection.
 
-    `permission` counts for all items, or, where the role has rows with a status, `statuses` for those of each status, and for others
-    nothing.
+    `permission` applies to all items. If the role has permissions by status, `statuses` applies instead: items with another status are not
+    accessible.
     """
 
     collection: Collection
@@ -112,10 +112,10 @@ class Grant:
     statuses: Mapping[str, Permission] | None = None
     admin: bool = False
     subjects: Subjects | None = None
-    """Of a collection whose rows are about other things: what the caller sees of them because of those."""
+    """The part of the view that depends on other collections, if the rows describe collections, fields or items."""
 
     def of(self, status: Any) -> Permission:
-        """What counts for items of a status: a stored value, or its text."""
+        """Returns the permission that applies to items of a status, given as stored or as text."""
         if self.statuses is None:
             return self.permission
         field = self.collection.status_field
@@ -130,7 +130,7 @@ class Grant:
 
     @cached_property
     def owner(self) -> str | None:
-        """The field that says whose an item is."""
+        """The field that holds the owner of an item; None if there is none."""
         name = self.collection.collection
         if name in BY_USER or name in BY_ROLE:
             return BY_USER.get(name) or BY_ROLE[name]
@@ -143,23 +143,23 @@ class Grant:
         return self.collection.collection in BY_ROLE
 
     def level(self, permission: Permission, action: str) -> str:
-        """The level that counts: where nothing says whose an item is, only `full` does."""
+        """Returns the effective level of an action. Without an owner field, `mine` and `role` become `none`."""
         level: str = getattr(permission, action)
         if level in ("mine", "role") and self.owner is None:
             return "none"
         if action == "delete" and level == "mine" and self.collection.collection == "directus_users":
-            # Every role has it, and yet users do not delete themselves.
+            # New roles have this level, but users cannot delete themselves.
             return "none"
         return level
 
     def allows(self, action: str) -> bool:
-        """Whether there may be items that the caller may create, read, update or delete."""
+        """Whether the caller may perform an action on some items of the collection."""
         levels = ("full",) if action == "create" else ROW_LEVELS
         return any(self.level(permission, action) in levels for permission in self.permissions)
 
     @cached_property
     def read(self) -> bool:
-        """Whether there may be items that the caller may read: what every read asks first."""
+        """Whether the caller may read some items of the collection."""
         return self.allows("read")
 
     @cached_property
@@ -174,7 +174,7 @@ class Grant:
         return self.level(permission, "read") not in ROW_LEVELS
 
     def condition(self, action: str, alias: str) -> Clause:
-        """The rows of the table called *alias* that the caller may read, update or delete."""
+        """Returns the condition on rows of the table *alias* that the caller may read, update or delete."""
         if self.statuses is None:
             return self._within(self.level(self.permission, action), alias)
         if self.collection.status_field is None:
@@ -188,8 +188,8 @@ class Grant:
         )
 
     def _within(self, level: str, alias: str) -> Clause:
-        """The items that a level is about. Of those that are not the caller's own, only what is about things that the caller may know
-        of."""
+        """Returns the condition of a level. Rows that describe other collections, fields or items must also be visible to the caller,
+        unless they belong to the caller."""
         items = self._whose(level, alias)
         own = self._whose("mine", alias)
         if self.subjects is None or items is FALSE or level == "mine" or (level == "role" and self.by_role):
@@ -197,7 +197,7 @@ class Grant:
         return all_of([items, any_of([own, self.subjects.visible(alias)])])
 
     def _whose(self, level: str, alias: str) -> Clause:
-        """The items that a level is about: all, those of members of the role, or one's own."""
+        """Returns the condition of a level: all rows, rows owned by members of the caller's role, or rows owned by the caller."""
         if level == "full":
             return TRUE
         if level not in ROW_LEVELS or self.owner is None:
@@ -205,7 +205,7 @@ class Grant:
         owner = column(alias, self.owner)
         if self.by_role:
             return Clause(SQL("{} = %s").format(owner), (constant(self.role),))
-        # Users are numbers; an owner's column may hold anything else.
+        # The ids of users are integers; an owner column may have any type.
         cast = "" if family(self.collection.fields[self.owner]) in ("integer", "number") else "::text"
         if level == "mine":
             return Clause(SQL("{}" + cast + " = %s" + cast).format(owner), (_user,))
@@ -216,52 +216,52 @@ class Grant:
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """Fields that no item shows to the caller."""
+        """Fields that are hidden in every item, including fields that are never shown."""
         return self.concealed | SECRETS.get(self.collection.collection, NO_FIELDS)
 
     @cached_property
     def concealed(self) -> frozenset[str]:
-        """Fields that the caller may not even know of: those that permissions hide in every item."""
+        """Fields that permissions hide in every item. Their existence is not revealed either."""
         if self.admin:
             return NO_FIELDS
         readable = self._blacklists
         status = self.collection.status_field
         always = {self.collection.primary_key.field, *([status.field] if status else [])}
         everywhere = frozenset.intersection(*readable) if readable else frozenset(self.collection.fields)
-        # The key and the status tell items apart: what one item hides of them, all do.
+        # If one status hides the key or the status field, hide it everywhere: its presence would reveal the status.
         return everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
 
     @cached_property
     def hidden_somewhere(self) -> frozenset[str]:
-        """Fields that some item hides, be they still there or not."""
+        """Fields that are hidden in at least one item, including names of fields that no longer exist."""
         masked = (mask.names for mask in self.masks)
         return self.hidden.union(*self._blacklists, *masked) if not self.admin else self.hidden
 
     @property
     def _blacklists(self) -> list[frozenset[str]]:
-        """What each permission by which items may be read hides of them."""
+        """The hidden fields of each permission that allows reading."""
         return [p.hidden for p in self.permissions if self.level(p, "read") in ROW_LEVELS]
 
     def hidden_in(self, row: Mapping[str, Any]) -> frozenset[str]:
-        """Fields that one item, as it is stored, does not show to the caller."""
+        """Returns the fields of a stored row that are hidden from the caller."""
         field = self.collection.status_field
         return self.hidden if self.admin else self.hidden | self.of(row.get(field.field) if field else None).hidden
 
     @cached_property
     def unaskable(self) -> frozenset[str]:
-        """Fields that the caller can neither filter, sort nor search by."""
+        """Fields that the caller cannot filter, sort, search or aggregate by."""
         if self.admin or self.collection.collection != "directus_users":
             return self.hidden
         return self.hidden | ACCOUNT_SECRETS
 
     def check_question(self, name: str) -> None:
-        """Raises HiddenField where no question about a field is answered."""
+        """Raises HiddenField if the caller cannot filter, sort, search or aggregate by a field."""
         if name in self.unaskable:
             raise HiddenField(f'You may not ask about "{name}".')
 
     @cached_property
     def masks(self) -> tuple[Mask, ...]:
-        """The fields that only some of the rows show."""
+        """The fields that are hidden in some rows and shown in others, in groups with the same condition."""
         if self.admin:
             return ()
         private = PRIVATE.get(self.collection.collection, NO_FIELDS)
@@ -293,7 +293,7 @@ class Grant:
 
     @cached_property
     def view(self) -> Clause:
-        """The table as the caller sees it, to select from: the table itself, or a query in parentheses."""
+        """The caller's view of the table, for FROM: the name of the table, or a subquery in parentheses."""
         condition = self.condition("read", "t")
         replaced = self.subjects.columns("t") if self.subjects is not None else {}
         if self.admin or (condition is TRUE and not self.masks and not self.hidden and not replaced):
@@ -332,20 +332,20 @@ class Grant:
         return isinstance(self.view.sql, Identifier)
 
     def version(self, alias: str) -> Composable:
-        """What differs between the versions of a row of the view called *alias*: the transaction that wrote it, or where the view does
-        not show all of it, what it shows. So nobody learns from it that a hidden value has changed."""
+        """Returns an expression that changes when a row of the view *alias* changes: the id of the transaction that wrote the row, or a
+        hash of the visible columns if some are hidden. So it does not reveal changes of hidden values."""
         if self.whole:
             return column(alias, "xmin")
         shown = [*(mask.flag for mask in self.masks), *(name for name in self.collection.columns if name not in self.hidden)]
         return SQL("md5(ROW({})::text)").format(SQL(", ").join([column(alias, name) for name in shown]))
 
     def table(self, alias: str) -> Clause:
-        """The view under a name, for FROM or JOIN."""
+        """Returns the view with an alias, for FROM or JOIN."""
         return Clause(SQL("{} AS {}").format(self.view.sql, Identifier(alias)), self.view.binds)
 
     @cached_property
     def as_creator(self) -> "Grant":
-        """The grant on an item that the caller has just created: one's own, even where the caller is nobody."""
+        """The grant on an item that the caller has just created: it counts as owned by the caller, even by the public."""
 
         def widened(permission: Permission) -> Permission:
             return permission if permission.read == "none" else evolve(permission, read="full")
@@ -356,7 +356,7 @@ class Grant:
     # writing
 
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
-        """Raises CreateForbidden, CommentRequired, FieldNotWritable where an item may not be created so."""
+        """Raises CreateForbidden, CommentRequired or FieldNotWritable if the caller may not create such an item."""
         status = self._named_status(payload)
         permission = self.of(status)
         if permission.create != "full":
@@ -376,8 +376,8 @@ class Grant:
         update: bool,
         delete: bool,
     ) -> None:
-        """Raises UpdateForbidden, DeleteForbidden, CommentRequired, FieldNotWritable where an item may not be changed so. *update* and
-        *delete*: the levels allow to do that to the item as it is."""
+        """Raises UpdateForbidden, DeleteForbidden, CommentRequired or FieldNotWritable if the caller may not make the change. *update*
+        and *delete*: whether the levels allow updating and deleting the item as it is stored."""
         field = self.collection.status_field
         before = None if field is None else stored_text(field, stored[field.field])
         after = self._named_status(payload) if field is not None and field.field in payload else before
@@ -397,7 +397,7 @@ class Grant:
         _check_fields(payload, present.unwritable | wanted.unwritable)
 
     def check_delete(self, statuses: Iterable[Any], comment: str | None) -> None:
-        """Raises CommentRequired where items of these statuses may not be deleted without one."""
+        """Raises CommentRequired if deleting items of these statuses requires a comment and there is none."""
         if not comment and any(self.of(status).explain == "always" for status in statuses):
             raise CommentRequired
 
@@ -427,5 +427,5 @@ def _user(values: BindValues) -> int | None:
 
 
 def _signed_in(role: int | None) -> Bind:
-    """The role, to whoever is a member of it: the public is nobody, and NULL is nobody's."""
+    """Returns a bind of the role, or of NULL for the public, so that the condition matches no row."""
     return lambda values: None if values.user is None else role

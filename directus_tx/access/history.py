@@ -1,5 +1,5 @@
-"""The views of directus_activity and directus_revisions: what was done to items that the caller may read, and the fields of revisions
-that the items show."""
+"""The views of directus_activity and directus_revisions: records of items that the caller may read, and only the fields of revisions that
+the caller may read."""
 
 from collections.abc import Mapping
 
@@ -11,23 +11,23 @@ from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Snapshot
 
 HISTORY = frozenset({"directus_activity", "directus_revisions"})
-"""Collections of which no history is kept."""
+"""Collections without history."""
 
 EXPOSED = frozenset({"directus_roles"})
-"""Collections whose activity is shown to whoever may read any of their items: every user names a role by its id."""
+"""Collections whose activity is visible to callers who may read any of their items. The ids of roles are visible in users anyway."""
 
 _NUMBERED = "{0} = CASE WHEN {1} ~ '^-?[0-9]{{1,18}}$' THEN {1}::bigint END"
-"""How an item whose key is a number is found by the text that the history has of it, so that the key's index serves."""
+"""The condition that finds an item with an integer key by the text in the history, written so that the index of the key is used."""
 
 
 def of_activity(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_activity, of what others than the caller have done."""
+    """Returns the view of directus_activity records of other users."""
     return Subjects(lambda alias: _about_items(schema, grant_of, alias, "collection", "item", exposed=EXPOSED))
 
 
 def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_revisions: those of items that may be read, without the fields that some item hides, and without the parent
-    where that may not be read."""
+    """Returns the view of directus_revisions: revisions of items that the caller may read, without fields that are hidden in at least one
+    item, and without the parent if the caller may not read it."""
 
     def visible(alias: str) -> Clause:
         return _about_items(schema, grant_of, alias, "collection", "item")
@@ -53,15 +53,15 @@ def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 
 def _grants(schema: Snapshot, grant_of: GrantOf) -> list[Grant]:
-    """The grants on the collections that have a history and may be read."""
+    """Returns the grants on the collections with history that the caller may read."""
     return [grant for name in schema.collections if name not in HISTORY and (grant := grant_of(name)).read]
 
 
 def _about_items(
     schema: Snapshot, grant_of: GrantOf, alias: str, collection: str, item: str, *, exposed: frozenset[str] = frozenset()
 ) -> Clause:
-    """The columns *collection* and *item* name an item that the caller may read. One that is gone may be read where all of its
-    collection may."""
+    """Returns the condition that *collection* and *item* refer to an item that the caller may read. A deleted item is readable if all
+    items of its collection are."""
     whole: list[str] = []
     some: list[Clause] = []
     for grant in _grants(schema, grant_of):
@@ -85,15 +85,15 @@ def _about_items(
 
 
 def _about_new_items(schema: Snapshot, grant_of: GrantOf, alias: str) -> Clause:
-    """The parent was new with its revision, which then names its collection alone."""
+    """Returns the condition for revisions whose parent was created in the same request: they have a parent collection but no parent key."""
     names = [grant.collection.collection for grant in _grants(schema, grant_of)]
     readable = among(column(alias, "parent_collection"), names)
     return Clause(SQL("{} IS NULL AND {}").format(column(alias, "parent_item"), readable.sql), readable.binds)
 
 
 def _without_hidden(alias: str, name: str, hidden: list[Grant]) -> Clause:
-    """The object of fields and values in a column, without the fields that are hidden in the collection of the row. Where the text is
-    no JSON there is no value: nothing that is asked of the column fails because of it."""
+    """Returns the JSON object in a column without the fields that are hidden in the collection of the row. Text that is not valid JSON
+    becomes NULL, so that no condition on the column can fail."""
     when = SQL(" ").join(
         [
             SQL("WHEN {} = %s THEN directus_object_without({}, %s::text[])").format(

@@ -1,5 +1,5 @@
-"""Rows that describe other things: fields, collections, relations, permissions, presets, webhooks, settings. A caller sees those that
-are about what the caller may know of: collections with items that may be read, fields that are not hidden, settings that are no secret.
+"""The views of collections whose rows describe others: collections, fields, relations, permissions, presets, webhooks, settings. A row is
+visible if the collection it describes has items that the caller may read, and the field it describes is not hidden.
 """
 
 from collections.abc import Callable
@@ -10,19 +10,19 @@ from directus_tx.db.sql import SQL, TRUE, Clause, all_of, among, any_of, column,
 from directus_tx.schema.model import Snapshot
 
 GrantOf = Callable[[str], Grant]
-"""The caller's grant on a collection, by its name."""
+"""Returns the caller's grant on a collection, given its name."""
 
 SECRET_SETTINGS = frozenset({"youtube_api_key"})
-"""Settings that hold keys to other services."""
+"""Settings that hold credentials of other services."""
 
 
 def of_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_collections."""
+    """Returns the view of directus_collections."""
     return Subjects(lambda alias: _readable(schema, grant_of, alias, "collection"))
 
 
 def of_fields(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_fields."""
+    """Returns the view of directus_fields."""
 
     def visible(alias: str) -> Clause:
         readable = _readable(schema, grant_of, alias, "collection")
@@ -32,7 +32,7 @@ def of_fields(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 
 def of_relations(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_relations. Neither side of a row may name what the caller may not know of."""
+    """Returns the view of directus_relations: rows of which both sides are visible to the caller."""
 
     def visible(alias: str) -> Clause:
         no_one = Clause(SQL("{} IS NULL").format(column(alias, "collection_one")))
@@ -50,12 +50,12 @@ def of_relations(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 
 def of_permissions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_permissions, of other roles' rows."""
+    """Returns the view of the directus_permissions rows of other roles."""
     return Subjects(lambda alias: _readable(schema, grant_of, alias, "collection"))
 
 
 def of_named_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of presets and webhooks: they may name a collection that is not there, but none that may not be read."""
+    """Returns the view of presets and webhooks: rows of collections that the caller may read, or that do not exist."""
 
     def visible(alias: str) -> Clause:
         unreadable = [name for name in schema.collections if not grant_of(name).read]
@@ -66,7 +66,7 @@ def of_named_collections(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 
 def of_settings(schema: Snapshot, grant_of: GrantOf) -> Subjects:
-    """The view of directus_settings: whoever may not change settings does not see those that are secret."""
+    """Returns the view of directus_settings. Callers who may not change settings do not see `SECRET_SETTINGS`."""
 
     def visible(alias: str) -> Clause:
         if grant_of("directus_settings").allows("update"):
@@ -77,12 +77,12 @@ def of_settings(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 
 def _readable(schema: Snapshot, grant_of: GrantOf, alias: str, name: str) -> Clause:
-    """The column names a collection with items that the caller may read."""
+    """Returns the condition that the column holds a collection with items that the caller may read."""
     return among(column(alias, name), [each for each in schema.collections if grant_of(each).read])
 
 
 def _no_concealed(schema: Snapshot, grant_of: GrantOf, alias: str, collection: str, field: str) -> Clause:
-    """The columns *collection* and *field* name no field that is concealed from the caller."""
+    """Returns the condition that *collection* and *field* do not refer to a field that is concealed from the caller."""
     clauses = []
     for name in schema.collections:
         grant = grant_of(name)

@@ -1,4 +1,4 @@
-"""Pieces of the views through which rows are read: conditions on status, and the fields that only some rows show."""
+"""Parts of the views that reads select from: conditions on the status, and fields that are hidden in some rows."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,7 +11,7 @@ from directus_tx.schema.model import Collection, Field
 
 @frozen(eq=False)
 class Mask:
-    """Fields that some of the rows show and others don't. `flag` is the column of the view that says which."""
+    """Fields that are shown in some rows and hidden in others. The column `flag` of the view says whether a row shows them."""
 
     flag: str
     names: frozenset[str]
@@ -28,9 +28,9 @@ def _no_join(alias: str) -> Clause:
 
 @frozen(eq=False)
 class Subjects:
-    """How far rows that are about other things (a row of directus_fields is about a field, one of the history about an item) show
-    what a caller may not know of those things. All are called with the table's alias: `visible` gives the condition on rows, `columns`
-    the values that stand in place of columns, `join` what is joined to the table for them."""
+    """The part of a view that depends on what the rows describe: a row of directus_fields describes a field, a revision an item. The
+    functions take the alias of the table. `visible` returns the condition on rows, `columns` the expressions that replace columns, and
+    `join` what those expressions need joined to the table."""
 
     visible: Callable[[str], Clause]
     columns: Callable[[str], Mapping[str, Clause]] = _no_columns
@@ -52,7 +52,7 @@ def text_of(alias: str, field: Field) -> Composable:
 
 
 def not_deleted(alias: str, collection: Collection) -> Clause:
-    """The row is not soft-deleted."""
+    """Returns the condition that a row is not soft-deleted."""
     field = collection.status_field
     if field is None:
         return TRUE
