@@ -128,6 +128,9 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
     default = payload.get("default_value", field.default_value)
     if isinstance(default, (dict, list)):
         raise InvalidRequest(f'The default of "{field.field}" is a plain value.')
+    if field.type == "hash" and payload.get("default_value") not in (None, ""):
+        # PostgreSQL would store it as it is.
+        raise InvalidRequest(f'"{field.field}" has no default: values of type hash are hashed before they are stored.')
     if isinstance(default, bool):
         default = "1" if default else "0"
     column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))

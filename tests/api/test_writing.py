@@ -6,6 +6,9 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
+from directus_tx.accounts import hashes
+from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import InvalidRequest
 from directus_tx.plugins.hookspecs import hookimpl
 from directus_tx.plugins.manager import Plugins
@@ -124,3 +127,33 @@ async def test_plugins_change_and_refuse_writes_and_hear_of_them(client: Client)
         ("updated", "things", 2),
         ("deleted", "things", 2),
     ]
+
+
+@ensureDeferred
+async def test_a_value_of_type_hash_is_never_stored_as_it_was_sent(client: Client) -> None:
+    await client.collection("parents", field("name"), field("secret", "hash"))
+    await client.collection("children", field("secret", "hash"), field("parent", "m2o", "INT", 11))
+    relation = {"collection_many": "children", "field_many": "parent", "collection_one": "parents", "field_one": "children"}
+    assert (await client.post("~/relations", relation)).status == 200
+    alias = {"field": "children", "type": "o2m", "interface": "one-to-many"}
+    assert (await client.post("~/fields/parents", alias)).status == 200
+    word = "plain-4711"
+    nested = {"secret": word, "children": [{"secret": word}, {"secret": word, "parent": {"secret": word}}]}
+    assert (await client.post("~/items/parents", [nested, nested])).status == 200
+    assert (await client.patch("~/items/parents/1", {"secret": word, "children": [{"id": 1, "secret": word}]})).status == 200
+    assert (await client.patch("~/items/children/1,2", {"secret": word})).status == 200
+    session = Session(client.backend.projects.get(client.project).database)
+    stored = await session.query("SELECT secret FROM parents UNION ALL SELECT secret FROM children")
+    assert len(stored) >= 6
+    assert all(hashes.matches(word, secret) for (secret,) in stored if secret is not None)
+    tables = await session.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    for (table,) in tables:
+        rows = await session.query(SQL("SELECT 1 FROM {} AS t WHERE t::text LIKE %s").format(Identifier(table)), (f"%{word}%",))
+        assert rows == [], table
+    for default in (word, 5, True):
+        refused = await client.post("~/fields/parents", field("other", "hash", default_value=default))
+        assert (refused.status, refused.code) == (422, 4)
+        refused = await client.patch("~/fields/parents/secret", {"default_value": default})
+        assert (refused.status, refused.code) == (422, 4)
+    too_long = await client.patch("~/items/parents/1", {"secret": "x" * 4097})
+    assert (too_long.status, too_long.code) == (422, 12)
