@@ -1,4 +1,4 @@
-"""The items of any collection, the system's too: what reads and writes them, for endpoints and other services to call."""
+"""Reads and writes the items of all collections, system collections included. Endpoints and other services call these functions."""
 
 from directus_tx.compile.plan import Item
 from directus_tx.items.export import write_csv

@@ -1,4 +1,4 @@
-"""The unit of writing: a `Change` is one item on its way into the database, an `Event` is what has become of it."""
+"""A `Change` is an item that is being written. An `Event` describes an item that has been written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,19 +11,19 @@ from directus_tx.schema.types import parse, restored
 
 Key = Any
 Row = Mapping[str, Any]
-"""A stored row: the values of its columns by name, as the database driver gives them; decimals and floats as their exact text."""
+"""A stored row: the values of its columns by name, as the driver returns them. Decimals and floats are their exact text."""
 
 Parent = tuple[str, str | None]
-"""The collection and key of the item through whose list another one is written. The key is None where the parent is new: clients are
-used to that."""
+"""The collection and key of the item whose one-to-many field another item is written through. The key is None if the parent is new, as
+in Directus 8."""
 
 
 @mutable(eq=False)
 class Change:
-    """One item to be written: created where `stored` is None, else changed.
+    """An item to be written: created if `stored` is None, otherwise updated.
 
-    `payload` has the fields that were sent, with what plugins and the collection's rules have made of them. `row` has the values for
-    the columns: it is filled while the change is prepared. `action` is what the history calls it.
+    `payload` holds the fields as sent, after changes by plugins and by the rules of the collection. `row` holds the values of the
+    columns and is filled while the change is prepared. `action` is the action in the history.
     """
 
     collection: Collection
@@ -34,19 +34,19 @@ class Change:
     parent: Parent | None = None
     row: Item = field(factory=dict)
     from_history: bool = False
-    """Whether the payload has the values in the form of the history."""
+    """Whether the values of the payload come from a revision."""
 
     @property
     def new(self) -> bool:
         return self.stored is None
 
     def parse(self, field: Field, value: Any) -> Any:
-        """A value of the payload as it is bound for its column. Raises what `schema.types.parse` raises."""
+        """Returns a value of the payload parsed for its column. Raises the errors of `schema.types.parse`."""
         return restored(field, value) if self.from_history else parse(field, value)
 
     def value(self, name: str) -> Any:
-        """What a column will hold, as far as the payload says: its own value parsed, else the stored one, else None. Raises what
-        `parse` raises."""
+        """Returns the value that a column will have: the parsed value of the payload if it has one, otherwise the stored one, otherwise
+        None. Raises the errors of `schema.types.parse`."""
         if name in self.payload:
             return self.parse(self.collection.fields[name], self.payload[name])
         return None if self.stored is None else self.stored[name]
@@ -54,11 +54,11 @@ class Change:
 
 @frozen(eq=False)
 class Event:
-    """One item that has been written, within the transaction that does so.
+    """An item that has been written, in a transaction that is not committed yet.
 
-    `action` is "create", "update", "soft-delete", "revert" or "delete". `before` is the row until then, None for a new item; `after`
-    is the row since then, None for a deleted one. `payload` has the fields as they were sent and prepared, relational ones with the
-    keys of the items they led to. Rows hold hashes and tokens: whoever shows them or keeps them leaves those out (`history.logged`).
+    `action` is "create", "update", "soft-delete", "revert" or "delete". `before` is the row before the write, None for a new item;
+    `after` is the row after it, None for a deleted item. `payload` holds the fields as sent and prepared; many-to-one fields hold keys.
+    Rows contain hashes and tokens, which must not be shown or kept (`history.logged` removes them).
     """
 
     action: str

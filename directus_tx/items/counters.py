@@ -1,8 +1,8 @@
-"""Automatic keys beside keys that clients choose: the sequence of a collection's key is moved past keys that are taken.
+"""Keeps automatic keys working when clients choose keys: the sequence of the primary key is moved past keys that are taken.
 
-A key that a client chooses moves the sequence to itself, so that the next key is greater. A key in the upper half of the range does not,
-because it might leave no numbers. Such keys, and those of rows that others than the server have written, are skipped when the sequence
-reaches them.
+A key chosen by a client moves the sequence to that key, so that the next automatic key is greater. A key in the upper half of the range
+does not, because few numbers might be left. When the sequence reaches such a key, or a key of a row that another program has written, the
+key is skipped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -58,15 +58,15 @@ _SET = f"SELECT setval(sequence, %(number)s::bigint) FROM ({_SEQUENCE}) AS s WHE
 
 
 async def count_on_after(session: Session, collection: Collection, keys: Iterable[Any]) -> None:
-    """Moves the sequence of a collection's key to the greatest of these keys that is in the lower half of the range."""
-    # The key may be text that is made of a number.
+    """Moves the sequence to the greatest of the keys in the lower half of the range."""
+    # The column may be text whose default is made from a sequence.
     numbers = [key for key in keys if isinstance(key, int)]
     if numbers:
         await session.query(_COUNT_ON, {**_parameters(collection), "keys": numbers})
 
 
 def is_about_key(error: NotUnique, collection: Collection) -> bool:
-    """Whether an error says that the key of a collection is taken."""
+    """Whether an error is a unique violation of the primary key."""
     said = error.diagnostics
     return (
         said is not None
@@ -76,7 +76,7 @@ def is_about_key(error: NotUnique, collection: Collection) -> bool:
 
 
 async def skip_taken_keys(session: Session, collection: Collection, count: int) -> None:
-    """Moves the sequence of a collection's key on to where the next *count* numbers are free, if there are so many."""
+    """Moves the sequence to where the next *count* numbers are free, if there are that many."""
     key = collection.primary_key
     if family(key) != "integer":
         return

@@ -1,7 +1,7 @@
-"""Exports: the items of a query as CSV of any size.
+"""Exports the items of a query as CSV of any size.
 
-Spreadsheets take a cell that begins with "=", "+", "-" or "@" for a formula, which may read other cells and send them away (CSV injection).
-Such texts get an apostrophe in front, so that they stay texts.
+Spreadsheets interpret a cell that begins with "=", "+", "-" or "@" as a formula, which can read other cells and send them elsewhere (CSV
+injection). An apostrophe in front of such texts prevents that.
 """
 
 import csv
@@ -26,17 +26,17 @@ Write = Callable[[bytes], Awaitable[None]]
 
 FORMULA = re.compile(
     r"'*[\t\r\n]"
-    # What spreadsheets leave out at the beginning of a cell: blanks, control and invisible characters, quotation marks.
+    # Spreadsheets ignore these at the beginning of a cell: blanks, control and invisible characters, quotation marks.
     r"|[\s\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\"'`\u00b4\u2018-\u201f\uff02\uff07]*"
     # "= + - @", full-width and small ones too.
     r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b]"
 )
-"""The beginning of a text that a spreadsheet may take for a formula."""
+"""Matches the beginning of a text that a spreadsheet may interpret as a formula."""
 
 
 async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write, *, raw: bool = False) -> None:
-    """Writes the items as CSV with a header line. Items within items have columns with dots; lists and objects are JSON. Texts that a
-    spreadsheet may take for formulas get an apostrophe in front, unless *raw*."""
+    """Writes the items as CSV with a header line. The columns of nested items have dots in their names; lists and objects are JSON.
+    Unless *raw*, an apostrophe is put in front of texts that a spreadsheet may interpret as formulas."""
     columns = plan_for(access_of(ctx), collection, query, service.limits).items.layout.columns()
     as_they_are = frozenset(columns) if raw else _numeric(ctx.schema, collection, columns)
     out = io.StringIO()
@@ -45,7 +45,7 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
 
     async def sink(items: list[Item]) -> None:
         for item in items:
-            # An item that shows nothing is an empty list.
+            # An item without visible fields is an empty list.
             flat = _flat(item or {})
             cells = [(name, flat.get(name)) for name in columns]
             rows.writerow([escaped(v) if isinstance(v, str) and name not in as_they_are else _cell(v) for name, v in cells])
@@ -59,14 +59,14 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
 
 
 def escaped(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula. It can be reversed: of a cell that begins with an apostrophe, and whose
-    rest matches `FORMULA`, the rest was the text."""
-    # Most texts begin with a letter or digit, which no formula does.
+    """Returns a text as a cell that spreadsheets do not interpret as a formula. To reverse this, remove the first apostrophe of a cell if
+    the rest matches `FORMULA`."""
+    # Most texts begin with a letter or digit and need no further check.
     return "'" + text if not text[:1].isalnum() and FORMULA.match(text) else text
 
 
 def _numeric(schema: Snapshot, collection: str, columns: Iterable[str]) -> frozenset[str]:
-    """Those columns of an export whose values are numbers, also where the API shows them as text (BIGINT)."""
+    """Returns the columns of an export that hold numbers, including those that the API shows as text (BIGINT)."""
     found = set()
     for column in columns:
         *relations, name = column.split(".")

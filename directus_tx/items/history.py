@@ -15,13 +15,13 @@ from directus_tx.schema.model import Collection
 from directus_tx.schema.types import in_history
 
 CHUNK = 500
-"""Rows a statement: a batch of thousands neither makes one giant statement nor thousands of small ones."""
+"""Rows for each statement of a batch."""
 
 
 @frozen
 class Record:
-    """A row of the activity: one thing done to one item. `data` is the item's row afterwards and `delta` what was sent, for a
-    revision; without `data` there is none. `parent` is the item through which it was written."""
+    """A record of the activity: one action on one item. `data` is the row of the item after it and `delta` the payload, for the
+    revision; without `data` there is no revision. `parent` is the item whose one-to-many field the item was written through."""
 
     action: str
     collection: str
@@ -30,11 +30,11 @@ class Record:
     delta: Mapping[str, Any] | None = None
     parent: Parent | None = None
     by: int | None = None
-    """The user who did it, where that is not the caller."""
+    """The user who performed the action, if it is not the caller."""
 
 
 def record_of(event: Event) -> Record:
-    """What the history keeps of an event: of a deletion no revision; of a reverted item its row twice, as clients expect."""
+    """Returns the record of an event. A deletion has no revision; the revision of a revert has the row as data and as delta."""
     collection = event.collection
     name, key = collection.collection, str(event.key)
     if event.after is None:
@@ -47,12 +47,12 @@ def record_of(event: Event) -> Record:
 
 
 def history_row(collection: Collection, row: Row) -> Item:
-    """A row in the form that revisions keep: numbers as text; booleans, json and arrays decoded."""
+    """Returns a row in the form of revisions: numbers as text; booleans, json and arrays decoded."""
     return {name: in_history(field, row[name]) for name, field in collection.columns.items()}
 
 
 def logged(collection: Collection, values: Mapping[str, Any]) -> Item:
-    """The values without those that the history must not hold: passwords, hashes, tokens."""
+    """Returns the values without passwords, hashes and tokens."""
     secret = SECRETS.get(collection.collection, frozenset())
     if collection.collection == "directus_users":
         secret |= ACCOUNT_SECRETS
@@ -61,13 +61,13 @@ def logged(collection: Collection, values: Mapping[str, Any]) -> Item:
 
 
 async def record(ctx: Context, records: Sequence[Record], comment: str | None = None) -> list[int]:
-    """Writes activity rows, in the order of *records*, and a revision for each that has data. Gives the ids of the activity."""
+    """Writes an activity row for each record, in order, and a revision for each record with data. Returns the ids of the activity rows."""
     ids: list[int] = []
     who = ctx.accountability
     for chunk in chunks(records):
         rows: list[Any] = []
         for each in chunk:
-            # Records are shown to whom they name: not with the address of another user who did it.
+            # The user named in a record can read it, and must not see the address of another user who performed the action.
             other = each.by is not None and who.user not in (None, each.by)
             rows += [
                 each.action,
@@ -106,12 +106,12 @@ async def record(ctx: Context, records: Sequence[Record], comment: str | None = 
 
 
 def chunks(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """The rows in pieces of at most CHUNK."""
+    """Yields the rows in pieces of at most CHUNK."""
     return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
 
 
 def values(rows: int, columns: int) -> SQL:
-    """The placeholders of that many rows."""
+    """Returns the placeholders of a VALUES list."""
     row = f"({', '.join(['%s'] * columns)})"
     return SQL(", ".join([row] * rows))
 

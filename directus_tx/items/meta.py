@@ -1,4 +1,4 @@
-"""What `meta` tells of an answer: names, counts and pages."""
+"""The `meta` part of answers: names, counts and pages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,17 @@ from directus_tx.query import Query
 
 PAGING = ("limit", "offset", "page", "page_count")
 NAMES = ("collection", "type", "result_count", "total_count", "status_count", "filter_count", "page")
-"""What `meta=*` asks for."""
+"""The names that `meta=*` stands for."""
 
 ALIASES = {"status": "status_count", "links": "page", "limit": "page", "offset": "page", "page_count": "page"}
 
 
 MAX_OFFSET = 2**62
-"""More rows than any table has; PostgreSQL adds a limit to it."""
+"""A limit that means all rows. PostgreSQL adds the offset to it, so it must not be the largest bigint."""
 
 
 def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
-    """The limit (None is all) and the offset that a query means."""
+    """Returns the limit (None for all) and the offset of a query."""
     limit = default_limit if query.limit is None else query.limit
     if limit < 0:
         return (1 if query.single else None), 0
@@ -31,7 +31,7 @@ def paging(query: Query, default_limit: int) -> tuple[int | None, int]:
 
 
 def page_meta(query: Query, default_limit: int, filter_count: int) -> Mapping[str, int]:
-    """The paging part of meta: limit, offset, page, page_count. A page past the end is reported as the last."""
+    """Returns limit, offset, page and page_count. A page past the end is reported as the last page."""
     limit, offset = paging(query, default_limit)
     if query.limit is None or limit is None:
         limit = filter_count if limit is None else min(limit, filter_count)
@@ -43,14 +43,14 @@ def page_meta(query: Query, default_limit: int, filter_count: int) -> Mapping[st
 
 
 def meta_names(query: Query) -> frozenset[str]:
-    """What the query asks of meta, by the names of `NAMES` where they have others too."""
+    """Returns the names that the query asks for, with aliases replaced."""
     if query.meta is None:
         return frozenset()
     return frozenset(NAMES) if "*" in query.meta else frozenset(ALIASES.get(name, name) for name in query.meta)
 
 
 def chosen_meta(query: Query, meta: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of *meta* what the query asks for; None where it asks for none."""
+    """Returns the parts of *meta* that the query asks for; None if it asks for no meta."""
     if query.meta is None:
         return None
     names = meta_names(query)
@@ -58,15 +58,15 @@ def chosen_meta(query: Query, meta: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def item_meta(query: Query, collection: str) -> dict[str, Any] | None:
-    """The meta of a single item."""
+    """Returns the meta of a single item."""
     return chosen_meta(query, {"collection": collection, "type": "item"})
 
 
 def list_meta(
     query: Query, collection: str, shown: int, counts: Mapping[str, Any] | None = None, default_limit: int = 0
 ) -> dict[str, Any] | None:
-    """The meta of a list of which *shown* items are shown. *counts*: those that the query asks for, by name; without them nothing is said
-    of counts and pages. The links are added by the endpoint, which knows the address."""
+    """Returns the meta of a list. *shown* is the number of items in it; *counts* are the counts that the query asks for, by name. The
+    endpoint adds the links."""
     counts = counts or {}
     found = chosen_meta(query, {"collection": collection, "type": "collection", "result_count": shown, **counts})
     if found is not None and "page" in meta_names(query) and "filter_count" in counts:

@@ -1,4 +1,4 @@
-"""Reads the items of any collection: the statements of a plan, and the tree that their rows make."""
+"""Reads the items of any collection: runs the statements of a plan and builds a tree of items from their rows."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
@@ -29,22 +29,22 @@ BATCH = 1000
 
 @frozen
 class Result:
-    """The answer to a read or a write: an item, a list of them, or None where there is nothing to show; meta, if asked; and what the
-    client should know beside."""
+    """The result of a read or a write: `data` is an item, a list of items, or None if there is nothing to show; `meta` if the
+    query asks for it; `messages` are warnings."""
 
     data: Any
     meta: dict[str, Any] | None = None
     messages: tuple[Notice, ...] = ()
     version: str | None = None
-    """Of an item that was looked for by its key, what differs where it has changed. Not to be shown as it is: it may hold the number of
-    a transaction, which counts the writes to all databases of the server."""
+    """For an item read by its key, a text that changes with the item. Do not show it to clients: it may contain a transaction id, which
+    counts the writes to all databases of the server."""
 
 
 async def read_items(service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
-    """The items that a query finds; with *keys*, those items, whatever filter, q and status say: one key gives the item, several
-    a list without the missing ones.
+    """Returns the items that a query finds. With *keys*, returns those items and ignores filter, q and status: one key returns the item,
+    several return a list without missing items.
 
-    Raises CollectionNotFound; ItemNotFound (one key, or `single`); and what `plan_for` raises.
+    Raises CollectionNotFound; ItemNotFound for one key or `single`; and the errors of `plan_for`.
     """
     access = access_of(ctx)
     by_one_key = keys is not None and len(keys) == 1
@@ -79,8 +79,8 @@ async def read_items(service: Items, ctx: Context, collection: str, query: Query
 async def stream_items(
     service: Items, ctx: Context, collection: str, query: Query, sink: Callable[[list[Item]], Awaitable[None]]
 ) -> None:
-    """Gives the items of a query to *sink*, some at a time, so that memory does not grow with their number. They are of one moment: a
-    cursor in a transaction reads them. Raises what `read_items` raises, before the first are given."""
+    """Passes the items of a query to *sink* in batches, so that memory does not grow with their number. A cursor in one transaction reads
+    them, so they are consistent. Raises the errors of `read_items` before the first batch."""
     limit, offset = paging(query, ctx.schema.default_limit)
     most = service.limits.max_rows
     reading = _reading(service, ctx, collection, query, None, _up_to(most, limit), offset)
@@ -104,8 +104,8 @@ async def stream_items(
 async def read_back(
     service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool, created: bool = False
 ) -> Result:
-    """The written items as the answer shows them, in the order of *keys*: as the caller may read them. Soft-deleted ones are left out.
-    *created*: the caller has just created them, and sees them as their own."""
+    """Returns the written items in the order of *keys*, as far as the caller may read them. Soft-deleted items are left out. *created*: the
+    caller has just created them, so they count as owned by the caller."""
     if not access_of(ctx).grant(collection).read:
         return Result(None)
     shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
@@ -127,8 +127,8 @@ async def read_back(
 
 @frozen
 class _Reading:
-    """A read that is ready to be run: the query, the plan of it, and the values that the plan is run with. The plan shows the fields that
-    the rules of the collection need beside those of the query."""
+    """A read that is ready to run: the query, its plan, and the bind values. The plan also reads the fields that the rules of
+    the collection need."""
 
     ctx: Context
     rules: CollectionRules
@@ -137,17 +137,17 @@ class _Reading:
     values: BindValues
 
     async def load(self, db: Session) -> tuple[list[Row], list[Item]]:
-        """The rows, and the items with all that they hold."""
+        """Returns the rows and the items, nested items included."""
         return await _load(db, self.plan.items, self.values)
 
     def present(self, items: list[Item], shown_for: Shown) -> None:
-        """Lets the rules of the collection change what is shown, and takes out what they alone have needed."""
+        """Lets the rules of the collection change the items, and removes fields that only the rules needed."""
         rules, fields = self.rules, self.query.fields
         if rules is NO_RULES:
             return
         added = set(rules.needed).difference(fields) if fields and "*" not in fields else ()
         for item in items:
-            # What shows nothing is an empty list.
+            # An item without visible fields is an empty list.
             if item:
                 rules.present(self.ctx, self.query, item, shown_for)
                 for name in added:
@@ -155,7 +155,7 @@ class _Reading:
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """Names the relations that are opened into what the caller may not read."""
+        """Returns a warning that names the relations into collections that the caller may not read."""
         names = self.plan.unreadable
         if not names:
             return ()
@@ -175,7 +175,7 @@ def _reading(
     created: bool = False,
     version: bool = False,
 ) -> _Reading:
-    """A read of a page of a list, or of the items of some keys. Raises what `plan_for` raises."""
+    """Prepares the read of a page of a list, or of items by key. Raises the errors of `plan_for`."""
     rules = service.rules_of(collection)
     needing = evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
     plan = plan_for(
@@ -185,7 +185,7 @@ def _reading(
 
 
 def _up_to(most: int, limit: int | None) -> int | None:
-    """A limit, or one more than *most* (0: any number): so many rows tell that there are too many, and need not be counted."""
+    """Returns the limit, at most *most* + 1 (0: no limit). A result of *most* + 1 rows shows that there are too many, without counting."""
     return most + 1 if most and (limit is None or limit > most) else limit
 
 
@@ -195,7 +195,7 @@ def _refuse_more(most: int, number: int) -> None:
 
 
 async def _aggregates(service: Items, ctx: Context, collection: str, query: Query) -> Result:
-    """The aggregates that a query asks for, instead of items."""
+    """Returns the aggregates that a query asks for."""
     found = aggregate_for(access_of(ctx), collection, query, service.limits)
     values = ctx.bind_values(query, (), *paging(query, ctx.schema.default_limit))
     items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(values)))
@@ -203,19 +203,19 @@ async def _aggregates(service: Items, ctx: Context, collection: str, query: Quer
 
 
 def version_of(collection: Collection, key: Key, written: str) -> str:
-    """The version of an item, unlike that of any other item; *written* is what `Grant.version` gives of its row."""
+    """Returns the version of an item, unique among all items. *written* is the value of `Grant.version`."""
     return f"{collection.collection}/{float(key) if isinstance(key, Decimal) else key}/{written}"
 
 
 def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
-    """Keys as the database holds them; what can be no key is left out, 1.5 of a whole number too."""
+    """Returns the keys as the database stores them, without those that the column cannot hold, such as 1.5 for an integer."""
     field = collection.primary_key
     found = (member(field, str(key)) for key in keys)
     return [key for key in found if key is not NO_MATCH]
 
 
 def stored_key(collection: Collection, value: Any) -> Key:
-    """The key of a row as `keys_of` gives it: a decimal, of which the row holds a floating-point number or the text, is a Decimal."""
+    """Returns the key of a row in the form of `keys_of`: decimal keys, which rows hold as float or text, as Decimal."""
     field = collection.primary_key
     if family(field) != "number":
         return value
@@ -224,13 +224,13 @@ def stored_key(collection: Collection, value: Any) -> Key:
 
 
 async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:
-    """The rows of a statement, and its items with all that they hold."""
+    """Runs a statement. Returns its rows and items, nested items included."""
     rows = await db.query(plan.select.statement, plan.select.parameters(values))
     return rows, await _items_of(db, plan, values, rows)
 
 
 async def _items_of(db: Session, plan: ItemsPlan, values: BindValues, rows: list[Row]) -> list[Item]:
-    """The items of rows, with the lists that they hold, which are read side by side."""
+    """Returns the items of the rows. Their one-to-many fields are read concurrently."""
     pending: list[tuple[ListPlan, list[Item | None]]] = []
     items = plan.layout.items_of(rows, pending)
     if len(pending) == 1:
@@ -241,7 +241,7 @@ async def _items_of(db: Session, plan: ItemsPlan, values: BindValues, rows: list
 
 
 async def _read_lists(db: Session, each: ListPlan, holders: list[Item | None], values: BindValues, rows: list[Row]) -> None:
-    """Reads the lists of one field of all items, and puts them into the items that hold them."""
+    """Reads one one-to-many field of all items and stores the lists in the items."""
     source, name, layout = each.source, each.name, each.plan.layout
     keys = {row[source] for row in rows}
     keys.discard(None)
@@ -260,7 +260,7 @@ async def _read_lists(db: Session, each: ListPlan, holders: list[Item | None], v
 
 
 async def _together(*work: Awaitable[Any]) -> list[Any]:
-    """What several coroutines give, run side by side; the first failure fails all, as itself."""
+    """Runs coroutines concurrently and returns their results. Raises the first failure."""
     deferreds: list[defer.Deferred[Any]] = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
     try:
         return await defer.gatherResults(deferreds, consumeErrors=True)
@@ -269,7 +269,7 @@ async def _together(*work: Awaitable[Any]) -> list[Any]:
 
 
 async def _counts(db: Session, plan: Plan, values: BindValues) -> dict[str, Any]:
-    """The counts that meta asks for, by name, and those that its pages need."""
+    """Returns the counts that meta asks for, and those needed for its pages, by name."""
     names = meta_names(values.query)
     wanted = {}
     if "total_count" in names or (names & {"filter_count", "page"} and not plan.filtered):

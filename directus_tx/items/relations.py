@@ -1,4 +1,4 @@
-"""Nested writing: the items that a payload holds in its many-to-one and one-to-many fields."""
+"""Writes nested items: objects in many-to-one fields and lists in one-to-many fields."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from directus_tx.schema.types import parse_truth
 
 
 class NestedWriter(Protocol):
-    """What nested writing asks of the writer of the request: related items are written as any others."""
+    """The methods of the writer that nested writing uses. Related items are written like any others."""
 
     ctx: Context
     access: Access
@@ -40,7 +40,7 @@ class NestedWriter(Protocol):
 
 @frozen
 class Nested:
-    """What payloads hold of a related collection: for each of several changes, by its index, a value of the same relational field."""
+    """The values of one relational field in several changes, by the index of the change."""
 
     field: Field
     relation: Relation
@@ -48,7 +48,7 @@ class Nested:
 
 
 def nested_in(schema: Snapshot, collection: Collection, changes: Sequence[Change]) -> tuple[list[Nested], list[Nested]]:
-    """What the changes of one collection hold of related items: the objects in many-to-one fields, and the lists in one-to-many
+    """Returns the related items in the changes of a collection: the objects in many-to-one fields and the lists in one-to-many
     fields."""
     ones: list[Nested] = []
     manies: list[Nested] = []
@@ -69,11 +69,11 @@ def nested_in(schema: Snapshot, collection: Collection, changes: Sequence[Change
 
 
 async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str | None) -> dict[int, Key]:
-    """Creates, changes or deletes the items that a many-to-one field holds as objects. Gives the key to store, by index.
+    """Creates, updates or deletes the items that a many-to-one field holds as objects. Returns the keys to store, by index.
 
-    An object with a key alone leads to an item that the caller may read. One with more changes such an item; where there is none, it
-    is a new item with that key. So it tells nothing of items that the caller may not read, but that their keys are taken. *through* is
-    the field that leads to the far side of a junction, whose items are not deleted through it.
+    An object with only a key refers to an item that the caller may read. An object with more fields updates that item or, if there is
+    none that the caller may read, creates an item with that key. So it reveals nothing about hidden items except that their keys are
+    taken. *through* is the field of a junction that refers to the far side, whose items cannot be deleted through it.
     """
     grant = writer.access.grant(nested.relation.collection_one or "")
     target = grant.collection
@@ -102,7 +102,7 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
     known = await readable_keys(writer.ctx, grant, [key for _, key, _ in keyed])
     changed: dict[Key, list[Item]] = {}
     made: set[Key] = set()
-    # Those with more than a key come first: another that names the same key finds the item that they make.
+    # Objects with more than a key come first, so that others with the same key find the item.
     for index, key, rest in sorted(keyed, key=lambda each: not each[2]):
         if key in known:
             _add_unlike(changed.setdefault(key, []), rest)
@@ -123,7 +123,7 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
 
 
 def _add_unlike(several: list[Item], rest: Item) -> None:
-    """Adds a change of an item to those before: one that says nothing, or the same as the last, is none."""
+    """Adds a change of an item unless it is empty or equal to the previous one."""
     if rest and not (several and several[-1] == rest):
         several.append(rest)
 
@@ -131,8 +131,8 @@ def _add_unlike(several: list[Item], rest: Item) -> None:
 async def write_one_to_many(
     writer: NestedWriter, collection: Collection, nested: Nested, keys: Sequence[Key], *, new: bool = False
 ) -> None:
-    """Creates, changes, unlinks and deletes the items that a one-to-many field holds as lists, *keys* being those of the items that
-    hold them. *new*: these have just been created; then the history knows their collection alone, as clients are used to."""
+    """Creates, updates, unlinks and deletes the items in the lists of a one-to-many field. *keys* are the keys of the parents. *new*: the
+    parents have just been created; revisions then have only the parent's collection, as in Directus 8."""
     relation = nested.relation
     grant = writer.access.grant(relation.collection_many)
     target = grant.collection
@@ -170,7 +170,7 @@ async def write_one_to_many(
 
 
 def key_of(collection: Collection, key: Any) -> Key:
-    """A key as the database holds it. Raises ItemNotFound where it can be none."""
+    """Returns a key as the database stores it. Raises ItemNotFound if the column cannot hold it."""
     found = keys_of(collection, [key])
     if not found:
         raise ItemNotFound(f'There is no such item in "{collection.collection}".')
@@ -178,7 +178,7 @@ def key_of(collection: Collection, key: Any) -> Key:
 
 
 def pending_fields(ones: Iterable[Nested]) -> dict[int, set[str]]:
-    """The many-to-one fields that hold objects, by the index of the change: writing these gives the keys to store."""
+    """Returns the many-to-one fields that hold objects, by the index of the change. Writing the objects determines their keys."""
     found: dict[int, set[str]] = {}
     for nested in ones:
         for index, _ in nested.values:
@@ -187,6 +187,6 @@ def pending_fields(ones: Iterable[Nested]) -> dict[int, set[str]]:
 
 
 def _deletes(value: Item) -> bool:
-    """Whether an object asks for the deletion of its item. Raises InvalidRequest where "$delete" is neither true nor false."""
+    """Returns whether "$delete" is true. Raises InvalidRequest if it is neither true nor false."""
     wanted = value.get("$delete")
     return wanted is not None and parse_truth("$delete", wanted)

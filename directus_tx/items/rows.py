@@ -1,4 +1,4 @@
-"""The statements that write the rows of a collection, few for many of them."""
+"""The statements that write rows, a few for many rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from directus_tx.schema.types import needs_exact_text
 
 @frozen
 class Locked:
-    """A row that is locked for writing: its values, and whether the levels of the caller allow to change or delete it as it is."""
+    """A row locked for writing: its values, and whether the caller's levels allow updating and deleting it as it is stored."""
 
     row: Row
     update: bool
@@ -33,8 +33,8 @@ class Locked:
 
 
 async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Inserts rows, a few statements for all, and gives them as they are stored, in the same order. Rows with keys of their own go first:
-    what the others count up to goes on after them."""
+    """Inserts rows in a few statements and returns them as stored, in the same order. Rows with a key are inserted first, so that
+    automatic keys follow them."""
     key = collection.primary_key
     if not key.auto_increment:
         return await _insert(ctx, collection, rows)
@@ -82,11 +82,11 @@ async def lock_rows(
     deleted: bool = False,
     if_match: Callable[[str], bool] | None = None,
 ) -> dict[Key, Locked]:
-    """The rows of these keys by key, locked until the transaction ends, in the order of their keys (two requests that want the same
-    rows wait for each other instead of deadlocking).
+    """Locks rows until the transaction ends and returns them by key. Rows are locked in the order of their keys, so that two requests for
+    the same rows wait for each other instead of deadlocking.
 
-    *deleted*: soft-deleted rows too. *if_match*: what says whether a row may have its version. *refusal* gives the error to raise
-    where a row is not there (called with None), or is there and may not be read (called with it). Raises ItemChanged too.
+    *deleted*: include soft-deleted rows. *if_match* returns whether a version is acceptable; if not, raises ItemChanged. *refusal*
+    returns the error to raise if a row is missing (called with None) or the caller may not read it (called with the row).
     """
     collection = grant.collection
     key = collection.primary_key
@@ -120,7 +120,7 @@ async def lock_rows(
 
 
 async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
-    """The version of a locked row, which the caller may read, as its reads tell it; *written* is the table's own."""
+    """Returns the version of a locked row as the caller's reads return it. *written* is the row's xmin."""
     collection = grant.collection
     if grant.whole:
         return version_of(collection, key, written)
@@ -131,8 +131,7 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
 
 
 async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Row]:
-    """Updates rows, each with its own values of some columns, a few statements for all. Gives those that were there, as they are
-    stored since then, by key."""
+    """Updates rows in a few statements, each row with its own values of some columns. Returns the updated rows as stored, by key."""
     key = collection.primary_key
     written: dict[Key, Row] = {}
     for chunk in chunks(rows):
@@ -156,7 +155,7 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
 
 
 def _assignments(collection: Collection, names: Sequence[str], partial: set[str]) -> list[Composable]:
-    """What sets the columns: v0, v1 and so on are their values; for those that only some rows set, s0, s1 and so on say whether."""
+    """Returns the SET list. v0, v1, ... are the values; s0, s1, ... say whether a row sets a column that only some rows set."""
     flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in partial)}
     found: list[Composable] = []
     for place, name in enumerate(names):
@@ -164,18 +163,18 @@ def _assignments(collection: Collection, names: Sequence[str], partial: set[str]
         if name in flags:
             value = SQL("CASE WHEN {} THEN {} ELSE {} END").format(SQL(f"v.{flags[name]}"), value, column("t", name))
         found.append(SQL("{} = {}").format(Identifier(name), value))
-    # A row that sets nothing is "set" to its own key: its stored values are wanted all the same.
+    # Without values, set the key to itself: the stored rows are needed all the same.
     return found or [SQL("{0} = t.{0}").format(Identifier(collection.primary_key.field))]
 
 
 def _assigned_type(field: Field) -> Composable:
-    """What a value is cast to for its column: what compares with it and fits in more, or where nothing does, the column's own type."""
+    """Returns the type that a value is cast to: a wide type that compares with the column, otherwise the type of the column."""
     return type_name(field) if family(field) == "other" else SQL(comparison_type(field))
 
 
 async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence[Key]) -> dict[Key, Row]:
-    """Deletes the rows of these keys, and gives those that were there, by key. Raises the error that refuses the caller where one may
-    not be deleted. Rows that are not there are left out to administrators; to others they are refused as those that they do not see."""
+    """Deletes rows and returns them by key. Raises an error if the caller may not delete one of them. Missing rows are ignored for
+    administrators; for other callers they raise the same error as rows that the caller may not read."""
     collection = grant.collection
     key = collection.primary_key
     allowed, asked = grant.condition("delete", "t"), ctx.bind_values()
@@ -204,7 +203,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
 
 
 async def readable_keys(ctx: Context, grant: Grant, keys: Sequence[Key]) -> set[Key]:
-    """Those of the keys whose rows the caller may read, soft-deleted ones too."""
+    """Returns the keys whose rows the caller may read, soft-deleted rows included."""
     if not keys:
         return set()
     table, key = grant.table("t"), grant.collection.primary_key
@@ -213,17 +212,17 @@ async def readable_keys(ctx: Context, grant: Grant, keys: Sequence[Key]) -> set[
 
 
 def _among(collection: Collection, keys: Sequence[Key]) -> Clause:
-    """The row has one of the keys."""
+    """Returns the condition that a row has one of the keys."""
     return Clause(key_among("t", collection.primary_key), (constant(list(keys)),))
 
 
 def _stored_columns(collection: Collection) -> Composable:
-    """Every column of the table called t, as a `Row` holds it."""
+    """Returns the columns of the table t, in the form of a `Row`."""
     return SQL(", ").join([_stored_column(field) for field in collection.columns.values()])
 
 
 def _safe_columns(collection: Collection) -> Composable:
-    """`_stored_columns` of rows that the caller may not see: with NULL for virtual columns, which may fail to be read."""
+    """Returns `_stored_columns` with NULL for virtual columns, whose expressions could fail on rows that the caller may not read."""
     return SQL(", ").join([SQL("NULL") if field.virtual else _stored_column(field) for field in collection.columns.values()])
 
 

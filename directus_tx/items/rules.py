@@ -1,4 +1,4 @@
-"""What a system collection adds to the writing and reading of items: `items` calls these, modules of `system` fill them in."""
+"""Hooks for system collections: `items` calls them, and the modules of `system` implement them."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -14,7 +14,7 @@ from directus_tx.query import Query
 
 
 class Shown(Enum):
-    """What an item is shown for: as one of a list, as looked for by key, as the answer to a write."""
+    """Why an item is shown: in a list, read by its key, or as the result of a write."""
 
     LISTED = "listed"
     BY_KEY = "by key"
@@ -23,57 +23,57 @@ class Shown(Enum):
 
 @frozen
 class Policy:
-    """A pattern that a field's values must match besides the field's validation, and the name of what demands it in messages."""
+    """A pattern that the values of a field must match in addition to its validation. `name` is what messages call the pattern."""
 
     pattern: str
     name: str
 
 
 class CollectionRules:
-    """The rules of an ordinary collection: none. A subclass overrides what its collection needs.
+    """The rules of a collection. These defaults do nothing; subclasses override what a system collection needs.
 
-    Those of writing run inside the write's transaction, once for all items of a statement, so that none needs a statement an item. Any
-    may refuse by raising an ApiError.
+    Rules of writing run in the transaction, once for all items of a batch, so that they need no statement for each item. Any can raise
+    an ApiError to refuse the request.
     """
 
     unlogged: bool = False
-    """Whether writes leave neither activity nor revision."""
+    """Whether writes are left out of the activity and the revisions."""
 
     needed: tuple[str, ...] = ()
-    """Fields that `present` must see, whether the client asked for them or not."""
+    """Fields that `present` needs, whether or not the query asks for them."""
 
     server_written: frozenset[str] = frozenset()
-    """Fields that the server alone writes: what clients send for them is left out, by whichever way it comes."""
+    """Fields that only the server writes. Values sent by clients are ignored."""
 
     administrator_written: frozenset[str] = frozenset()
-    """Fields that administrators write beside the server: what others send for them is left out."""
+    """Fields that only the server and administrators write. Values sent by other callers are ignored."""
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Prepares items of the collection to be written: all are new, or all are locked and have their stored row. May change their
-        payloads, whose values are as sent; `Change.value` gives them parsed, which is what a check goes by."""
+        """Prepares changes before they are validated. All items are new, or all are locked and have their stored rows. Can change the
+        payloads. Values in payloads are as sent; use `Change.value`, which parses them, for checks."""
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Refuses values as they are about to be stored: in the `row` of each change, parsed, related items written. *grant* is the
-        caller's, as the writer knows it."""
+        """Checks the parsed values in the `row` of each change before they are stored. Related items have been written. *grant* is the
+        caller's grant."""
 
     def unwritable(self, *, admin: bool) -> frozenset[str]:
-        """The fields that a caller does not write."""
+        """Returns the fields that the caller cannot write."""
         return self.server_written if admin else self.server_written | self.administrator_written
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
-        """Does what must come before a deletion. The items may not be there, or not be the caller's to delete."""
+        """Called before a deletion. The items may be missing, or the caller may not be allowed to delete them."""
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """Does what follows from items that have just been created, changed or deleted, all in the same way. Gives what the history
-        keeps beside the events themselves."""
+        """Called after items have been created, updated or deleted, all by the same action. Returns additional records for the
+        history."""
         return ()
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:
-        """Patterns, by field, that the values of new and changed items must match besides the fields' validation."""
+        """Returns patterns, by field, that values must match in addition to the validation of the field."""
         return NO_POLICIES
 
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
-        """Changes an item in place to what the client is shown. It holds the fields asked for and those of `needed`."""
+        """Changes an item in place before it is shown. It holds the requested fields and those of `needed`."""
 
 
 NO_POLICIES: Mapping[str, Policy] = {}

@@ -1,4 +1,4 @@
-"""The `Items` service: what the reading and writing of items needs of the server, rather than of one request."""
+"""The `Items` service: what reading and writing items needs from the server."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ from directus_tx.plugins.manager import Plugins
 
 @frozen
 class Items:
-    """Made once, by `service`. Whoever reads or writes items passes it on beside the context: the `rules` of the system collections by
-    name, the `plugins` whose hooks take part in writes, the `limits` of a request, and the `hasher` of fields of type hash."""
+    """The parts of the server that reading and writing items needs. `directus_tx.service` creates it once, and functions take it beside
+    the context: the `rules` of system collections by name, the `plugins`, the `limits` of a request, and the `hasher` of hash fields."""
 
     rules: Mapping[str, CollectionRules]
     plugins: Plugins
@@ -21,5 +21,5 @@ class Items:
     hasher: Hasher
 
     def rules_of(self, collection: str) -> CollectionRules:
-        """The rules of a collection; those of an ordinary one are `NO_RULES`."""
+        """Returns the rules of a collection, `NO_RULES` for ordinary collections."""
         return self.rules.get(collection, NO_RULES)

@@ -1,4 +1,4 @@
-"""The values of items to be written: that fields are known, values fit and are there where required, and those that the server fills in."""
+"""Validates the values of items to be written, and fills in the values that the server provides."""
 
 from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
@@ -21,47 +21,47 @@ class Hasher(Protocol):
     """Hashes the values of fields of type hash."""
 
     async def hash_all(self, texts: Sequence[str]) -> list[str]:
-        """The hashes of texts, in their order."""
+        """Returns the hashes of the texts, in order."""
 
 
 VALIDATION = "its validation"
-"""What messages call the pattern of a field."""
+"""The name of the validation pattern in messages."""
 
 
 class _Default:
-    """Stands for the column's own default in a row to insert."""
+    """Represents the default of the column in a row to insert."""
 
 
 DEFAULT = _Default()
 EMPTY = (None, "", b"")
-"""The parsed values that a required field does not take."""
+"""Parsed values that count as missing for a required field."""
 
 FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
-"""The types of fields that the server fills in."""
+"""Field types whose values the server provides."""
 
-# A slug is made for people who write these languages, not only for those who read ASCII.
+# slugify would turn these into single letters.
 GERMAN = [["ä", "ae"], ["ö", "oe"], ["ü", "ue"], ["Ä", "Ae"], ["Ö", "Oe"], ["Ü", "Ue"], ["ß", "ss"]]
 
 
 def payload_of(value: Any) -> Item:
-    """The payload of one item. Raises InvalidRequest where it is no object."""
+    """Returns the payload of an item. Raises InvalidRequest if it is not an object."""
     if not isinstance(value, dict):
         raise InvalidRequest("An item is an object of fields and values.")
     return value
 
 
 def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
-    """Raises InvalidPayload where a field is unknown."""
+    """Raises InvalidPayload if a field is unknown."""
     unknown = [name for name in payload if name not in collection.fields]
     if unknown:
         raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
 def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Policy], pending: Container[str] = ()) -> None:
-    """Puts the payload's values into the row as they are stored, but for the *pending* fields, whose values come later. Values that were
-    sent must match the patterns of their fields, and those of *policies*, by field.
+    """Parses the values of the payload into the row, except *pending* fields, whose values are determined later. Values must match the
+    patterns of their fields and those of *policies*, by field.
 
-    Raises the error of the first value that is refused, InvalidPayload before others.
+    Raises the error of the first invalid value; InvalidPayload takes precedence over other errors.
     """
     refusal: ApiError | None = None
     for name, value in change.payload.items():
@@ -88,9 +88,9 @@ def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Pol
 
 
 def check_stored(change: Change, grant: Grant, matching: Matching) -> None:
-    """Raises what `parse_payload` raises where a stored value that the payload leaves as it is does not match its field's pattern, which
-    may be younger than the value. Left out are hashes, since what they were made of is not known, and what the item hides from the
-    caller, who would learn something of it."""
+    """Raises the errors of `parse_payload` if a stored value that the payload does not change fails to match the pattern of its
+    field, which may have been set after the value. Hashes are not checked because their text is unknown, and hidden fields are
+    not checked because the error would reveal something about them."""
     if change.stored is None:
         return
     for field in change.collection.patterned:
@@ -102,16 +102,16 @@ def check_stored(change: Change, grant: Grant, matching: Matching) -> None:
 
 
 def _matched_text(field: Field, value: Any, parsed: Any) -> str:
-    """What a pattern sees of a value: lists and objects as they are stored, everything else as it was sent. Whole numbers have no point,
-    as in PHP."""
+    """Returns the text that a pattern is matched with: lists and objects as stored, other values as sent. Whole numbers have no decimal
+    point, as in PHP."""
     if field.type in ("array", "json"):
         return str(parsed)
     return plain_text(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
 
 
 def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -> None:
-    """Raises InvalidRequest where a required field, or a key that nobody makes up, would have no value; but for *pending* fields. Of
-    stored values those that the item hides from the caller are left out, who would learn something of them."""
+    """Raises InvalidRequest if a required field, or a key that is not generated, would have no value, except *pending* fields.
+    Stored values of hidden fields are not checked because the error would reveal something about them."""
     collection, row = change.collection, change.row
     if change.new and _must_have_key(collection) and row.get(collection.primary_key.field) in EMPTY:
         raise InvalidRequest(f'"{collection.primary_key.field}" is the key: it must be given.')
@@ -131,35 +131,35 @@ def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -
 
 
 def _must_have_key(collection: Collection) -> bool:
-    """Whether the client must give the key of a new item."""
+    """Whether a new item needs a key from the client."""
     key = collection.primary_key
     return not key.auto_increment and key.default_value is None
 
 
 def _is_required(field: Field) -> bool:
-    """Whether a client must give the field's value: it is required, and the server does not fill it in."""
+    """Whether the client must provide a value: the field is required, and the server does not provide it."""
     return field.required and not field.auto_increment and field.type not in FILLED_IN
 
 
 def _required_fields_waived(change: Change) -> bool:
-    """Whether the status that the payload names asks for no required fields."""
+    """Whether the payload sets a status that waives required fields."""
     status = change.collection.statuses.get(status_of(change) or "")
     return status is not None and not status.required_fields
 
 
 def status_of(change: Change) -> str | None:
-    """The text of the status that the payload names; None where it names none."""
+    """Returns the status in the payload as text; None if there is none."""
     field = change.collection.status_field
     return None if field is None else stored_text(field, change.row.get(field.field))
 
 
 def is_soft_deleted(change: Change) -> bool:
-    """Whether the change deletes the item softly."""
+    """Whether the change soft-deletes the item."""
     return status_of(change) in change.collection.soft_deleted
 
 
 async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> None:
-    """Puts into the rows what the server fills in or transforms: who and when, slugs, hashes."""
+    """Fills in the values that the server provides: users and times, slugs, hashes."""
     to_hash: list[tuple[Item, str]] = []
     for change in changes:
         row, payload = change.row, change.payload

@@ -1,6 +1,6 @@
-"""Writes the items of any collection: nested to any depth, with their history, in one transaction a request.
+"""Writes the items of any collection, nested items included, with their history, in one transaction.
 
-`Writer` is one request's writing: whatever it touches on the way, through whichever relation, goes by the same rules.
+A `Writer` performs the writes of one request. Nested items are written by the same steps as others.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,9 +31,9 @@ T = TypeVar("T")
 async def create_items(
     service: Items, ctx: Context, collection: str, payload: Item | list[Item], query: Query, options: WriteOptions
 ) -> Result:
-    """Creates one item, or several all together, and reads them back. `data` is None where the result may not be read.
+    """Creates an item or several items, all or none, and returns them. `data` is None if the caller may not read them.
 
-    Raises InvalidPayload, InvalidRequest, NotUnique and their like; then nothing has been written.
+    Raises InvalidPayload, InvalidRequest, NotUnique and other ApiErrors.
     """
     payloads = payload if isinstance(payload, list) else [payload]
 
@@ -53,11 +53,11 @@ async def update_items(
     query: Query,
     options: WriteOptions,
 ) -> Result:
-    """Changes items and reads them back: those of *keys*, all in the same way; or without keys those of a list of payloads, each
-    with its key in it. `data` is None where nothing is left to show (soft deletion).
+    """Updates items, all or none, and returns them. With *keys*, all items get the same payload; without, *payload* is a list of payloads
+    with their keys. `data` is None if nothing is left to show (soft deletion).
 
-    Raises ItemNotFound where one is missing, ItemChanged where it has another version than those of *options*, and the errors of
-    `create_items`; then nothing has been written.
+    Raises ItemNotFound if an item is missing, ItemChanged if its version does not match that of *options*, and the errors of
+    `create_items`.
     """
     if options.if_match is not None and (keys is None or len(keys) != 1):
         raise InvalidRequest("If-Match goes with one item.")
@@ -78,8 +78,9 @@ async def update_items(
 
 
 async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequence[str], options: WriteOptions) -> None:
-    """Deletes items for good. Raises ItemNotFound where one is missing, DeleteForbidden where one may not be deleted. Then nothing is
-    deleted; but an administrator's deletion of the user's items takes those that are there, since what was asked for is so then."""
+    """Deletes items for good, all or none. Raises ItemNotFound if one is missing and DeleteForbidden if the caller may not delete one.
+    Exception: when an administrator deletes items of an ordinary collection, the existing items are deleted even if others are
+    missing."""
     if options.if_match is not None and len(keys) != 1:
         raise InvalidRequest("If-Match goes with one item.")
 
@@ -106,9 +107,9 @@ async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequ
 async def revert_item(
     service: Items, ctx: Context, collection: str, key: str, revision: str, query: Query, options: WriteOptions
 ) -> Result:
-    """Brings an item back to the state of one of its revisions, from soft deletion too, and reads it back.
+    """Restores an item to the state of a revision, also if it is soft-deleted, and returns it.
 
-    Raises UpdateForbidden, also where the caller may not read the item; ItemNotFound, RevisionNotFound; and the errors of an update.
+    Raises UpdateForbidden, also if the caller may not read the item; ItemNotFound, RevisionNotFound; and the errors of an update.
     """
     access_of(ctx).grant(collection)
 
@@ -120,7 +121,7 @@ async def revert_item(
 
 
 def _key_in(collection: Collection, payload: Any) -> Key:
-    """The key that a payload names. Raises InvalidPayload where it names none."""
+    """Returns the key in a payload. Raises InvalidPayload if there is none."""
     key = payload.get(collection.primary_key.field) if isinstance(payload, dict) else None
     if key is None or isinstance(key, (dict, list)):
         raise InvalidPayload(f'Each item needs its key, "{collection.primary_key.field}".')
@@ -128,15 +129,15 @@ def _key_in(collection: Collection, payload: Any) -> Key:
 
 
 def _without_key(collection: Collection, payload: Any) -> Item:
-    """A payload without the key of its item, which is not changed."""
+    """Returns the payload without the key, which cannot be changed."""
     return {n: v for n, v in values.payload_of(payload).items() if n != collection.primary_key.field}
 
 
 async def in_transaction(
     service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, trusted: bool = False
 ) -> T:
-    """What *work* gives, called with a Writer over one transaction, history included; then plugins hear of what has been written. Errors
-    of the database name the fields that they are about."""
+    """Calls *work* with a Writer in one transaction, writes the history, commits, and then calls the `after` hooks of plugins. Returns the
+    result of *work*. Database errors name the fields that they concern."""
     matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
 
     async def attempt(ctx: Context) -> tuple[T, Writer]:
@@ -157,11 +158,11 @@ async def in_transaction(
 
 
 class Writer:
-    """One request's writing, inside its transaction.
+    """Performs the writes of one request in its transaction.
 
-    Whatever is created, changed or reverted goes through the steps of `_write`, and everything that has been written, deletions too,
-    through `_emit`. A *trusted* writer is the server's own: it asks for no permissions. All values are matched with their patterns
-    through *matching*, which counts what that takes.
+    Creating, updating and reverting all go through `_write`, and every written item, deleted items included, through `_emit`. A
+    *trusted* writer is used by the server itself and checks no permissions. *matching* matches values with patterns and bounds the time
+    that takes.
     """
 
     def __init__(self, service: Items, ctx: Context, options: WriteOptions, matching: Matching, *, trusted: bool = False) -> None:
@@ -173,7 +174,7 @@ class Writer:
         self.events: list[Event] = []
         self.records: list[Record] = []
 
-    # what may be asked of it
+    # public methods
 
     async def create(
         self,
@@ -183,10 +184,10 @@ class Writer:
         parents: Sequence[Parent] | None = None,
         through: str | None = None,
     ) -> list[Key]:
-        """Creates items, with what their payloads hold of related ones, and gives their keys, in order.
+        """Creates items and the related items in their payloads. Returns their keys, in order.
 
-        *parents*: the items through whose lists these are written; *through*: the field of theirs that leads on to the far side
-        of a junction.
+        *parents*: the parents of items that are written through a one-to-many field. *through*: the field of a junction that refers to
+        the far side.
         """
         grant = self.access.grant(name)
         changes = []
@@ -207,8 +208,8 @@ class Writer:
         several: bool = False,
         if_match: Callable[[str], bool] | None = None,
     ) -> None:
-        """Changes items, and what their payloads hold of related ones. Several changes of one item are done one after the other.
-        Raises ItemNotFound where one is missing or soft-deleted, and what the grant has against a change."""
+        """Updates items and the related items in their payloads. Several changes of one item are applied one after the other. Raises
+        ItemNotFound if an item is missing or soft-deleted, and the errors of `Grant.check_update`."""
         grant = self.access.grant(name)
         for places in _rounds([key for key, _ in changes]):
             keys = [changes[place][0] for place in places]
@@ -223,8 +224,8 @@ class Writer:
             await self._write(grant, batch, through)
 
     async def revert(self, name: str, key: str, revision: str) -> Key:
-        """Gives an item the stored values of a revision, and gives its key. What the collection had then and has no more is left
-        out, as are values that the history does not keep."""
+        """Restores the values of a revision and returns the key of the item. Fields that no longer exist, and values that revisions do
+        not contain, are left out."""
         grant = self.access.grant(name)
         collection = grant.collection
         wanted = key_of(collection, key)
@@ -254,8 +255,8 @@ class Writer:
         return wanted
 
     async def delete(self, name: str, keys: Sequence[Key]) -> set[Key]:
-        """Deletes rows for good, soft-deleted ones too, and gives the keys of those that were there. Raises DeleteForbidden or its like
-        where one may not be deleted."""
+        """Deletes rows for good, soft-deleted rows included. Returns the keys of the deleted rows. Raises DeleteForbidden or another
+        ApiError if the caller may not delete one."""
         grant = self.access.grant(name)
         if self.service.plugins.has("item_delete_before"):
             for key in keys:
@@ -270,17 +271,17 @@ class Writer:
         return set(gone)
 
     async def delete_all(self, name: str, keys: Sequence[Key]) -> None:
-        """Deletes rows, all of which must be there. Raises ItemNotFound, and what `delete` raises."""
+        """Deletes rows. Raises ItemNotFound if one is missing, and the errors of `delete`."""
         if len(await self.delete(name, keys)) < len(set(keys)):
             raise ItemNotFound(f'There is no such item in "{name}".')
 
     async def finish(self) -> None:
-        """Writes the history of all that was done."""
+        """Writes the history of all events."""
         if self.records:
             await record(self.ctx, self.records, self.options.comment)
 
     async def tell_plugins(self, ctx: Context) -> None:
-        """Tells plugins of all that was done, once it is committed; *ctx* is outside of the transaction."""
+        """Calls the `after` hooks of plugins, after the commit. *ctx* is outside of the transaction."""
         for event in self.events:
             hook = _HOOKS_AFTER.get(event.action, "item_update_after")
             if self.service.plugins.has(hook):
@@ -290,7 +291,7 @@ class Writer:
     # the steps of every write
 
     async def _write(self, grant: Grant, changes: Sequence[Change], through: str | None = None) -> None:
-        """Writes items of one collection, all of them new or all of them locked: the caller may write them as the payloads ask."""
+        """Writes items of one collection, all new or all locked. The caller's permissions have been checked."""
         if not changes:
             return
         collection = grant.collection
@@ -322,14 +323,14 @@ class Writer:
         await self._follow_rules(name, events)
 
     def _writable(self, name: str, payload: Item) -> Item:
-        """A payload without the fields that the server writes itself."""
+        """Returns the payload without the fields that the caller cannot write."""
         unwritable = self.service.rules_of(name).unwritable(admin=self.access.admin)
         if self.access.trusted or not unwritable:
             return dict(payload)
         return {n: v for n, v in payload.items() if n not in unwritable}
 
     async def _call_plugins(self, changes: Sequence[Change]) -> None:
-        """Lets plugins change payloads, or refuse."""
+        """Calls the `before` hooks of plugins, which can change payloads or refuse."""
         hook = "item_create_before" if changes[0].new else "item_update_before"
         if not self.service.plugins.has(hook):
             return
@@ -339,7 +340,7 @@ class Writer:
             await self.service.plugins.call(hook, ctx=self.ctx, collection=name, payload=change.payload, **more)
 
     async def _store(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
-        """Inserts or updates the rows, and gives them as they are stored since then. New items get their keys."""
+        """Inserts or updates the rows and returns them as stored. New items get their keys."""
         if changes[0].new:
             rows = await insert_rows(self.ctx, collection, [change.row for change in changes])
             for change, row in zip(changes, rows, strict=True):
@@ -356,13 +357,13 @@ class Writer:
         return Event(action, change.collection, change.key, change.stored, row, change.payload, change.parent)
 
     def _emit(self, events: Sequence[Event]) -> None:
-        """Notes what has been written, for the history and for plugins: the one place that all of it passes."""
+        """Records events for the history and for plugins. All writes pass here."""
         self.events += events
         if events and not self.options.activity_skip and not self.service.rules_of(events[0].collection.collection).unlogged:
             self.records += map(record_of, events)
 
     async def _follow_rules(self, name: str, events: Sequence[Event]) -> None:
-        """Lets the rules of a collection do what follows from events."""
+        """Calls the rules of the collection after events."""
         records = await self.service.rules_of(name).after(self.ctx, events) if events else ()
         if not self.options.activity_skip:
             self.records += records
@@ -372,7 +373,7 @@ _HOOKS_AFTER = {"create": "item_create_after", "delete": "item_delete_after"}
 
 
 def _rounds(keys: Sequence[Key]) -> list[list[int]]:
-    """The places of keys, in rounds in which no key is there twice."""
+    """Returns the indexes of the keys in rounds, so that no round contains a key twice."""
     rounds: list[list[int]] = []
     seen: dict[Key, int] = {}
     for place, key in enumerate(keys):
