@@ -32,6 +32,9 @@ class ApiRequest(server.Request):
         channel: Any = self.channel
         self.started = channel.site.reactor.seconds()
         self.request_id = secrets.token_hex(8)
+        if length == 0:
+            super().gotLength(0)
+            return
         self.limits = channel.site.payloads.limits_of(self.getHeader("content-type") or "", credentials=self._has_credentials)
         if length is not None and length > self.limits.size:
             super().gotLength(0)

@@ -71,7 +71,7 @@ class RootResource(Resource):
         refusal = _refusal(request)
         if refusal is not None:
             return self.app.refuse(request, refusal)
-        if b"%2f" in request.path.lower():
+        if b"%2" in request.path and b"%2f" in request.path.lower():
             # Klein would take a slash that is escaped, in a key say, for one that is not.
             request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
         return self.klein.render(request)
