@@ -1,4 +1,4 @@
-"""Places for reads that hold a connection for long, so that they leave some for all others."""
+"""Limits the number of reads that hold a connection for long, so that other requests find one."""
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -11,8 +11,8 @@ from directus_tx.errors import ServiceUnavailable
 
 
 class LongReads:
-    """The long reads on one database server. Half of the connections of a pool may be held by them, and half of those of all pools
-    together, but one each at least. *connections* gives how many all pools may have open."""
+    """The long reads on one database server. They may hold half of the connections of each pool, and half of those of all pools
+    together, but at least one. *connections* gives how many connections all pools may have."""
 
     def __init__(self, reactor: Any, connections: Callable[[], int]) -> None:
         self.reactor = reactor
@@ -25,8 +25,8 @@ class LongReads:
 
     @asynccontextmanager
     async def place(self, pool: Hashable, size: int, *, queue_size: int, queue_timeout: float) -> AsyncIterator[None]:
-        """A place for a read of a pool with *size* connections, in turn. Raises ServiceUnavailable where too many wait, or none becomes
-        free in time."""
+        """A context in which a read of a pool with *size* connections may run. Waits for others, in order. Raises ServiceUnavailable if too
+        many wait or it takes too long."""
         if self._free(pool, size):
             self._held[pool] += 1
         else:
@@ -58,7 +58,7 @@ class LongReads:
                 timer.cancel()
 
     def _hand_on(self) -> None:
-        """Gives free places to those who have waited longest."""
+        """Lets those run who have waited longest, as far as the limits allow."""
         left: deque[tuple[Hashable, int, defer.Deferred[None]]] = deque()
         while self.waiting:
             pool, size, turn = self.waiting.popleft()

@@ -1,4 +1,4 @@
-"""What endpoints answer: small types, each of which knows its status, its media type and its bytes."""
+"""The answers of endpoints: small types that know their status, media type and bytes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from directus_tx.items import Item
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 Write = Callable[[bytes], Awaitable[None]]
-"""Takes the next bytes of a body, and may make whoever has them wait."""
+"""Takes the next bytes of a body; may make the caller wait."""
 
 ReadItems = Callable[[Callable[[list[Item]], Awaitable[None]]], Awaitable[None]]
-"""Reads items, and gives them, some at a time, to the function that it is called with."""
+"""Reads items, and passes them in batches to the function that it is called with."""
 
 
 @frozen
 class Rendered:
-    """An answer as it goes over the wire. No media type: there is no body."""
+    """An answer as it is sent. Without a media type it has no body."""
 
     status: int
     content_type: str | None
@@ -28,29 +28,29 @@ class Rendered:
 
 
 class Answer:
-    """An answer that is made at once."""
+    """An answer whose bytes are made at once."""
 
     headers: Mapping[str, str]
 
     def render(self, *, public: bool) -> Rendered:
-        """The answer as the public, or whoever is signed in, gets it."""
+        """The answer for the public or for a user."""
         raise NotImplementedError
 
 
 class Streamed:
-    """An answer that is written as it is made."""
+    """An answer that is written while it is read."""
 
     headers: Mapping[str, str]
     content_type: str
 
     async def write(self, write: Write, *, public: bool) -> None:
-        """Writes the body. What it raises before the first bytes is answered as an error."""
+        """Writes the body. An exception before the first bytes is answered as an error."""
         raise NotImplementedError
 
 
 @frozen
 class Envelope(Answer):
-    """`data`, with what is to be said beside it. `version`: of an item, what differs where it has changed, a part of its entity tag."""
+    """`data` with `meta` and `messages`. `version` is that of a single item and becomes part of its entity tag."""
 
     data: Any
     meta: Mapping[str, Any] | None = None
@@ -64,7 +64,7 @@ class Envelope(Answer):
 
 @frozen
 class Empty(Answer):
-    """Nothing: it is done. The public is told at least that it is the public."""
+    """No data: 204, or for the public 200 with `{"public": true}`."""
 
     headers: Mapping[str, str] = field(factory=dict)
 
@@ -74,7 +74,7 @@ class Empty(Answer):
 
 @frozen
 class Redirect(Answer):
-    """Another address, relative to this one."""
+    """A redirect to a relative or absolute URL."""
 
     location: str
     headers: Mapping[str, str] = field(init=False)
@@ -89,7 +89,7 @@ class Redirect(Answer):
 
 @frozen
 class Text(Answer):
-    """A text by itself."""
+    """Plain text or HTML."""
 
     text: str
     content_type: str = HTML
@@ -101,7 +101,7 @@ class Text(Answer):
 
 @frozen
 class Document(Answer):
-    """JSON by itself, without an envelope."""
+    """JSON without an envelope."""
 
     value: Any
     headers: Mapping[str, str] = field(factory=dict)
@@ -112,7 +112,7 @@ class Document(Answer):
 
 @frozen
 class ItemStream(Streamed):
-    """A list of items, written as they are read by *read*: in an envelope, which then has no meta, or *bare*."""
+    """A list of items that is written while `read` reads it: in an envelope without meta, or, if `bare`, by itself."""
 
     read: ReadItems
     messages: Sequence[Notice] = ()
@@ -136,7 +136,7 @@ class ItemStream(Streamed):
 
 @frozen
 class Stream(Streamed):
-    """A body of any other type, which *source* writes."""
+    """Any other body, which `source` writes."""
 
     source: Callable[[Write], Awaitable[None]]
     content_type: str

@@ -200,7 +200,7 @@ class App:
                 raise
             status = InternalError.status
             log.failure("request {request_id} failed on its way", request_id=request.request_id)
-            request.channel.abort("is owed the rest of an answer that failed")
+            request.channel.abort("cannot be sent the rest of an answer that failed")
         finally:
             sender.close()
         log_request(log, request, status, self.reactor.seconds())

@@ -1,4 +1,4 @@
-"""One connection of a client, and the time that it may take to send a request and to take the answer."""
+"""One connection, and the limits on the time in which its client sends a request and receives the answer."""
 
 import fcntl
 import termios
@@ -22,7 +22,7 @@ log = Logger()
 
 @frozen
 class TimeLimits:
-    """How long a client may take, in seconds; `rate` in bytes a second."""
+    """How long a client may take, in seconds; `rate` is in bytes per second."""
 
     request: float
     rate: float
@@ -31,19 +31,19 @@ class TimeLimits:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> "TimeLimits":
-        """The limits that the settings mean, where 0 is none."""
+        """The limits of the settings. A setting of 0 is no limit."""
         seconds = (settings.request_timeout, settings.keep_alive_timeout, settings.stall_timeout)
         request, idle, stall = (each or float("inf") for each in seconds)
         return cls(request, settings.min_body_rate, idle, stall)
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks at a connection: a quarter of the shortest limit, within reason."""
+        """Seconds between two checks of a connection: a quarter of the shortest limit, but at least 0.02 and at most 5."""
         return min(max(min(self.request, self.idle, self.stall) / 4, 0.02), 5.0)
 
 
 class Phase(Enum):
-    """What a connection is at."""
+    """The state of a connection: waiting for a request, receiving one, or answering it."""
 
     IDLE = auto()
     HEADERS = auto()
@@ -52,9 +52,9 @@ class Phase(Enum):
 
 
 class ApiChannel(http.HTTPChannel):
-    """A connection. Its site lets it look at the time now and then (`check`); it has no timers, which a request would have to set.
+    """A connection. The site calls `check` at intervals; a timer for each connection would have to be reset with each request.
 
-    Its requests are received one at a time: while one is answered, Twisted buffers a little of the next.
+    Requests are received one at a time: while one is answered, Twisted buffers the beginning of the next.
     """
 
     site: Any
@@ -66,7 +66,7 @@ class ApiChannel(http.HTTPChannel):
     moved = 0.0
     """When bytes were last received in this phase."""
     sent = 0.0
-    """When the client last took bytes, while some are left that it has not taken."""
+    """When the client last received bytes, while there are more to send."""
     unsent = -1
 
     def connectionMade(self) -> None:
@@ -117,13 +117,13 @@ class ApiChannel(http.HTTPChannel):
     # time
 
     def check(self, now: float, limits: TimeLimits) -> None:
-        """Ends the connection where its client takes too long."""
+        """Closes the connection if the client has exceeded a limit."""
         if self._waitingForTransport or self.closing:
             unsent = self._unsent()
             if unsent is not None and unsent != self.unsent:
                 self.unsent, self.sent = unsent, now
             if now - self.sent > limits.stall:
-                self.abort(f"has taken nothing of an answer for {limits.stall} s (server.stall_timeout)")
+                self.abort(f"received nothing of an answer for {limits.stall} s (server.stall_timeout)")
         elif self.phase is Phase.IDLE:
             if now - self.since > limits.idle:
                 self.loseConnection()
@@ -137,8 +137,8 @@ class ApiChannel(http.HTTPChannel):
                 self._refuse(RequestTimeout("The body of the request arrived too slowly (server.min_body_rate)."))
 
     def _unsent(self) -> int | None:
-        """The bytes that the system has not brought to the client; None where it does not tell. A client takes some where they change,
-        long before there is room for more."""
+        """The bytes in the socket's send queue that the client has not acknowledged; None where the operating system does not tell. While
+        the number changes the client receives some, even if there is no room in the queue yet."""
         number = array("i", [0])
         try:
             fcntl.ioctl(self.transport.getHandle().fileno(), termios.TIOCOUTQ, number)
@@ -147,14 +147,14 @@ class ApiChannel(http.HTTPChannel):
         return number[0]
 
     def abort(self, why: str) -> None:
-        """Closes the connection at once, whatever is left to send."""
-        log.info("connection of {peer} closed: the client {why}", peer=self._peer(), why=why)
+        """Closes the connection at once, even if there are bytes left to send."""
+        log.info("closed the connection of {peer}: the client {why}", peer=self._peer(), why=why)
         self.transport.abortConnection()
 
     def _peer(self) -> str:
         return getattr(self.transport.getPeer(), "host", None) or "-"
 
-    # what is no request
+    # invalid requests
 
     def lineLengthExceeded(self, line: bytes) -> None:
         if self.requests:
@@ -163,10 +163,10 @@ class ApiChannel(http.HTTPChannel):
             self._refuse(RequestTooLong(f"The address has more than {self.MAX_LENGTH} bytes."))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self._refuse(BadRequest("The request is no HTTP/1.1, or its headers are too many."))
+        self._refuse(BadRequest("The request is not valid HTTP/1.1, or has too many headers."))
 
     def _refuse(self, error: ApiError) -> None:
-        """Writes an error for a request that never was complete, unless an answer has begun, and closes the connection."""
+        """Writes an error for a request that is not complete, unless an answer has begun, and closes the connection."""
         log.info("client {peer}: {error}", peer=self._peer(), error=error.message)
         if not (self.requests and self.requests[-1].startedWriting):
             body = encode.refusal(error)

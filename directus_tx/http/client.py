@@ -1,4 +1,4 @@
-"""Who a request comes from: the address, the token, and the address that the client reached us at."""
+"""What a request says about its client: IP address, token, project, and the base URL that the client uses."""
 
 import base64
 import ipaddress
@@ -32,8 +32,8 @@ def token_of(request: Any, params: Params) -> str | None:
 
 
 def named_project(request: Any, params: Params) -> tuple[str, str | None]:
-    """The project of a request that has none in its path, and the token: what a bearer's JWT names, or a parameter or header does. Raises
-    Unauthorized where nothing does."""
+    """The project and the token of a request without a project in its path: the project of the bearer's JWT, or of the parameter
+    `project` or the header X-Directus-Project with the parameter access_token. Raises Unauthorized where no project is named."""
     scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
     token = token.strip()
     if scheme.lower() == "bearer" and token:
@@ -48,24 +48,24 @@ def named_project(request: Any, params: Params) -> tuple[str, str | None]:
 
 
 class Proxies:
-    """The proxies in front of the server whose word on their clients counts: networks and addresses."""
+    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed (server.trusted_proxies)."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self.networks = [ipaddress.ip_network(each, strict=False) for each in trusted]
 
     def ip(self, request: Any) -> str:
-        """Where a request comes from: the peer, or whom a trusted proxy says it speaks for."""
+        """The IP address of a request: the peer's, or the one that a trusted proxy forwards."""
         peer = getattr(request.getClientAddress(), "host", None) or ""
         if self.networks and self._trusted(peer):
             forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
-            # The proxy next to us has appended the address that it saw; a client may have written what stands before.
+            # Each proxy appends the address that it sees. A client may have sent the addresses at the beginning.
             for address in reversed(forwarded):
                 if not self._trusted(address):
                     return address
         return peer
 
     def base(self, request: Any) -> str:
-        """The address that the client reached us at, without a path."""
+        """The URL that the client uses, without a path: "https://example.com"."""
         scheme = "https" if request.isSecure() else "http"
         if self.networks and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
             scheme = request.getHeader("x-forwarded-proto") or scheme

@@ -1,4 +1,4 @@
-"""Which pages of other origins may use the API (CORS)."""
+"""Cross-origin resource sharing (CORS): which pages of other origins may use the API."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from directus_tx.projects.registry import Project
 METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
 READ = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
-"""The headers that a page may send, and read of an answer, beside those that it may always."""
+"""The headers that a page may send (SENT), and read of an answer (READ), beside those that every page may."""
 
 MAX_AGE = b"600"
 """Seconds for which a browser may remember what a preflight says."""

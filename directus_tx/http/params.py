@@ -81,7 +81,7 @@ class Params:
 
 
 def parsed(raw: bytes) -> Params:
-    """The parameters of a raw query string. Raises InvalidRequest where it is not UTF-8, holds a NUL or is too much."""
+    """The parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, holds a NUL or exceeds a limit."""
     return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
 
 
@@ -89,7 +89,7 @@ def _parsed(raw: bytes) -> Params:
     try:
         pairs = pairs_of(raw)
     except UnicodeDecodeError:
-        raise InvalidRequest("A query string is text in UTF-8.") from None
+        raise InvalidRequest("The query string is not UTF-8.") from None
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest(f"A query string may have up to {MAX_PARAMETERS} parameters.")
     refuse_nul(pairs)
@@ -110,21 +110,21 @@ def pairs_of(raw: bytes) -> list[tuple[str, str]]:
 
 
 def refuse_nul(pairs: Iterable[tuple[str, str]]) -> None:
-    """Raises InvalidRequest where a name or a value holds a NUL, which PostgreSQL cannot."""
+    """Raises InvalidRequest if a name or a value holds a NUL, which PostgreSQL cannot store."""
     for name, value in pairs:
         if "\0" in name or "\0" in value:
             raise InvalidRequest(f"The parameter {name!r} holds a character that cannot be stored (NUL).")
 
 
 def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
-    """Parameters nested as their brackets say, in time that grows with their length. Of a plain and a bracketed form of one name, the
-    later wins. Raises InvalidRequest where one has too many brackets."""
+    """Parameters nested by their brackets, in time proportional to their length. Of a plain and a bracketed form of one name the later
+    wins. Raises InvalidRequest if one has too many brackets."""
     tree: Tree = {}
-    # By the identity of a tree: the tree, held so that no other gets its identity, and the number that "[]" means in it.
+    # The key that "[]" means in a tree, by the tree's id. The tree is kept too, so that its id is not used again.
     numbers: dict[int, tuple[Tree, int]] = {}
 
     def named(place: Tree, key: str) -> str:
-        """The name of a member; "[]" is the number that follows on the highest there is."""
+        """The key of a member; "[]" is the number after the highest number so far."""
         number = numbers[id(place)][1] if id(place) in numbers else 0
         if not key:
             key = str(number)
@@ -147,7 +147,7 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
 
 
 def _keys(name: str) -> list[str]:
-    """The name of a parameter and what its brackets hold: "a[b][]" is ["a", "b", ""]. What stands between them does not count."""
+    """The name of a parameter and the contents of its brackets: "a[b][]" is ["a", "b", ""]. Text between brackets is ignored."""
     opened = name.find("[")
     if opened <= 0:
         return [name]
@@ -233,7 +233,7 @@ def _value(value: Any) -> str | tuple[str, ...]:
 
 def links(base: str, params: Params, meta: Mapping[str, Any]) -> dict[str, str | None]:
     """The links of a page of a list. They repeat the request's parameters as they were, but for offset and page; never a token.
-    `next` and `previous` are a limit away from the offset of the page, `first` and `last` where the pages of that limit begin."""
+    `next` and `previous` step by the limit from the page's offset; `first` and `last` are aligned to the limit."""
     page, pages, limit, offset = meta["page"], meta["page_count"], meta["limit"], meta["offset"]
     pairs = [(name, value) for name, value in params.pairs if name != "access_token"]
 

@@ -1,4 +1,4 @@
-"""Bodies as the payload that they mean: JSON, forms and multipart forms, in UTF-8 and within limits."""
+"""Reads bodies: JSON, forms and multipart forms, in UTF-8 and within limits."""
 
 import os
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ MULTIPART = "multipart/form-data"
 MAX_FIELDS = 10_000
 CHUNK = 64 * 1024
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-"""The charsets that a client may name: UTF-8, and the part of it that is ASCII."""
+"""The charsets that a client may name: UTF-8, and ASCII, which is part of it."""
 
 
 OFF_REACTOR = 512 * 1024
-"""Bytes from which a body is read on a thread: the reactor reads a smaller one in less than five milliseconds."""
+"""Bodies of this many bytes and more are read in a thread. Reading a smaller one takes less than five milliseconds."""
 
 READERS = 2
 WAITING = 32
@@ -30,7 +30,7 @@ WAITING = 32
 
 @frozen
 class PayloadLimits:
-    """What a body may have: bytes, as the setting of this name says, and values (limits.max_payload_values)."""
+    """The limits of a payload: `size` in bytes, which comes from `setting`, and the number of `values` (limits.max_payload_values)."""
 
     size: int
     setting: str
@@ -46,7 +46,7 @@ class PayloadLimits:
 
 
 class PayloadReader:
-    """Reads bodies, the large ones on threads of the reactor's pool, a few at a time."""
+    """Reads bodies. Large ones are read in threads of the reactor's pool, READERS at a time."""
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         limits = settings.limits
@@ -62,18 +62,20 @@ class PayloadReader:
         self._readers = defer.DeferredSemaphore(READERS)
 
     def limits_of(self, content_type: str, *, credentials: bool) -> PayloadLimits:
-        """The limits of a body that is about to come, as far as the headers tell: who they are of is known only later."""
+        """The limits of a body before it is received, when only the headers are known: whether the credentials are valid is not."""
         if content_type.partition(";")[0].strip().lower() == MULTIPART:
             return self.whole
         return self.signed_in if credentials else self.public
 
     async def read(self, content: IO[bytes], content_type: str, *, public: bool) -> dict[str, Any] | list[Any]:
-        """As `payload`. Raises ServiceUnavailable as well, where too many large bodies wait."""
+        """As `payload`. Also raises ServiceUnavailable, where too many large bodies wait."""
         limits = self.public if public else self.signed_in
         if size_of(content) < OFF_REACTOR:
             return payload(content, content_type, limits)
         if len(self._readers.waiting) >= WAITING:
-            raise ServiceUnavailable("Too many large bodies wait to be read.", headers={"Retry-After": "1"})
+            raise ServiceUnavailable(
+                "Too many large bodies are waiting to be read; try again shortly.", headers={"Retry-After": "1"}
+            )
         pool = self.reactor.getThreadPool()
         return await self._readers.run(deferToThreadPool, self.reactor, pool, payload, content, content_type, limits)
 
@@ -87,10 +89,10 @@ def size_of(content: IO[bytes]) -> int:
 
 
 def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dict[str, Any] | list[Any]:
-    """What a body says: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest."""
+    """The payload of a body: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest."""
     kind, options = multipart.parse_options_header(content_type)
     if options.get("charset", "utf-8").lower() not in UTF_8:
-        raise UnusableBody("The charset of a body is UTF-8.")
+        raise UnusableBody("The charset of a body must be UTF-8.")
     if kind == MULTIPART:
         return _multipart(content, options.get("boundary"), limits)
     if kind == "application/x-www-form-urlencoded":
@@ -103,7 +105,7 @@ def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dic
 
 
 def object_or_list(value: Any) -> dict[str, Any] | list[Any]:
-    """A value of JSON that may be a payload. Raises UnusableBody."""
+    """The value, if it is an object or a list. Raises UnusableBody otherwise."""
     if not isinstance(value, (dict, list)):
         raise UnusableBody("The body is neither an object nor a list.")
     return value
@@ -128,7 +130,7 @@ def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) 
     try:
         pairs = [(name, value.decode()) for name, value in _fields(content, boundary, limits)]
     except multipart.ParserLimitReached as error:
-        raise PayloadTooLarge(f"The multipart body is too much: {error}. It may have up to {MAX_FIELDS} parts.") from None
+        raise PayloadTooLarge(f"The multipart body exceeds a limit: {error}. It may have up to {MAX_FIELDS} parts.") from None
     except UnicodeDecodeError:
         raise UnusableBody("The body is not UTF-8.") from None
     except multipart.MultipartError as error:
@@ -138,7 +140,7 @@ def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) 
 
 
 def _fields(content: IO[bytes], boundary: str, limits: PayloadLimits) -> Iterator[tuple[str, bytes]]:
-    """The names and values of the parts of a multipart form that are no files. Files are passed over, and do not count."""
+    """The names and values of the fields of a multipart form. Files are skipped and do not count towards the limits."""
     content.seek(0)
     size, name, value = 0, "", None
     with multipart.PushMultipartParser(boundary, max_segment_count=MAX_FIELDS) as parser:
@@ -150,7 +152,7 @@ def _fields(content: IO[bytes], boundary: str, limits: PayloadLimits) -> Iterato
                 elif isinstance(event, multipart.MultipartSegment):
                     name, value = event.name or "", bytearray() if event.filename is None else None
                     if value is not None and (event.charset or "utf-8").lower() not in UTF_8:
-                        raise UnusableBody("The charset of a field is UTF-8.")
+                        raise UnusableBody("The charset of a field must be UTF-8.")
                 elif value is not None:
                     value += event
                     size += len(event)

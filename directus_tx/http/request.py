@@ -1,4 +1,4 @@
-"""One request: its body, received within limits, and what the log is told of it."""
+"""One request. Limits the size of its body while it is received."""
 
 import secrets
 from io import BytesIO
@@ -12,12 +12,12 @@ from directus_tx.http.payload import PayloadLimits
 from directus_tx.projects.registry import Project
 
 LINGER = 30.0
-"""Seconds that a client whose body is refused may go on sending it: many look at the answer only then."""
+"""Seconds for which a client may go on sending a body that has been refused: many read the answer only after that."""
 
 
 class ApiRequest(server.Request):
-    """A request. A body that is larger than its limit is answered as soon as that is known, and what still comes of it is dropped.
-    `project`, `accountability` and `session` are noted for the log as they become known."""
+    """A request. A body that is larger than its limit is refused as soon as that is known, and the rest of it is dropped.
+    `project`, `accountability` and `session` are set when they are known; the log uses them."""
 
     limits: PayloadLimits
     too_large = False
@@ -52,11 +52,11 @@ class ApiRequest(server.Request):
             super().handleContentChunk(data)
 
     def _refuse_body(self) -> None:
-        """Answers before the body is there, and closes the connection when it is, or after a while."""
+        """Answers before the whole body is received, and closes the connection after that, or after LINGER seconds."""
         channel: Any = self.channel
         self.too_large = True
         self.content = BytesIO()
-        # What requestReceived would note after the body. It also asks for the rest of the body, which is dropped.
+        # requestReceived would set these after the body. Without "Expect", Twisted does not ask for the body.
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path = self.uri.partition(b"?")[0]
         self.requestHeaders.removeHeader(b"expect")
@@ -74,19 +74,19 @@ class ApiRequest(server.Request):
 
     @property
     def _has_credentials(self) -> bool:
-        """Whether the headers or the address hold anything that may be a token."""
+        """Whether the headers or the query string hold something that may be a token."""
         channel: Any = self.channel
         return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in channel._path
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
-        """As Twisted has it, but a text that is not UTF-8 is read as well as it can be, where Twisted fails."""
+        """As in Twisted, which fails for a value that is not UTF-8; here invalid bytes are replaced."""
         if isinstance(key, bytes):
             return super().getHeader(key)
         value = super().getHeader(key.encode())
         return None if value is None else value.decode("utf-8", "replace")
 
     def isSecure(self) -> bool:
-        """As Twisted has it, found out once: it is asked for several times a request, and slow."""
+        """As in Twisted, but computed once: it is slow, and needed several times for each request."""
         if self._secure is None:
             self._secure = super().isSecure()
         return self._secure

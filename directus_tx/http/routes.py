@@ -32,7 +32,7 @@ class Services:
 
 
 class Caller(Enum):
-    """Who may call a route. What a caller may see and do there is another question, of permissions."""
+    """Who may call a route. What the caller may see and do there depends on permissions."""
 
     ANONYMOUS = "anonymous"
     """Anybody; nobody is signed in, whatever token is sent."""
@@ -45,12 +45,12 @@ class Caller(Enum):
     SUPER_ADMIN = "super admin"
     """Whoever has the super admin token of the server, as the parameter super_admin_token."""
     SUPER_ADMIN_BY_PAYLOAD = "super admin, by the payload"
-    """Likewise, but the token is in the payload, and is checked by the service, after the rest of the payload."""
+    """The same, but the token is in the payload; the service checks it after the rest of the payload."""
 
 
 @mutable
 class Call:
-    """One request, as an endpoint sees it. `ctx` and `project` are there below a project, and where somebody must be signed in."""
+    """One request, as an endpoint sees it. `ctx` and `project` are set below a project, and where the caller must be signed in."""
 
     request: Any
     params: Params
@@ -63,12 +63,12 @@ class Call:
 
     @property
     def base(self) -> str:
-        """The address that the client reached us at, without a path: "https://example.com"."""
+        """The URL that the client uses, without a path: "https://example.com"."""
         return self.proxies.base(self.request)
 
     @property
     def public(self) -> bool:
-        """Whether nobody is signed in; where there are no accounts, whether no token is sent."""
+        """Whether nobody is signed in. Outside of a project: whether no token is sent."""
         return token_of(self.request, self.params) is None if self.ctx is None else self.ctx.accountability.public
 
     @property
@@ -97,8 +97,8 @@ class Call:
         return options if wanted is None else evolve(options, if_match=precondition(wanted, self.project.tag_key))
 
     async def body(self) -> dict[str, Any] | list[Any]:
-        """The payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest. Who has no right to what the endpoint
-        does is to be refused before this is called, since reading is work."""
+        """The payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest. Refuse
+        callers without permission before you call this: reading a large body takes time."""
         public = self.ctx is None or self.public
         content_type = self.request.getHeader("content-type") or ""
         return await self.payloads.read(self.request.content, content_type, public=public)
@@ -124,7 +124,7 @@ Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
 @frozen
 class Route:
     """A route: method, path with <arguments>, the endpoint that answers, and who may call it. Others are refused with `refusal`, the
-    public with `public_refusal` where that differs. Below "/<project>" a call has a context, and where somebody must be signed in."""
+    public with `public_refusal` if that is given. A call has a context below "/<project>", and where the caller must be signed in."""
 
     method: str
     path: str
@@ -144,7 +144,7 @@ class Route:
         return self.caller is not Caller.SIGNED_IN or not who.public
 
     def check(self, call: Call) -> None:
-        """Raises the refusal of a caller who may not call this, and of the wrong super admin token."""
+        """Raises the refusal for a caller who may not call this, or the error for a wrong super admin token."""
         if self.caller is Caller.SUPER_ADMIN:
             call.services.projects.check_super_admin(call.params.text("super_admin_token"))
         elif call.ctx is not None and not self.admits(call.ctx.accountability):

@@ -1,7 +1,7 @@
-"""Bodies of answers that are too large to be handed over at once: sent as fast as the client takes them, and no faster.
+"""Sends large bodies in pieces, no faster than the client receives them.
 
-What is read for a client that is slow is kept for it in a temporary file, so that the reading, which holds a connection and a
-transaction of the database, does not wait for the client.
+What a slow client has not received yet is kept in a temporary file. So reading it from the database, which holds a connection and a
+transaction, does not wait for the client.
 """
 
 import tempfile
@@ -16,28 +16,28 @@ from zope.interface import implementer
 log = Logger()
 
 PIECE = 64 * 1024
-"""Bytes that are handed over at once: so often it is seen that the client still takes some."""
+"""Bytes that are passed to the connection at once."""
 
 IN_MEMORY = 256 * 1024
-"""Bytes that are kept for a client in memory, before a file is made."""
+"""Bytes that are kept in memory for each answer. What exceeds them goes into a file."""
 
 
 SEGMENT = 64 * 2**20
-"""Bytes after which another file is begun, so that what is read goes from the disk."""
+"""Bytes after which a new file is begun. A file is deleted when all of it has been sent."""
 
 
 class ClientGone(Exception):
-    """The client has closed the connection, or it was closed because the client took nothing."""
+    """The connection is closed: by the client, or because the client received nothing for too long."""
 
 
 class Spool:
-    """The room for what clients have not taken yet: *size* bytes in temporary files, all together."""
+    """The size of the temporary files of all answers together, which is at most *size* bytes."""
 
     def __init__(self, size: int) -> None:
         self.left = size
 
     def take(self, size: int) -> bool:
-        """Takes room; whether there was so much."""
+        """Reserves *size* bytes, if so many are left. Gives whether they were."""
         if size > self.left:
             return False
         self.left -= size
@@ -48,7 +48,7 @@ class Spool:
 
 
 class _Segment:
-    """A temporary file that is written to its end and read once."""
+    """A temporary file that is written once and read once."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile(prefix="directus-", buffering=0)  # noqa: SIM115 - `close` closes it
@@ -73,8 +73,7 @@ class _Segment:
 
 
 class Backlog:
-    """Bytes that wait for their client, in order: some in memory, those after them in files, the oldest of which goes when it is
-    read."""
+    """The bytes of an answer that are not sent yet, in order: the first in memory, the rest in files."""
 
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
@@ -86,7 +85,7 @@ class Backlog:
         return bool(self._memory or self._segments)
 
     def put(self, view: memoryview) -> bool:
-        """Keeps bytes; whether there is room for them. In an empty backlog there always is."""
+        """Adds bytes, if there is room for them. Gives whether there was; in an empty backlog there always is."""
         if not view:
             return True
         if not self or (not self._segments and self._in_memory + len(view) <= IN_MEMORY):
@@ -127,7 +126,7 @@ class Backlog:
         return piece
 
     def close(self) -> None:
-        """Forgets what is left."""
+        """Drops all bytes and deletes the files."""
         self._memory.clear()
         self._in_memory = 0
         while self._segments:
@@ -141,26 +140,25 @@ class Backlog:
 
 @implementer(IPushProducer)
 class Sender:
-    """Sends one answer's body. `gone`: the connection is closed. `sent` counts the bytes that were handed over."""
+    """Sends the body of one answer. `gone`: the connection is closed."""
 
     def __init__(self, request: Any, spool: Spool) -> None:
         self.request = request
         self.backlog = Backlog(spool)
         self.gone = False
-        self.sent = 0
         self._registered = self._paused = False
         self._moved: defer.Deferred[None] | None = None
         request.notifyFinish().addErrback(self._lost)
 
     def begin(self) -> None:
-        """To be called when the headers are set, before the first bytes."""
+        """Call this when the headers are set, before the first bytes. Raises ClientGone."""
         if self.gone:
             raise ClientGone
         self.request.registerProducer(self, True)
         self._registered = True
 
     async def write(self, data: bytes) -> None:
-        """Hands bytes over, or keeps them; waits only where there is no room. Raises ClientGone."""
+        """Sends bytes, or keeps them until the client can receive them. Waits only if there is no room. Raises ClientGone."""
         whole = memoryview(data)
         for start in range(0, len(whole), PIECE):
             while not self.gone and not self.backlog.put(whole[start : start + PIECE]):
@@ -170,14 +168,14 @@ class Sender:
             self._hand_over()
 
     async def finish(self) -> None:
-        """Waits until all is handed over. Raises ClientGone."""
+        """Waits until all bytes are passed to the connection. Raises ClientGone."""
         while self.backlog and not self.gone:
             await self._wait()
         if self.gone:
             raise ClientGone
 
     def close(self) -> None:
-        """Forgets what is left: always to be called at the end."""
+        """Drops what has not been sent. Call this at the end in any case."""
         self.backlog.close()
         if self._registered and getattr(self.request, "channel", None) is not None:
             self._registered = False
@@ -185,7 +183,6 @@ class Sender:
 
     def _hand_over(self) -> None:
         while not self._paused and not self.gone and (piece := self.backlog.pop()):
-            self.sent += len(piece)
             self.request.write(piece)
 
     def _wait(self) -> "defer.Deferred[None]":

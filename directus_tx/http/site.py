@@ -1,4 +1,4 @@
-"""Where connections and requests arrive, before they are routed."""
+"""The site: connections and requests before they are routed."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
 class ApiSite(server.Site):
-    """The site of an app. `channels` are the open connections, whose time limits it watches while it listens somewhere. Bodies are
-    left to the endpoints to read, and the log is our own."""
+    """The site of an app. `channels` are the open connections; their time limits are checked while the site listens. Endpoints read
+    bodies, and the wrapper writes the log."""
 
     protocol: Any = ApiChannel
     reactor: Any
@@ -49,11 +49,11 @@ class ApiSite(server.Site):
             channel.check(now, self.limits)
 
     def log(self, request: Any) -> None:
-        """Nothing: the wrapper has written the request's line."""
+        """Does nothing: the wrapper logs requests."""
 
 
 class RootResource(Resource):
-    """Answers what no route may see, and hands all else to Klein."""
+    """Answers OPTIONS and what no route can answer; passes everything else to Klein."""
 
     isLeaf = True
 
@@ -72,20 +72,20 @@ class RootResource(Resource):
         if refusal is not None:
             return self.app.refuse(request, refusal)
         if b"%2" in request.path and b"%2f" in request.path.lower():
-            # Klein would take a slash that is escaped, in a key say, for one that is not.
+            # Klein does not distinguish an escaped slash, in a key for example, from one that separates parts.
             request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
         return self.klein.render(request)
 
 
 def path_argument(part: str) -> str:
-    """A part of a path as a route gets it, from what Klein was given."""
+    """A part of a path with its escaped slashes, from the part that was passed to Klein."""
     return part.replace("\0", "/")
 
 
 def _refusal(request: Any) -> ApiError | None:
-    """The error of what Klein would answer itself, in HTML, or overlook."""
+    """The error for requests that Klein would answer in HTML, or not refuse."""
     if not _is_text(request.getRequestHostname()):
-        return BadRequest("The Host header is no name.")
+        return BadRequest("The Host header is not valid.")
     # PostgreSQL has no NUL in its texts.
     if request.path.startswith(b"//") or not all(b"\0" not in part and _is_text(part) for part in request.postpath):
         return NotFound()
