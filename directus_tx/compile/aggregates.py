@@ -15,6 +15,7 @@ from directus_tx.compile.filters import Conditions, of_scope, readable_column, w
 from directus_tx.compile.operators import folded, is_number, is_text
 from directus_tx.compile.plan import Prepared, keep_plan
 from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
+from directus_tx.compile.statements import FEW_TABLES
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
@@ -98,7 +99,7 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     if by:
         order = SQL(", ").join(_order(shape, by))
         sql = SQL("{} GROUP BY {} ORDER BY {}").format(sql, SQL(", ").join(by), order)
-    statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql))
+    statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql), many_tables=conditions.relations > FEW_TABLES)
     binds = (*table.binds, *where.binds, lambda values: values.limit, lambda values: values.offset)
     return Aggregate(Prepared(statement, binds), shape.groupby, shape.aggregate, tuple(casts))
 

@@ -51,18 +51,18 @@ def search(alias: str, grant: Grant, bind: Bind) -> Clause:
 
 
 class Conditions:
-    """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way. Raises InvalidRequest
-    where they follow more relations than `bounds` allow."""
+    """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way. `relations` is how many they
+    follow. Raises InvalidRequest where these are more than `bounds` allow."""
 
     def __init__(self, access: Access, bounds: Bounds) -> None:
         self.access = access
         self.bounds = bounds
-        self.count = 0
+        self.relations = 0
 
     def alias(self) -> str:
         self.bounds.count_relation()
-        self.count += 1
-        return f"t{self.count}"
+        self.relations += 1
+        return f"t{self.relations}"
 
     def chain(self, alias: str, grant: Grant, conditions: Chain, of: "Callable[[Query], Sequence[Condition]]") -> Clause:
         """The conditions as one flat chain in their order; AND binds tighter than OR. *of* gives those of the query that is asked in

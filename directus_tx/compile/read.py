@@ -14,7 +14,7 @@ from directus_tx.compile.filters import Conditions, of_scope, readable_column, w
 from directus_tx.compile.operators import folded, key_among
 from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.compile.shape import ReadShape, read_shape_of
-from directus_tx.compile.statements import Compiler, array, order_of
+from directus_tx.compile.statements import FEW_TABLES, Compiler, array, order_of
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Clause, Statement, all_of, column
 from directus_tx.errors import UnknownField
@@ -66,12 +66,18 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
             where = one_of_each(grant, shape.groups, where)
     order = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
     items = Compiler(access, bounds, shape).items(
-        selection, where, order, paged=True, key=key if shape.by_key else None, version=shape.version
+        selection,
+        where,
+        order,
+        paged=True,
+        key=key if shape.by_key else None,
+        version=shape.version,
+        relations=conditions.relations,
     )
     filtered = bool(shape.narrowing.filter or shape.narrowing.search or shape.groups)
     return Plan(
         items,
-        count(grant, where if filtered else visible),
+        count(grant, where if filtered else visible, many_tables=conditions.relations > FEW_TABLES),
         count(grant, visible),
         status_count(grant, own),
         filtered,
@@ -92,10 +98,11 @@ def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
     return Clause(sql, (*table.binds, *where.binds))
 
 
-def count(grant: Grant, where: Clause) -> Prepared:
+def count(grant: Grant, where: Clause, *, many_tables: bool = False) -> Prepared:
+    """Counts the rows where *where* holds."""
     table = grant.table("t0")
     sql = SQL("SELECT count(*) FROM {} WHERE {}").format(table.sql, where.sql)
-    return Prepared(Statement(sql), (*table.binds, *where.binds))
+    return Prepared(Statement(sql, many_tables=many_tables), (*table.binds, *where.binds))
 
 
 def status_count(grant: Grant, where: Clause) -> Prepared | None:

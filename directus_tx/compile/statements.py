@@ -24,8 +24,9 @@ from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
 
 MAX_PLACE = 2**62
-MAX_REORDERED = 4
-"""Joins up to which PostgreSQL may look for a better order of them than theirs."""
+FEW_JOINS = 4
+FEW_TABLES = 6
+"""Joins, and tables in all, up to which PostgreSQL may take its time to find the best order of them: some milliseconds for seven."""
 
 
 @frozen
@@ -84,9 +85,10 @@ class Compiler:
         paged: bool = False,
         key: Composable | None = None,
         version: bool = False,
+        relations: int = 0,
     ) -> ItemsPlan:
-        """The statement that shows a selection of the rows where *where* holds. *key*: the column whose value each row carries last;
-        *version*: each carries that of its item before it."""
+        """The statement that shows a selection of the rows where *where* holds, which follows so many *relations*. *key*: the column whose
+        value each row carries last; *version*: each carries that of its item before it."""
         grant = selection.grant
         select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
@@ -95,14 +97,15 @@ class Compiler:
         if key is not None:
             select.add_value("t0", key)
         table, page = grant.table("t0"), PAGE if paged else ALL
-        reordered = len(select.joins) <= MAX_REORDERED
+        joins = len(select.joins)
         # A page in the order of the key is found along the index, whatever is joined.
         sorts = len(order.terms) > 1
-        if select.joins and (not reordered or (paged and sorts)):
+        if joins > FEW_JOINS or (joins and paged and sorts):
             table, select.columns, order = rows_first(grant, select, where, order, page)
             where = page = ALL
         found = select_sql(select.columns, [table, *select.joins], where, order, page)
-        return ItemsPlan(Prepared(Statement(found.sql, keep_join_order=not reordered), found.binds), layout)
+        many = joins > FEW_JOINS or joins + relations > FEW_TABLES
+        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout)
 
     def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
         """Adds to a statement what a selection shows of the table called *alias*. Many-to-one fields are joined to it: the one row that
@@ -158,18 +161,21 @@ class Compiler:
         index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == opened.path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
-        where = all_of(conditions)
+        where, chain = all_of(conditions), Conditions(self.access, self.bounds)
         if index is not None:
-            where = self.narrowed(grant, key, where, within, index)
+            where = self.narrowed(grant, key, where, chain, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
         order = Order(((key, "{}"), *within.terms))
-        return ListPlan(opened.name, self.items(opened.selection, where, order, key=key), source, flag)
+        items = self.items(opened.selection, where, order, key=key, relations=chain.relations)
+        return ListPlan(opened.name, items, source, flag)
 
-    def narrowed(self, grant: Grant, holder: Composable, where: Clause, order: Order, index: int) -> Clause:
+    def narrowed(
+        self, grant: Grant, holder: Composable, where: Clause, conditions: Conditions, order: Order, index: int
+    ) -> Clause:
         """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *holder*: the column
         that says of which list a row is; *index*: the place of what is asked within `deep`."""
         asked = self.shape.deep[index]
-        chain = Conditions(self.access, self.bounds).chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
+        chain = conditions.chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
         where = all_of([where, chain])
         if not asked.paged:
             return where

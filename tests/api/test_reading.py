@@ -147,7 +147,13 @@ async def test_many_relations_are_shown_whichever_way_they_are_joined(client: Cl
         deep = "deep[children0][filter][parent1.name]=a"
         below = await client.get(f"~/items/nodes/1?fields=children0.name,{within}&{deep}")
         assert below.data == {"children0": [{"name": "b", **{name: {"name": "a"} for name in some}}]}
-    # The order of joins is given up with the statement, also on the connection that has run it.
+    conditions = [f"filter[{name}.name]=b" for name in parents] + [f"filter[{name}][has]=0" for name in lists]
+    found = await client.get(f"~/items/nodes?fields=name,{fields}&{'&'.join(conditions)}&meta=*")
+    assert found.data == [{"name": "c", **{name: above["c"] for name in some}}]
+    assert found.json["meta"]["filter_count"] == 1
+    counted = await client.get(f"~/items/nodes?aggregate[count]=*&{'&'.join(conditions)}")
+    assert counted.data == [{"count": {"*": 1}}]
+    # What a statement sets for itself ends with it, also on the connection that has run it.
     session = Session(client.backend.projects.get(client.project).database)
     for _ in range(20):
         assert await session.query("SHOW join_collapse_limit") == [("8",)]

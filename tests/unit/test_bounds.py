@@ -147,6 +147,20 @@ def test_no_statement_has_more_columns_than_postgresql_takes() -> None:
         planned(fields("id", *(f"{name}.*" for name in PARENTS[:10])), limits, schema)
 
 
+@pytest.mark.parametrize(
+    ("query", "many"),
+    [
+        (fields(*(f"{name}.id" for name in PARENTS[:4])), False),
+        (fields(*(f"{name}.id" for name in PARENTS[:5])), True),
+        (Query(filter=tuple(condition(f"{name}.id") for name in PARENTS[:6])), False),
+        (Query(filter=tuple(condition(f"{name}.id") for name in PARENTS[:7])), True),
+        (evolve(fields("parent0.id"), filter=tuple(condition(f"{name}.id") for name in PARENTS[:6])), True),
+    ],
+)
+def test_postgresql_does_not_look_for_the_best_order_of_many_tables(query: Query, many: bool) -> None:
+    assert planned(query).items.select.statement.text.startswith("SET LOCAL join_collapse_limit") == many
+
+
 def statements(plan: ItemsPlan) -> int:
     """The statements of some items and of the lists below them."""
     layouts, found = [plan.layout], 1
