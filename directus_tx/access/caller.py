@@ -1,15 +1,13 @@
 """The grants of one caller on each collection, and the errors raised when a grant does not allow a request."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
 
-from directus_tx.access import history, subjects
+from directus_tx.access import history, refusals, subjects
 from directus_tx.access.grant import (
     EVERYTHING,
-    LEVEL_BEFORE_ITEM,
-    NOT_FOR_THE_PUBLIC,
     NOTHING,
     READ_ONLY,
     Grant,
@@ -22,11 +20,8 @@ from directus_tx.errors import (
     AlterForbidden,
     ApiError,
     CollectionNotFound,
-    DeleteForbidden,
-    ItemNotFound,
     ReadForbidden,
     Unauthorized,
-    UpdateForbidden,
 )
 from directus_tx.schema.model import ADMINISTRATOR_WRITTEN, SERVER_WRITTEN, Snapshot
 
@@ -57,6 +52,10 @@ class Access:
     def role(self) -> int | None:
         """The role whose permissions apply: Public for callers who are not signed in, None for a user without a role."""
         return PUBLIC if self.accountability.public else self.accountability.role
+
+    @property
+    def public(self) -> bool:
+        return self.accountability.public
 
     @property
     def key(self) -> tuple[int | None, bool]:
@@ -99,63 +98,19 @@ class Access:
             return permission
         return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
 
-    # refusals
-
     def require_read(self, collection: str) -> Grant:
         """Returns the grant if the caller may list items. Otherwise raises Unauthorized for the public and ReadForbidden for others."""
         grant = self.grant(collection)
         if not grant.read:
-            raise self.refused(ReadForbidden(f'You may not read items of "{collection}".'))
+            raise refusals.unlisted(grant, public=self.public)
         return grant
 
     def require_one(self, collection: str) -> Grant:
         """Returns the grant if the caller may read single items. Otherwise raises ItemNotFound, as if the item did not exist."""
         grant = self.grant(collection)
         if not grant.read:
-            missing = ItemNotFound(f'There is no such item in "{collection}".')
-            raise self.refused(missing) if collection in NOT_FOR_THE_PUBLIC else missing
+            raise refusals.unread(grant, public=self.public)
         return grant
-
-    def unchangeable(self, grant: Grant, row: Row | None, *, several: bool) -> ApiError:
-        """The refusal to change an item that is not there (*row* is None), or that the caller may not read. Both are refused in the same
-        way, but for users and roles, where clients rely on the difference. *several*: it is one of a list."""
-        name = grant.collection.collection
-        missing = ItemNotFound(f'There is no such item in "{name}".')
-        if grant.reads_all or (row is None and self._tells_missing(grant)):
-            return missing
-        if name == "directus_users":
-            return ReadForbidden("You may not read this user.") if row is None or grant.hides_status(row) else missing
-        if name in LEVEL_BEFORE_ITEM and not (several and self.accountability.public):
-            return UpdateForbidden(f'You may not change this item of "{name}".')
-        return self.refused(missing) if name == "directus_files" else missing
-
-    def unrevertable(self, grant: Grant) -> ApiError:
-        """The refusal to revert an item that is not there, or that the caller may not read."""
-        name = grant.collection.collection
-        if grant.reads_all:
-            return ItemNotFound(f'There is no such item in "{name}".')
-        return UpdateForbidden(f'You may not change this item of "{name}".')
-
-    def undeletable(self, grant: Grant, *, seen: int, hidden: Sequence[Row], missing: int) -> ApiError:
-        """The refusal to delete items: how many the caller may read but not delete, the rows of those that it may not read either, and
-        how many are not there. The last two are refused in the same way, but for users, where clients rely on the difference."""
-        name = grant.collection.collection
-        forbidden = DeleteForbidden(f'You may not delete this item of "{name}".')
-        not_found = ItemNotFound(f'There is no such item in "{name}".')
-        if not (hidden or missing):
-            return forbidden
-        if grant.reads_all:
-            return forbidden if seen else not_found
-        if name == "directus_users" and self._tells_missing(grant):
-            return forbidden if seen or any(grant.hides_status(row) for row in hidden) else not_found
-        if name in NOT_FOR_THE_PUBLIC and self.accountability.public:
-            return Unauthorized()
-        return not_found if name in ("directus_roles", "directus_files") else forbidden
-
-    def _tells_missing(self, grant: Grant) -> bool:
-        """Whether an item that is not there is told from one that is hidden, as clients rely on it: users and roles, by those who may
-        read some of them."""
-        return grant.read and grant.collection.collection in ("directus_users", "directus_roles")
 
     def require_schema(self, *, delete: bool = False) -> None:
         """Raises Unauthorized, or AlterForbidden for a deletion, unless the caller is an administrator."""
@@ -186,10 +141,6 @@ class Access:
         message = f'{error.message.rstrip(".")}: {", ".join(known)} of "{said.table}".'
         return type(error)(message, headers=error.headers, diagnostics=said)
 
-    def refused(self, error: ApiError) -> ApiError:
-        """Returns Unauthorized instead of *error* if the caller is not signed in."""
-        return Unauthorized() if self.accountability.public else error
-
 
 def access_of(ctx: Context, *, trusted: bool = False) -> Access:
     """Returns the permissions of the caller of *ctx*. If *trusted*, the server itself writes."""
@@ -200,4 +151,4 @@ def require_administrator(ctx: Context) -> None:
     """Raises Unauthorized for the public and ReadForbidden for other callers who are not administrators."""
     access = access_of(ctx)
     if not access.admin:
-        raise access.refused(ReadForbidden("Only administrators may do this."))
+        raise refusals.for_caller(ReadForbidden("Only administrators may do this."), public=access.public)

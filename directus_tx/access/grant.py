@@ -55,14 +55,6 @@ BY_USER: Mapping[str, str] = {
 BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
 """Collections whose items belong to a role. The levels `mine` and `role` both mean the caller's role."""
 
-LEVEL_BEFORE_ITEM = frozenset(
-    {"directus_roles", "directus_permissions", "directus_folders", "directus_settings", "directus_webhooks"}
-)
-"""Collections in which changing an item that the caller may not read is answered with 403. Elsewhere the answer is 404."""
-
-NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "directus_revisions", "directus_files"})
-"""Collections for which a caller who is not signed in gets Unauthorized, also for a single item, instead of ItemNotFound."""
-
 ROW_LEVELS = ("mine", "role", "full")
 
 
@@ -161,6 +153,12 @@ class Grant:
     def read(self) -> bool:
         """Whether the caller may read some items of the collection."""
         return self.allows("read")
+
+    @property
+    def title(self) -> str:
+        """The name of the collection in messages. A caller who may do nothing with its items is not told the name."""
+        known = self.admin or any(self.allows(action) for action in ("create", "read", "update", "delete"))
+        return f'"{self.collection.collection}"' if known else "this collection"
 
     @cached_property
     def reads_all(self) -> bool:
@@ -360,7 +358,7 @@ class Grant:
         status = self._named_status(payload)
         permission = self.of(status)
         if permission.create != "full":
-            raise CreateForbidden(f'You may not create {self._such(status)}items in "{self.collection.collection}".')
+            raise CreateForbidden(f"You may not create {self._such(status)}items in {self.title}.")
         if status in permission.forbidden_statuses:
             raise CreateForbidden(f'You may not give an item the status "{status}".')
         if permission.explain in ("create", "always") and not comment:
@@ -385,9 +383,9 @@ class Grant:
         present, wanted = self.of(before), self.of(after)
         if moved and after in self.collection.soft_deleted:
             if not delete:
-                raise DeleteForbidden(f'You may not delete this item of "{self.collection.collection}".')
+                raise DeleteForbidden(f"You may not delete this item of {self.title}.")
         elif not update:
-            raise UpdateForbidden(f'You may not change this item of "{self.collection.collection}".')
+            raise UpdateForbidden(f"You may not change this item of {self.title}.")
         elif moved and wanted is NOTHING:
             raise UpdateForbidden(f'You have no rights on items with the status "{after}".')
         if moved and after in present.forbidden_statuses | wanted.forbidden_statuses:

@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from directus_tx.access import Access
+from directus_tx.access import Access, Grant
+from directus_tx.access.refusals import no_item
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
-from directus_tx.errors import InvalidPayload, InvalidRequest, ItemNotFound
+from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.items.changes import Change, Key, Parent
 from directus_tx.items.read import keys_of
 from directus_tx.items.rows import readable_keys
@@ -93,9 +94,9 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
             if rest:
                 new.append((index, rest))
         elif delete:
-            deleted.append(key_of(target, key))
+            deleted.append(key_of(grant, key))
         else:
-            links[index] = key_of(target, key)
+            links[index] = key_of(grant, key)
             keyed.append((index, links[index], rest))
     if deleted:
         await writer.delete_all(target.collection, deleted)
@@ -112,7 +113,7 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
             made.add(key)
             changed[key] = [rest]
         else:
-            raise ItemNotFound(f'There is no such item in "{target.collection}".')
+            raise no_item(grant)
     if new:
         keys = await writer.create(target.collection, [value for _, value in new])
         links |= dict(zip([index for index, _ in new], keys, strict=True))
@@ -147,7 +148,7 @@ async def write_one_to_many(
             value = {n: v for n, v in member.items() if n != "$delete"}
             key, delete = value.pop(name, None), _deletes(member)
             if key is not None:
-                key = key_of(target, key)
+                key = key_of(grant, key)
                 if delete:
                     deleted.append(key)
                     continue
@@ -169,11 +170,11 @@ async def write_one_to_many(
         await writer.create(target.collection, payloads, parents=[parent for *_, parent in fresh], through=through)
 
 
-def key_of(collection: Collection, key: Any) -> Key:
+def key_of(grant: Grant, key: Any) -> Key:
     """Returns a key as the database stores it. Raises ItemNotFound if the column cannot hold it."""
-    found = keys_of(collection, [key])
+    found = keys_of(grant.collection, [key])
     if not found:
-        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+        raise no_item(grant)
     return found[0]
 
 

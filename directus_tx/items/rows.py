@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
+from directus_tx.access.refusals import undeletable
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.operators import comparison_type, key_among
 from directus_tx.compile.plan import Item
@@ -194,8 +195,9 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
         _safe_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
     )
     lines = await ctx.db.query(sql, [*seen.parameters(asked), *rest.parameters(asked)])
-    raise access.undeletable(
+    raise undeletable(
         grant,
+        public=access.public,
         seen=sum(bool(line[-1]) for line in lines),
         hidden=[_row(collection, line) for line in lines if not line[-1]],
         missing=len(left) - len(lines),

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import orjson
 
-from directus_tx.access import Grant, access_of
+from directus_tx.access import Grant, access_of, refusals
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
-from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, ItemNotFound, RevisionNotFound, UpdateForbidden
+from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, RevisionNotFound, UpdateForbidden
 from directus_tx.items import values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
 from directus_tx.items.history import Record, history_row, record, record_of
@@ -63,13 +63,13 @@ async def update_items(
         raise InvalidRequest("If-Match goes with one item.")
 
     async def work(writer: Writer) -> Result:
-        found = access_of(ctx).grant(collection).collection
+        grant = access_of(ctx).grant(collection)
         changes: list[tuple[Key, Item]]
         if keys is None:
-            changes = [(_key_in(found, each), _without_key(found, each)) for each in payload]
+            changes = [(_key_in(grant, each), _without_key(grant, each)) for each in payload]
         else:
-            shared = _without_key(found, payload)
-            changes = [(key, shared) for key in dict.fromkeys(key_of(found, key) for key in keys)]
+            shared = _without_key(grant, payload)
+            changes = [(key, shared) for key in dict.fromkeys(key_of(grant, key) for key in keys)]
         await writer.update(collection, changes, several=keys is None or len(keys) > 1, if_match=options.if_match)
         one = keys is not None and len(keys) == 1
         return await read_back(service, writer.ctx, collection, query, [key for key, _ in changes], one=one)
@@ -84,24 +84,27 @@ async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequ
     if options.if_match is not None and len(keys) != 1:
         raise InvalidRequest("If-Match goes with one item.")
 
+    grant = access_of(ctx).grant(collection)
+
     async def work(writer: Writer) -> bool:
-        grant = access_of(ctx).grant(collection)
         found = keys_of(grant.collection, keys)
         wanted = list(dict.fromkeys(found))
         if options.if_match is not None:
 
             def refusal(row: Row | None) -> ApiError:
-                return writer.access.undeletable(grant, seen=0, hidden=[row] if row else [], missing=row is None)
+                return refusals.undeletable(
+                    grant, public=writer.access.public, seen=0, hidden=[row] if row else [], missing=row is None
+                )
 
             await lock_rows(writer.ctx, grant, wanted, refusal, deleted=True, if_match=options.if_match)
         gone = await writer.delete(collection, wanted)
         complete = len(gone) == len(wanted) and len(found) == len(keys)
         if not complete and (not grant.admin or grant.collection.system):
-            raise ItemNotFound(f'There is no such item in "{collection}".')
+            raise refusals.no_item(grant)
         return complete
 
     if not await in_transaction(service, ctx, options, work):
-        raise ItemNotFound(f'There is no such item in "{collection}".')
+        raise refusals.no_item(grant)
 
 
 async def revert_item(
@@ -120,17 +123,18 @@ async def revert_item(
     return await in_transaction(service, ctx, options, work)
 
 
-def _key_in(collection: Collection, payload: Any) -> Key:
+def _key_in(grant: Grant, payload: Any) -> Key:
     """Returns the key in a payload. Raises InvalidPayload if there is none."""
-    key = payload.get(collection.primary_key.field) if isinstance(payload, dict) else None
+    name = grant.collection.primary_key.field
+    key = payload.get(name) if isinstance(payload, dict) else None
     if key is None or isinstance(key, (dict, list)):
-        raise InvalidPayload(f'Each item needs its key, "{collection.primary_key.field}".')
-    return key_of(collection, key)
+        raise InvalidPayload(f'Each item needs its key, "{name}".')
+    return key_of(grant, key)
 
 
-def _without_key(collection: Collection, payload: Any) -> Item:
+def _without_key(grant: Grant, payload: Any) -> Item:
     """Returns the payload without the key, which cannot be changed."""
-    return {n: v for n, v in values.payload_of(payload).items() if n != collection.primary_key.field}
+    return {n: v for n, v in values.payload_of(payload).items() if n != grant.collection.primary_key.field}
 
 
 async def in_transaction(
@@ -213,7 +217,7 @@ class Writer:
         grant = self.access.grant(name)
         for places in _rounds([key for key, _ in changes]):
             keys = [changes[place][0] for place in places]
-            refusal = partial(self.access.unchangeable, grant, several=several)
+            refusal = partial(refusals.unchangeable, grant, public=self.access.public, several=several)
             locked = await lock_rows(self.ctx, grant, keys, refusal, if_match=if_match)
             batch = []
             for place, key in zip(places, keys, strict=True):
@@ -228,11 +232,11 @@ class Writer:
         not contain, are left out."""
         grant = self.access.grant(name)
         collection = grant.collection
-        wanted = key_of(collection, key)
-        locked = await lock_rows(self.ctx, grant, [wanted], lambda row: self.access.unrevertable(grant), deleted=True)
+        wanted = key_of(grant, key)
+        locked = await lock_rows(self.ctx, grant, [wanted], lambda row: refusals.unrevertable(grant), deleted=True)
         found = locked[wanted]
         if not found.update:
-            raise UpdateForbidden(f'You may not change this item of "{name}".')
+            raise UpdateForbidden(f"You may not change this item of {grant.title}.")
         rows = []
         number = whole_number(revision)
         if number is not None:
@@ -273,7 +277,7 @@ class Writer:
     async def delete_all(self, name: str, keys: Sequence[Key]) -> None:
         """Deletes rows. Raises ItemNotFound if one is missing, and the errors of `delete`."""
         if len(await self.delete(name, keys)) < len(set(keys)):
-            raise ItemNotFound(f'There is no such item in "{name}".')
+            raise refusals.no_item(self.access.grant(name))
 
     async def finish(self) -> None:
         """Writes the history of all events."""

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from directus_tx.access import Grant
+from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
@@ -31,8 +31,8 @@ USERS = "directus_users"
 PAGE_LENGTH = 192
 """Characters that `last_page` takes."""
 
-OWN_ALONE = ACCOUNT_SECRETS | {"password", "email"}
-"""What decides who gets in as a user: nobody but the user and administrators changes it."""
+SIGN_IN_FIELDS = ACCOUNT_SECRETS | {"password", "email"}
+"""Fields that decide who can sign in as a user: the user and administrators change them."""
 
 DISABLING = frozenset({"role", "status"})
 """The fields by which an administrator may cease to be an active one."""
@@ -48,17 +48,22 @@ class UserRules(CollectionRules):
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
         """Every user has an external id, by which other systems know them. Raises UpdateForbidden where a caller who is no administrator
-        changes an administrator, or how another user signs in; InvalidRequest for an unknown status."""
+        changes an administrator, or how another user signs in; InvalidRequest for an unknown status; and what `check` raises."""
         for change in changes:
             status = change.value("status") if "status" in change.payload else None
             if status is not None and status not in change.collection.statuses:
                 raise InvalidRequest(f'"{status}" is no status of a user.')
+            role = change.payload.get("role")
+            if isinstance(role, dict) and role.get("id") is not None and not ctx.accountability.admin:
+                # An object leads to a role, which must be seen to be linked. Whether it may be given comes first.
+                named = change.parse(change.collection.fields["role"], role["id"])
+                _check_role(ctx, access_of(ctx).grant(USERS), change, named)
             if change.stored is None:
                 change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
             elif not ctx.accountability.admin:
                 if change.stored["role"] == ADMINISTRATOR:
                     raise UpdateForbidden("Only administrators may change administrators.")
-                if change.key != ctx.accountability.user and OWN_ALONE & change.payload.keys():
+                if change.key != ctx.accountability.user and SIGN_IN_FIELDS & change.payload.keys():
                     raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
         if any(
             change.stored and change.stored["role"] == ADMINISTRATOR and DISABLING & change.payload.keys() for change in changes
@@ -69,8 +74,8 @@ class UserRules(CollectionRules):
         """Raises CreateForbidden, UpdateForbidden where others than administrators make a user an administrator or change their own
         role. The roles of others are changed with the level `full` of update."""
         for change in changes:
-            if not grant.admin:
-                _check_role(ctx, grant, change)
+            if not grant.admin and "role" in change.row:
+                _check_role(ctx, grant, change, change.row["role"])
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
         """Two administrators who delete each other at once do so one after the other."""
@@ -137,12 +142,12 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
     return await ctx.transaction(work)
 
 
-def _check_role(ctx: Context, grant: Grant, change: Change) -> None:
-    """Raises CreateForbidden, UpdateForbidden where a caller who is no administrator may not give a user its role."""
-    row, stored = change.row, change.stored
-    if "role" not in row or (stored is not None and row["role"] == stored["role"]):
+def _check_role(ctx: Context, grant: Grant, change: Change, role: Any) -> None:
+    """Raises CreateForbidden, UpdateForbidden where a caller who is no administrator may not give a user a role."""
+    stored = change.stored
+    if stored is not None and role == stored["role"]:
         return
-    if row["role"] == ADMINISTRATOR:
+    if role == ADMINISTRATOR:
         forbidden = CreateForbidden if stored is None else UpdateForbidden
         raise forbidden("Only administrators may make administrators.")
     if stored is None:

@@ -296,6 +296,10 @@ async def test_roles_of_others_are_changed_with_the_level_full(
     for form in role_forms(1):
         for user in (ids["rita"], ids["walt"], ids["wanda"]):
             assert await tried(user, form) == [False] * 5, (user, form)
+    # A role that may not be given is refused as such, even one that may not be seen.
+    await permit(client, ids["writers"], "directus_roles", read="mine")
+    for form in (1, "1", {"id": 1}, {"id": "1"}, {"id": 1, "name": "x"}, {"id": ids["readers"]}):
+        assert refused(await client.patch("~/users/me", {"role": form}, token="wanda")) == (403, 302), form
 
 
 @ensureDeferred

@@ -329,6 +329,18 @@ ERRORS: list[tuple[str, str, Any]] = [
     ("GET", "items/notes?filter[hidden_list.id]=1", None),
     ("GET", "items/notes?filter[hidden_list][has]=1", None),
     ("GET", "items/notes?fields=safe.*,hidden_list.*", None),
+    ("PATCH", "items/notes/1", {"safe": {"nothing": 1}}),
+    ("PATCH", "items/notes/1", {"safe": {"id": 1, "nothing": 1}}),
+    ("PATCH", "items/notes/1", {"safe": {"id": 99}}),
+    ("PATCH", "items/notes/1", {"safe": {"id": "x"}}),
+    ("PATCH", "items/notes/1", {"safe": {"id": 1, "$delete": True}}),
+    ("PATCH", "items/notes/1", {"safe": {"id": 99, "$delete": True}}),
+    ("PATCH", "items/notes/1", {"hidden_list": [{"x": 1}]}),
+    ("PATCH", "items/notes/1", {"hidden_list": [{"id": 1}]}),
+    ("PATCH", "items/notes/1", {"hidden_list": [{"id": "x"}]}),
+    ("PATCH", "items/notes/1", {"hidden_list": [{"id": 1, "$delete": True}]}),
+    ("POST", "items/notes", {"title": "x", "safe": {"nothing": 1}}),
+    ("POST", "items/notes", {"title": "x", "hidden_list": [{"nothing": 1}]}),
 ]
 
 

@@ -133,6 +133,11 @@ class Seen:
             return False
         return own or self.item(row["collection"], row["item"])
 
+    def comment(self, row: Row) -> bool:
+        """Whether the caller may know that a comment is there: a refused change tells of one's own, and of those on items in sight."""
+        own = self.caller.user is not None and row["action_by"] == self.caller.user
+        return own or self.item(row["collection"], row["item"])
+
     def revision(self, row: Row) -> bool:
         return self.system["directus_revisions"].read == "full" and self.item(row["collection"], row["item"])
 
@@ -263,8 +268,7 @@ def other_history(
         row = dict(row)
         if seen.activity(row):
             changed_activity.append(row | {name: words(dice) for name in concealed - {"item"}})
-        elif dice.random() < 0.6 or (row["action"] == "comment" and seen.item(row["collection"], row["item"])):
-            # That a comment on an item in sight is there, its refused change tells.
+        elif dice.random() < 0.6 or (row["action"] == "comment" and seen.comment(row)):
             changed_activity.append(row | {name: words(dice) for name in ("comment", "ip", "user_agent")})
         if not seen.activity(row) and dice.random() < 0.3:
             changed_activity.append(row | {"id": row["id"] + 50_000})
@@ -420,6 +424,15 @@ def refused_writes(caller: Caller, wanted: Sequence[Write], data: Data, changed:
     return found
 
 
+def deletes_unseen(caller: Caller, data: Data) -> bool:
+    """Whether the caller may delete an item without seeing it, and finds out by doing so that it was there."""
+    return any(
+        caller.may(table, "delete", row) and not caller.may(table, "read", row)
+        for table in TABLES
+        for row in data[table].values()
+    )
+
+
 Answered = tuple[int, list[tuple[str, str]], bytes]
 
 
@@ -501,7 +514,7 @@ def test_databases_that_differ_in_what_is_hidden_answer_alike(
     seen = Seen(caller, system, schema, data)
     changed = other_data(dice, seen, spare, existence=existence)
     asked = [*probes(dice, activity), *(("GET", query, None) for query in queries)]
-    if not existence:
+    if not (existence and deletes_unseen(caller, data)):
         asked += refused_writes(caller, wanted, data, changed)
     notice(world, 1)
     before = [ask(world, caller, probe) for probe in asked]

@@ -74,7 +74,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "access": ("view", "grant", "subjects", "history", "caller"),
+    "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": ("bounds", "shape", "operators", "filters", "plan", "fields", "statements", "read", "aggregates"),
     "items": (
         "changes",

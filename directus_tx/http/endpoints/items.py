@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from attrs import evolve
 
-from directus_tx.access import access_of
+from directus_tx.access import access_of, refusals
 from directus_tx.errors import CreateForbidden, InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection, UpdateForbidden
 from directus_tx.http.answers import Answer, Empty, ItemStream, Stream, Streamed
 from directus_tx.http.routes import Call, Caller, Routes
@@ -95,8 +95,8 @@ async def updating_many(call: Call, collection: str) -> Answer:
     if not _may_update(call, collection):
         access = access_of(call.ctx)
         grant = access.grant(collection)
-        forbidden = UpdateForbidden(f'You may not change items of "{collection}".')
-        raise forbidden if grant.read else access.unchangeable(grant, None, several=True)
+        forbidden = UpdateForbidden(f"You may not change items of {grant.title}.")
+        raise forbidden if grant.read else refusals.unchangeable(grant, None, public=access.public, several=True)
     payload = await payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path names no item, and the body is no list of them.")
