@@ -20,6 +20,10 @@ class Diagnostics:
     column: str | None = None
 
 
+class ClientGone(Exception):
+    """The connection is closed: by the client, or because the client received nothing for too long."""
+
+
 class ApiError(Exception):
     """A refusal that the client is told about, as ``{"error": {"code": ..., "message": ...}}``.
 

@@ -211,10 +211,16 @@ class Database:
 
     # taking and giving back
 
-    async def acquire(self) -> Connection:
-        """An open connection for the caller alone. Raises ServiceUnavailable where none is free in time."""
-        if self.idle and not self.waiting:
-            return self.idle.pop()
+    def take_idle(self) -> Connection | None:
+        """An open connection for the caller alone, if one is idle."""
+        return self.idle.pop() if self.idle and not self.waiting else None
+
+    async def acquire(self, waiting: "set[defer.Deferred[Connection]] | None" = None) -> Connection:
+        """An open connection for the caller alone. While the caller waits, the Deferred that it waits for is in *waiting*, and may be
+        cancelled. Raises ServiceUnavailable where none is free in time, CancelledError."""
+        connection = self.take_idle()
+        if connection is not None:
+            return connection
         if self.closed:
             raise unavailable("The project is closing.")
         if self.down and not self.size:
@@ -228,9 +234,13 @@ class Database:
         if waiter.called:
             return await waiter
         timer = self.reactor.callLater(self.queue_timeout, self._time_out, waiter)
+        if waiting is not None:
+            waiting.add(waiter)
         try:
             return await waiter
         finally:
+            if waiting is not None:
+                waiting.discard(waiter)
             if timer.active():
                 timer.cancel()
 
@@ -329,22 +339,19 @@ class Database:
             defer.ensureDeferred(self._open())
 
     async def _open(self) -> None:
-        """Opens a connection, already counted, for whoever waits longest."""
+        """Opens a connection, already counted, for the caller that has waited longest."""
         try:
             connection = await self._introduced()
-        except BaseException as error:
-            if not isinstance(error, ServiceUnavailable):
-                log.failure("opening a connection")
-                error = _unreachable()
-            self.opening -= 1
-            self._failing = True
+        except ServiceUnavailable as error:
             self._down_until = time.monotonic() + DOWN_FOR
-            self.budget.give_back()
-            if not self.size:
-                # Nobody will give one back.
-                self._fail_waiting(error)
-            elif self._retry is None or not self._retry.active():
-                self._retry = self.reactor.callLater(DOWN_FOR, self.open_for_waiting)
+            self._not_opened(error)
+            return
+        except BaseException:
+            log.failure("opening a connection")
+            self._not_opened(_unreachable())
+            return
+        if connection is None:
+            self._not_opened(_unreachable())
             return
         self.opening -= 1
         self._failing, self._down_until = False, 0.0
@@ -359,9 +366,21 @@ class Database:
         self._offer(connection)
         self.open_for_waiting()
 
-    async def _introduced(self) -> Connection:
-        """A new connection that listens, and knows whom it is connected to. One that is lost at once is replaced."""
-        for attempt in (1, 2, 3):
+    def _not_opened(self, error: ServiceUnavailable) -> None:
+        """Gives the place of a connection back that could not be opened. The callers that wait fail with *error* if no connection is
+        left that one of them may get; else another try is made later."""
+        self.opening -= 1
+        self._failing = True
+        self.budget.give_back()
+        if not self.size:
+            self._fail_waiting(error)
+        elif self._retry is None or not self._retry.active():
+            self._retry = self.reactor.callLater(DOWN_FOR, self.open_for_waiting)
+
+    async def _introduced(self) -> Connection | None:
+        """A new connection that listens, and has told of its server and database. One that PostgreSQL ends at once is replaced; after
+        three of them it is None. Raises ServiceUnavailable."""
+        for _ in range(3):
             connection = await self._open_patiently()
             connection.timeout = statement_deadline(self.statement_timeout)
             connection.on_notify = self._notified
@@ -372,10 +391,9 @@ class Database:
                 return connection
             except psycopg2.Error as error:
                 connection.close()
-                if attempt == 3 or not is_lost(error):
-                    log.warn(
-                        "cannot use database {dbname}: {error}", dbname=self.parameters.get("dbname"), error=str(error).strip()
-                    )
+                if not is_lost(error):
+                    name = self.parameters.get("dbname")
+                    log.warn("cannot use database {dbname}: {error}", dbname=name, error=str(error).strip())
                     raise _unreachable() from error
             except BaseException:
                 connection.close()
@@ -383,7 +401,7 @@ class Database:
             finally:
                 if timer.active():
                     timer.cancel()
-        raise AssertionError("unreachable")
+        return None
 
     async def _open_patiently(self) -> Connection:
         """A new connection. A server that has none to spare is asked again for a moment: it takes a while to end those that were

@@ -11,7 +11,7 @@ from directus_tx.db.connection import Connection, Row
 from directus_tx.db.pool import Database, pause
 from directus_tx.db.sql import Composable, Statement
 from directus_tx.db.sqlstate import RETRIED, api_error, is_lost
-from directus_tx.errors import ApiError, ServiceUnavailable
+from directus_tx.errors import ApiError, ClientGone, ServiceUnavailable
 
 T = TypeVar("T")
 ATTEMPTS = 4
@@ -32,13 +32,17 @@ class RunAgain(Exception):
 
 
 class Usage:
-    """What a request has done in its session: how many statements, and whether any of its changes are committed."""
+    """What a request does in its session: how many statements it has run, and whether any of its changes are committed; the connections
+    that only read for it now, and the Deferreds of connections for reading that it waits for. `abandoned`: its client is gone."""
 
-    __slots__ = ("committed", "statements")
+    __slots__ = ("abandoned", "committed", "reading", "statements", "waiting")
 
     def __init__(self) -> None:
         self.statements = 0
         self.committed = False
+        self.abandoned = False
+        self.reading: set[Connection] = set()
+        self.waiting: set[defer.Deferred[Connection]] = set()
 
 
 class Session:
@@ -48,11 +52,19 @@ class Session:
     statement whose connection is lost is run again.
     """
 
-    __slots__ = ("_connection", "_lock", "_usage", "database")
+    __slots__ = ("_connection", "_lock", "_read_only", "_usage", "database")
 
-    def __init__(self, database: Database, connection: Connection | None = None, usage: Usage | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        connection: Connection | None = None,
+        usage: Usage | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self.database = database
         self._connection = connection
+        self._read_only = read_only
         self._usage = usage if usage is not None else Usage()
         self._lock = defer.DeferredLock() if connection is not None else None
 
@@ -70,9 +82,19 @@ class Session:
     def in_transaction(self) -> bool:
         return self._connection is not None
 
+    def abandon(self) -> None:
+        """Gives up what the request reads, because its client is gone: statements that run are cancelled in PostgreSQL, and others raise
+        ClientGone. Transactions that may change something go on to their end."""
+        usage = self._usage
+        usage.abandoned = True
+        for waiter in list(usage.waiting):
+            waiter.cancel()
+        for connection in usage.reading:
+            self.database.cancel(connection)
+
     async def query(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
         """The rows of one statement; none for one without a result. Raises the ApiError that an error of the database means; within a
-        transaction psycopg2.Error for one that has the transaction run again."""
+        transaction psycopg2.Error for one that has the transaction run again. Raises ClientGone after `abandon`."""
         self._usage.statements += 1
         if self._connection is not None:
             return await self._query_within(self._connection, statement, parameters)
@@ -87,7 +109,8 @@ class Session:
             raise api_error(error) from error
 
     async def _query_once(self, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
-        connection = await self.database.acquire()
+        usage = self._usage
+        connection = await self._acquired_for_reading()
         broken = True
         try:
             rows = await connection.run(statement, parameters)
@@ -96,24 +119,50 @@ class Session:
         except psycopg2.Error as error:
             broken = is_lost(error) or connection.closed
             raise
-        except ApiError:
+        except ApiError as error:
             broken = connection.closed
+            if usage.abandoned:
+                raise ClientGone from error
             raise
         finally:
+            usage.reading.discard(connection)
             self.database.release(connection, broken=broken)
+
+    async def _acquired_for_reading(self) -> Connection:
+        """A connection whose statements `abandon` cancels. Raises ServiceUnavailable, ClientGone."""
+        usage = self._usage
+        if usage.abandoned:
+            raise ClientGone
+        connection = self.database.take_idle()
+        if connection is None:
+            try:
+                connection = await self.database.acquire(usage.waiting)
+            except defer.CancelledError:
+                raise ClientGone from None
+        usage.reading.add(connection)
+        return connection
 
     async def _query_within(self, connection: Connection, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
         lock = self._lock
         assert lock is not None
         await lock.acquire()
         try:
+            self._check_wanted()
             return await connection.run(statement, parameters)
         except psycopg2.Error as error:
             if error.pgcode in RETRIED:
                 raise
             raise api_error(error) from error
+        except ApiError:
+            self._check_wanted()
+            raise
         finally:
             lock.release()
+
+    def _check_wanted(self) -> None:
+        """Raises ClientGone where this only reads, and its client is gone."""
+        if self._read_only and self._usage.abandoned:
+            raise ClientGone
 
     async def lift_time_limit(self) -> None:
         """Lets the statements of this transaction take any time, as those may that make an index of a large table."""
@@ -157,11 +206,11 @@ class Session:
                 raise api_error(error) from error
 
     async def _transaction_once(self, work: "Callable[[Session], Awaitable[T]]", read_only: bool) -> T:
-        connection = await self._begin(BEGIN_READ_ONLY if read_only else BEGIN)
+        connection = await self._begin(read_only)
         broken = True
         try:
             try:
-                result = await work(Session(self.database, connection, self._usage))
+                result = await work(Session(self.database, connection, self._usage, read_only=read_only))
                 await connection.commit()
             except BaseException:
                 broken = not await _rolled_back(connection)
@@ -170,16 +219,18 @@ class Session:
             broken = False
             return result
         finally:
+            self._usage.reading.discard(connection)
             self.database.release(connection, broken=broken)
 
-    async def _begin(self, begin: str) -> Connection:
+    async def _begin(self, read_only: bool) -> Connection:
         """A connection on which a transaction has begun; one that turns out to be lost is replaced once."""
         for attempt in (1, 2):
-            connection = await self.database.acquire()
+            connection = await (self._acquired_for_reading() if read_only else self.database.acquire())
             try:
-                await connection.run(begin)
+                await connection.run(BEGIN_READ_ONLY if read_only else BEGIN)
                 return connection
             except BaseException as error:
+                self._usage.reading.discard(connection)
                 self.database.release(connection, broken=True)
                 if attempt == 2 or not (isinstance(error, psycopg2.Error) and is_lost(error)):
                     raise

@@ -22,6 +22,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
     ApiError,
+    ClientGone,
     InternalError,
     MethodNotAllowed,
     NotFound,
@@ -34,7 +35,7 @@ from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import parsed
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.routes import Call, Caller, Route, Services
-from directus_tx.http.sending import ClientGone, Sender, Spool
+from directus_tx.http.sending import Sender, Spool
 from directus_tx.http.site import ApiSite, path_argument
 from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
@@ -45,7 +46,7 @@ LARGE = 256 * 1024
 """Bytes from which a body is sent in pieces."""
 
 CLIENT_GONE = 499
-"""The status in the log of a stream whose client went away; it has been told another."""
+"""The status in the log of a request whose client went away; if the client has been told one, that was another."""
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -78,12 +79,17 @@ class App:
     # the way of a request
 
     def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> "defer.Deferred[bytes]":
-        """The body of the answer. A client that goes away does not stop the work: what it has begun comes to its own end."""
+        """The body of the answer. When the client goes away, what a GET reads is given up; all other work comes to its own end."""
         work = defer.Deferred.fromCoroutine(self._answer(route, request, path))
         if work.called:
             return work
         self.running.add(work)
-        answer: defer.Deferred[bytes] = defer.Deferred(lambda _: None)
+
+        def give_up(_: Any) -> None:
+            if route.method == "GET":
+                request.abandon()
+
+        answer: defer.Deferred[bytes] = defer.Deferred(give_up)
 
         def done(result: Any) -> None:
             self.running.discard(work)
@@ -109,6 +115,9 @@ class App:
             return self._failed(request, Failure())
         except ApiError as error:
             return self.refuse(request, error)
+        except ClientGone:
+            log_request(log, request, CLIENT_GONE, self.reactor.seconds())
+            return b""
         except Exception:
             return self._failed(request, Failure())
 
@@ -146,7 +155,8 @@ class App:
         request.project = call.project = project = self.services.projects.get(key)
         schema = project.current() or await project.snapshot()
         project.verify_in_time()
-        request.session = session = Session(project.database)
+        session = Session(project.database)
+        request.use(session)
         now = moment(self.reactor.seconds())
         bearer = None if token is None else await identify(project, session, token, now)
         ip, agent = self.proxies.ip(request), request.getHeader("user-agent") or ""

@@ -26,7 +26,26 @@ class ApiRequest(server.Request):
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
+    _abandoned = False
     _secure: bool | None = None
+
+    def use(self, session: Session) -> None:
+        """Notes the session of the request."""
+        self.session = session
+        if self._abandoned:
+            session.abandon()
+
+    def connectionLost(self, reason: Any) -> None:
+        """As Twisted has it, but the body stays open: a write that has been received is done, though its client is gone."""
+        content, self.content = self.content, None
+        super().connectionLost(reason)
+        self.content = content
+
+    def abandon(self) -> None:
+        """Gives up what the request reads, because its client is gone."""
+        self._abandoned = True
+        if self.session is not None:
+            self.session.abandon()
 
     def gotLength(self, length: int | None) -> None:
         channel: Any = self.channel

@@ -13,6 +13,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from directus_tx.errors import ClientGone
+
 log = Logger()
 
 PIECE = 64 * 1024
@@ -24,10 +26,6 @@ IN_MEMORY = 256 * 1024
 
 SEGMENT = 64 * 2**20
 """Bytes after which a new file is begun. A file is deleted when all of it has been sent."""
-
-
-class ClientGone(Exception):
-    """The connection is closed: by the client, or because the client received nothing for too long."""
 
 
 class Spool:

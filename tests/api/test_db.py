@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +20,7 @@ from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres
-from directus_tx.errors import Conflict, InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import ClientGone, Conflict, InternalError, InvalidRequest, ServiceUnavailable
 from tests.conftest import Client
 
 Make = Callable[..., Database]
@@ -494,6 +495,96 @@ async def test_thousands_who_wait_and_fail_at_once_do_not_exhaust_the_stack(make
     assert [ok for ok, _ in results] == [True] + [False] * 3000
     assert all(failure.check(InvalidRequest) for ok, failure in results if not ok)
     assert (pool.size, pool.in_use) == (1, 0)
+
+
+# --- clients that go away
+
+
+@ensureDeferred
+async def test_of_many_sessions_those_that_are_abandoned_end_and_no_others_are_hit(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directus_tx.db.pool.CANCEL_AFTER", 0)
+    pool = make(pool_size=4, queue_timeout=60)
+    draw = random.Random(7)
+
+    async def read(session: Session, number: int) -> int:
+        for _ in range(3):
+            ((found,),) = await session.query("SELECT %s::int FROM pg_sleep(%s)", (number, draw.random() / 50))
+        return found
+
+    async def read_at_one_moment(session: Session, number: int) -> int:
+        return await session.long_read(lambda inner: read(inner, number))
+
+    sessions = [Session(pool) for _ in range(300)]
+    running = [start((read_at_one_moment if n % 3 else read)(session, n)) for n, session in enumerate(sessions)]
+    gone = set()
+    while not all(each.called for each in running):
+        await pause(0.01)
+        for number in draw.sample(range(300), 3):
+            if not running[number].called and number % 2:
+                sessions[number].abandon()
+                gone.add(number)
+    results = await defer.DeferredList(running, consumeErrors=True)
+    assert len(gone) > 20
+    assert [found for n, (_, found) in enumerate(results) if n not in gone] == [n for n in range(300) if n not in gone]
+    assert all(failure.check(ClientGone) for n, (ok, failure) in enumerate(results) if n in gone and not ok)
+    await settled(pool)
+
+
+@ensureDeferred
+async def test_an_abandoned_statement_is_cancelled_and_its_connection_goes_on(make: Make) -> None:
+    pool = make(pool_size=1)
+    ((before,),) = await Session(pool).query("SELECT pg_backend_pid()")
+    session, waiting = Session(pool), Session(pool)
+    running, queued = start(session.query("SELECT pg_sleep(60)")), start(waiting.query("SELECT 1"))
+    session.abandon(), waiting.abandon()
+    for each in (running, queued, start(session.query("SELECT 1"))):
+        with pytest.raises(ClientGone):
+            await each
+    assert await Session(pool).query("SELECT pg_backend_pid()") == [(before,)]
+    await settled(pool)
+
+
+@ensureDeferred
+async def test_an_abandoned_transaction_that_writes_comes_to_its_end(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    session = Session(pool)
+
+    async def work(inner: Session) -> None:
+        await inner.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        session.abandon()
+        await inner.query("SELECT pg_sleep(0.3)")
+        await inner.query(SQL("INSERT INTO {} VALUES (2, 0)").format(Identifier(name)))
+
+    await session.transaction(work)
+    assert session.committed
+    assert await Session(pool).query(SQL("SELECT k FROM {}").format(Identifier(name))) == [(1,), (2,)]
+
+
+@ensureDeferred
+async def test_where_a_statement_cannot_be_cancelled_its_connection_is_closed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make()
+    session = Session(pool)
+    running = start(session.query("SELECT pg_sleep(60)"))
+    await pause(0.3)
+    monkeypatch.setitem(pool.parameters, "dbname", "no_such_database")
+    session.abandon()
+    with pytest.raises(ClientGone):
+        await running
+    assert (pool.size, pool.budget.open) == (0, 0)
+
+
+async def settled(pool: Database) -> None:
+    """Returns when no connection of a pool is in use; it may be held for a moment after its statement was cancelled."""
+    until = time.monotonic() + 30
+    while pool.in_use or pool.waiting:
+        assert time.monotonic() < until
+        await pause(0.01)
+    assert pool.size == len(pool.idle) == pool.budget.open
 
 
 # --- time limits
