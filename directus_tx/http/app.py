@@ -93,6 +93,7 @@ class App:
 
         def done(result: Any) -> None:
             self.running.discard(work)
+            request.close_body()
             if not answer.called:
                 answer.callback(result)
 

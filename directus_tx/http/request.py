@@ -27,6 +27,7 @@ class ApiRequest(server.Request):
     accountability: Accountability | None = None
     session: Session | None = None
     _abandoned = False
+    _answering = False
     _secure: bool | None = None
 
     def use(self, session: Session) -> None:
@@ -36,10 +37,18 @@ class ApiRequest(server.Request):
             session.abandon()
 
     def connectionLost(self, reason: Any) -> None:
-        """As Twisted has it, but the body stays open: a write that has been received is done, though its client is gone."""
-        content, self.content = self.content, None
+        """As Twisted has it, but the body of a request that is being answered stays open until `close_body`: a write that has been
+        received is done, though its client is gone."""
+        content = self.content
+        if self._answering:
+            self.content = None
         super().connectionLost(reason)
         self.content = content
+
+    def close_body(self) -> None:
+        """To be called when the request has been answered."""
+        if self.content is not None:
+            self.content.close()
 
     def abandon(self) -> None:
         """Gives up what the request reads, because its client is gone."""
@@ -89,6 +98,7 @@ class ApiRequest(server.Request):
         if self.too_large:
             self.finish()
         else:
+            self._answering = True
             super().process()
 
     @property
