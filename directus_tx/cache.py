@@ -1,8 +1,8 @@
-"""A cache bounded by weight, in which what is asked for once pushes out nothing that is asked for again, and no owner what is another's.
+"""A cache bounded by weight. Values used once do not evict values used repeatedly, and one owner does not evict the values of another.
 
-It is S3-FIFO (Yang et al., 2023) for each owner: values that are new stand in a short queue, and those that have been asked for
-again when they come to its end move on to a long one, as do those that come back soon after they have left. To look a value up is one
-look into a dictionary and one assignment.
+Each owner has an S3-FIFO cache (Yang et al., 2023): new values enter a short queue. Values that were used again by the time they reach its
+end move to a long queue, and so do values that are requested again soon after eviction. A lookup is one dictionary access and one
+assignment.
 """
 
 from collections import OrderedDict, deque
@@ -11,14 +11,14 @@ from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
 NEW = 0.25
-"""The part of an owner's weight that new values take before others have to go."""
+"""The share of an owner's weight for new values."""
 
 LARGEST = 1 / 16
-"""The part of the whole that one value may take; a larger one is not kept."""
+"""The largest share of the cache that one value can take. Larger values are not cached."""
 
 
 REMEMBERED = 4096
-"""How many values are remembered to have left, by the hashes of their places."""
+"""How many evicted values are remembered, by the hashes of their keys."""
 
 Place = tuple[Hashable, Hashable]
 """Owner and key."""
@@ -35,7 +35,7 @@ class _Entry:
 
 
 class _Share:
-    """What one owner has in the cache: the oldest first."""
+    """The values of one owner, oldest first."""
 
     __slots__ = ("new", "new_weight", "proven", "weight")
 
@@ -47,9 +47,9 @@ class _Share:
 
 
 class Cache(Generic[V]):
-    """Values by owner and key. `weight` is the weight of all of them, which does not exceed `most`.
+    """Values by owner and key. `weight`, the total weight, does not exceed `most`.
 
-    Where there is not enough room the heaviest owner loses what it has asked for least lately.
+    When the cache is full, values of the owner with the greatest weight are evicted.
     """
 
     def __init__(self, most: int) -> None:
@@ -63,7 +63,7 @@ class Cache(Generic[V]):
         return len(self._entries)
 
     def get(self, owner: Hashable, key: Hashable, make: Callable[[], V], weigh: Callable[[V], int]) -> V:
-        """The value of a key; the one that *make* gives where there is none. It is not None."""
+        """Returns the value of a key. If there is none, calls *make*, which must not return None."""
         place = (owner, key)
         found = self._entries.get(place)
         if found is None:

@@ -1,4 +1,4 @@
-"""Who asks, of which project, with which schema, when, over which session. Everything that belongs to one request, and nothing else."""
+"""The context of a request: who makes it, for which project, with which schema, when, and over which database session."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -16,13 +16,13 @@ PUBLIC = 2
 
 
 def moment(seconds: float) -> datetime:
-    """What a clock says in seconds since 1970, as an aware time in UTC without microseconds."""
+    """Returns a time in seconds since 1970 as an aware datetime in UTC, without microseconds."""
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
 @frozen
 class Accountability:
-    """Who asks: the user and role (None for the public), and from where. `ip` and `user_agent` go into the history."""
+    """Who makes a request: the user and role (None for the public). `ip` and `user_agent` are recorded in the activity."""
 
     user: int | None = None
     role: int | None = None
@@ -35,13 +35,13 @@ class Accountability:
 
     @property
     def public(self) -> bool:
-        """Whether nobody is signed in. (The `directus` command has a role, but no user.)"""
+        """Whether the caller is not signed in. (The `directus` command has a role, but no user.)"""
         return self.user is None and self.role is None
 
 
 @frozen
 class Context:
-    """One request's context: frozen, and passed on. `project` is the key; `now` the time of the
+    """The context of a request, passed as an argument. `project` is the key; `now` the time of the
     request, aware, in UTC, without microseconds."""
 
     project: str
@@ -52,12 +52,12 @@ class Context:
     request_id: str = ""
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
-        """What *work* gives, called with this context over one transaction: all of its statements or none.
-        Within a transaction already, *work* joins it."""
+        """Calls *work* with this context in a transaction and returns its result. If a transaction has begun already, *work*
+        becomes part of it."""
         return await self.db.transaction(lambda session: work(evolve(self, db=session)))
 
     def bind_values(
         self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0
     ) -> BindValues:
-        """What the placeholders of compiled statements are bound to in this request."""
+        """Returns the bind values of compiled statements in this request."""
         return BindValues(query or Query(), keys, limit, offset, self.now, self.accountability.user)

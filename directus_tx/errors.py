@@ -1,7 +1,6 @@
-"""Every error that a client can be told: its code, its HTTP status, its class.
+"""The errors of the API: a class with a code and an HTTP status for each.
 
-A code is part of the API: clients branch on it. The message is ours, in plain English, and names what was
-wrong. Nothing outside this module invents a code; whatever else is raised is answered as `InternalError`.
+Clients branch on the code. The message names what was wrong. Any other exception is answered as `InternalError`.
 """
 
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from attrs import frozen
 
 @frozen
 class Diagnostics:
-    """What the database says of an error beside its message: the SQLSTATE, and by name the table that it is about, with the constraint
-    or unique index, or the column. Nothing that clients are told as it is: they may not know of the field."""
+    """The details of a database error: the SQLSTATE and the names of the table, the constraint or unique index, and the column. Do not show
+    them to clients without checking the caller's permissions."""
 
     sqlstate: str
     table: str | None = None
@@ -25,16 +24,16 @@ class ClientGone(Exception):
 
 
 class ApiError(Exception):
-    """A refusal that the client is told about, as ``{"error": {"code": ..., "message": ...}}``.
+    """An error that is sent to the client as ``{"error": {"code": ..., "message": ...}}``.
 
-    `code` and `status` belong to the class; `headers` are added to the answer (`Retry-After`, say). `diagnostics` are those of an
-    error that comes from the database.
+    `code` and `status` belong to the class; `headers` are added to the response (such as `Retry-After`). `diagnostics` are set for database
+    errors.
     """
 
     code = 0
     status = 500
     depends_on_schema = False
-    """Whether the request might have succeeded with another schema: it is tried again where the schema turns out to have changed."""
+    """Whether the error may be caused by an outdated snapshot. If the schema has changed, the request is tried again."""
 
     def __init__(
         self, message: str = "", *, headers: Mapping[str, str] | None = None, diagnostics: Diagnostics | None = None
@@ -370,7 +369,7 @@ class FieldNotAltered(ApiError):
 
 @frozen
 class Notice:
-    """Something the client should know beside its data: `code`, and the `fields` that it concerns."""
+    """A warning in the `messages` of a response: its `code`, and the `fields` that it concerns."""
 
     code: int
     message: str
@@ -378,4 +377,4 @@ class Notice:
 
 
 UNREADABLE = 18
-"""The code of the notice that the items behind a relation may not be read."""
+"""The code of the warning that the caller may not read related items."""

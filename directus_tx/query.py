@@ -1,4 +1,4 @@
-"""What a request asks of a collection: plain values, no I/O. `http.params` makes a Query of a query string, `compile` SQL of it."""
+"""Queries as plain values. `http.params` parses a query string to a Query, and `compile` compiles it to SQL."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,11 +28,11 @@ class Sort:
 
 @frozen
 class Query:
-    """A read, as the client words it.
+    """A read as the client requests it.
 
-    `fields`: dotted expressions, "*" and "-name" among them; empty means "*". `limit`: None is the setting default_limit, negative is
-    all. `groups`: one item for each value of these fields. `status`: None where not given, ("*",) for all. `meta`: the names asked for,
-    None where there is no meta.
+    `fields`: dotted expressions, "*" and "-name" among them; empty means "*". `limit`: None means the setting default_limit, a
+    negative number all. `groups`: one item for each value of these fields. `status`: None where not given, ("*",) for all.
+    `meta`: the names asked for, None where there is no meta.
     """
 
     fields: tuple[str, ...] = ()
@@ -48,20 +48,20 @@ class Query:
     lang: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     aggregate: tuple[tuple[str, str], ...] = ()
-    """Functions over fields, (name, field), instead of items."""
+    """Aggregates to return instead of items, as (function, field)."""
 
     groupby: tuple[str, ...] = ()
     deep: "tuple[tuple[tuple[str, ...], Query], ...]" = ()
-    """What is asked of lists of related items: the path of each, and its own filter, sort, limit and offset."""
+    """The filter, sort, limit and offset of lists of related items, by path."""
 
     scope: tuple[Condition, ...] = ()
-    """Conditions of the server's own (the revisions of one item, say): outside the client's chain, which cannot undo them."""
+    """Conditions added by the server, such as the item of a list of revisions. They are joined with AND, outside the client's filter."""
 
 
 @frozen
 class WriteOptions:
-    """What a write is told beside its payload: the `comment` that explains it, and `activity_skip`; and `if_match`, which says whether
-    a version is one that the item may still have (None: any)."""
+    """Options of a write: the `comment` that explains it; `activity_skip`; and `if_match`, which returns whether a version of the item is
+    acceptable (None: any version is)."""
 
     comment: str | None = None
     activity_skip: bool = False
@@ -70,7 +70,7 @@ class WriteOptions:
 
 @frozen
 class BindValues:
-    """What the placeholders of a compiled statement are bound to: the query, the keys to look for, the page, the time, and the caller's
+    """The values for the placeholders of a compiled statement: the query, the keys to look up, the page, the time, and the caller's
     user id (None for the public)."""
 
     query: Query = Query()

@@ -1,1 +1,1 @@
-"""From a query and a grant to SQL. Pure: no I/O."""
+"""Compiles queries and grants to SQL. This package performs no I/O."""

@@ -1,6 +1,6 @@
-"""Aggregates: counts, sums and their like over the items of a query, for each value of some fields. Pure, as `compile` is.
+"""Aggregates: counts, sums and other functions over the items of a query, optionally grouped by fields.
 
-`aggregate[sum]=views&groupby=status` answers ``[{"status": "draft", "sum": {"views": 7}}, ...]``. The reference has no such thing.
+`aggregate[sum]=views&groupby=status` answers ``[{"status": "draft", "sum": {"views": 7}}, ...]``. Directus 8 has no aggregates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +32,13 @@ FUNCTIONS: Mapping[str, str] = {
     "min": "min({})",
     "max": "max({})",
 }
-"""The functions by name; "{}" is the column. Adding one is one entry here."""
+"""The functions by name; "{}" is the column. To add a function, add an entry."""
 
 OF_BOOLEANS: Mapping[str, str] = {"min": "bool_and({})", "max": "bool_or({})"}
-"""What PostgreSQL calls the least and the greatest of booleans, false being the lesser."""
+"""The PostgreSQL functions for min and max of booleans, with false < true."""
 
 MAX_WHOLE = 2.0**53
-"""Up to here a float is exactly one whole number."""
+"""The largest integer below which floats represent all integers exactly."""
 
 ORDERED = frozenset({"text", "integer", "number", "boolean", "date", "time", "datetime"})
 OF_NUMBERS = frozenset({"sum", "avg"})
@@ -46,8 +46,8 @@ OF_NUMBERS = frozenset({"sum", "avg"})
 
 @frozen
 class Aggregate:
-    """A statement, and where its values go: the names of the groups, then (function, field) of each result, with what makes a value
-    what the API shows."""
+    """A compiled aggregate: the statement, the names of the groups, (function, field) for each result, and the functions that convert
+    values for the API."""
 
     select: Prepared
     groups: tuple[str, ...]
@@ -56,11 +56,11 @@ class Aggregate:
 
     @property
     def weight(self) -> int:
-        """The bytes that it takes, roughly."""
+        """The approximate size in bytes."""
         return self.select.weight + 200 * len(self.results)
 
     def items(self, rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-        """The rows as the API shows them."""
+        """Returns the rows as the API shows them."""
         start = len(self.groups)
         items = []
         for row in rows:
@@ -73,16 +73,16 @@ class Aggregate:
 
 
 def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
-    """The aggregate that a query asks for, compiled once a snapshot, role and shape of query. Raises what `compile_aggregate` raises, and
-    InvalidRequest where the query exceeds the limits."""
+    """Returns the compiled aggregate of a query, from the cache if possible. Raises the errors of `compile_aggregate`, and InvalidRequest
+    if the query exceeds the limits."""
     check_query(query, limits)
     shape = aggregate_shape_of(collection, query)
     return keep_plan(access, shape, lambda: compile_aggregate(access, shape, limits))
 
 
 def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettings) -> Aggregate:
-    """The aggregate, from scratch. Raises Unauthorized and ReadForbidden where the caller may not read the collection; UnknownOperator,
-    UnknownField, FieldNotFound, HiddenField, InvalidPayload and InvalidRequest where the query does not fit it."""
+    """Compiles an aggregate. Raises Unauthorized or ReadForbidden if the caller may not read the collection, and UnknownOperator,
+    UnknownField, FieldNotFound, HiddenField, InvalidPayload or InvalidRequest if the query does not fit the collection."""
     grant = access.require_read(shape.collection)
     conditions = Conditions(access, Bounds(limits))
     own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
@@ -105,19 +105,19 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
 
 
 def _cast(field: Field, function: str) -> Callable[[Any], Any] | None:
-    """What makes the result of a function what the API shows; None where it is that already."""
+    """Returns the function that converts a result for the API, or None if none is needed."""
     if function in ("min", "max"):
         return answer(field)
     return _whole if function == "sum" and family(field) == "integer" else None
 
 
 def _whole(value: Any) -> Any:
-    """A sum of whole numbers, which PostgreSQL gives as a decimal number where they are of 64 bits."""
+    """Returns a sum of integers. PostgreSQL returns numeric for sums of bigint."""
     return int(value) if isinstance(value, float) and abs(value) < MAX_WHOLE else value
 
 
 def _of_group(field: Field) -> Composable:
-    """What is shown of the values that make one group: of texts that differ in case alone the least."""
+    """Returns the expression shown for a group: texts that differ only in case form one group, and the smallest of them is shown."""
     if family(field) == "other":
         return SQL("min({})").format(text_of("t0", field))
     return SQL("min({})").format(column("t0", field.field)) if is_text(field) else folded("t0", field)
@@ -145,8 +145,8 @@ def _result(grant: Grant, function: str, name: str) -> Composable:
 
 
 def addable(alias: str, field: Field) -> Composable:
-    """The column's numbers as numbers whose sum PostgreSQL can tell, whatever they are: those that are beyond JSON are NaN, as is
-    every sum with one, instead of an error. Floating-point numbers are added as decimal ones, so that their order does not matter."""
+    """Returns an expression whose sum cannot overflow. Infinite or very large numbers become NaN, and so does their sum. Floats are added
+    as numeric, so that the result does not depend on the order of rows."""
     numbers = "{0}"
     if is_float(field):
         numbers = "CASE WHEN {0} > '-Infinity' AND {0} < 'Infinity' THEN {0}::text::numeric ELSE 'NaN' END"
@@ -156,7 +156,7 @@ def addable(alias: str, field: Field) -> Composable:
 
 
 def _order(shape: AggregateShape, by: Sequence[Composable]) -> list[Composable]:
-    """The order of the groups: as `sort` says of their fields, then as they are named; nulls last."""
+    """Returns the order of the groups: by `sort`, then by the remaining groupby fields; nulls last."""
     descending = {}
     for sort in shape.sort:
         if sort.field not in shape.groupby:

@@ -1,15 +1,15 @@
-"""What one query may ask for and one read may take. It is refused, with the limit's setting named, before its SQL is made."""
+"""Limits of queries and reads. A query that exceeds a limit is refused before its SQL is built; the message names the setting."""
 
 from directus_tx.config import LimitSettings
 from directus_tx.errors import InvalidRequest
 from directus_tx.query import Condition, Query
 
 MOST_COLUMNS = 1500
-"""Columns that a statement may have whatever the setting says: PostgreSQL takes 1664, those that it sorts and joins by included."""
+"""The maximum number of columns, whatever the setting: PostgreSQL allows 1664, including those used for sorting and joining."""
 
 
 def check_query(query: Query, limits: LimitSettings) -> None:
-    """Raises InvalidRequest where a list within a query has more members than the limits allow. It is on the way of every read."""
+    """Raises InvalidRequest if a list in a query has more members than the limits allow. This runs for every read."""
     if len(query.fields) > limits.max_fields:
         raise InvalidRequest(f"fields may have up to {limits.max_fields} members (limits.max_fields).")
     most = limits.max_members
@@ -50,8 +50,7 @@ def _values(condition: Condition) -> int:
 
 
 class Bounds:
-    """Counts what a read in the making takes. Each method raises InvalidRequest where it is more than the limits allow, so that no work
-    is done for a read that is refused in the end."""
+    """Counts what a read needs while it is compiled. Each method raises InvalidRequest as soon as a limit is exceeded."""
 
     def __init__(self, limits: LimitSettings) -> None:
         self.limits = limits
@@ -60,18 +59,18 @@ class Bounds:
         self._relations = 0
 
     def check_depth(self, relations: int) -> None:
-        """Refuses a path that follows so many relations."""
+        """Checks the number of relations that a path follows."""
         if relations > self.limits.max_depth:
             raise InvalidRequest(f"Fields and filters may follow up to {self.limits.max_depth} relations (limits.max_depth).")
 
     def count_join(self) -> None:
-        """Counts a related item that is read beside its item."""
+        """Counts a many-to-one field that is joined."""
         self._joins += 1
         if self._joins > self.limits.max_joins:
             raise InvalidRequest(f"fields may open up to {self.limits.max_joins} many-to-one fields (limits.max_joins).")
 
     def count_list(self) -> None:
-        """Counts a list of related items, which takes a statement."""
+        """Counts a one-to-many field, which takes a statement."""
         self._lists += 1
         if self._lists > self.limits.max_lists:
             raise InvalidRequest(f"fields may open up to {self.limits.max_lists} lists of related items (limits.max_lists).")
@@ -84,7 +83,7 @@ class Bounds:
             raise InvalidRequest(f"{text} (limits.max_relations).")
 
     def check_columns(self, number: int) -> None:
-        """Refuses a statement that needs so many columns."""
+        """Checks the number of columns of a statement."""
         most = min(self.limits.max_columns, MOST_COLUMNS)
         if number > most:
             text = f"An item may show up to {most} columns, those of many-to-one fields that are opened included"

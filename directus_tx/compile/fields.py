@@ -1,4 +1,4 @@
-"""What the expressions of `fields` show: of each collection on the way its columns, and the related items that they open."""
+"""Resolves `fields`: which columns are shown, and which related items are expanded."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from directus_tx.errors import UnknownField
 from directus_tx.schema.model import Field, Relation
 
 Expressions = Mapping[str, "Expressions"]
-"""Expressions of `fields` by their first names, each with what follows its dot: `author.name,author.email` is
-{"author": {"name": {}, "email": {}}}. Those that leave a field out begin with "-"."""
+"""Expressions of `fields` as a tree: `author.name,author.email` is {"author": {"name": {}, "email": {}}}. Names that exclude a field begin
+with "-"."""
 
 Path = tuple[str, ...]
 
 
 def parse_fields(fields: Iterable[str], bounds: Bounds) -> Expressions:
-    """The expressions of `fields`; "*" where there is none. Raises InvalidRequest where one of them is too deep."""
+    """Returns the expressions of `fields`, "*" if there are none. Raises InvalidRequest if one is too deep."""
     found: dict[str, Any] = {}
     for field in fields:
         if field:
@@ -31,11 +31,11 @@ def parse_fields(fields: Iterable[str], bounds: Bounds) -> Expressions:
 
 @frozen(eq=False)
 class Selection:
-    """What is shown of the items of one collection, as far as `grant` allows it.
+    """What is shown of the items of a collection.
 
-    `names` are the fields whose values are shown, in order. `items` are the many-to-one fields that are opened, each with what is shown
-    behind it: a selection, or where the items may not be read the name of their key, which is shown alone. `lists` are the one-to-many
-    fields that are opened.
+    `names` are the fields whose values are shown, in order. `items` are the expanded many-to-one fields, each with the selection of the
+    related item, or with the name of its key if the caller may not read it: then only the key is shown. `lists` are the expanded
+    one-to-many fields.
     """
 
     grant: Grant
@@ -45,14 +45,14 @@ class Selection:
 
     @property
     def columns(self) -> int:
-        """The columns that its statement needs at most: the key and the flags of masks beside what is shown."""
+        """The maximum number of columns of the statement: the shown columns, the key and the flags of masks."""
         own = len(self.names) + len(self.grant.masks) + 1
         return own + sum(1 if isinstance(below, str) else below.columns for _, below in self.items)
 
 
 @frozen(eq=False)
 class ListSelection:
-    """A one-to-many field that is opened: its name, its path from the item that is read, and what is shown of the related items."""
+    """An expanded one-to-many field: its name, its path from the root item, and the selection of the related items."""
 
     name: str
     path: Path
@@ -61,8 +61,8 @@ class ListSelection:
 
 
 class Selector:
-    """Makes selections. It notes the paths of the `lists` that are opened, and in `unreadable` the relations that are opened into what
-    may not be read."""
+    """Builds selections. Collects the paths of expanded one-to-many fields in `lists`, and relations into collections that the caller may
+    not read in `unreadable`."""
 
     def __init__(self, access: Access, bounds: Bounds) -> None:
         self.access = access
@@ -71,7 +71,7 @@ class Selector:
         self.unreadable: dict[str, None] = {}
 
     def select(self, grant: Grant, expressions: Sequence[Expressions], path: Path = ()) -> Selection:
-        """What expressions show of the items of a statement. Raises UnknownField, and InvalidRequest where it is too much."""
+        """Returns the selection of the items of a statement. Raises UnknownField, or InvalidRequest if a limit is exceeded."""
         found = self._selection(grant, expressions, path)
         self.bounds.check_columns(found.columns)
         return found
@@ -102,8 +102,8 @@ class Selector:
         return Selection(grant, tuple(names), tuple(items), tuple(lists))
 
     def _list(self, name: str, relation: Relation, expressions: Sequence[Expressions], path: Path) -> ListSelection | None:
-        """A list of related items, with the field that leads back where there are no expressions; None where the items may not be read,
-        or not whose they are."""
+        """Returns an expanded one-to-many field; without expressions it shows the field that refers back. Returns None if the
+        caller may not read the items, or the field that refers back."""
         self.lists.add(path)
         target = self.access.grant(relation.collection_many)
         if not target.read or relation.field_many in target.hidden:
@@ -117,9 +117,9 @@ class Selector:
     def _resolve(
         grant: Grant, relations: Mapping[str, Relation], expressions: Sequence[Expressions], *, top: bool
     ) -> tuple[list[str], dict[str, list[Expressions]]]:
-        """The names of the columns to show, in order, and of the relations to open, each with the expressions below it.
+        """Returns the names of the columns to show, in order, and the relations to expand with the expressions below them.
 
-        Where one expression goes deeper, the relations that the others only name are opened too; these have no expressions.
+        If one expression of the level has a path into a relation, relations that are only named are expanded too, without expressions.
         """
         collection = grant.collection
         shown: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""What a query asks of rows, as one WHERE clause: conditions, searches and statuses."""
+"""Compiles filter, q and status to a WHERE clause."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,16 +31,16 @@ from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
 
-# --- what is searched by q, and by contains on a many-to-one field
+# --- searches: q, and contains on a many-to-one field
 
 
 def searched_fields(grant: Grant) -> list[Field]:
-    """The fields that a search looks into: text and numbers, neither dates nor what the caller may not read."""
+    """Returns the fields that a search looks in: text and number fields that the caller may filter by."""
     return [field for field in grant.collection.columns.values() if searched(field) and field.field not in grant.unaskable]
 
 
 def search(alias: str, grant: Grant, bind: Bind) -> Clause:
-    """Some searched field contains the bound pattern."""
+    """Returns the condition that a searched field matches the pattern."""
     fields = searched_fields(grant)
     if not fields:
         return FALSE
@@ -51,8 +51,8 @@ def search(alias: str, grant: Grant, bind: Bind) -> Clause:
 
 
 class Conditions:
-    """Makes clauses of the conditions of one statement, with an alias of its own for each table on the way. `relations` is how many they
-    follow. Raises InvalidRequest where these are more than `bounds` allow."""
+    """Compiles the conditions of a statement. Each table gets its own alias. `relations` counts the relations that the conditions
+    follow. Raises InvalidRequest if there are more than `bounds` allow."""
 
     def __init__(self, access: Access, bounds: Bounds) -> None:
         self.access = access
@@ -65,8 +65,8 @@ class Conditions:
         return f"t{self.relations}"
 
     def chain(self, alias: str, grant: Grant, conditions: Chain, of: "Callable[[Query], Sequence[Condition]]") -> Clause:
-        """The conditions as one flat chain in their order; AND binds tighter than OR. *of* gives those of the query that is asked in
-        their place."""
+        """Compiles conditions as a flat chain in their order; AND binds tighter than OR. *of* returns the conditions of the
+        actual query, from which values are bound."""
         groups: list[list[Clause]] = [[]]
         for index, condition in enumerate(conditions):
             if condition.logical == "or" and groups[-1]:
@@ -123,8 +123,8 @@ class Conditions:
     def _behind(
         self, alias: str, grant: Grant, field: Field, relation: Relation, *, is_many: bool
     ) -> tuple[str, Grant, Composable]:
-        """The alias and grant of the collection that a relation leads to, and the condition that joins it. *alias* and *grant* are those of
-        the collection that has the field; to a row that does not show the field, nothing is joined."""
+        """Returns the alias and grant of the related collection, and the condition that joins it to the table *alias*, whose grant is
+        *grant*. Rows that hide the field are joined to nothing."""
         name = relation.collection_many if is_many else relation.collection_one
         target = self.access.grant(name or "")
         behind = self.alias()
@@ -136,7 +136,7 @@ class Conditions:
             here, there = field, target.collection.primary_key
         joint = equal_keys(alias, here, behind, there)
         mask = grant.mask_of(field.field) if is_many else None
-        # The column of a many-to-one field is null where it is hidden; a list has no column that could be.
+        # The view shows a hidden many-to-one column as NULL. A one-to-many field has no column, so the flag of the mask is checked.
         return behind, target, joint if mask is None else SQL("{} AND {}").format(column(alias, mask.flag), joint)
 
     def _exists(self, behind: str, target: Grant, joint: Composable, inner: Clause) -> Clause:
@@ -155,7 +155,7 @@ class Conditions:
         empty: bool,
         value: Value,
     ) -> Clause:
-        """A condition on the list of related items itself."""
+        """Compiles a condition on a one-to-many field itself."""
         behind, target, joint = self._behind(alias, grant, field, relation, is_many=True)
         view = target.table(behind)
         table = SQL("FROM {} WHERE {}").format(view.sql, joint)
@@ -169,7 +169,7 @@ class Conditions:
         if far.field in target.unaskable:
             raise HiddenField(f'You may not ask about what "{field.field}" leads to.')
         if name == "all":
-            # A list that holds something that can be no key is held by nobody.
+            # If one of the values cannot be a key, no item has all of them.
             def wanted(values: BindValues) -> list[Any] | None:
                 keys = list_bind(far, value)(values)
                 return keys if len(keys) == len(several(value(values))) else None
@@ -183,7 +183,7 @@ class Conditions:
         return self._exists(behind, target, joint, operator.apply(behind, far, value))
 
     def status(self, alias: str, grant: Grant, statuses: str) -> Clause:
-        """The condition of the parameter `status`, as its `Narrowing` says: the statuses asked for, or all that do not mean deleted."""
+        """Compiles the parameter `status`: the statuses in it, or by default all that do not mean deleted."""
         field = grant.collection.status_field
         if field is None or statuses == "all":
             return TRUE
@@ -220,7 +220,7 @@ def q_bind(values: BindValues) -> str | None:
 
 
 def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clause:
-    """What status, q and filter ask of the rows of a list."""
+    """Returns the condition of status, q and filter."""
     return all_of(
         [
             conditions.status("t0", grant, narrowing.status),
@@ -231,7 +231,7 @@ def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clau
 
 
 def readable_column(grant: Grant, name: str) -> Field:
-    """A field that a question may be about. Raises UnknownField, HiddenField."""
+    """Returns a field with a column that the caller may filter by. Raises UnknownField or HiddenField."""
     field = grant.collection.columns.get(name)
     if field is None:
         raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')

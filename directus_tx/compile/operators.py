@@ -1,9 +1,9 @@
-"""The table of filter operators: what each does to a column, and the value that it binds.
+"""The table of filter operators. To add an operator, add an entry to OPERATORS.
 
-Adding an operator is adding one entry to OPERATORS. No condition may fail because of a row's content: PostgreSQL may ask it of rows that
-the caller may not see, before it asks whether the caller may. So columns are compared as they are, or as text, to which every type can be
-cast, and values are bound as what PostgreSQL compares with the column without a conversion of the column. tests/live/test_totality.py
-asks every operator of every type.
+A condition must never raise an error that depends on the contents of a row: PostgreSQL may evaluate it for rows that the caller may not
+read before it evaluates the caller's permissions. So columns are compared as they are, or as text, which every type can be cast to, and
+values are bound in a type that PostgreSQL compares with the column without converting the column. tests/live/test_totality.py tests every
+operator with every type.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from directus_tx.schema.types import NO_MATCH, comparable, member
 
 
 def is_text(field: Field) -> bool:
-    """Whether the field's column holds text, which compares and sorts without case."""
+    """Whether the column holds text, which is compared and sorted without case."""
     return family(field) == "text"
 
 
@@ -30,7 +30,7 @@ def is_number(field: Field) -> bool:
 
 
 def as_folded_text(field: Field) -> bool:
-    """Whether the field's column compares and sorts as lower-case text: because it holds text, or has no order of its own."""
+    """Whether the column is compared and sorted as lower-case text: text columns, and types without an order."""
     return family(field) in ("text", "other")
 
 
@@ -49,37 +49,37 @@ _COMPARISON = {
 
 
 def comparison_type(field: Field) -> str:
-    """What a value to compare with the field is cast to: a wide type, which neither cuts nor rounds."""
+    """Returns the type that values are cast to for comparison: a wide type that neither truncates nor rounds."""
     return "double precision" if is_float(field) else _COMPARISON[family(field)]
 
 
 def folded(alias: str, field: Field) -> Composable:
-    """The column as it compares and sorts: text without case, and as text whatever has no order of its own."""
+    """Returns the expression by which the column is compared and sorted."""
     return SQL("lower({})").format(text_of(alias, field)) if as_folded_text(field) else column(alias, field.field)
 
 
 def bound(field: Field) -> str:
-    """The placeholder of a value that compares with `folded`."""
+    """Returns the placeholder of a value to compare with `folded`."""
     return "lower(%s)" if as_folded_text(field) else "%s"
 
 
 def as_text(alias: str, field: Field) -> Composable:
-    """The column as lower-case text, to look for a part in."""
+    """Returns the column as lower-case text, for searches."""
     return SQL("lower({})").format(text_of(alias, field))
 
 
 def escaped(text: str) -> str:
-    """Text as a LIKE pattern that means just itself."""
+    """Returns a LIKE pattern that matches the text literally."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 MAX_WILDCARDS = 100
-"""PostgreSQL goes one step deeper into its stack at each "%" that a row's text matches."""
+"""PostgreSQL's LIKE recurses at each "%", and its stack is limited."""
 
 
 def valid_pattern(text: str) -> str:
-    """Text as a LIKE pattern that no row's text makes fail: a backslash that escapes nothing, at the end, means itself. PostgreSQL
-    would raise an error where a row matches up to there. Raises InvalidRequest where it has too many wildcards."""
+    """Returns a LIKE pattern that cannot raise an error. A backslash at the end, which escapes nothing, is doubled: PostgreSQL would raise
+    an error if a row matched up to there. Raises InvalidRequest if the pattern has too many wildcards."""
     if text.count("%") > MAX_WILDCARDS:
         raise InvalidRequest(f'A pattern may have up to {MAX_WILDCARDS} wildcards ("%").')
     backslashes = len(text) - len(text.rstrip("\\"))
@@ -96,21 +96,21 @@ _KEY_KINDS = {
 
 
 def same_kind_of_key(left: Field, right: Field) -> bool:
-    """Whether keys in two columns are equal where their values are the same, to PostgreSQL and in Python. Others meet as text: numbers
-    may be none of the other column, or NaN; a type may have no equality."""
+    """Whether the keys in two columns can be compared as they are, in PostgreSQL and in Python. Other keys are compared as text: a number
+    may not fit the other column or be NaN, and some types have no equality."""
     here, there = base_type(left.column_type), base_type(right.column_type)
     return here in _KEY_KINDS and there in _KEY_KINDS and (_KEY_KINDS[here] or here) == (_KEY_KINDS[there] or there)
 
 
 def key_text(alias: str, field: Field) -> Composable:
-    """The column of a key as text, the same for 1 and 1.00."""
+    """Returns a key column as text, equal for 1 and 1.00."""
     if base_type(field.column_type) == "numeric":
         return SQL("trim_scale({})::text").format(column(alias, field.field))
     return SQL("({})::text").format(text_of(alias, field))
 
 
 def equal_keys(left: str, left_field: Field, right: str, right_field: Field) -> Composable:
-    """Two keys are equal, in columns of the tables called *left* and *right*."""
+    """Returns the condition that two keys, in tables with the aliases *left* and *right*, are equal."""
     if (
         same_kind_of_key(left_field, right_field)
         or base_type(left_field.column_type) == base_type(right_field.column_type) == "numeric"
@@ -120,7 +120,7 @@ def equal_keys(left: str, left_field: Field, right: str, right_field: Field) -> 
 
 
 def key_among(alias: str, key: Field) -> Composable:
-    """The key is one of those bound, an array of what `schema.types.member` makes of their texts."""
+    """Returns the condition that the key is in the bound array, whose members `schema.types.member` makes."""
     if family(key) == "other":
         return SQL("{} = ANY(%s::text[])").format(key_text(alias, key))
     return SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))
@@ -136,14 +136,14 @@ def one(value: str | tuple[str, ...] | None) -> str:
 
 
 def several(value: str | tuple[str, ...] | None) -> list[str]:
-    """The members of a list, sent as csv or as an array; none for an empty text."""
+    """Returns the members of a list given as csv or as an array; none for an empty text."""
     if isinstance(value, tuple):
         return [part.strip() for part in value]
     return [part.strip() for part in value.split(",")] if value else []
 
 
 def scalar_bind(field: Field, value: Value, pick: Callable[[Any], str | None] = one) -> Bind:
-    """Binds the value to compare a column with; NULL, which nothing equals, where the text can be no such value."""
+    """Returns a bind of the value to compare the column with, or of NULL, which equals nothing, if the text is not a value of the type."""
 
     def bind(values: BindValues) -> Any:
         text = pick(value(values))
@@ -166,7 +166,7 @@ def pattern_bind(value: Value, make: Callable[[str], str]) -> Bind:
 
 
 def storable(text: str) -> str | None:
-    """The text, or None, which nothing is like, where it holds what no text of the database can."""
+    """Returns the text, or None, which matches nothing, if PostgreSQL cannot store it."""
     return None if "\x00" in text else text
 
 
@@ -194,7 +194,8 @@ def comparing(sign: str) -> ColumnOperator:
 
 
 def _neq(alias: str, field: Field, value: Value) -> Clause:
-    # What cannot equal any value differs from all; IS DISTINCT FROM makes a NULL bind mean so. Nulls stay out.
+    # A text that is not a value of the type is bound as NULL and differs from every value, hence IS DISTINCT FROM. NULL columns
+    # do not match.
     sql = SQL("({} IS DISTINCT FROM " + bound(field) + " AND {} IS NOT NULL)")
     sql = sql.format(folded(alias, field), column(alias, field.field))  # type: ignore[assignment]
     return Clause(sql, (scalar_bind(field, value),))
@@ -256,7 +257,7 @@ def _not_for_columns(alias: str, field: Field, value: Value) -> Clause:
 
 @frozen
 class Operator:
-    """An operator: what it does to a column, and whether an empty text makes it filter nothing."""
+    """An operator: the function that compiles it, and whether it is ignored if the value is empty."""
 
     apply: ColumnOperator
     ignores_empty: bool = False

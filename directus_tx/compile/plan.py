@@ -1,4 +1,4 @@
-"""What a compiled read is: its statements, and the items that their rows make. Pure values; the other modules of `compile` make them."""
+"""Plans: the statements of a compiled read, and how to build items from their rows."""
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
@@ -23,21 +23,21 @@ class Prepared:
     binds: tuple[Bind, ...]
 
     def parameters(self, values: BindValues) -> list[Any]:
-        """What the placeholders are bound to in a request."""
+        """Returns the values of the placeholders."""
         return [bind(values) for bind in self.binds]
 
     @property
     def weight(self) -> int:
-        """The bytes that it takes, roughly."""
+        """The approximate size in bytes."""
         return 300 + len(self.statement.text) + 150 * len(self.binds)
 
 
 @frozen
 class ItemLayout:
-    """Where an item stands in a row: the values from `start` on are those of `names`; `casts` turn some into what the API shows.
+    """The position of an item in a row: the values from `start` on are those of `names`; `casts` convert some of them for the API.
 
-    `key` is the position of the item's key, None for the item that the row is about; where the key is null there is no item. `items`
-    are those of the same row that this one holds, through many-to-one fields, each by its `name`; `lists` are read by themselves.
+    `key` is the position of the key of a related item, None for the item of the statement itself; if the key is NULL, there is no item.
+    `items` are the related items in the same row, joined through many-to-one fields; `lists` are read by separate statements.
     """
 
     name: str
@@ -48,33 +48,33 @@ class ItemLayout:
     items: "tuple[ItemLayout, ...]" = ()
     lists: "tuple[ListPlan, ...]" = ()
     masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    """Fields that only some rows show, by the position of what says whether this one does."""
+    """Fields that only some rows show, by the position of the flag that says whether a row does."""
 
     @property
     def weight(self) -> int:
-        """The bytes that it takes, roughly, with all that it holds."""
+        """The approximate size in bytes, nested items included."""
         return 500 + sum(below.weight for below in self.items) + sum(each.plan.weight for each in self.lists)
 
     @property
     def shows_nothing(self) -> bool:
-        """Whether no item can show anything."""
+        """Whether no item has visible fields."""
         return not (self.names or self.items or self.lists)
 
     @cached_property
     def may_be_empty(self) -> bool:
-        """Whether an item may come to show nothing."""
+        """Whether an item may have no visible fields."""
         masked = {name for _, names in self.masks for name in names}
         lasting = {*self.names, *(below.name for below in self.items)} - masked
         return not lasting and all(each.flag is not None for each in self.lists)
 
     @cached_property
     def some_may_be_empty(self) -> bool:
-        """Whether an item, or one that it holds, may come to show nothing."""
+        """Whether the item or a nested item may have no visible fields."""
         return self.may_be_empty or any(below.some_may_be_empty for below in self.items)
 
     def empty_items_as_lists(self, items: list[Any]) -> list[Any]:
-        """The items when all that they hold is in its place, with an empty list for each that shows nothing: clients of the API know
-        them so, since PHP does not tell the two apart."""
+        """Returns the items with an empty list in place of each item without visible fields, as PHP encodes an empty array. Call it when
+        the nested items are complete."""
         if not self.some_may_be_empty:
             return items
         for below in self.items:
@@ -85,12 +85,12 @@ class ItemLayout:
         return [[] if item == {} else item for item in items]
 
     def columns(self, prefix: str = "") -> list[str]:
-        """The names of the values of an item, those of items that it holds with dots before them; lists count as one value."""
+        """Returns the names of the values of an item, with dots for nested items; a list is one value."""
         own = [f"{prefix}{name}" for name in (*self.names, *(each.name for each in self.lists))]
         return own + [name for below in self.items for name in below.columns(f"{prefix}{below.name}.")]
 
     def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Item | None]:
-        """The items of the rows, None where a row has none; the lists that are still to be read go to *pending*."""
+        """Returns the items of the rows, None for rows without one. Appends the lists still to be read to *pending*."""
         names, start, key = self.names, self.start, self.key
         items: list[Item | None]
         if key is None:
@@ -117,34 +117,34 @@ class ItemLayout:
 
 @frozen
 class ItemsPlan:
-    """One statement of a read, and where the items stand in its rows. The last value of a row is the key by which it is looked for,
-    where the items are those of lists, or the read is by keys."""
+    """A statement and the layout of the items in its rows. For one-to-many fields and reads by key, the last value of a row is the key
+    that the row was looked up by."""
 
     select: Prepared
     layout: ItemLayout
 
     @property
     def weight(self) -> int:
-        """The bytes that it takes, roughly, with the lists below it."""
+        """The approximate size in bytes, lists included."""
         return self.select.weight + self.layout.weight
 
 
 @frozen
 class ListPlan:
-    """A list of related items, `name` in the item that holds it. `source` is the position, in the rows of that item's statement, of the
-    key to look for."""
+    """A one-to-many field: its `name` in the item, and the position `source` of the key to look up in the rows of the item's
+    statement."""
 
     name: str
     plan: ItemsPlan
     source: int
     flag: int | None = None
-    """Where only some rows show the list, the position of what says whether this one does."""
+    """The position of the flag that says whether a row shows the list; None if all do."""
 
 
 @frozen
 class Plan:
-    """What answers a read: the items with all that they hold, and the counts of meta. `unreadable` are the relations that the query opens
-    into collections that the caller may not read."""
+    """A compiled read: the statement of the items, and those of the counts of meta. `unreadable` are the expanded relations into
+    collections that the caller may not read."""
 
     items: ItemsPlan
     filter_count: Prepared
@@ -152,19 +152,19 @@ class Plan:
     status_count: Prepared | None
     filtered: bool
     statuses: tuple[str, ...] = ()
-    """The statuses that are counted where no item has them, too."""
+    """The statuses that status_count lists even if no item has them."""
 
     unreadable: tuple[str, ...] = ()
 
     @property
     def weight(self) -> int:
-        """The bytes that it takes, roughly."""
+        """The approximate size in bytes."""
         counts = (self.filter_count, self.total_count, self.status_count)
         return self.items.weight + sum(each.weight for each in counts if each is not None)
 
 
 class Weighed(Protocol):
-    """What is kept on the snapshot: `weight` is the bytes that it takes, roughly."""
+    """A value in the cache of a snapshot; `weight` is its approximate size in bytes."""
 
     @property
     def weight(self) -> int: ...
@@ -174,6 +174,6 @@ W = TypeVar("W", bound=Weighed)
 
 
 def keep_plan(access: Access, key: Hashable, make: Callable[[], W]) -> W:
-    """The plan that *make* gives, made once a snapshot, role and *key*, which says all that its SQL depends on."""
+    """Returns the cached plan of a role and *key*, which identifies its SQL; calls *make* if there is none."""
     found: W = access.schema.plans.get(access.key, key, make, lambda plan: plan.weight + len(repr(key)))
     return found

@@ -1,8 +1,4 @@
-"""From a Query to SQL: one statement for the items and what they lead to, one for each list below them, the caller's grant in all.
-Pure: no I/O.
-
-`compile_read` gives a `Plan`; `plan_for` keeps plans on the snapshot by the shape of the query and the caller's role.
-"""
+"""Compiles reads. `compile_read` returns a `Plan`; `plan_for` caches plans on the snapshot by role and shape of the query."""
 
 from collections.abc import Sequence
 
@@ -31,10 +27,10 @@ def plan_for(
     created: bool = False,
     version: bool = False,
 ) -> Plan:
-    """The plan of a read, compiled once a snapshot, role and shape of query. *by_key*: the keys of `BindValues` are looked for;
-    *created*: the caller has just created them; *version*: each row carries the version of its item last but one.
+    """Returns the plan of a read, from the cache if possible. *by_key*: read the items with the keys in `BindValues`; *created*: the caller
+    has just created them; *version*: the last but one value of each row is the version of the item.
 
-    Raises ApiError where the caller may not read the collection, or where the query does not fit it or exceeds the limits.
+    Raises an ApiError if the caller may not read the collection, or the query does not fit it or exceeds a limit.
     """
     check_query(query, limits)
     shape = read_shape_of(collection, query, by_key=by_key, created=created, version=version)
@@ -42,7 +38,7 @@ def plan_for(
 
 
 def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Plan:
-    """The plan of a read, from scratch. Nothing of it is run or made before it is known to be within the limits."""
+    """Compiles a read. The limits are checked before SQL is built."""
     grant = access.require_read(shape.collection)
     if shape.created:
         grant = grant.as_creator
@@ -87,7 +83,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
 
 
 def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
-    """Of the rows where *where* holds, the first by key for each value of some fields."""
+    """Returns the condition that a row is the first by key among those with the same values of some fields."""
     collection = grant.collection
     key = column("t0", collection.primary_key.field)
     values = SQL(", ").join([folded("t0", readable_column(grant, name)) for name in groups])
@@ -106,7 +102,7 @@ def count(grant: Grant, where: Clause, *, many_tables: bool = False) -> Prepared
 
 
 def status_count(grant: Grant, where: Clause) -> Prepared | None:
-    """Counts by status, or None for a collection without one."""
+    """Returns the statement that counts items by status; None if the collection has no visible status field."""
     field = grant.collection.status_field
     if field is None or field.field in grant.hidden:
         return None

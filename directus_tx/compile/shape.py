@@ -1,4 +1,4 @@
-"""The shape of a query: what its SQL depends on. Queries of one shape have one plan, whatever their values are."""
+"""The shape of a query: everything its SQL depends on. Queries of the same shape share a plan, whatever their values."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from directus_tx.query import Condition, Query, Sort
 
 
 class ConditionShape(NamedTuple):
-    """A condition without its value, of which it matters only whether it is empty."""
+    """A condition without its value. Only whether the value is empty matters."""
 
     path: tuple[str, ...]
     operator: str
@@ -19,13 +19,13 @@ Chain = tuple[ConditionShape, ...]
 
 
 def chain_of(conditions: Sequence[Condition]) -> Chain:
-    """The conditions of a chain, in their order."""
+    """Returns the shapes of conditions, in order."""
     return tuple([ConditionShape(each.path, each.operator, each.logical, not each.value) for each in conditions])
 
 
 class Narrowing(NamedTuple):
-    """What narrows a list down: the server's own conditions (`scope`), the filter, whether something is searched for, and the statuses:
-    "default" for all that do not mean deleted, "given", or "all"."""
+    """The conditions of a list: those of the server (`scope`), the filter, whether there is a search, and the statuses: "default" for all
+    that do not mean deleted, "given", or "all"."""
 
     scope: Chain
     filter: Chain
@@ -37,13 +37,13 @@ NOTHING = Narrowing((), (), False, "default")
 
 
 def narrowing_of(query: Query) -> Narrowing:
-    """What narrows the list of a query down."""
+    """Returns the conditions of a query."""
     status = "default" if query.status is None else "all" if "*" in query.status else "given"
     return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status)
 
 
 class ListShape(NamedTuple):
-    """What `deep` asks of the list at a path. `paged`: of each list some places are shown."""
+    """The part of `deep` for one list. `paged`: whether it has a limit or an offset."""
 
     path: tuple[str, ...]
     sort: tuple[Sort, ...]
@@ -52,15 +52,14 @@ class ListShape(NamedTuple):
 
 
 def list_shape_of(path: tuple[str, ...], query: Query) -> ListShape:
-    """What is asked of the list at a path."""
+    """Returns the part of `deep` for the list at a path."""
     paged = bool(query.offset) or (query.limit is not None and query.limit >= 0)
     return ListShape(path, query.sort, chain_of(query.filter), paged)
 
 
 class ReadShape(NamedTuple):
-    """The shape of a read of items. `by_key`: the keys of `BindValues` are looked for, whatever filter, search and status say.
-    `created`: the caller has just created them. `version`: rows carry the version of their item. `languages`: lists of translations are
-    narrowed down to some."""
+    """The shape of a read. `by_key`: items are read by key, ignoring filter, q and status. `created`: the caller has just created them.
+    `version`: rows contain the version of their item. `languages`: translations are restricted to some languages."""
 
     collection: str
     fields: tuple[str, ...]
@@ -77,7 +76,7 @@ class ReadShape(NamedTuple):
 def read_shape_of(
     collection: str, query: Query, *, by_key: bool = False, created: bool = False, version: bool = False
 ) -> ReadShape:
-    """The shape of a read."""
+    """Returns the shape of a read."""
     return ReadShape(
         collection,
         query.fields,
@@ -103,5 +102,5 @@ class AggregateShape(NamedTuple):
 
 
 def aggregate_shape_of(collection: str, query: Query) -> AggregateShape:
-    """The shape of the aggregates that a query asks for."""
+    """Returns the shape of the aggregates of a query."""
     return AggregateShape(collection, query.aggregate, query.groupby, narrowing_of(query), query.sort)

@@ -1,6 +1,6 @@
-"""The statements of a read: one for the items, one for each list of related items.
+"""Builds the statements of a read: one for the items, and one for each one-to-many field.
 
-Many-to-one fields are joined to the statement of the items that have them.
+Many-to-one fields are joined to the statement of their items.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ from directus_tx.schema.types import answer
 MAX_PLACE = 2**62
 FEW_JOINS = 4
 FEW_TABLES = 6
-"""Joins, and tables in all, up to which PostgreSQL may take its time to find the best order of them: some milliseconds for seven."""
+"""The number of joins, and of all tables, up to which PostgreSQL may search for the best join order: seven tables take some milliseconds."""
 
 
 @frozen
 class Order:
-    """An ORDER BY list: what it sorts by, each with its direction, in which "{}" stands for it."""
+    """An ORDER BY list: the expressions, and templates with their directions, in which "{}" is the expression."""
 
     terms: tuple[tuple[Composable, str], ...]
 
@@ -41,7 +41,7 @@ class Order:
 
 
 def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Order:
-    """The order of rows: by the sorts asked for, or the sort field; ties go by the key, ascending."""
+    """Returns the order of rows: by `sort`, or else by the sort field; then by the key, ascending."""
     collection = grant.collection
     key = collection.primary_key
     if not sort:
@@ -60,7 +60,8 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
             raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
         direction = "{} DESC" if each.descending else "{} ASC"
         if field.nullable and not field.primary_key:
-            # Nulls are last both ways, or else the lowest. PostgreSQL's own default is that they are the highest.
+            # By default, nulls are last in both directions; with sort_null_last off they are the lowest. PostgreSQL treats them
+            # as the highest.
             direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
         terms.append((folded(alias, field), direction))
     if not any(each.field == key.field for each in sort) or is_text(key):
@@ -70,7 +71,7 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
 
 @frozen
 class Compiler:
-    """Makes the statements of one read."""
+    """Builds the statements of one read."""
 
     access: Access
     bounds: Bounds
@@ -108,8 +109,8 @@ class Compiler:
         return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout)
 
     def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
-        """Adds to a statement what a selection shows of the table called *alias*. Many-to-one fields are joined to it: the one row that
-        they lead to costs less beside its item than in a statement of its own."""
+        """Adds a selection of the table *alias* to a statement. Many-to-one fields are joined, which costs less than separate
+        statements."""
         grant, names = selection.grant, selection.names
         fields, primary_key = grant.collection.fields, grant.collection.primary_key.field
         start = select.add(alias, names)
@@ -143,8 +144,8 @@ class Compiler:
         )
 
     def list_plan(self, select: "SelectBuilder", alias: str, holder: Grant, opened: ListSelection, flag: int | None) -> ListPlan:
-        """The statement that finds the related items of all items of a statement at once. The keys of those items, of the table called
-        *alias*, are added to their statement if need be."""
+        """Returns the statement that reads a one-to-many field of all items at once. Adds the key of the table *alias* to the
+        items' statement if it is missing."""
         grant = opened.selection.grant
         target = grant.collection
         here, there = holder.collection.primary_key, target.fields[opened.relation.field_many]
@@ -197,27 +198,27 @@ class Compiler:
 
 
 def key_alone(select: "SelectBuilder", alias: str, field: Field, key: str) -> ItemLayout:
-    """What is shown of an item that a many-to-one field leads to and that may not be read: its key, as the field holds it."""
-    # A value of its own, beside any other that the row has of the field: an item's values stand side by side.
+    """Returns the layout of a related item that the caller may not read: only its key, which the field holds."""
+    # Added again even if the row has the column already: the values of an item must be adjacent.
     start = select.add(alias, (field.field,))
     cast = answer(field)
     return ItemLayout(field.field, start, (key,), () if cast is None else ((key, cast),), start)
 
 
 class SelectBuilder:
-    """The columns and joins of a statement in the making."""
+    """The columns and joins of a statement that is being built."""
 
     def __init__(self) -> None:
         self.columns: list[Composable] = []
         self.joins: list[Clause] = []
         self.used: dict[str, None] = {}
-        """The columns of the first table that are shown, or that others are joined by."""
+        """The columns of the first table that are shown or joined by."""
         self.values: list[int] = []
-        """The positions of other columns that are made of the first table."""
+        """The positions of expressions over the first table."""
         self._positions: dict[tuple[str, str], int] = {}
 
     def add_value(self, alias: str, value: Composable) -> int:
-        """Adds a column that is made of a table, and gives its position."""
+        """Adds an expression and returns its position."""
         position = len(self.columns)
         if alias == "t0":
             self.values.append(position)
@@ -225,7 +226,7 @@ class SelectBuilder:
         return position
 
     def add(self, alias: str, names: Iterable[str]) -> int:
-        """Adds columns side by side and gives the position of the first."""
+        """Adds adjacent columns and returns the position of the first."""
         start = len(self.columns)
         for name in names:
             self._positions.setdefault((alias, name), len(self.columns))
@@ -235,13 +236,13 @@ class SelectBuilder:
         return start
 
     def position(self, alias: str, name: str) -> int:
-        """The position of a column, which is added if it is not there yet."""
+        """Returns the position of a column; adds it if it is missing."""
         if (alias, name) not in self._positions:
             self.add(alias, (name,))
         return self._positions[alias, name]
 
     def join(self, alias: str, field: Field, target: Grant) -> str:
-        """Joins the item that a many-to-one field leads to, unless it is soft-deleted, and gives its alias."""
+        """Joins the item that a many-to-one field refers to, unless it is soft-deleted. Returns its alias."""
         joined = f"j{len(self.joins) + 1}"
         if alias == "t0":
             self.used[field.field] = None
@@ -256,14 +257,14 @@ class SelectBuilder:
 PAGE = Clause(SQL(" LIMIT %s OFFSET %s"), (lambda values: values.limit, lambda values: values.offset))
 ALL = Clause(SQL(""))
 FENCE = Clause(SQL(" OFFSET 0"))
-"""Keeps PostgreSQL from making one query of two."""
+"""Prevents PostgreSQL from merging a subquery into the query."""
 
 
 def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
-    """A SELECT. *tables*: the first, and the joins to it; *where*: a condition, or `ALL`."""
+    """Returns a SELECT. *tables*: the first table and its joins; *where*: a condition, or `ALL`."""
     condition = where if where is ALL else Clause(SQL(" WHERE {}").format(where.sql), where.binds)
     sql = SQL("SELECT {} FROM {}{} ORDER BY {}{}").format(
-        # Even where nothing of a row is shown it is one item of the answer.
+        # A row without visible columns is still an item of the result.
         SQL(", ").join(columns or [SQL("1")]),
         SQL("").join([table.sql for table in tables]),
         condition.sql,
@@ -276,8 +277,8 @@ def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: C
 def rows_first(
     grant: Grant, select: SelectBuilder, where: Clause, order: Order, page: Clause
 ) -> tuple[Clause, list[Composable], Order]:
-    """Rows as a table to join others to, where PostgreSQL would else join all rows of the table before it filters, sorts and cuts them;
-    and the columns and the order of the statement that does."""
+    """Returns a subquery that filters, sorts and limits the rows before other tables are joined, and the columns and order of the outer
+    statement. Without it PostgreSQL may join all rows first."""
     names = (name for number in count() if (name := f"$row{number}") not in grant.collection.fields)
     inner = [column("t0", name) for name in select.used]
     terms = []
@@ -295,7 +296,7 @@ def rows_first(
 
 
 def array(keys: Sequence[Any]) -> Any:
-    """Keys as what is bound for an array: numbers as PostgreSQL's own text of one, which the driver makes much faster."""
+    """Returns keys as the bind value of an array. Integers become PostgreSQL's array text, which is much faster to build."""
     if keys and all(type(key) is int for key in keys):
         return "{" + ",".join(map(str, keys)) + "}"
     return list(keys)
