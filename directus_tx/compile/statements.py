@@ -26,7 +26,8 @@ from directus_tx.schema.types import answer
 MAX_PLACE = 2**62
 FEW_JOINS = 4
 FEW_TABLES = 6
-"""The number of joins, and of all tables, up to which PostgreSQL may search for the best join order: seven tables take some milliseconds."""
+"""The number of joins, and of all tables, up to which PostgreSQL may search for the best join order: seven tables take some
+milliseconds."""
 
 
 @frozen
@@ -88,8 +89,9 @@ class Compiler:
         version: bool = False,
         relations: int = 0,
     ) -> ItemsPlan:
-        """The statement that shows a selection of the rows where *where* holds, which follows so many *relations*. *key*: the column whose
-        value each row carries last; *version*: each carries that of its item before it."""
+        """Returns the statement that reads a selection of the rows that match *where*, a condition that follows *relations*
+        relations. *key*: the column that is the last value of each row; *version*: the value before it is the version of the
+        item."""
         grant = selection.grant
         select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
@@ -99,7 +101,7 @@ class Compiler:
             select.add_value("t0", key)
         table, page = grant.table("t0"), PAGE if paged else ALL
         joins = len(select.joins)
-        # A page in the order of the key is found along the index, whatever is joined.
+        # A page ordered by the key is read along its index, whatever is joined.
         sorts = len(order.terms) > 1
         if joins > FEW_JOINS or (joins and paged and sorts):
             table, select.columns, order = rows_first(grant, select, where, order, page)
@@ -173,8 +175,8 @@ class Compiler:
     def narrowed(
         self, grant: Grant, holder: Composable, where: Clause, conditions: Conditions, order: Order, index: int
     ) -> Clause:
-        """The rows of lists, narrowed down by what `deep` asks of each list: by its filter, and by place within it. *holder*: the column
-        that says of which list a row is; *index*: the place of what is asked within `deep`."""
+        """Returns *where* restricted by the filter, limit and offset of `deep`, applied to each list. *holder*: the column that identifies
+        the list of a row; *index*: the index in `deep`."""
         asked = self.shape.deep[index]
         chain = conditions.chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
         where = all_of([where, chain])
