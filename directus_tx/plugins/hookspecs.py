@@ -1,6 +1,6 @@
-"""The plugin contract: the hooks that directus_tx calls, one function each.
+"""The hooks that plugins can implement.
 
-A plugin is an installed package whose entry point in the group ``directus_tx`` names a module or an object with implementations::
+A plugin is an installed package with an entry point in the group ``directus_tx`` that names a module or object::
 
     from directus_tx.plugins import hookimpl
 
@@ -9,8 +9,8 @@ A plugin is an installed package whose entry point in the group ``directus_tx`` 
         if collection == "articles":
             payload.setdefault("teaser", payload.get("body", "")[:200])
 
-An implementation takes those of the arguments that it needs. It may return a coroutine or a Deferred, which is awaited before that of
-the next one. *ctx* is the `directus_tx.context.Context` of the request: within the write's transaction *before*, out of it *after*.
+An implementation declares the arguments that it needs. It can return a coroutine or a Deferred, which is awaited before the next
+implementation is called. *ctx* is the `directus_tx.context.Context` of the request; its session is in the transaction in ``before`` hooks.
 """
 
 from typing import Any
@@ -26,31 +26,31 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def item_create_before(ctx: Context, collection: str, payload: dict[str, Any]) -> Any:
-    """An item is about to be created, its caller being allowed to. *payload* (field names and values as sent) may be changed in place;
-    what comes of it is validated. Raising an ApiError refuses the whole request."""
+    """Called before an item is created, after the permission check. Can change *payload* (values by field name, as sent) in place; the
+    result is validated. Raise an ApiError to refuse the request."""
 
 
 @hookspec
 def item_update_before(ctx: Context, collection: str, key: Any, payload: dict[str, Any]) -> Any:
-    """An item is about to be changed; its row is locked. *payload* may be changed in place, raising an ApiError refuses the request.
-    Soft deletion is a change."""
+    """Called before an item is updated or soft-deleted, with its row locked. Can change *payload* in place. Raise an ApiError to refuse
+    the request."""
 
 
 @hookspec
 def item_delete_before(ctx: Context, collection: str, key: Any) -> Any:
-    """An item is about to be deleted for good, if it is there. Raising an ApiError refuses the request."""
+    """Called before an item is deleted for good. The item may not exist. Raise an ApiError to refuse the request."""
 
 
 @hookspec
 def item_create_after(ctx: Context, collection: str, key: Any, payload: dict[str, Any]) -> Any:
-    """An item has been created, and the transaction is committed. A failure here is logged, and is not the client's."""
+    """Called after an item has been created and the transaction committed. Errors are logged and do not reach the client."""
 
 
 @hookspec
 def item_update_after(ctx: Context, collection: str, key: Any, payload: dict[str, Any]) -> Any:
-    """An item has been changed, and the transaction is committed. A failure here is logged, and is not the client's."""
+    """Called after an item has been updated and the transaction committed. Errors are logged and do not reach the client."""
 
 
 @hookspec
 def item_delete_after(ctx: Context, collection: str, key: Any) -> Any:
-    """An item has been deleted, and the transaction is committed. A failure here is logged, and is not the client's."""
+    """Called after an item has been deleted and the transaction committed. Errors are logged and do not reach the client."""

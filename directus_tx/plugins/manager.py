@@ -1,4 +1,4 @@
-"""The plugin manager: finds plugins, checks them against the contract of `hookspecs`, and calls their hooks."""
+"""Finds plugins, checks that they match `hookspecs`, and calls their hooks."""
 
 import inspect
 from typing import Any
@@ -13,15 +13,15 @@ log = Logger()
 
 
 class Plugins:
-    """The plugins of a server: none until they are registered, or found among the installed packages by `find`."""
+    """The plugins of a server. `find` registers those of installed packages, `register` a single one."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
     def find(self) -> list[str]:
-        """Registers what installed packages offer as entry points of the group "directus_tx", and gives their names. Raises
-        pluggy.PluginValidationError for a hook that does not fit the contract."""
+        """Registers the entry points of the group "directus_tx" in installed packages and returns their names. Raises
+        pluggy.PluginValidationError if an implementation does not match its hook."""
         self._manager.load_setuptools_entrypoints(hookspecs.PROJECT)
         self._manager.check_pending()
         return sorted(name for name, _ in self._manager.list_name_plugin())
@@ -32,17 +32,17 @@ class Plugins:
         self._manager.check_pending()
 
     def has(self, hook: str) -> bool:
-        """Whether anybody implements a hook."""
+        """Whether a plugin implements a hook."""
         return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     async def call(self, hook: str, **arguments: Any) -> None:
-        """Calls every implementation of a hook, and awaits what they return, one after the other."""
+        """Calls the implementations of a hook and awaits their results one after the other."""
         for result in getattr(self._manager.hook, hook)(**arguments):
             if inspect.isawaitable(result) or isinstance(result, Deferred):
                 await result
 
     async def tell(self, hook: str, **arguments: Any) -> None:
-        """Calls a hook about what has been done: its failure is logged, and nobody's else."""
+        """Calls an `after` hook. Errors are logged."""
         try:
             await self.call(hook, **arguments)
         except Exception:

@@ -1,1 +1,1 @@
-"""What a project's database holds: the model of it, its types, how it is read and how it is changed."""
+"""The schema of a project's database: its model and types, reading it, and changing it."""

@@ -1,4 +1,4 @@
-"""The vocabulary of field types and datatypes that clients of Directus 8 use, and the PostgreSQL columns that they mean."""
+"""The field types and datatypes of Directus 8, and the PostgreSQL types that represent them."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ FIELD_TYPES = (
     "alias array binary boolean datetime date time file hash group integer decimal json lang m2o o2m slug sort"
     " status string translation uuid datetime_created datetime_updated owner user_updated user"
 ).split()
-"""The types, in the order in which /types answers them."""
+"""The field types, in the order of /types."""
 
 
 @frozen
 class Datatype:
-    """A datatype of the vocabulary. `column` is its PostgreSQL type: "{}" takes the length. `length` is "required", "optional"
-    or "forbidden"; `digits` limits integers, as (signed, unsigned) greatest values."""
+    """A datatype. `column` is its PostgreSQL type, with "{}" for the length, and `bare` the type without a length or sign. `length` is
+    "required", "optional" or "forbidden". `maximum` is the greatest (signed, unsigned) integer."""
 
     column: str
     length: str = "optional"
@@ -77,9 +77,9 @@ DATATYPES: Mapping[str, Datatype] = {
 
 
 def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
-    """PostgreSQL's name of the column that a declared field has; None for an alias.
+    """Returns the PostgreSQL type of a declared field; None for an alias.
 
-    Raises UnknownType, LengthRequired, LengthForbidden; InvalidPayload where the datatype is missing or the length does not fit it.
+    Raises UnknownType, LengthRequired or LengthForbidden; InvalidPayload if the datatype is missing or the length is invalid.
     """
     if type not in FIELD_TYPES:
         raise UnknownType(f'There is no field type "{type}".')
@@ -115,7 +115,7 @@ _MAX_DIGITS = 1000
 
 
 def _check_length(datatype: str, length: str) -> None:
-    """Raises InvalidPayload unless the length is one that the datatype takes: a number, or two for a decimal."""
+    """Raises InvalidPayload unless the length is a valid number, or two numbers for a decimal."""
     decimal = DATATYPES[datatype].column.startswith("numeric")
     found = re.fullmatch(r"\s*(\d{1,8})\s*" + (r"(?:,\s*(\d{1,4})\s*)?" if decimal else ""), length, re.ASCII)
     if found is not None:
@@ -127,7 +127,7 @@ def _check_length(datatype: str, length: str) -> None:
 
 
 def enumerated(length: str) -> list[str]:
-    """The values of an ENUM or SET, which its length lists: "'a','b'" or "a,b"."""
+    """Returns the values of an ENUM or SET, listed in its length: "'a','b'" or "a,b"."""
     quoted = re.findall(r"'((?:[^']|'')*)'", length)
     return [value.replace("''", "'") for value in quoted] or [value.strip() for value in length.split(",")]
 
@@ -158,13 +158,13 @@ _KINDS: Mapping[str, tuple[str, str, str]] = {
     "json": ("other", "json", "JSON"),
     "jsonb": ("other", "json", "JSON"),
 }
-"""Of PostgreSQL's types, without their lengths: the family, and the type and datatype that come nearest."""
+"""PostgreSQL types without length: the family, and the nearest field type and datatype."""
 
 _OTHER_KIND = ("other", "string", "TEXT")
 
 
 def base_type(column: str | None) -> str:
-    """PostgreSQL's name of a column's type without its length: "numeric" of "numeric(10,2)"; "" of an alias."""
+    """Returns a PostgreSQL type without its length: "numeric" for "numeric(10,2)"; "" for an alias."""
     return LENGTH.sub("", column or "")
 
 
@@ -174,7 +174,7 @@ def _kind(column: str) -> tuple[str, str, str]:
 
 
 def nearest(column: str) -> tuple[str, str, str | None]:
-    """The type, datatype and length that come nearest to a column without a declaration."""
+    """Returns the nearest field type, datatype and length of a column that is not declared."""
     _, type, datatype = _kind(column)
     if type == "uuid":
         return type, datatype, "36"
@@ -188,7 +188,7 @@ def nearest(column: str) -> tuple[str, str, str | None]:
 
 
 def family(field: Field) -> str:
-    """What kind of values the column holds: text, integer, number, boolean, date, time, datetime, binary, uuid or other."""
+    """Returns the kind of values of the column: text, integer, number, boolean, date, time, datetime, binary, uuid or other."""
     return _kind(field.column_type or "")[0]
 
 
@@ -196,16 +196,16 @@ SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "
 
 
 def searched(field: Field) -> bool:
-    """Whether searches look into a field: text and numbers, no dates, keys of other items or secrets."""
+    """Whether searches look in the field: text and number fields, but not dates, foreign keys or secrets."""
     return field.has_column and field.type in SEARCHED_TYPES and family(field) in ("text", "integer", "number")
 
 
 def is_float(field: Field) -> bool:
-    """Whether the column holds binary floating-point numbers."""
+    """Whether the column is real or double precision."""
     return base_type(field.column_type) in ("double precision", "real")
 
 
 def maximum_length(field: Field) -> int | None:
-    """The number of characters that a text column takes; None where it is not limited."""
+    """Returns the maximum length of a text column; None if it is not limited."""
     found = LENGTH.search(field.column_type or "")
     return int(found[1]) if found and family(field) == "text" else None

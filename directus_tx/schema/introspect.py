@@ -12,7 +12,7 @@ from directus_tx.schema import datatypes
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
 
-# A table that is not visible is one whose name means another to PostgreSQL: "pg_authid" is always its own.
+# A table that is not visible is hidden by another of the same name, such as pg_authid in pg_catalog.
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
        a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attgenerated
@@ -52,7 +52,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND o.contype IN ('c', 'f')
 GROUP BY c.relname, o.conname
 """
 
-# A row of the catalogue that is changed is written anew, by another transaction.
+# xmin changes whenever a catalogue row changes.
 _FINGERPRINT = """
 WITH tables AS (
     SELECT oid, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
@@ -72,14 +72,14 @@ Column = dict[str, Any]
 
 
 async def read_snapshot(session: Session) -> Snapshot:
-    """The snapshot of a project's database as it is now, of one moment."""
+    """Reads a consistent snapshot of the database."""
     if session.in_transaction:
         return await _read(session)
     return await session.transaction(_read, read_only=True)
 
 
 async def read_fingerprint(session: Session) -> str:
-    """A text that differs after tables, columns, indexes or constraints have changed, whoever has changed them."""
+    """Returns a text that changes when tables, columns, indexes or constraints change, whichever program changes them."""
     ((fingerprint,),) = await session.query(_FINGERPRINT)
     return str(fingerprint)
 
@@ -153,7 +153,7 @@ def _permission(row: tuple[Any, ...], collections: Mapping[str, Collection]) -> 
         text = permission[name] or ""
         permission[name] = _csv(text)
         if name.endswith("field_blacklist") and permission["collection"] in collections:
-            # A column that others have made may have commas in its name, or blanks around it.
+            # The names of existing columns can contain commas and leading or trailing blanks.
             fields = collections[permission["collection"]].fields
             permission[name] += tuple(field for field in fields if f",{field}," in f",{text}," and field not in permission[name])
     return permission
@@ -164,7 +164,7 @@ def _csv(text: str | None) -> tuple[str, ...]:
 
 
 def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Column]]:
-    """The columns of each table by name, with what is known of them as attributes of a Field."""
+    """Returns the columns of each table by name, as attributes of a Field."""
     keys: dict[str, str] = {}
     single: set[tuple[str, str]] = set()
     for table, _, unique, primary, partial, names, alone in indexes:
@@ -190,7 +190,7 @@ def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ..
 def _constraints(
     indexes: Iterable[tuple[Any, ...]], constraints: Iterable[tuple[Any, ...]]
 ) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The columns of each table's constraints and indexes, by name. (A constraint's index has its name.)"""
+    """Returns the columns of the constraints and indexes of each table, by name. (The index of a constraint has its name.)"""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for table, name, *_, names, _ in indexes:
         found.setdefault(table, {})[name] = tuple(_json(names) or ())
@@ -203,8 +203,7 @@ _LITERAL = re.compile(r"^(?:'((?:[^']|'')*)'|\(?(-?[\d.]+)\)?)(?:::[\w\s\"().,]+
 
 
 def default_text(expression: str | None) -> str | None:
-    """A column's default as the API shows it: the text of a literal, "1" and "0" for booleans, None for NULL; an expression as
-    PostgreSQL writes it."""
+    """Returns a default as the API shows it: the text of a literal, "1" or "0" for booleans, None for NULL, otherwise the expression."""
     if expression is None or expression.startswith("NULL"):
         return None
     if expression in ("true", "false"):
@@ -221,7 +220,7 @@ def _collections(
     rows: Mapping[str, tuple[Any, ...]],
     field_rows: Mapping[str, list[Column]],
 ) -> Iterable[tuple[str, Collection]]:
-    """The user's collections by name, then the system's."""
+    """Yields the user collections by name, then the system collections."""
     for table, found in columns.items():
         if table.startswith("directus_") or not any(column["primary_key"] for column in found.values()):
             continue
@@ -242,7 +241,7 @@ def _collections(
 
 
 def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:
-    """The fields of a table: its columns in their order, then the aliases."""
+    """Returns the fields of a table: its columns in their order, then the aliases."""
     by_name = {row["field"]: row for row in rows}
     fields = {name: _field(table, name, column, by_name.get(name)) for name, column in columns.items()}
     for name, row in by_name.items():
@@ -267,7 +266,7 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
 
 
 def _is_as_declared(column: Column, row: Column | None) -> bool:
-    """Whether a column is of the type that its field's row declares: others than the server may have changed it."""
+    """Whether a column has the declared type. Another program may have changed it."""
     if row is None or row["datatype"] is None:
         return False
     try:
@@ -279,14 +278,14 @@ def _is_as_declared(column: Column, row: Column | None) -> bool:
 def _system_fields(
     table: str, columns: Mapping[str, Column], catalogued: Iterable[Mapping[str, Any]], rows: Iterable[Column]
 ) -> dict[str, Field]:
-    """The fields of a system collection: the catalogue's, and those that the project has added."""
+    """Returns the fields of a system collection: those of the catalogue, and those that the project has added."""
     fields: dict[str, Field] = {}
     for entry in catalogued:
         column = columns.get(entry["field"], {})
         attributes = dict(column) | {name: entry[name] for name in ("id", *ROW_ATTRIBUTES) if name in entry}
         if column:
             _, datatype, length = datatypes.nearest(column["column_type"])
-            # Keys are bigint columns, but to clients they are numbers like others: only a declared BIGINT is text.
+            # Keys of system collections are bigint columns, but the API shows them as numbers. Declared BIGINT fields are shown as text.
             attributes |= {"datatype": "INT" if datatype == "BIGINT" else datatype, "length": length, "signed": True}
         fields[entry["field"]] = Field(table, entry["field"], **attributes)
     added = [row for row in rows if row["field"] not in fields]

@@ -1,6 +1,6 @@
-"""The snapshot of a project's schema: frozen values that say what the database holds at one version of it.
+"""The snapshot of a project's schema, as immutable values.
 
-`schema.introspect` makes a snapshot, `projects` keeps the newest one, a `Context` carries the one that a request works with.
+`schema.introspect` reads a snapshot, `projects` holds the newest one, and a `Context` holds the one that a request uses.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -15,16 +15,16 @@ from directus_tx.schema.numbers import whole_number
 
 T = TypeVar("T")
 MAX_PLANS = 8 * 2**20
-"""Bytes that the compiled statements of one snapshot may take, roughly: one takes 2 kB, one with many relations 50."""
+"""Approximate maximum size of the plans of a snapshot, in bytes. A plan takes 2 kB; with many relations 50 kB."""
 
 ROW_ATTRIBUTES = (
     "type interface options locked validation required readonly hidden_detail hidden_browse sort width group note translation"
 ).split()
-"""What a row of directus_fields says of a field, by the names of its columns and of Field's attributes."""
+"""The attributes of a field that are columns of directus_fields."""
 
-# Field types that have no column of their own.
+# Field types without a column.
 ALIAS_TYPES = frozenset({"alias", "group", "o2m", "translation"})
-# Field types whose value is the key of a row of a system collection, with or without a relation row.
+# Field types that refer to a system collection, with or without a row in directus_relations.
 SYSTEM_TARGETS = {
     "owner": "directus_users",
     "user": "directus_users",
@@ -35,13 +35,13 @@ SYSTEM_TARGETS = {
 SERVER_WRITTEN = frozenset(
     {"directus_activity", "directus_revisions", "directus_user_sessions", "directus_collections", "directus_fields"}
 )
-"""Collections whose items the server alone writes: no client creates, changes or deletes them as items."""
+"""Collections that only the server writes. Clients cannot create, update or delete their items."""
 
 ADMINISTRATOR_WRITTEN = frozenset({"directus_permissions", "directus_relations"})
-"""Collections that administrators alone write, whatever permissions say: who may write these may do everything."""
+"""Collections that only administrators write, because writing them grants every permission."""
 
 UNRELATABLE = frozenset({"directus_activity", "directus_collections", "directus_fields", "directus_relations"})
-"""Collections that a relation may not lead to, from either of its sides. Those that the server writes are related among themselves."""
+"""Collections that relations cannot refer to."""
 
 
 @frozen(eq=False)
@@ -49,9 +49,9 @@ class Field:
     """A field of a collection: its row of directus_fields, if it has one, and its column, if it has one.
 
     `datatype` and `length` are as declared ("VARCHAR", "255"; "DECIMAL", "10,2"), or the nearest name of the vocabulary for
-    a column that nobody declared. `column_type` is PostgreSQL's own name of the column's type ("character varying(255)"),
-    None for an alias. `computed`: the database makes its values; `virtual`: whenever they are read, which may fail. `default_value` is
-    the column's default as text. `required` is what the API reports: the row's word, or the column's being NOT NULL without a default.
+    a column that is not declared. `column_type` is the PostgreSQL type ("character varying(255)"), None for an alias. `computed`: a
+    generated column; `virtual`: its value is computed when it is read, which can fail. `default_value` is the default as text. `required`
+    is the attribute of the row, or whether the column is NOT NULL without a default.
     """
 
     collection: str
@@ -99,11 +99,10 @@ class Status:
 
 @frozen(eq=False)
 class Collection:
-    """A collection: its row of directus_collections, if it has one, and its fields by name, in their order.
+    """A collection: its row in directus_collections, if any, and its fields by name, in order.
 
-    `managed` is False for tables that directus_collections does not know (or knows as unmanaged), and for system collections.
-    `search_index`: its searched fields have indexes of trigrams. `constraints` are the columns of the table's constraints and indexes,
-    by name.
+    `managed` is False for tables without a managed row in directus_collections, and for system collections. `search_index`: whether the
+    searched fields have trigram indexes. `constraints` are the columns of constraints and indexes, by name.
     """
 
     collection: str
@@ -124,21 +123,21 @@ class Collection:
 
     @cached_property
     def primary_key(self) -> Field:
-        """The primary key field. A table without one is not a collection: introspection leaves it out."""
+        """The primary key field. Tables without a primary key are not collections."""
         return next(f for f in self.fields.values() if f.primary_key)
 
     @cached_property
     def columns(self) -> Mapping[str, Field]:
-        """The fields that have a column."""
+        """The fields with a column."""
         return {name: f for name, f in self.fields.items() if f.has_column}
 
     @cached_property
     def patterned(self) -> tuple[Field, ...]:
-        """The fields that have a column, and a pattern that its values must match."""
+        """The fields with a column and a validation pattern."""
         return tuple(f for f in self.columns.values() if f.validation)
 
     def field_of_type(self, *types: str) -> Field | None:
-        """The first field of one of these types that has a column."""
+        """Returns the first field of one of these types that has a column."""
         return next((f for f in self.columns.values() if f.type in types), None)
 
     @cached_property
@@ -151,7 +150,7 @@ class Collection:
 
     @cached_property
     def statuses(self) -> Mapping[str, Status]:
-        """The values of the status field by name; empty where there is none or it maps nothing."""
+        """The statuses by name; empty without a status field or status mapping."""
         if self.status_field is None:
             return {}
         mapping = (self.status_field.options or {}).get("status_mapping") or {}
@@ -165,7 +164,7 @@ class Collection:
 
     @cached_property
     def soft_deleted(self) -> tuple[str, ...]:
-        """The status values that mean deleted."""
+        """The statuses of soft-deleted items."""
         return tuple(s.value for s in self.statuses.values() if s.soft_delete)
 
 
@@ -183,22 +182,21 @@ class Relation:
 
     @property
     def many_to_one(self) -> bool:
-        """Whether the many side's field leads to items of the one side."""
+        """Whether the many-to-one field exists and refers to an existing collection."""
         return self.collection_one not in UNRELATABLE or self.collection_many in SERVER_WRITTEN
 
     @property
     def one_to_many(self) -> bool:
-        """Whether the one side has a field that leads to items of the many side."""
+        """Whether the one-to-many field exists and refers to an existing collection."""
         return self.field_one is not None and (self.collection_many not in UNRELATABLE or self.collection_one in SERVER_WRITTEN)
 
 
 @frozen(eq=False)
 class Snapshot:
-    """All that a request needs to know of a project's database, at one version.
+    """The schema, settings, roles and permissions of a project, at one version.
 
-    `settings` are the raw text values of directus_settings by key. `roles` are the rows of directus_roles by id;
-    `permissions` all rows of directus_permissions. `fingerprint` differs where the tables themselves have changed: what has been done to
-    them by others than the server does not count `version` up.
+    `settings` are the values of directus_settings as text, by key. `roles` are the rows of directus_roles by id; `permissions` are all
+    rows of directus_permissions. `fingerprint` changes with the tables themselves: changes by other programs do not increase `version`.
     """
 
     version: int
@@ -209,20 +207,20 @@ class Snapshot:
     permissions: tuple[Mapping[str, Any], ...] = ()
     fingerprint: str = ""
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
-    """Compiled statements, by who may run them and the shape of what is asked."""
+    """Plans by role and shape of the query."""
 
     _kept: dict[Any, Any] = attribute(factory=dict, repr=False)
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is derived from the snapshot alone under a key (the grants of a role, say), made if it is not there yet. There is one for
-        each role and collection; what clients can ask for in endless variety is kept in `plans`."""
+        """Returns a value derived from the snapshot, such as a grant; calls *make* if there is none yet. For values whose number clients
+        do not control. Others belong in `plans`."""
         found: T | None = self._kept.get(key)
         if found is None:
             found = self._kept[key] = make()
         return found
 
     def permissions_of(self, role: int | None) -> tuple[Mapping[str, Any], ...]:
-        """The rows of directus_permissions of a role."""
+        """Returns the rows of directus_permissions of a role."""
         return self._by_role.get(role, ())
 
     @cached_property
@@ -234,8 +232,8 @@ class Snapshot:
 
     @cached_property
     def many_to_one(self) -> Mapping[tuple[str, str], Relation]:
-        """The relation by its many side (collection, field): rows of directus_relations first, then what the types of
-        fields imply (owner, user, user_updated: a user; file: a file)."""
+        """The relations by (collection, field) of the many side: rows of directus_relations, then those implied by field
+        types (owner, user, user_updated: a user; file: a file)."""
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
             ends = {relation.collection_one, relation.collection_many}
@@ -250,7 +248,7 @@ class Snapshot:
 
     @cached_property
     def one_to_many(self) -> Mapping[tuple[str, str], Relation]:
-        """The relation by its one side (collection, alias field)."""
+        """The relations by (collection, field) of the one side."""
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
             many = self.collections.get(relation.collection_many)
@@ -262,7 +260,7 @@ class Snapshot:
 
     @cached_property
     def relations_of(self) -> Mapping[str, Mapping[str, Relation]]:
-        """Of each collection the fields that lead to others, in the order of its fields, each with its relation."""
+        """The relational fields of each collection with their relations, in the order of the fields."""
         found: dict[str, dict[str, Relation]] = {}
         for name, collection in self.collections.items():
             each = found[name] = {}
@@ -273,13 +271,13 @@ class Snapshot:
         return found
 
     def setting(self, key: str, default: str = "") -> str:
-        """A setting's text; *default* where it is missing or null."""
+        """Returns a setting as text; *default* if it is missing or null."""
         value = self.settings.get(key)
         return default if value is None else value
 
     @cached_property
     def default_limit(self) -> int:
-        """How many items a list has without `limit` (setting default_limit); 200 where the setting is no number."""
+        """The limit of lists without `limit` (setting default_limit); 200 if the setting is not a number."""
         found = whole_number(self.setting("default_limit").strip(), signed=True)
         return 200 if found is None else found
 

@@ -1,4 +1,4 @@
-"""Whole numbers in what clients and stored settings write."""
+"""Parses whole numbers in requests and stored settings."""
 
 import re
 
@@ -7,6 +7,6 @@ _SIGNED = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def whole_number(text: str, *, signed: bool = False) -> int | None:
-    """The number that a text is, in up to 18 of the digits 0 to 9, which a bigint of PostgreSQL holds; *signed*: it may have a sign.
-    None for any other text. (`str.isdigit` is true of "²", which `int` refuses.)"""
+    """Returns the number in a text of up to 18 digits 0 to 9, which fits a bigint; None for any other text. *signed*: allow a sign.
+    (`str.isdigit` is true for "²", which `int` refuses.)"""
     return int(text) if (_SIGNED if signed else _WHOLE).fullmatch(text) else None

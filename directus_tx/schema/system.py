@@ -1,7 +1,4 @@
-"""The system catalogue: what the fields of the `directus_*` collections are to the API, and what a new role may do.
-
-`system.json` beside this module holds it as data. Columns are PostgreSQL's business: `introspect` puts the two together.
-"""
+"""The system catalogue: the fields of the `directus_*` collections, and the permissions of a new role. The data is in `system.json`."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +28,7 @@ def _load() -> Catalogue:
             if choices == "$timezones":
                 field["options"]["choices"] = {zone: zone for zone in sorted(available_timezones())}
             if not field.get("unmanaged"):
-                # The rows of directus_fields are the project's own and count from 1001: these ids are free for the catalogue.
+                # Ids below 1001 are reserved for the catalogue; rows of directus_fields start at 1001.
                 number += 1
                 field["id"] = number
     return Catalogue(

@@ -1,7 +1,7 @@
-"""Values: how they go into columns, come out of them, and compare.
+"""Converts values between payloads, columns, responses, revisions and filters.
 
-`parse` takes a value of a payload to the column, `answer` takes one from the column to the API, `in_history` to the history and
-`restored` back from there; `comparable` takes a filter's text to what compares with it.
+`parse` converts a value of a payload for its column, `answer` a column value for a response, `in_history` a column value for a revision,
+`restored` a value of a revision for its column, and `comparable` the text of a filter to a value that compares with the column.
 """
 
 import base64
@@ -24,16 +24,16 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d:\d\d:\d\d")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 MAX_HASHED = 4096
-"""Characters of a text that is stored as its hash."""
+"""Maximum length of a text to be hashed, in characters."""
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:?\d\d)")
 
 
 def parse(field: Field, value: Any) -> Any:
-    """A value of a payload as it is bound for its column; None stays None.
+    """Returns a value of a payload as the bind value for its column; None for None.
 
-    Raises InvalidPayload where it does not fit (length, digits), InvalidRequest where it is of the wrong kind, InvalidFieldValue
-    for an object or list where a plain value belongs.
+    Raises InvalidPayload if the value is too long or too large, InvalidRequest if it has the wrong type, and InvalidFieldValue for an
+    object or list in a field of scalar values.
     """
     if value is None:
         return None
@@ -65,14 +65,14 @@ def _parse_array(field: Field, value: Any) -> str:
     if any(isinstance(member, (dict, list)) for member in value):
         raise InvalidFieldValue(f'"{field.field}" takes a list of plain values.')
     length = maximum_length(field)
-    # The reference measures the list as JSON.
+    # Directus 8 measures the list as JSON.
     if length is not None and len(orjson.dumps(value).decode()) > max(length, 2):
         raise InvalidPayload(f'"{field.field}" takes at most {length} characters.')
     return _clean(field, ",".join(plain_text(member) for member in value))
 
 
 def plain_text(value: Any) -> str:
-    """A plain value as the text that a text column stores of it."""
+    """Returns a scalar value as it is stored in a text column."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -134,7 +134,7 @@ _COLUMN_RANGES = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 -
 
 
 def integer_range(field: Field) -> tuple[int, int]:
-    """The least and greatest number that an integer field takes: by its datatype, and never beyond its column."""
+    """Returns the least and greatest integer of a field, limited by its datatype and its column."""
     column = _COLUMN_RANGES.get(field.column_type or "", 2**63 - 1)
     declared = DATATYPES.get(field.datatype or "")
     if declared is None or declared.maximum is None or field.id is None:
@@ -158,7 +158,7 @@ def _parse_number(field: Field, value: Any) -> Decimal:
 
 
 def _places(number: Decimal) -> int:
-    """How many digits a number has after the point; zeros at its end do not count. Exact, whatever the context's precision."""
+    """Returns the number of decimal places without trailing zeros."""
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     text = "".join(map(str, digits))
@@ -174,7 +174,8 @@ def _truth(field: Field, value: Any) -> bool:
 
 
 def parse_truth(name: str, value: Any) -> bool:
-    """A value of a payload as true or false, *name* being what it is called. Raises InvalidRequest where it is neither."""
+    """Returns a value of a payload as a boolean. *name* is its name in the message. Raises InvalidRequest if it is neither true
+    nor false."""
     if isinstance(value, bool):
         return value
     found = _TRUTHS.get(str(value).strip().lower())
@@ -192,7 +193,7 @@ def _parse_time(field: Field, value: Any) -> str | None:
 
 
 def _clock_time(text: str) -> str:
-    """A time of day as HH:MM:SS. Raises ValueError."""
+    """Returns a time of day as HH:MM:SS. Raises ValueError."""
     return datetime.strptime(f"{text}+0000", "%H:%M:%S%z").strftime("%H:%M:%S")
 
 
@@ -250,13 +251,13 @@ _PARSERS: Mapping[str, Callable[[Field, Any], Any]] = {
 
 
 def answer(field: Field) -> Callable[[Any], Any] | None:
-    """What makes a row's value what the API shows; None where it goes as it is."""
+    """Returns the function that converts column values for responses, or None if none is needed."""
     kind = family(field)
     found = _ANSWERS.get(field.type)
     if found is not None:
         return found
     if kind == "datetime":
-        # Seconds are what the API shows; only columns that were there before know parts of them, or zones.
+        # The API shows whole seconds. Columns of existing tables can have fractions and time zones.
         return None if "(0) without" in (field.column_type or "") else _whole_seconds
     if kind == "binary":
         return _shown_binary
@@ -284,7 +285,7 @@ def _shown_boolean(value: Any) -> bool:
     return value is True or (value is not None and value is not False and str(value).lower() not in ("", "0", "false"))
 
 
-# A type may be declared on a column of another kind: then the value is shown as well as it can be.
+# A field type may be declared on a column of another type; the value is converted as far as possible.
 
 
 def _shown_array(value: Any) -> list[str]:
@@ -294,7 +295,7 @@ def _shown_array(value: Any) -> list[str]:
 
 
 MAX_JSON_DEPTH = 200
-"""How deep objects and lists of a JSON value may be within each other: orjson writes 254, those of the answer around it included."""
+"""Maximum depth of a JSON value: orjson writes 254 levels, including those of the response."""
 
 
 def _shown_json(value: Any) -> Any:
@@ -308,7 +309,7 @@ def _shown_json(value: Any) -> Any:
 
 
 def _shallow(text: str, value: Any) -> bool:
-    """Whether a JSON value, which is also there as text, is no deeper than MAX_JSON_DEPTH."""
+    """Whether a JSON value is at most MAX_JSON_DEPTH deep. *text* is the same value as text."""
     if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
         return True
     layer = [value]
@@ -357,12 +358,12 @@ _ANSWERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def needs_exact_text(field: Field) -> bool:
-    """Whether a stored value is read as text: a decimal or float, of which the database driver's number would lose digits."""
+    """Whether stored values are read as text: decimals and floats, which would lose digits as Python floats."""
     return family(field) == "number" and field.type != "boolean"
 
 
 def stored_text(field: Field, value: Any) -> str | None:
-    """A stored value, or what `parse` makes of a payload's, as PostgreSQL writes the column's value as text; None for null."""
+    """Returns a stored or parsed value as PostgreSQL's text; None for null."""
     if value is None:
         return None
     kind = family(field)
@@ -371,7 +372,7 @@ def stored_text(field: Field, value: Any) -> str | None:
     if kind == "number" and not isinstance(value, str):
         return _number_text(field, Decimal(value))
     text = plain_text(value)
-    # The blanks that fill up a column of type character do not count.
+    # Ignore the padding of columns of type character.
     return text.rstrip(" ") if (field.column_type or "").startswith(("character(", "bpchar")) else text
 
 
@@ -385,7 +386,7 @@ def _number_text(field: Field, number: Decimal) -> str:
 
 
 def in_history(field: Field, value: Any) -> Any:
-    """A stored value in the form of the history: numbers are text; booleans, json and arrays decoded."""
+    """Returns a stored value in the form of revisions: numbers as text; booleans, json and arrays decoded."""
     if field.type == "boolean":
         return None if value is None else _shown_boolean(value)
     if field.type in ("array", "json"):
@@ -396,9 +397,9 @@ def in_history(field: Field, value: Any) -> Any:
 
 
 def restored(field: Field, value: Any) -> Any:
-    """A value of the history as it is bound for its column. Raises what `parse` raises: the field may have changed since."""
+    """Returns a value of a revision as the bind value for its column. Raises the errors of `parse`, because the field may have changed."""
     if field.type == "array" and isinstance(value, list):
-        # As it was stored: a member that had commas in it has become several, whose JSON is longer than what was measured then.
+        # Not parsed again: a member with commas has become several members, whose JSON is longer than when it was checked.
         return ",".join(plain_text(member) for member in value)
     if field.type != "json" and isinstance(value, str) and family(field) == "binary":
         return base64.b64decode(value)
@@ -409,15 +410,15 @@ def restored(field: Field, value: Any) -> Any:
 
 
 class _NoMatch:
-    """What no value of a column equals."""
+    """The type of NO_MATCH, which no column value equals."""
 
 
 NO_MATCH = _NoMatch()
 
 
 def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
-    """What a filter's text is bound as, to compare with the column; NO_MATCH where it can be no value of it. *now* is what the
-    word "now" means to dates."""
+    """Returns the bind value of a filter's text, to compare with the column; NO_MATCH if the text is not a value of the type. *now* is the
+    time that "now" stands for."""
     kind = family(field)
     if "\x00" in text:
         return NO_MATCH
@@ -436,7 +437,7 @@ def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
 
 
 def member(field: Field, text: str, now: datetime | None = None) -> Any:
-    """What `comparable` makes of the text, as a member of an array of the column's kind; NO_MATCH also for numbers that it cannot hold."""
+    """Returns the text as a member of an array of the column's type; NO_MATCH also for numbers that the type cannot hold."""
     found = comparable(field, text, now)
     if family(field) == "integer" and not (isinstance(found, int) and -(2**63) <= found < 2**63):
         return NO_MATCH
@@ -447,8 +448,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def _comparable_number(field: Field, text: str) -> Any:
-    """A number that PostgreSQL compares with the column as it is: whole numbers, however great, with an integer column. What is too
-    great for a column of floating-point numbers is infinite to it: PostgreSQL would refuse to compare."""
+    """Returns a number that PostgreSQL can compare with the column without an error. For float columns, numbers beyond the range become
+    infinite."""
     if not _NUMBER.fullmatch(text) or len(text) > 400:
         return NO_MATCH
     number = Decimal(text)
@@ -469,7 +470,7 @@ def _comparable_moment(kind: str, text: str, now: datetime | None) -> Any:
         try:
             if kind == "time":
                 return _clock_time(text if text.count(":") == 2 else f"{text}:00")
-            # A plus that nobody has encoded arrives as a space.
+            # An unencoded plus sign arrives as a space.
             moment = datetime.fromisoformat(_BLANK_OFFSET.sub(r"\1+\2", text))
         except ValueError:
             return NO_MATCH

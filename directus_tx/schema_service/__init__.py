@@ -1,4 +1,4 @@
-"""Collections and fields: shown, created, changed and deleted."""
+"""Shows, creates, changes and deletes collections and fields."""
 
 from directus_tx.schema_service.change import (
     create_collection,

@@ -1,7 +1,6 @@
-"""Creates, changes and deletes collections and fields, table and rows together, each change in one transaction.
+"""Creates, changes and deletes collections and fields. Each change writes the table and the rows that describe it in one transaction.
 
-The rows of directus_collections and directus_fields are items like others, written by `items` with their history; the DDL beside
-them is `schema.ddl`'s.
+`items` writes the rows of directus_collections and directus_fields with their history; `schema.ddl` builds the DDL.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +55,7 @@ from directus_tx.schema_service.read import collection_answer, field_answer
 
 
 async def create_collection(service: Items, ctx: Context, payload: Mapping[str, Any], options: WriteOptions) -> Item:
-    """Creates a collection with its table, or takes over a table that is there and not managed.
+    """Creates a collection and its table, or manages an existing table.
 
     Raises InvalidRequest, InvalidPayload, CollectionExists and the errors of `payloads.new_field`.
     """
@@ -64,7 +63,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     check_collection(payload)
     wanted_name = payload.get("collection")
     present = ctx.schema.collections.get(wanted_name) if isinstance(wanted_name, str) else None
-    # A table that is there already is taken over whatever its name.
+    # An existing table can be managed whatever its name.
     name = present.collection if present is not None and not present.system else check_collection_name(wanted_name)
     if present is not None and present.managed:
         raise CollectionExists(f'There is a collection "{name}" already.')
@@ -80,7 +79,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         if payload.get("managed") is False:
             row["managed"] = False
         if present is None:
-            # What is left of a collection of this name whose table others have dropped.
+            # Rows of a collection of this name whose table another program has dropped.
             await _forget_collection(ctx, writer, name)
             await _execute(ctx, ddl.create_table(name, fields))
         else:
@@ -103,7 +102,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
 
 
 async def update_collection(service: Items, ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
-    """Changes a collection's attributes, and the fields that come along. Its name stays."""
+    """Changes the attributes of a collection, and the fields in the payload. The name cannot be changed."""
     access_of(ctx).require_schema()
     if name.startswith("directus_"):
         raise InvalidRequest("System collections cannot be changed.")
@@ -138,15 +137,15 @@ async def update_collection(service: Items, ctx: Context, name: str, payload: Ma
 
 
 async def _declare_collection(ctx: Context, name: str, payload: Mapping[str, Any]) -> None:
-    """Keeps what is declared of a collection beside the attributes of its row."""
+    """Stores search_index, which is not an attribute of directus_collections in Directus 8."""
     if payload.get("search_index") is not None:
         sql = "UPDATE directus_collections SET search_index = %s WHERE collection = %s"
         await ctx.db.query(sql, (payload["search_index"], name))
 
 
 async def _index_searches(ctx: Context, old: Collection | None, new: Collection) -> None:
-    """Makes or drops the indexes of trigrams where a collection's `search_index` has changed. Raises InvalidRequest where the
-    database server cannot make them."""
+    """Creates or drops the trigram indexes if `search_index` has changed. Raises InvalidRequest if the database server cannot create
+    them."""
     if new.search_index == (old is not None and old.search_index):
         return
     if not new.search_index:
@@ -160,13 +159,13 @@ async def _index_searches(ctx: Context, old: Collection | None, new: Collection)
         )
     if not any(installed for installed, _ in found):
         await ctx.db.query("CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public")
-    # Indexing a large table may take longer than other statements may.
+    # Creating an index on a large table may take longer than statement_timeout.
     await ctx.db.lift_time_limit()
     await _execute(ctx, [ddl.search_index(field) for field in new.columns.values() if searched(field)])
 
 
 async def delete_collection(service: Items, ctx: Context, name: str, options: WriteOptions) -> None:
-    """Drops a collection's table, with the rows that are about it: fields, permissions, presets, relations of its many side."""
+    """Drops the table of a collection and deletes its fields, permissions, presets, and relations of which it is the many side."""
     access_of(ctx).require_schema(delete=True)
     if name.startswith("directus_"):
         raise AlterForbidden("System collections cannot be deleted.")
@@ -186,7 +185,7 @@ async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
 
 
 async def _forget_collection(ctx: Context, writer: Writer, name: str) -> None:
-    """Deletes the rows that are about a collection."""
+    """Deletes the rows that describe or refer to a collection."""
     for table, column in (
         (FIELDS, "collection"),
         ("directus_permissions", "collection"),
@@ -202,7 +201,7 @@ async def _forget_collection(ctx: Context, writer: Writer, name: str) -> None:
 
 
 async def create_field(service: Items, ctx: Context, collection: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
-    """Adds a field to a collection; to a system collection too, one of the project's own."""
+    """Adds a field to a collection. System collections can have additional fields, too."""
     if not ctx.accountability.admin:
         raise CreateForbidden("Only administrators may add fields.")
     present = access_of(ctx).grant(collection).collection
@@ -219,7 +218,7 @@ async def create_field(service: Items, ctx: Context, collection: str, payload: M
 async def update_fields(
     service: Items, ctx: Context, collection: str, changes: Sequence[tuple[str, Mapping[str, Any]]], options: WriteOptions
 ) -> list[Item]:
-    """Changes fields, all or none: row and column, the data kept. Raises FieldNotFound, FieldNotAltered."""
+    """Changes fields and their columns, all or none, and keeps the data. Raises FieldNotFound, FieldNotAltered."""
     if not ctx.accountability.admin:
         raise UpdateForbidden("Only administrators may change fields.")
     present = access_of(ctx).grant(collection).collection
@@ -243,7 +242,7 @@ async def update_fields(
 async def delete_field(
     service: Items, ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False
 ) -> None:
-    """Deletes a field with its column, and what it means to relations and permissions."""
+    """Deletes a field, its column, its relations, and for a status field the permissions by status."""
     if not ctx.accountability.admin:
         raise DeleteForbidden("Only administrators may delete fields.")
     present = access_of(ctx).grant(collection).collection
@@ -272,7 +271,7 @@ async def delete_field(
 
 
 async def _forget_relations(ctx: Context, writer: Writer, field: Field, *, delete_junction: bool) -> None:
-    """Removes or changes the relation rows that a deleted field takes part in, and the alias on their other side."""
+    """Deletes or changes the relations of a deleted field, and the alias field of the other side."""
     place = (field.collection, field.field)
     for relation in ctx.schema.relations:
         if relation.id is None:
@@ -303,14 +302,14 @@ def _in_junction(relation: Relation, first: Relation) -> bool:
 
 
 async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Mapping[str, Any]) -> Field:
-    """Adds a field to a collection that is there."""
+    """Adds a field to an existing collection."""
     field = new_field(collection.collection, payload)
     if field.field in collection.fields:
         raise FieldExists(f'"{collection.collection}" has a field "{field.field}" already.')
     if field.primary_key or field.auto_increment:
         raise InvalidPayload("A collection has one key, which it is made with.")
     check_once([*collection.fields.values(), field])
-    # What is left of a field of this name whose column others have dropped.
+    # The row of a field of this name whose column another program has dropped.
     await _delete_where(ctx, writer, FIELDS, {"collection": field.collection, "field": field.field})
     if field.has_column:
         await _execute(ctx, ddl.add_column(field, search=collection.search_index))
@@ -369,7 +368,7 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
     except (NotUnique, InvalidPayload, InvalidRequest) as error:
         raise FieldNotAltered(f'The stored values of "{old.field}" do not allow this: {error.message}') from error
     except (BadRequest, InternalError) as error:
-        # Views, partial indexes and triggers of others may need the column as it is.
+        # Views, partial indexes and triggers may depend on the column.
         if (
             error.diagnostics is None
             or error.diagnostics.sqlstate[:2] not in ("0A", "42")
@@ -380,7 +379,7 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
 
 
 async def _create_rows(writer: Writer, fields: Sequence[tuple[Field, Mapping[str, Any]]]) -> None:
-    """Writes the rows of new fields, and what is declared of their columns."""
+    """Writes the rows of new fields and the declarations of their columns."""
     rows = [
         {"collection": field.collection, "field": field.field, "sort": 0, "width": "full", "locked": False}
         | {name: payload[name] for name in ROW_ATTRIBUTES if payload.get(name) is not None}
@@ -392,7 +391,7 @@ async def _create_rows(writer: Writer, fields: Sequence[tuple[Field, Mapping[str
 
 
 async def _declare(ctx: Context, fields: Sequence[Field]) -> None:
-    """Keeps how columns were declared: datatype, length and sign."""
+    """Stores the declared datatype, length and sign of columns."""
     for chunk in chunks(fields):
         bound = [each for f in chunk for each in (f.collection, f.field, f.datatype, f.length, f.signed)]
         sql = SQL(
@@ -411,7 +410,7 @@ async def _execute(ctx: Context, statements: Iterable[Any]) -> None:
 
 
 async def _delete_where(ctx: Context, writer: Writer, table: str, wanted: Mapping[str, str]) -> None:
-    """Deletes the rows of a system table whose columns have these values, as items, with their history."""
+    """Deletes rows of a system collection by the values of columns, with their history."""
     condition = SQL(" AND ").join([SQL("{} = %s").format(Identifier(name)) for name in wanted])
     sql = SQL("SELECT id FROM {} WHERE {} ORDER BY id").format(Identifier(table), condition)
     keys = [row[0] for row in await ctx.db.query(sql, list(wanted.values()))]
@@ -420,11 +419,11 @@ async def _delete_where(ctx: Context, writer: Writer, table: str, wanted: Mappin
 
 
 async def _touch(ctx: Context) -> None:
-    """Has every server read the schema anew. PostgreSQL sends no notification of DDL."""
+    """Increases the schema version, so that every process reads the schema again. PostgreSQL does not notify of DDL."""
     await ctx.db.query("SELECT directus_touch('schema')")
 
 
 async def _reread(ctx: Context) -> Snapshot:
-    """The schema as this transaction has made it."""
+    """Returns the schema as changed by this transaction."""
     await _touch(ctx)
     return await read_snapshot(ctx.db)

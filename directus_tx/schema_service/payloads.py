@@ -1,4 +1,4 @@
-"""What the payloads of collections and fields must be, and the fields that they describe. Pure."""
+"""Validates the payloads of collections and fields."""
 
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -15,30 +15,30 @@ Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
 
 COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "note", "translation")
-"""The attributes of a collection that its row of directus_collections holds."""
+"""Attributes of a collection that are columns of directus_collections."""
 
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
-"""The attributes of a field that its column has."""
+"""Attributes of a field that describe its column."""
 
 ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_created", "datetime_updated"})
-"""Types of which a collection has one field at most."""
+"""Field types that a collection can have only once."""
 
 MAX_NAME = 63
-"""Bytes that a name may have: PostgreSQL cuts longer ones without an error."""
+"""Maximum length of a name in bytes. PostgreSQL truncates longer names."""
 
 IN_NO_COLLECTION = frozenset("/,")
-"""Characters that no new collection has in its name: they separate names in paths. (Many proxies decode %2F to a slash.)"""
+"""Characters that names of new collections cannot contain, because they are separators in paths. (Many proxies decode %2F.)"""
 
 IN_NO_FIELD = frozenset("/,.[]")
-"""Characters that no new field has in its name: dots, commas and brackets are the API's own in `fields`, `sort` and `filter`."""
+"""Characters that names of new fields cannot contain, because they have a meaning in `fields`, `sort` and `filter`."""
 
 RESERVED = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "$delete"})
-"""Names that no field can have: those of PostgreSQL's system columns, and the mark of nested payloads."""
+"""Reserved names: PostgreSQL's system columns, and the marker of nested payloads."""
 
 
 def check_collection_name(name: Any) -> str:
-    """The name of a new collection. Raises InvalidRequest. "directus_..." is the server's, and of "pg_..." PostgreSQL's own tables come
-    first, whatever a project's database holds by the same name."""
+    """Returns the name of a new collection. Raises InvalidRequest. Names that begin with "directus_" are reserved, and unqualified names
+    that begin with "pg_" could refer to PostgreSQL's own tables."""
     checked = _check_name("collection", name, IN_NO_COLLECTION)
     if checked.startswith(("directus_", "pg_")):
         raise InvalidRequest('The name of a collection does not begin with "directus_" or "pg_".')
@@ -46,10 +46,10 @@ def check_collection_name(name: Any) -> str:
 
 
 def check_field_name(name: Any) -> str:
-    """The name of a new field. Raises InvalidRequest."""
+    """Returns the name of a new field. Raises InvalidRequest."""
     checked = _check_name("field", name, IN_NO_FIELD)
     if checked.startswith("-"):
-        # In `fields` it would leave another out, in `sort` turn the order round.
+        # It means exclusion in `fields` and descending order in `sort`.
         raise InvalidRequest('The name of a field does not begin with "-".')
     if checked in RESERVED:
         raise InvalidRequest(f'No field can have the name "{checked}": it is reserved.')
@@ -71,11 +71,11 @@ def _check_name(what: str, name: Any, forbidden: frozenset[str]) -> str:
 
 
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""The categories of control characters, halves of surrogates, and separators of lines and paragraphs."""
+"""Unicode categories of control characters, surrogates, and line and paragraph separators."""
 
 
 def new_field(collection: str, payload: Any, present: Container[str] = ()) -> Field:
-    """The field that a payload describes. One whose column is *present* is taken over whatever its name. Raises InvalidRequest,
+    """Returns the field that a payload describes. If its column is *present* already, any name is allowed. Raises InvalidRequest,
     InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
     if not isinstance(payload, dict):
         raise InvalidPayload("A field is an object of attributes.")
@@ -89,7 +89,7 @@ def new_field(collection: str, payload: Any, present: Container[str] = ()) -> Fi
 
 
 def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
-    """The field as a payload changes it. A length goes with its datatype: another datatype starts without one."""
+    """Returns the field as changed by a payload. If the datatype changes, the old length is dropped."""
     payload = dict(payload)
     datatype = payload.get("datatype")
     if isinstance(datatype, str) and "length" not in payload and datatype.upper() != old.datatype:
@@ -106,13 +106,13 @@ def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
         payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
     )
     if not declared:
-        # The column keeps its type, also where it has no declaration.
+        # The column keeps its type, even if it is not declared.
         return _declared(old, payload, keep=old.column_type)
     return _declared(evolve(old, type=payload.get("type", old.type)), payload)
 
 
 def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None) -> Field:
-    """The field with the attributes of its column that a payload gives, and the column's type."""
+    """Returns the field with the column attributes of the payload and the type of the column."""
     datatype = payload.get("datatype", field.datatype)
     length = payload.get("length", field.length)
     signed = payload.get("signed", field.signed)
@@ -153,7 +153,7 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
 
 
 def check_together(fields: Sequence[Field], present: Collection | None) -> None:
-    """What the fields of one new collection must be together."""
+    """Checks the fields of a new collection together."""
     names = [field.field for field in fields]
     if len(set(names)) < len(names):
         raise InvalidPayload("A field is there twice.")

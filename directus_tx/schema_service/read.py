@@ -1,4 +1,4 @@
-"""Collections and fields as the API shows them, as far as the caller may know of them."""
+"""Shows the collections and fields that are visible to the caller."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from directus_tx.schema_service.payloads import COLLECTION_ATTRIBUTES, COLLECTIO
 
 
 def collection_answer(schema: Snapshot, collection: Collection, *, access: Access | None = None) -> Item:
-    """A collection as the API shows it; with *access* as far as that caller may know of it, and with its fields by name."""
+    """Returns a collection as the API shows it. With *access*, includes the visible fields by name."""
     shown: Item = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
     if access is None:
         return shown
@@ -25,17 +25,17 @@ def collection_answer(schema: Snapshot, collection: Collection, *, access: Acces
 
 
 def _visible(grant: Grant) -> list[Field]:
-    """The fields of a collection that the caller may know of."""
+    """Returns the visible fields of a collection."""
     return [field for field in grant.collection.fields.values() if field.field not in grant.concealed]
 
 
 def _without(item: Item, grant: Grant) -> Item:
-    """The item without the attributes that the caller may not read."""
+    """Returns the item without attributes hidden from the caller."""
     return {name: value for name, value in item.items() if name not in grant.hidden} if grant.hidden else item
 
 
 def field_answer(field: Field) -> Item:
-    """A field as the API shows it: the row's attributes and the column's, the length and the default as text."""
+    """Returns a field as the API shows it, with length and default as text."""
     shown: Item = {"collection": field.collection, "field": field.field, "id": field.id}
     for name in (*COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES):
         shown[name] = getattr(field, name)
@@ -45,8 +45,8 @@ def field_answer(field: Field) -> Item:
 
 
 def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = None) -> Result:
-    """Collections: those named (never system ones), or all of them, the user's before the system's; to others than administrators
-    those whose items they may read."""
+    """Returns collections: those with the names, except system collections; or all, user collections first. Callers who are not
+    administrators see the collections whose items they may read."""
     access = access_of(ctx)
     access.require_read(COLLECTIONS)
     schema = ctx.schema
@@ -61,8 +61,8 @@ def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = N
 
 
 def read_fields(ctx: Context, query: Query, collection: str | None = None, names: Sequence[str] | None = None) -> Result:
-    """Fields, as far as the caller may know of them: of all collections, of one, or of one by name. Raises FieldNotFound for a
-    single name that is none, HiddenField for one that is hidden, ReadForbidden."""
+    """Returns the visible fields of all collections or of one, optionally by name. For a single name, raises FieldNotFound if the
+    field does not exist and HiddenField if it is hidden. Raises ReadForbidden."""
     access = access_of(ctx)
     rows = access.require_read(FIELDS)
     if collection is None:
@@ -85,7 +85,7 @@ def read_fields(ctx: Context, query: Query, collection: str | None = None, names
 
 
 def read_setting_fields(ctx: Context, query: Query) -> Result:
-    """The fields that describe settings, by the settings' keys."""
+    """Returns the fields that describe settings."""
     access_of(ctx).require_read("directus_settings")
     items = [
         field_answer(Field("directus_settings", **{n: v for n, v in each.items() if n != "default_value"}))
@@ -97,7 +97,7 @@ def read_setting_fields(ctx: Context, query: Query) -> Result:
 
 
 def _sort_all(items: list[Item], query: Query, grant: Grant | None = None) -> None:
-    """Sorts in place as a query asks. Raises UnknownField; HiddenField for an attribute that *grant* hides."""
+    """Sorts in place by the query. Raises UnknownField, or HiddenField for an attribute that *grant* hides."""
     for sort in reversed(query.sort):
         if grant is not None:
             grant.check_question(sort.field)
@@ -107,14 +107,16 @@ def _sort_all(items: list[Item], query: Query, grant: Grant | None = None) -> No
 
 
 def _sort(items: list[Item], name: str, descending: bool) -> None:
-    """Sorts in place, text without case, nulls last both ways. In capitals: so "_" comes after the letters, as in MySQL."""
+    """Sorts in place, text without case, nulls last in both directions. Compares upper-case text so that "_" follows letters,
+    as in MySQL."""
     there = [item for item in items if item[name] is not None]
     there.sort(key=lambda item: str(item[name]).upper() if not isinstance(item[name], int) else item[name], reverse=descending)
     items[:] = there + [item for item in items if item[name] is None]
 
 
 def _listed(query: Query, collection: str, items: list[Item], *, one: bool, total: int) -> Result:
-    """A page of items that are in memory, or the first of them. Raises ItemNotFound where one is wanted and there is none."""
+    """Returns a page of items that are in memory, or the first item. Raises ItemNotFound if a single item is requested and
+    there is none."""
     start = max(query.offset or 0, 0)
     if query.limit is not None and query.limit >= 0:
         items = items[start : start + query.limit]

@@ -1,4 +1,4 @@
-"""The numbered SQL files beside this module make and change the system tables; `migrate` runs those that a database lacks."""
+"""Migrates the system tables. The numbered SQL files in this folder create and change them."""
 
 import hashlib
 from functools import cache
@@ -10,7 +10,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable
 
 LOCK = 0x6469726563747573
-"""The key of the advisory lock under which one server at a time migrates a database."""
+"""The key of the advisory lock that a server holds while it migrates a database."""
 
 
 @frozen
@@ -28,7 +28,7 @@ class NewerSchema(ServiceUnavailable):
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations, the oldest first."""
+    """Returns all migrations, the oldest first."""
     found = []
     for file in files(__package__).iterdir():
         stem, _, suffix = file.name.rpartition(".")
@@ -40,15 +40,15 @@ def migrations() -> tuple[Migration, ...]:
 
 @cache
 def fingerprint() -> str:
-    """A short text that differs where the migrations do."""
+    """Returns a short text that changes with the migrations."""
     text = "\n".join(f"{m.version} {m.sql}" for m in migrations())
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 async def migrate(session: Session) -> list[int]:
-    """Brings the system tables up to date, each migration in a transaction, and gives the versions it ran.
+    """Runs the missing migrations, each in a transaction, and returns their versions.
 
-    Raises NewerSchema, and changes nothing, where the database is ahead of this program.
+    Raises NewerSchema, and changes nothing, if the database was migrated by a newer version of the program.
     """
     done: list[int] = []
     for migration in migrations():
@@ -74,7 +74,7 @@ async def migrate(session: Session) -> list[int]:
 
 
 async def current_version(session: Session) -> int:
-    """The newest migration that a database has had; 0 where it has no system tables."""
+    """Returns the newest migration of a database; 0 without system tables."""
     ((table,),) = await session.query("SELECT to_regclass('directus_migrations')::text")
     if table is None:
         return 0
