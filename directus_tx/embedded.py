@@ -205,10 +205,23 @@ class EmbeddedPostgres:
         return installed[wanted]
 
     def _own(self, directory: pathlib.Path) -> None:
+        """Makes a directory that nobody but PostgreSQL's user may enter. Raises EmbeddedError where one that is there already, in the
+        directory for temporary files, is somebody else's: anybody may make one there."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        if self._user is not None:
-            os.chown(directory, self._user.pw_uid, self._user.pw_gid)
+        elsewhere = self.data_dir not in directory.parents
+        try:
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if elsewhere else 0))
+        except OSError as error:
+            raise EmbeddedError(f"{directory} cannot be used: {error.strerror}") from None
+        try:
+            owners = {os.geteuid(), self._user.pw_uid if self._user is not None else os.geteuid()}
+            if elsewhere and os.fstat(handle).st_uid not in owners:
+                raise EmbeddedError(f"{directory} cannot be used: it is another user's")
+            os.fchmod(handle, 0o700)
+            if self._user is not None:
+                os.fchown(handle, self._user.pw_uid, self._user.pw_gid)
+        finally:
+            os.close(handle)
 
     def _run(self, bin_dir: pathlib.Path, program: str, *arguments: object, check: bool = True) -> int:
         """Runs a PostgreSQL program as its user and returns the exit status. With *check*, raises EmbeddedError if it fails."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -241,3 +242,42 @@ def test_a_database_that_does_not_start_says_why(data_dir: pathlib.Path) -> None
     (embedded.cluster / "global" / "pg_control").rename(embedded.cluster / "global" / "away")
     with pytest.raises(EmbeddedError, match="pg_control"):
         embedded.start()
+
+
+@pytest.fixture
+def short_path() -> Iterator[pathlib.Path]:
+    """A directory whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        path = pathlib.Path(directory)
+        path.chmod(0o755)
+        yield path
+
+
+def test_the_directory_of_the_socket_is_nobody_elses(
+    short_path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is too long for a socket has it in the directory for temporary files, where anybody may have made one of its name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    embedded = EmbeddedPostgres(tmp_path / ("d" * 90))
+    directory = pathlib.Path(embedded.parameters["host"])
+    assert directory.parent == short_path
+    theirs = short_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    directory.symlink_to(theirs)
+    before = theirs.stat()
+    with pytest.raises(EmbeddedError, match="cannot be used"):
+        embedded.start()
+    assert (theirs.stat().st_mode, theirs.stat().st_uid) == (before.st_mode, before.st_uid)
+    directory.unlink()
+    if os.geteuid() == 0:
+        directory.mkdir()
+        os.chown(directory, 12345, 12345)
+        with pytest.raises(EmbeddedError, match="another user's"):
+            embedded.start()
+        assert directory.stat().st_uid == 12345
+        directory.rmdir()
+    for _ in range(2):
+        embedded.start()
+        connect(embedded).close()
+        embedded.stop()
+    assert directory.stat().st_mode & 0o777 == 0o700
