@@ -1,5 +1,5 @@
-"""The log: one line an event, as text or as JSON. Never a token, a password or a body: the path of a request is written without
-its query string, an error of the database without the values that it quotes."""
+"""The log: one line for each event, as text or JSON. It contains no tokens, passwords or bodies: the path of a request is written without
+the query string, and a database error without the values that it quotes."""
 
 import sys
 from collections.abc import Callable
@@ -19,7 +19,7 @@ REQUEST = "{method} {path} {status} {ms} ms"
 
 
 def log_request(log: Logger, request: Any, status: int, now: float) -> None:
-    """Writes the line of a request that is about to be answered."""
+    """Logs a request. Call this when its answer is ready to be sent, or when a stream has ended."""
     who = request.accountability
     session = request.session
     project = request.project
@@ -41,7 +41,7 @@ NOTED = ("request_id", "project", "user", "method", "path", "status", "ms", "sta
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event as one line to the end of a file, or to standard output where there is no name."""
+    """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty."""
 
     def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
         self.name = name
@@ -50,7 +50,7 @@ class LineObserver:
         self.reopen()
 
     def reopen(self) -> None:
-        """Opens the file anew: somebody may have moved it away."""
+        """Opens the file again, because it may have been moved (log rotation)."""
         if self.name:
             old, self.stream = self.stream, open(self.name, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process
             if old is not sys.stdout:
@@ -66,12 +66,12 @@ class LineObserver:
             self.stream.write(self.write(event))
             self.stream.flush()
         except (OSError, ValueError):
-            # There is nowhere left to say so.
+            # There is no other place to report the failure.
             pass
 
 
 def text_line(event: dict[str, Any]) -> str:
-    """An event as a person reads it."""
+    """Returns an event as a line of text."""
     time = datetime.fromtimestamp(event["log_time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if event.get("log_format") is REQUEST:
         project, user = event["project"] or "-", event["user"] or "-"
@@ -83,7 +83,7 @@ def text_line(event: dict[str, Any]) -> str:
 
 
 def json_line(event: dict[str, Any]) -> str:
-    """An event as a JSON object."""
+    """Returns an event as a line with a JSON object."""
     found: dict[str, Any] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
         "level": event["log_level"].name,
@@ -98,7 +98,7 @@ def json_line(event: dict[str, Any]) -> str:
 
 
 def observer(format: str, name: str = "") -> LineObserver:
-    """The observer of a log format, "text" or "json", that writes to a file of this name, or to standard output."""
+    """Returns an observer for the format "text" or "json" that writes to the file *name*, or to standard output if *name* is empty."""
     return LineObserver(name, json_line if format == "json" else text_line)
 
 
@@ -110,7 +110,7 @@ def _traceback(event: dict[str, Any]) -> str:
     failure: Any = event.get("log_failure")
     if failure is None:
         return ""
-    # What went wrong in one of several Deferreds stands within.
+    # A FirstError wraps the failure of one of several Deferreds.
     while isinstance(failure.value, FirstError):
         failure = failure.value.subFailure
     lines: list[str] = []

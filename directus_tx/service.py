@@ -1,4 +1,4 @@
-"""Puts the parts of a server together: the one place that knows them all."""
+"""Creates the parts of a server and connects them."""
 
 import os
 import pathlib
@@ -31,7 +31,8 @@ log = Logger()
 
 
 class Backend:
-    """What a server or a command works with: the database server, the projects, the hasher. `open` before use, `close` after."""
+    """The parts that the server and the `directus` command share: the database server, the projects, the password hasher. Call `open`
+    before use and `close` afterwards."""
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
@@ -44,11 +45,11 @@ class Backend:
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.new_super_admin_token: str | None = None
-        """The super admin token where `open` has made it."""
+        """The super admin token if `open` has generated it, otherwise None."""
         self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
 
     async def open(self) -> None:
-        """Starts the embedded database, if it is used, and makes the super admin token, if there is none."""
+        """Starts the embedded PostgreSQL if it is used, and generates the super admin token if there is none."""
         names = self.plugins.find()
         if names:
             log.info("plugins: {names}", names=", ".join(names))
@@ -66,7 +67,8 @@ class Backend:
 
 
 class ApiService(MultiService):
-    """The server as a service: opens the backend, then listens; on stopping it hangs up, lets running requests finish, and closes."""
+    """The server as a service of Twisted. Starting it opens the backend and listens. Stopping it stops the jobs and stops listening, waits
+    for running requests (at most shutdown_timeout seconds), and closes the backend."""
 
     def __init__(self, settings: Settings, reactor: Any, *, demo: bool = False) -> None:
         super().__init__()
@@ -85,21 +87,22 @@ class ApiService(MultiService):
         self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Gives twistd's application our log, before it starts its own."""
+        """Makes the application of twistd use our log observer. twistd looks for one before it starts logging."""
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
         super().startService()
-        # Later than when it runs: Twisted sets its own handlers then.
+        # After a turn of the reactor, because Twisted installs its signal handlers when the reactor starts running.
         self.reactor.callWhenRunning(self.reactor.callLater, 0, self._handle_signals)
         self._started = defer.Deferred.fromCoroutine(self._start())
         self._started.addErrback(self._start_failed)
 
     def _handle_signals(self) -> None:
-        """Makes SIGTERM and Ctrl-C end the process with status 0, where Twisted would die of the signal after all is closed, and
-        SIGHUP open the log file anew. (Project files need no signal: they are looked at with each request.)"""
+        """Installs signal handlers. SIGTERM and SIGINT stop the server with exit status 0; with Twisted's handlers the process would be
+        killed by the signal after the shutdown. SIGHUP reopens the log file. Project files need no signal: they are checked at each
+        request."""
 
         def stop(*_: Any) -> None:
             self.reactor.callFromThread(self._stop_once)
@@ -117,7 +120,7 @@ class ApiService(MultiService):
         await self.backend.open()
         if self.backend.new_super_admin_token:
             _tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
-            log.info("the super admin token is kept in {file}", file=str(self.backend.projects.super_admin_token_file))
+            log.info("the super admin token is stored in {file}", file=str(self.backend.projects.super_admin_token_file))
         await self.backend.projects.migrate_all()
         for description in self.settings.server.listen:
             self._ports.append(await serverFromString(self.reactor, description).listen(self.app.site))
@@ -131,7 +134,7 @@ class ApiService(MultiService):
         _tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
 
     def _start_failed(self, failure: Any) -> None:
-        """Ends the process with a status that says so."""
+        """Logs the failure and ends the process with status 1."""
         log.failure("the server cannot start", failure)
         self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         self.reactor.callWhenRunning(self.reactor.stop)
@@ -152,7 +155,7 @@ class ApiService(MultiService):
 
 
 def _tell(*lines: str) -> None:
-    """Writes to the terminal. Not to the log, which may be kept: a password or a token must not be."""
+    """Writes to standard output, even if the log goes to a file: passwords and tokens must not be stored in the log."""
     stream = sys.__stdout__
     if stream is not None:
         stream.write("\n" + "\n".join(lines) + "\n\n")

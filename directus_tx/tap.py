@@ -1,4 +1,4 @@
-"""`twistd directus`: its options, and the service that they make."""
+"""The plugin for `twistd directus`: its options and its service."""
 
 import os
 from typing import Any
@@ -14,21 +14,21 @@ __all__ = ["IServiceMaker", "Options", "makeService"]
 
 
 class Options(usage.Options):
-    """What `twistd directus` takes on its command line; it wins over the environment and the file."""
+    """The command-line options of `twistd directus`. They override the environment and the configuration file."""
 
     synopsis = "[options]"
     optParameters = (
-        ("config", "c", None, "The configuration, a TOML file. etc/directus.toml shows every setting."),
-        ("data-dir", "d", None, "Where projects, files and the embedded database live (server.data_dir)."),
+        ("config", "c", None, "Configuration file (TOML). etc/directus.toml lists all settings."),
+        ("data-dir", "d", None, "Directory of the projects, files and the embedded database (server.data_dir)."),
     )
-    optFlags = (("demo", None, "Make a project `demo` with a small blog, at the first start."),)
+    optFlags = (("demo", None, "Create the project `demo` with a small blog if it does not exist."),)
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen, an endpoint string of Twisted; may be given several times (server.listen)."""
+        """Endpoint to listen on, as a Twisted endpoint string. Can be repeated (server.listen)."""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
@@ -42,9 +42,9 @@ class Options(usage.Options):
         try:
             self["settings"] = config.load(self["config"], os.environ, overrides)
         except config.ConfigError as error:
-            raise usage.UsageError("the configuration is wrong:\n  " + "\n  ".join(error.mistakes)) from None
+            raise usage.UsageError("the configuration is invalid:\n  " + "\n  ".join(error.mistakes)) from None
 
 
 def makeService(options: Options) -> MultiService:
-    """The service that twistd runs."""
+    """Returns the service that twistd runs."""
     return ApiService(options["settings"], reactor, demo=bool(options["demo"]))

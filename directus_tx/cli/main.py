@@ -1,4 +1,4 @@
-"""The `directus` command, for the person who runs the server: the same configuration, the same services."""
+"""The `directus` command for administrators of the server. It uses the configuration and the services of the server."""
 
 import argparse
 import getpass
@@ -29,14 +29,14 @@ OK, FAILED, MISUSED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command. Exits 0 when it is done, 1 when it cannot be, 2 when it is not understood or the configuration is wrong."""
+    """Runs a command. The exit status is 0 if it succeeds, 1 if it fails, 2 if the arguments or the configuration are invalid."""
     parser = _parser()
     options = parser.parse_args(arguments)
     overrides: dict[tuple[str, str], Any] = {("server", "data_dir"): options.data_dir} if options.data_dir else {}
     try:
         settings = config.load(options.config, os.environ, overrides)
     except config.ConfigError as error:
-        _complain("the configuration is wrong:", *error.mistakes)
+        _complain("the configuration is invalid:", *error.mistakes)
         sys.exit(MISUSED)
     if options.offline is not None:
         options.offline(options, settings)
@@ -66,7 +66,7 @@ async def _online(reactor: Any, options: argparse.Namespace, settings: config.Se
 
 
 async def project_list(options: argparse.Namespace, backend: Backend) -> None:
-    """Lists the projects, private ones too."""
+    """Lists all projects, including private ones."""
     files = backend.projects.files
     public = set(files.keys())
     rows = [{"project": key, "private": key not in public} for key in files.keys(private=True)]
@@ -93,7 +93,7 @@ async def project_create(options: argparse.Namespace, backend: Backend) -> None:
 
 
 async def project_delete(options: argparse.Namespace, backend: Backend) -> None:
-    """Deletes a project, once its key has been typed or --yes given."""
+    """Deletes a project. Asks the user to type its key, unless --yes is given."""
     if not options.yes and input(f"Delete project {options.project} and its database? Type its key: ") != options.project:
         _complain("not deleted")
         raise SystemExit(FAILED)
@@ -132,7 +132,7 @@ async def permissions_export(options: argparse.Namespace, backend: Backend) -> N
 
 
 async def permissions_import(options: argparse.Namespace, backend: Backend) -> None:
-    """Makes the roles of a project what a document says, once the differences have been shown."""
+    """Changes the roles of a project to match a document, and shows the changes. With --dry-run only shows them."""
     try:
         with sys.stdin if options.file == "-" else open(options.file, encoding="utf-8") as file:
             document = json.load(file)
@@ -154,7 +154,7 @@ async def permissions_import(options: argparse.Namespace, backend: Backend) -> N
 
 
 async def migrate(options: argparse.Namespace, backend: Backend) -> None:
-    """Opens every project, which brings its system tables up to date."""
+    """Opens every project. Opening a project brings its system tables up to date."""
     failed = []
     for key in backend.projects.files.keys(private=True):
         try:
@@ -168,11 +168,11 @@ async def migrate(options: argparse.Namespace, backend: Backend) -> None:
 
 
 def config_check(options: argparse.Namespace, settings: config.Settings) -> None:
-    _show(options, {"ok": True}, "the configuration is right")
+    _show(options, {"ok": True}, "the configuration is valid")
 
 
 def config_show(options: argparse.Namespace, settings: config.Settings) -> None:
-    """Shows the settings, a line each."""
+    """Shows the settings, one per line."""
     described = config.described(settings)
     lines = []
     for name, value in described.items():
@@ -183,11 +183,11 @@ def config_show(options: argparse.Namespace, settings: config.Settings) -> None:
     _show(options, described, "\n".join(lines))
 
 
-# --- what they share
+# --- helpers
 
 
 async def _context(backend: Backend, key: str) -> Context:
-    """The context of somebody who sits at the server: an administrator, but no user."""
+    """Returns the context of commands: the administrator role, but no user."""
     project = backend.projects.get(key)
     schema = await project.snapshot()
     who = Accountability(None, ADMINISTRATOR, "", "directus command")
@@ -195,7 +195,8 @@ async def _context(backend: Backend, key: str) -> Context:
 
 
 def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
-    """The password: typed twice at a terminal, read from a pipe, or generated; and what is to be shown of it."""
+    """Returns the password, and the values to show: the password if it was generated. Without --generate the password is typed twice at a
+    terminal, or read from a pipe."""
     if options.generate:
         password = secrets.token_urlsafe(12)
         return password, {"password": password}
@@ -203,7 +204,7 @@ def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
         return sys.stdin.readline().rstrip("\n"), {}
     password = getpass.getpass("Password: ")
     if password != getpass.getpass("Again: "):
-        _complain("the two differ")
+        _complain("the passwords differ")
         raise SystemExit(FAILED)
     return password, {}
 
@@ -217,7 +218,7 @@ def _show(options: argparse.Namespace, value: Any, text: str) -> None:
 
 
 def _told(error: ApiError) -> str:
-    """What an error says to who runs the command: of a failure more than clients are told."""
+    """Returns the message of an error for the user of the command. Internal errors have more details than clients get."""
     return without_values(error) if isinstance(error, InternalError) else error.message
 
 
@@ -230,9 +231,9 @@ Command = Callable[[argparse.Namespace, Backend], Awaitable[None]]
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", "-c", help="the configuration, a TOML file")
-    common.add_argument("--data-dir", "-d", help="where projects and the embedded database live")
-    common.add_argument("--json", action="store_true", help="answer in JSON")
+    common.add_argument("--config", "-c", help="configuration file (TOML)")
+    common.add_argument("--data-dir", "-d", help="directory of the projects and the embedded database")
+    common.add_argument("--json", action="store_true", help="write the result as JSON")
     passwords = argparse.ArgumentParser(add_help=False)
     passwords.add_argument("--generate", action="store_true", help="generate the password and print it")
 
@@ -253,10 +254,10 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("project")
     create.add_argument("--email", required=True, help="the administrator's e-mail address")
     create.add_argument("--name", help="the project's name")
-    create.add_argument("--private", action="store_true", help="no list shows it")
+    create.add_argument("--private", action="store_true", help="do not show the project in lists")
     delete = add(project, "delete", "Delete a project with its database.", project_delete, parents=[common])
     delete.add_argument("project")
-    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
     user = groups.add_parser("user", help="create users, set passwords").add_subparsers(required=True, metavar="ACTION")
     create = add(user, "create", "Create an active user.", user_create, parents=[common, passwords])
@@ -269,23 +270,23 @@ def _parser() -> argparse.ArgumentParser:
     password.add_argument("project")
     password.add_argument("email")
 
-    rights = groups.add_parser("permissions", help="move roles and permissions between projects").add_subparsers(
+    rights = groups.add_parser("permissions", help="export and import roles and permissions").add_subparsers(
         required=True, metavar="ACTION"
     )
     export = add(rights, "export", "Write roles and their permissions as JSON.", permissions_export, parents=[common])
     export.add_argument("project")
-    bring = add(rights, "import", "Make roles what a document says.", permissions_import, parents=[common])
+    bring = add(rights, "import", "Change roles and permissions to match a document.", permissions_import, parents=[common])
     bring.add_argument("project")
     bring.add_argument("file", help='the document, or "-" for standard input')
-    bring.add_argument("--dry-run", action="store_true", help="show the differences, and change nothing")
+    bring.add_argument("--dry-run", action="store_true", help="show the changes without making them")
 
     add(groups, "migrate", "Bring the system tables of all projects up to date.", migrate, parents=[common])
 
     settings = groups.add_parser("config", help="check and show the configuration").add_subparsers(
         required=True, metavar="ACTION"
     )
-    add(settings, "check", "Say whether the configuration is right.", offline=config_check, parents=[common])
-    add(settings, "show", "Show every setting, secrets hidden.", offline=config_show, parents=[common])
+    add(settings, "check", "Check the configuration.", offline=config_check, parents=[common])
+    add(settings, "show", "Show all settings, without secrets.", offline=config_show, parents=[common])
     return parser
 
 

@@ -1,1 +1,1 @@
-"""HTTP: the one room that sees requests. `app` has the Klein app and its wrapper, `endpoints` a module for each group of routes."""
+"""The HTTP server. Only this package handles requests: `app` holds the Klein app, `endpoints` has a module for each group of routes."""

@@ -1,4 +1,4 @@
-"""The answers of endpoints: small types that know their status, media type and bytes."""
+"""The types that endpoints return. Each knows its status, media type and body."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from directus_tx.items import Item
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 Write = Callable[[bytes], Awaitable[None]]
-"""Takes the next bytes of a body; may make the caller wait."""
+"""Writes the next bytes of a body. It may make the caller wait."""
 
 ReadItems = Callable[[Callable[[list[Item]], Awaitable[None]]], Awaitable[None]]
-"""Reads items, and passes them in batches to the function that it is called with."""
+"""Reads items and passes them in batches to its argument."""
 
 
 @frozen
 class Rendered:
-    """An answer as it is sent. Without a media type it has no body."""
+    """An answer as it is sent. If `content_type` is None, it has no body."""
 
     status: int
     content_type: str | None
@@ -28,17 +28,17 @@ class Rendered:
 
 
 class Answer:
-    """An answer whose bytes are made at once."""
+    """An answer whose body is made in one piece."""
 
     headers: Mapping[str, str]
 
     def render(self, *, public: bool) -> Rendered:
-        """The answer for the public or for a user."""
+        """Returns the answer for the public or for a user."""
         raise NotImplementedError
 
 
 class Streamed:
-    """An answer that is written while it is read."""
+    """An answer that is written while its data are read."""
 
     headers: Mapping[str, str]
     content_type: str
@@ -50,7 +50,7 @@ class Streamed:
 
 @frozen
 class Envelope(Answer):
-    """`data` with `meta` and `messages`. `version` is that of a single item and becomes part of its entity tag."""
+    """`data` with `meta` and `messages`. `version` is the version of a single item and becomes part of the entity tag."""
 
     data: Any
     meta: Mapping[str, Any] | None = None
@@ -112,7 +112,7 @@ class Document(Answer):
 
 @frozen
 class ItemStream(Streamed):
-    """A list of items that is written while `read` reads it: in an envelope without meta, or, if `bare`, by itself."""
+    """A list of items that is written while `read` reads it: in an envelope without meta, or without an envelope if `bare`."""
 
     read: ReadItems
     messages: Sequence[Notice] = ()

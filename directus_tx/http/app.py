@@ -1,6 +1,6 @@
-"""The Klein app: every route, behind one wrapper that authenticates, calls the endpoint, and writes the answer.
+"""The Klein app. It registers every route in a wrapper that authenticates the caller, calls the endpoint and writes the answer.
 
-Nothing else writes to a request. Whatever an endpoint raises becomes the API's error here.
+Only this module writes to requests. It answers all exceptions of endpoints as errors of the API.
 """
 
 from collections.abc import Mapping
@@ -43,16 +43,16 @@ from directus_tx.schema.model import Snapshot
 log = Logger()
 
 LARGE = 256 * 1024
-"""Bytes from which a body is sent in pieces."""
+"""Size in bytes from which a body is sent in pieces."""
 
 CLIENT_GONE = 499
-"""The status in the log of a request whose client went away; if the client has been told one, that was another."""
+"""The status in the log of a request whose client has disconnected. A status that was already sent to the client is another one."""
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class App:
-    """The HTTP face of a server. `site` is what endpoints listen with; `running` holds the requests that are being answered."""
+    """The app of a server. `site` is the factory to listen with; `running` holds the requests that are being answered."""
 
     def __init__(self, reactor: Any, services: Services) -> None:
         self.reactor = reactor
@@ -76,10 +76,10 @@ class App:
 
         self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
 
-    # the way of a request
+    # handling of requests
 
     def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> "defer.Deferred[bytes]":
-        """The body of the answer. When the client goes away, what a GET reads is given up; all other work comes to its own end."""
+        """Returns the body of the answer. If the client disconnects, the endpoint of a GET is cancelled; other endpoints run to their end."""
         work = defer.Deferred.fromCoroutine(self._answer(route, request, path))
         if work.called:
             return work
@@ -123,7 +123,7 @@ class App:
             return self._failed(request, Failure())
 
     async def _respond(self, route: Route, call: Call) -> bytes:
-        """Calls the endpoint, and writes what it answers."""
+        """Calls the endpoint and writes its answer."""
         answer = await route.endpoint(call)
         for name, value in answer.headers.items():
             call.request.setHeader(name, value)
@@ -133,8 +133,8 @@ class App:
         return body if len(body) < LARGE else await self._send(call.request, body)
 
     async def _has_new_schema(self, call: Call, error: ApiError) -> bool:
-        """Whether a call is to be made once more, with the schema that it is then given: it failed because of a schema that others than
-        the server have changed, and has changed nothing itself."""
+        """Whether to call the endpoint again, because the error may be due to a schema that another program has changed. In that case sets
+        the new schema in the context. Never if the call has committed a transaction."""
         if not error.depends_on_schema or call.ctx is None or call.ctx.db.committed:
             return False
         schema = await call.project.verified(call.ctx.schema)
@@ -144,7 +144,7 @@ class App:
         return True
 
     async def _enter(self, route: Route, call: Call) -> None:
-        """Gives a call its project and context, where the route has any."""
+        """Sets the project and the context of a call, if its route has a project."""
         request = call.request
         if route.in_project:
             key = call.path["project"]
@@ -180,8 +180,8 @@ class App:
         return self._finish(request, found.status, found.body, found.content_type)
 
     async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
-        """Writes a body as it is made. What goes wrong before its first bytes is an error like others; after them all that can be said
-        is that the body has no end."""
+        """Writes a body while its data are read. An exception before the first bytes is answered as an error. After them the status is
+        sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool)
         started = False
         status = 200
@@ -210,7 +210,7 @@ class App:
             if not started:
                 raise
             status = InternalError.status
-            log.failure("request {request_id} failed on its way", request_id=request.request_id)
+            log.failure("request {request_id} failed while its answer was being sent", request_id=request.request_id)
             request.channel.abort("cannot be sent the rest of an answer that failed")
         finally:
             sender.close()
@@ -218,7 +218,7 @@ class App:
         return b""
 
     async def _send(self, request: Any, body: bytes) -> bytes:
-        """Sends a body in pieces, so that it is seen whether its client takes it."""
+        """Sends a body in pieces, so that a client that stops receiving is noticed."""
         sender = Sender(request, self.spool)
         try:
             sender.begin()
@@ -237,22 +237,22 @@ class App:
         return self._finish(request, error.status, encode.refusal(error), "application/json")
 
     def refuse_body(self, request: Any, error: ApiError) -> bytes:
-        """Writes the error of a body that is too large. The limit is the server's, the origins that may read so are the project's."""
+        """Writes the error for a body that is too large. The project of the path is set first, because its CORS origins apply."""
         self._named_project(request)
         return self.refuse(request, error)
 
     def _failed(self, request: Any, failure: Failure) -> bytes:
-        """Writes the error of what nobody has foreseen. The log explains the request id that the client is told."""
+        """Writes InternalError for an unexpected exception. The answer has the request id, under which the log has the traceback."""
         log.failure("request {request_id} failed", failure, request_id=request.request_id)
-        return self.refuse(request, InternalError(f"The server failed. The request's id is {request.request_id}."))
+        return self.refuse(request, InternalError(f"The server failed. The id of the request is {request.request_id}."))
 
     def preflight(self, request: Any) -> bytes:
-        """Answers OPTIONS, on any path."""
+        """Answers OPTIONS on any path."""
         cors.answer_preflight(request)
         return self._finish(request, 200, b"", None)
 
     def _begin(self, request: Any, status: int) -> None:
-        """The status, and the headers that every answer has."""
+        """Sets the status and the headers that every answer has."""
         request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
@@ -278,14 +278,14 @@ class App:
         return body
 
     def _unrouted(self, request: Any, failure: Failure) -> bytes:
-        """Answers what no route does. Whether the project exists comes first: of a project that does not, nothing exists."""
+        """Answers requests that match no route. If the project does not exist, that error takes precedence."""
         error: ApiError = MethodNotAllowed() if isinstance(failure.value, WrongMethod) else NotFound()
         if isinstance(error, NotFound) and request.path.split(b"/")[1:2] == [b"server"]:
             error = Unauthorized()
         return self.refuse(request, self._named_project(request) or error)
 
     def _named_project(self, request: Any) -> ApiError | None:
-        """Notes the project that a path names; the error where it names one that is not there."""
+        """Sets the project that the path names. Returns the error if that project does not exist."""
         first = unquote(request.path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
         if first and first != "server" and first not in UNPREFIXED:
             try:
@@ -296,7 +296,7 @@ class App:
 
 
 def _check_address(schema: Snapshot, who: Accountability) -> None:
-    """Raises AddressNotAllowed where a role may be used from other addresses only."""
+    """Raises AddressNotAllowed if the role has an ip_whitelist without the address of the caller."""
     role = schema.roles.get(PUBLIC if who.public else who.role or 0)
     if role is not None and role["ip_whitelist"] and who.ip not in role["ip_whitelist"]:
         raise AddressNotAllowed

@@ -31,7 +31,7 @@ class TimeLimits:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> "TimeLimits":
-        """The limits of the settings. A setting of 0 is no limit."""
+        """Returns the limits of the settings. A setting of 0 means no limit."""
         seconds = (settings.request_timeout, settings.keep_alive_timeout, settings.stall_timeout)
         request, idle, stall = (each or float("inf") for each in seconds)
         return cls(request, settings.min_body_rate, idle, stall)
@@ -82,7 +82,7 @@ class ApiChannel(http.HTTPChannel):
         self.phase = phase
         self.since = self.moved = self.site.seconds()
 
-    # the phases of a request
+    # phases
 
     def dataReceived(self, data: bytes) -> None:
         if self.closing and self.phase is not Phase.ANSWER:
@@ -114,7 +114,7 @@ class ApiChannel(http.HTTPChannel):
             self.since = self.site.seconds()
         super().resumeProducing()
 
-    # time
+    # time limits
 
     def check(self, now: float, limits: TimeLimits) -> None:
         """Closes the connection if the client has exceeded a limit."""
@@ -123,13 +123,13 @@ class ApiChannel(http.HTTPChannel):
             if unsent is not None and unsent != self.unsent:
                 self.unsent, self.sent = unsent, now
             if now - self.sent > limits.stall:
-                self.abort(f"received nothing of an answer for {limits.stall} s (server.stall_timeout)")
+                self.abort(f"received no bytes of an answer for {limits.stall} s (server.stall_timeout)")
         elif self.phase is Phase.IDLE:
             if now - self.since > limits.idle:
                 self.loseConnection()
         elif self.phase is Phase.HEADERS:
             if now - self.since > limits.request:
-                self._refuse(RequestTimeout("The headers of the request took too long (server.request_timeout)."))
+                self._refuse(RequestTimeout("The headers of the request took too long to arrive (server.request_timeout)."))
         elif self.phase is Phase.BODY:
             if now - self.moved > limits.request:
                 self._refuse(RequestTimeout("The body of the request stopped arriving (server.request_timeout)."))
@@ -137,8 +137,8 @@ class ApiChannel(http.HTTPChannel):
                 self._refuse(RequestTimeout("The body of the request arrived too slowly (server.min_body_rate)."))
 
     def _unsent(self) -> int | None:
-        """The bytes in the socket's send queue that the client has not acknowledged; None where the operating system does not tell. While
-        the number changes the client receives some, even if there is no room in the queue yet."""
+        """Returns the number of bytes in the send queue of the socket that the client has not acknowledged, or None if the operating system
+        cannot say. While the number changes, the client is receiving, even if the queue is still full."""
         number = array("i", [0])
         try:
             fcntl.ioctl(self.transport.getHandle().fileno(), termios.TIOCOUTQ, number)
@@ -160,7 +160,7 @@ class ApiChannel(http.HTTPChannel):
         if self.requests:
             self._refuse(BadRequest(f"A header has more than {self.MAX_LENGTH} bytes."))
         else:
-            self._refuse(RequestTooLong(f"The address has more than {self.MAX_LENGTH} bytes."))
+            self._refuse(RequestTooLong(f"The URL has more than {self.MAX_LENGTH} bytes."))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self._refuse(BadRequest("The request is not valid HTTP/1.1, or has too many headers."))

@@ -11,7 +11,7 @@ from directus_tx.http.params import Params
 
 
 def token_of(request: Any, params: Params) -> str | None:
-    """The token that a request carries: the parameter access_token, the user name of Basic, or Bearer; the first of them."""
+    """Returns the token of a request: the parameter access_token, or the Bearer token or the user name of the Authorization header."""
     token = params.text("access_token")
     if token:
         return token
@@ -32,14 +32,14 @@ def token_of(request: Any, params: Params) -> str | None:
 
 
 def named_project(request: Any, params: Params) -> tuple[str, str | None]:
-    """The project and the token of a request without a project in its path: the project of the bearer's JWT, or of the parameter
-    `project` or the header X-Directus-Project with the parameter access_token. Raises Unauthorized where no project is named."""
+    """Returns the project and the token of a request without a project in its path: the project of the bearer's JWT, or the parameter
+    `project` or the header X-Directus-Project with the parameter access_token. Raises Unauthorized if no project is named."""
     scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
     token = token.strip()
     if scheme.lower() == "bearer" and token:
         key = project_of(token)
         if key is None:
-            raise Unauthorized("The token names no project.")
+            raise Unauthorized("The token does not name a project.")
         return key, token
     named = params.text("project") or request.getHeader("x-directus-project")
     if not named:
@@ -48,24 +48,24 @@ def named_project(request: Any, params: Params) -> tuple[str, str | None]:
 
 
 class Proxies:
-    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed (server.trusted_proxies)."""
+    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted (server.trusted_proxies)."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self.networks = [ipaddress.ip_network(each, strict=False) for each in trusted]
 
     def ip(self, request: Any) -> str:
-        """The IP address of a request: the peer's, or the one that a trusted proxy forwards."""
+        """Returns the IP address of the client: that of the peer, or the one that a trusted proxy forwards."""
         peer = getattr(request.getClientAddress(), "host", None) or ""
         if self.networks and self._trusted(peer):
             forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
-            # Each proxy appends the address that it sees. A client may have sent the addresses at the beginning.
+            # Each proxy appends the address that it sees. The first addresses may have been sent by the client.
             for address in reversed(forwarded):
                 if not self._trusted(address):
                     return address
         return peer
 
     def base(self, request: Any) -> str:
-        """The URL that the client uses, without a path: "https://example.com"."""
+        """Returns the URL that the client uses, without a path: "https://example.com"."""
         scheme = "https" if request.isSecure() else "http"
         if self.networks and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
             scheme = request.getHeader("x-forwarded-proto") or scheme

@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing (CORS): which pages of other origins may use the API."""
+"""Cross-origin resource sharing (CORS): sets the headers that let pages of other origins use the API."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,14 +8,14 @@ from directus_tx.projects.registry import Project
 METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
 READ = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
-"""The headers that a page may send (SENT), and read of an answer (READ), beside those that every page may."""
+"""The headers that a page may send (SENT) or read (READ), in addition to those that CORS always allows."""
 
 MAX_AGE = b"600"
-"""Seconds for which a browser may remember what a preflight says."""
+"""Seconds for which a browser may cache the answer to a preflight request."""
 
 
 def allow_origin(request: Any) -> None:
-    """Says which origins may read the answer: any, unless the project names its own."""
+    """Sets the headers that say which origins may read the answer: all, unless the project lists its origins."""
     origin = request.getHeader(b"origin")
     if origin is not None:
         request.responseHeaders.addRawHeader(b"Vary", b"Origin")
@@ -29,14 +29,14 @@ def allow_origin(request: Any) -> None:
 
 
 def answer_preflight(request: Any) -> None:
-    """Says which methods and headers a page may send."""
+    """Sets the headers that say which methods and headers a page may send."""
     request.setHeader(b"Access-Control-Allow-Methods", METHODS)
     request.setHeader(b"Access-Control-Allow-Headers", SENT)
     request.setHeader(b"Access-Control-Max-Age", MAX_AGE)
 
 
 def _origins(project: Project | None) -> Iterable[str] | None:
-    """The origins that a project allows; None where it allows all."""
+    """Returns the origins that a project allows, or None if it allows all."""
     origin = project.config.cors.get("origin") if project is not None else None
     if not origin or origin == "*" or origin == ["*"]:
         return None

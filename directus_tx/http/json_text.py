@@ -27,7 +27,7 @@ _STEPS = bytes.maketrans(b"[{]},", b"\x01\x01\xff\xff\x00")
 
 
 def parse(data: bytes, max_values: int) -> Any:
-    """The value of a JSON text in UTF-8. Raises UnusableBody for invalid or too deeply nested JSON, PayloadTooLarge for more than
+    """Returns the value of a JSON text in UTF-8. Raises UnusableBody for invalid or too deeply nested JSON, PayloadTooLarge for more than
     *max_values* values, InvalidRequest for a string with a NUL."""
     check(data, max_values)
     try:
@@ -39,7 +39,7 @@ def parse(data: bytes, max_values: int) -> Any:
 def check(data: bytes, max_values: int) -> None:
     """Raises the errors of `parse` for too many values, too deep nesting and NUL, without creating the values."""
     if b"\\u0000" in data and b"\\u0000" in data.replace(b"\\\\", b""):
-        raise InvalidRequest("The body holds a character that cannot be stored (NUL).")
+        raise InvalidRequest("The body contains a character that cannot be stored (NUL).")
     # Commas and brackets in strings are counted here as well: a cheap upper bound, which most bodies stay below.
     opened = data.count(b"[") + data.count(b"{")
     if opened <= MAX_DEPTH and opened + data.count(b",") <= max_values:
@@ -52,21 +52,21 @@ def check(data: bytes, max_values: int) -> None:
 
 
 def _structure(data: bytes) -> bytes:
-    """The brackets and commas of a JSON text, without those in its strings."""
+    """Returns the brackets and commas of a JSON text that are outside of strings."""
     parts = _outline(data).split(b'"')
     return b"".join(parts[::2])
 
 
 def _outline(data: bytes) -> bytes:
-    """The brackets, commas and quotation marks of a JSON text, without escaped quotation marks and without empty strings. Each bracket
-    and comma is inside a string in the result exactly where it was in the text."""
+    """Returns the brackets, commas and quotation marks of a JSON text, without escaped quotation marks and without empty strings. Each
+    bracket and comma is inside a string in the result exactly where it was in the text."""
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     return data.translate(None, _BUT_STRUCTURE).replace(b'""', b"")
 
 
 def _in_pieces(data: bytes) -> Any:
-    """As `orjson.loads`, but parses a long list some items at a time, so that other threads run in between."""
+    """Parses as `orjson.loads` does, but parses a long list in pieces, so that other threads can run in between."""
     text = data.strip(b" \t\r\n")
     if text[:1] != b"[" or text[-1:] != b"]":
         return orjson.loads(data)
@@ -75,17 +75,17 @@ def _in_pieces(data: bytes) -> Any:
         for piece in _pieces(text[1:-1]):
             found = orjson.loads(b"[" + piece + b"]")
             if not found:
-                # Two commas in a row, or one at the end: orjson reports it.
+                # Two commas in a row, or one at the end. orjson reports the mistake.
                 return orjson.loads(data)
             items += found
     except orjson.JSONDecodeError:
-        # Parsed as a whole for the position of the mistake.
+        # Parsing all of it reports the position of the mistake in the whole text.
         return orjson.loads(data)
     return items
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:
-    """The text cut into pieces of about PIECE bytes, at commas that are outside of strings, lists and objects."""
+    """Yields the text in pieces of about PIECE bytes, cut at commas that are outside of strings, lists and objects."""
     start = scanned = depth = inside = tries = 0
     while len(text) - start > PIECE and tries < TRIES:
         comma = text.find(b",", max(scanned, start + PIECE))

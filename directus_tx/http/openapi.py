@@ -1,5 +1,5 @@
-"""The OpenAPI 3.1 document of a project: its collections as the schema knows them, its addresses as the route table has them, and of
-both what the caller may use."""
+"""The OpenAPI 3.1 document of a project. It is made from the schema and the route table, and contains the collections, fields and routes
+that the caller may use."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,36 +16,40 @@ from directus_tx.schema.model import Field
 Json = dict[str, Any]
 ITEMS = "/<project>/items/<collection>"
 ERROR, META = "Answer.Error", "Answer.Meta"
-"""Components that no collection's name can become."""
+"""Names of components. `component` cannot return them for a collection."""
 
 _LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
-    ("fields", {"type": "string"}, "What is shown: names, *, dots into relations; csv."),
-    ("sort", {"type": "string"}, "Fields to sort by; a minus descends; csv."),
-    ("limit", {"type": "integer"}, "How many items; negative is all."),
-    ("offset", {"type": "integer", "minimum": 0}, "How many items to leave out."),
-    ("page", {"type": "integer", "minimum": 1}, "Which page, where there is a limit."),
-    ("single", {"type": "string", "enum": ["0", "1"]}, "1: the first item instead of a list."),
-    ("status", {"type": "string"}, "Statuses, or *; csv."),
-    ("q", {"type": "string"}, "A part of any text or number of an item."),
-    ("meta", {"type": "string"}, "What to say beside the data, or *; csv."),
-    ("lang", {"type": "string"}, "Languages of translations; csv."),
-    ("groups", {"type": "string"}, "One item for each value of these fields; csv."),
-    ("groupby", {"type": "string"}, "The fields by whose values aggregates are taken; csv."),
-    ("export", {"type": "string", "enum": ["csv", "json"]}, "A download instead of an answer."),
-    ("export_raw", {"type": "string", "enum": ["0", "1"]}, "1: CSV without apostrophes in front of what looks like a formula."),
+    ("fields", {"type": "string"}, "Fields to return: names, *, or paths of relations with dots; comma-separated."),
+    ("sort", {"type": "string"}, "Fields to sort by, descending with a minus in front; comma-separated."),
+    ("limit", {"type": "integer"}, "Maximum number of items. -1: all."),
+    ("offset", {"type": "integer", "minimum": 0}, "Number of items to skip."),
+    ("page", {"type": "integer", "minimum": 1}, "Number of the page, if there is a limit."),
+    ("single", {"type": "string", "enum": ["0", "1"]}, "1: return the first item instead of a list."),
+    ("status", {"type": "string"}, "Statuses of the items, or * for all; comma-separated."),
+    ("q", {"type": "string"}, "Text to search for in the texts and numbers of items."),
+    ("meta", {"type": "string"}, "Metadata to return, or * for all; comma-separated."),
+    ("lang", {"type": "string"}, "Languages of translations; comma-separated."),
+    ("groups", {"type": "string"}, "Fields to group by: one item is returned for each of their values; comma-separated."),
+    ("groupby", {"type": "string"}, "Fields to group aggregates by; comma-separated."),
+    ("export", {"type": "string", "enum": ["csv", "json"]}, "Return the items as a file to download."),
+    (
+        "export_raw",
+        {"type": "string", "enum": ["0", "1"]},
+        "1: do not put apostrophes in front of texts that look like formulas in CSV.",
+    ),
 )
 _MAPS: tuple[tuple[str, str], ...] = (
     (
         "filter",
         "Conditions: filter[field][operator]=value. Operators: " + ", ".join(name for name in OPERATORS if name.isalpha()),
     ),
-    ("aggregate", "Functions instead of items: aggregate[function]=field."),
-    ("deep", "What is asked of lists of related items: deep[path][limit]=5."),
+    ("aggregate", "Aggregate functions, whose results are returned instead of items: aggregate[function]=field."),
+    ("deep", "filter, sort, limit and offset for lists of related items: deep[path][limit]=5."),
 )
 
 
 def document(access: Access, base: str, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
-    """The document. *base* is the server's address, *systems* names the system collection of each first part of a path."""
+    """Returns the document. *base* is the URL of the server; *systems* maps the first parts of paths to system collections."""
     readable = {name: grant for name in access.schema.collections if (grant := access.grant(name)).read}
     builder = _Builder(access, readable)
     paths: dict[str, Json] = {}
@@ -75,10 +79,10 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
                 META: {"type": "object"},
                 **{component(name): builder.item(grant) for name, grant in readable.items()},
             },
-            "responses": {"Error": {"description": "A refusal", "content": _json({"$ref": f"#/components/schemas/{ERROR}"})}},
+            "responses": {"Error": {"description": "Error", "content": _json({"$ref": f"#/components/schemas/{ERROR}"})}},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
-                "basic": {"type": "http", "scheme": "basic", "description": "The token as the user name, no password."},
+                "basic": {"type": "http", "scheme": "basic", "description": "The token is the user name; the password is empty."},
                 "parameter": {"type": "apiKey", "in": "query", "name": "access_token"},
             },
         },
@@ -91,7 +95,7 @@ class _Builder:
         self.readable = readable
 
     def item(self, grant: Grant) -> Json:
-        """The schema of an item of a collection."""
+        """Returns the schema of an item of a collection."""
         collection = grant.collection
         properties = {
             name: self.field(field)
@@ -104,13 +108,13 @@ class _Builder:
         return schema
 
     def lists(self, field: Field) -> bool:
-        """Whether answers show the items that an alias lists: where they may be read, and what they lead back by."""
+        """Whether the caller can read a one-to-many field: the related collection, and its many-to-one field of the relation."""
         relation = self.access.schema.one_to_many.get((field.collection, field.field))
         many = None if relation is None else self.readable.get(relation.collection_many)
         return relation is not None and many is not None and relation.field_many not in many.hidden
 
     def field(self, field: Field) -> Json:
-        """The schema of a field's value, as answers show it."""
+        """Returns the schema of the value of a field in answers."""
         place = (field.collection, field.field)
         schema = self.access.schema
         if not field.has_column:
@@ -127,7 +131,7 @@ class _Builder:
         return found
 
     def add(self, paths: dict[str, Json], route: Route, path: str, grant: Grant | None, head: str) -> None:
-        """Adds a route's operation, where the caller may use it."""
+        """Adds the operation of a route, if the caller may use it."""
         allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
         if grant is not None and not grant.allows(allowed):
             return
@@ -214,8 +218,8 @@ def _ref(name: str | None) -> Json:
 
 
 def component(name: str) -> str:
-    """A collection's name as that of a component, which may have letters, digits, dots, dashes and underscores: other characters are a
-    dot and their bytes in hexadecimal."""
+    """Returns the name of the component of a collection. Letters, digits, dashes and underscores are kept; each byte of any other
+    character is replaced by a dot and two hexadecimal digits."""
     return re.sub(r"[^A-Za-z0-9_-]", lambda m: "".join(f".{byte:02X}" for byte in m[0].encode()), name)
 
 

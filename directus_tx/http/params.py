@@ -1,6 +1,6 @@
-"""Query strings: PHP's bracketed parameters, which clients of the API write, and what they mean as a Query.
+"""Parses query strings with the bracketed parameters of PHP, and converts them to a Query.
 
-`parsed` is on the way of every request; it remembers what the same text has meant before.
+`parsed` is called for every request and caches its results.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from directus_tx.schema.numbers import whole_number
 MAX_PARAMETERS = 1000
 MAX_BRACKETS = 64
 REMEMBERED = 2000
-"""Bytes up to which a query string is remembered: longer ones are rare, and a thousand of them would be much to hold."""
+"""Maximum length in bytes of a query string whose result is cached. Longer ones are rare, and a thousand of them take much memory."""
 Tree = dict[str, Any]
 
 
@@ -30,12 +30,13 @@ class Params:
     tree: Mapping[str, Any]
 
     def text(self, name: str) -> str | None:
-        """The text of a parameter; None where it is missing or has brackets."""
+        """Returns the text of a parameter, or None if it is missing or has brackets."""
         value = self.tree.get(name)
         return value if isinstance(value, str) else None
 
     def names(self, name: str) -> tuple[str, ...]:
-        """The members of a list: csv, or an array, whose members are no csv. Blanks around them and empty ones are dropped."""
+        """Returns the members of a comma-separated list, or of an array, whose members are not split at commas. Strips white space and
+        drops empty members."""
         value = self.tree.get(name)
         parts: Iterable[Any] = ()
         if isinstance(value, str):
@@ -45,18 +46,18 @@ class Params:
         return tuple(stripped for part in parts if (stripped := part.strip()))
 
     def number(self, name: str) -> int | None:
-        """A whole number; None where the parameter is missing or empty, 0 where it is no number."""
+        """Returns the whole number of a parameter: None if it is missing or empty, 0 if it is not a number."""
         value = self.text(name)
         if value is None or not value.strip():
             return None
         return whole_number(value.strip(), signed=True) or 0
 
     def options(self) -> WriteOptions:
-        """What a write is told beside its payload."""
+        """Returns the options of a write."""
         return WriteOptions(self.text("comment") or None, self.text("activity_skip") == "1")
 
     def query(self) -> Query:
-        """What a read asks for. Raises InvalidRequest, UnknownOperator for a filter that is none."""
+        """Returns the query. Raises InvalidRequest for a malformed parameter, UnknownOperator for a filter without an operator."""
         return self._query
 
     @cached_property
@@ -81,7 +82,7 @@ class Params:
 
 
 def parsed(raw: bytes) -> Params:
-    """The parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, holds a NUL or exceeds a limit."""
+    """Returns the parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, holds a NUL or exceeds a limit."""
     return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
 
 
@@ -100,7 +101,7 @@ _remembered = lru_cache(maxsize=1000)(_parsed)
 
 
 def pairs_of(raw: bytes) -> list[tuple[str, str]]:
-    """The names and values of a query string or a form, decoded. Raises UnicodeDecodeError."""
+    """Returns the decoded names and values of a query string or a form. Raises UnicodeDecodeError."""
     pairs = []
     for part in raw.decode().split("&"):
         if part:
@@ -113,18 +114,18 @@ def refuse_nul(pairs: Iterable[tuple[str, str]]) -> None:
     """Raises InvalidRequest if a name or a value holds a NUL, which PostgreSQL cannot store."""
     for name, value in pairs:
         if "\0" in name or "\0" in value:
-            raise InvalidRequest(f"The parameter {name!r} holds a character that cannot be stored (NUL).")
+            raise InvalidRequest(f"The parameter {name!r} contains a character that cannot be stored (NUL).")
 
 
 def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
-    """Parameters nested by their brackets, in time proportional to their length. Of a plain and a bracketed form of one name the later
-    wins. Raises InvalidRequest if one has too many brackets."""
+    """Returns the parameters nested by their brackets, in time proportional to their length. If a name occurs with and without brackets,
+    the later form wins. Raises InvalidRequest if one has too many brackets."""
     tree: Tree = {}
-    # The key that "[]" means in a tree, by the tree's id. The tree is kept too, so that its id is not used again.
+    # The key that "[]" stands for in a tree, by the id of the tree. The tree is held so that its id is not reused.
     numbers: dict[int, tuple[Tree, int]] = {}
 
     def named(place: Tree, key: str) -> str:
-        """The key of a member; "[]" is the number after the highest number so far."""
+        """Returns the key of a member. That of "[]" is the highest number so far plus one."""
         number = numbers[id(place)][1] if id(place) in numbers else 0
         if not key:
             key = str(number)
@@ -147,7 +148,7 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
 
 
 def _keys(name: str) -> list[str]:
-    """The name of a parameter and the contents of its brackets: "a[b][]" is ["a", "b", ""]. Text between brackets is ignored."""
+    """Returns the name of a parameter and the contents of its brackets: "a[b][]" is ["a", "b", ""]. Text between brackets is ignored."""
     opened = name.find("[")
     if opened <= 0:
         return [name]
@@ -169,24 +170,24 @@ def _sorts(names: Iterable[str]) -> Iterable[Sort]:
 
 
 def _deep(wanted: Any) -> Iterable[tuple[tuple[str, ...], Query]]:
-    """What `deep[path][limit]=5` and its like ask of lists of related items."""
+    """Yields the path and the query of each list in `deep[path][limit]=5`."""
     if wanted is None or wanted == "":
         return
     if not isinstance(wanted, dict) or not all(isinstance(asked, dict) for asked in wanted.values()):
-        raise InvalidRequest('deep names a list and what is asked of it: "deep[tags][limit]=5".')
+        raise InvalidRequest('The parameter deep must name a field and an option: "deep[tags][limit]=5".')
     for path, asked in wanted.items():
         unknown = set(asked) - {"filter", "sort", "limit", "offset"}
         if unknown:
-            raise InvalidRequest(f"deep takes filter, sort, limit and offset, not {', '.join(sorted(unknown))}.")
+            raise InvalidRequest(f"The parameter deep allows filter, sort, limit and offset, not {', '.join(sorted(unknown))}.")
         yield tuple(path.split(".")), Params((), asked).query()
 
 
 def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:
-    """The functions of `aggregate[function]=field,...`."""
+    """Yields the functions and fields of `aggregate[function]=field,...`."""
     if wanted is None or wanted == "":
         return
     if not isinstance(wanted, dict) or not all(isinstance(fields, str) for fields in wanted.values()):
-        raise InvalidRequest('An aggregate names a function in brackets: "aggregate[sum]=field".')
+        raise InvalidRequest('An aggregate must name a function in brackets: "aggregate[sum]=field".')
     for function, fields in wanted.items():
         for name in fields.split(","):
             if name.strip():
@@ -194,17 +195,17 @@ def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:
 
 
 def _conditions(filter: Any) -> Iterable[Condition]:
-    """The conditions of a filter, in the order of its parameters."""
+    """Yields the conditions of a filter, in the order of its parameters."""
     if filter is None or filter == "":
         return
     if not isinstance(filter, dict):
-        raise InvalidRequest('A filter names a field in brackets: "filter[field][operator]=value".')
+        raise InvalidRequest('A filter must name a field in brackets: "filter[field][operator]=value".')
     for field, wanted in filter.items():
         path = tuple(field.split("."))
         if not isinstance(wanted, dict):
             yield Condition(path, "eq", wanted)
         elif wanted and all(whole_number(key) is not None for key in wanted):
-            # Several conditions on one field, each with its own `logical`.
+            # Several conditions on one field. Each can have its `logical`.
             for member in wanted.values():
                 yield from _operators(path, member if isinstance(member, dict) else {"eq": member})
         else:
@@ -224,7 +225,7 @@ def _value(value: Any) -> str | tuple[str, ...]:
     if isinstance(value, str):
         return value
     if not all(isinstance(member, str) for member in value.values()):
-        raise InvalidRequest("The value of a filter is text, or a list of texts.")
+        raise InvalidRequest("The value of a filter must be a text or a list of texts.")
     return tuple(value.values())
 
 
@@ -232,8 +233,8 @@ def _value(value: Any) -> str | tuple[str, ...]:
 
 
 def links(base: str, params: Params, meta: Mapping[str, Any]) -> dict[str, str | None]:
-    """The links of a page of a list. They repeat the request's parameters as they were, but for offset and page; never a token.
-    `next` and `previous` step by the limit from the page's offset; `first` and `last` are aligned to the limit."""
+    """Returns the links of a page of a list. They repeat the parameters of the request, with other values of offset and page and without
+    the token. `next` and `previous` add the limit to the offset or subtract it; `first` and `last` are aligned to the limit."""
     page, pages, limit, offset = meta["page"], meta["page_count"], meta["limit"], meta["offset"]
     pairs = [(name, value) for name, value in params.pairs if name != "access_token"]
 

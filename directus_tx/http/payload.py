@@ -18,7 +18,7 @@ MULTIPART = "multipart/form-data"
 MAX_FIELDS = 10_000
 CHUNK = 64 * 1024
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-"""The charsets that a client may name: UTF-8, and ASCII, which is part of it."""
+"""The charsets that a client may name: UTF-8, and ASCII, which is a subset."""
 
 
 OFF_REACTOR = 512 * 1024
@@ -37,7 +37,7 @@ class PayloadLimits:
     values: int
 
     def check_size(self, size: int) -> None:
-        """Raises PayloadTooLarge."""
+        """Raises PayloadTooLarge if the size exceeds the limit."""
         if size > self.size:
             raise self.too_large()
 
@@ -62,13 +62,13 @@ class PayloadReader:
         self._readers = defer.DeferredSemaphore(READERS)
 
     def limits_of(self, content_type: str, *, credentials: bool) -> PayloadLimits:
-        """The limits of a body before it is received, when only the headers are known: whether the credentials are valid is not."""
+        """Returns the limits of a body before it is received. Whether the credentials are valid is not known at that time."""
         if content_type.partition(";")[0].strip().lower() == MULTIPART:
             return self.whole
         return self.signed_in if credentials else self.public
 
     async def read(self, content: IO[bytes], content_type: str, *, public: bool) -> dict[str, Any] | list[Any]:
-        """As `payload`. Also raises ServiceUnavailable, where too many large bodies wait."""
+        """Returns the result of `payload`. Also raises ServiceUnavailable if too many large bodies wait."""
         limits = self.public if public else self.signed_in
         if size_of(content) < OFF_REACTOR:
             return payload(content, content_type, limits)
@@ -81,7 +81,7 @@ class PayloadReader:
 
 
 def size_of(content: IO[bytes]) -> int:
-    """The bytes of a body that has been received."""
+    """Returns the size of a body in bytes."""
     content.seek(0, os.SEEK_END)
     size = content.tell()
     content.seek(0)
@@ -89,7 +89,7 @@ def size_of(content: IO[bytes]) -> int:
 
 
 def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dict[str, Any] | list[Any]:
-    """The payload of a body: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest."""
+    """Returns the payload of a body: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest."""
     kind, options = multipart.parse_options_header(content_type)
     if options.get("charset", "utf-8").lower() not in UTF_8:
         raise UnusableBody("The charset of a body must be UTF-8.")
@@ -101,11 +101,11 @@ def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dic
     if kind == "application/json" or kind.endswith("+json"):
         limits.check_size(size_of(content))
         return object_or_list(json_text.parse(content.read(), limits.values))
-    raise UnusableBody("The body is neither JSON nor a form.")
+    raise UnusableBody("The content type of a body must be JSON or a form.")
 
 
 def object_or_list(value: Any) -> dict[str, Any] | list[Any]:
-    """The value, if it is an object or a list. Raises UnusableBody otherwise."""
+    """Returns the value if it is an object or a list. Raises UnusableBody otherwise."""
     if not isinstance(value, (dict, list)):
         raise UnusableBody("The body is neither an object nor a list.")
     return value
@@ -126,7 +126,7 @@ def _form(data: bytes) -> dict[str, Any]:
 
 def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) -> dict[str, Any]:
     if not boundary:
-        raise UnusableBody("The multipart body names no boundary.")
+        raise UnusableBody("The content type of the multipart body has no boundary.")
     try:
         pairs = [(name, value.decode()) for name, value in _fields(content, boundary, limits)]
     except multipart.ParserLimitReached as error:
@@ -140,7 +140,7 @@ def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) 
 
 
 def _fields(content: IO[bytes], boundary: str, limits: PayloadLimits) -> Iterator[tuple[str, bytes]]:
-    """The names and values of the fields of a multipart form. Files are skipped and do not count towards the limits."""
+    """Yields the names and values of the fields of a multipart form. Files are skipped and do not count towards the limits."""
     content.seek(0)
     size, name, value = 0, "", None
     with multipart.PushMultipartParser(boundary, max_segment_count=MAX_FIELDS) as parser:

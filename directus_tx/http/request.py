@@ -12,17 +12,17 @@ from directus_tx.http.payload import PayloadLimits
 from directus_tx.projects.registry import Project
 
 LINGER = 30.0
-"""Seconds for which a client may go on sending a body that has been refused: many read the answer only after that."""
+"""Seconds for which a client may continue to send a body that has been refused. Many clients read the answer only after sending."""
 
 
 class ApiRequest(server.Request):
-    """A request. A body that is larger than its limit is refused as soon as that is known, and the rest of it is dropped.
-    `project`, `accountability` and `session` are set when they are known; the log uses them."""
+    """A request. A body that exceeds its limit is refused at once, and the rest of it is dropped. `project`, `accountability` and `session`
+    are set when they are known; the log uses them."""
 
     limits: PayloadLimits
     too_large = False
     received = 0
-    """Bytes of the body that have arrived."""
+    """Number of bytes of the body that have been received."""
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
@@ -80,7 +80,7 @@ class ApiRequest(server.Request):
             super().handleContentChunk(data)
 
     def _refuse_body(self) -> None:
-        """Answers before the whole body is received, and closes the connection after that, or after LINGER seconds."""
+        """Answers before the whole body is received. Closes the connection when it is, or after LINGER seconds."""
         channel: Any = self.channel
         self.too_large = True
         self.content = BytesIO()
@@ -103,19 +103,19 @@ class ApiRequest(server.Request):
 
     @property
     def _has_credentials(self) -> bool:
-        """Whether the headers or the query string hold something that may be a token."""
+        """Whether the headers or the query string contain something that may be a token."""
         channel: Any = self.channel
         return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in channel._path
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
-        """As in Twisted, which fails for a value that is not UTF-8; here invalid bytes are replaced."""
+        """Returns a header as Twisted does, but replaces bytes that are not UTF-8. Twisted fails for them."""
         if isinstance(key, bytes):
             return super().getHeader(key)
         value = super().getHeader(key.encode())
         return None if value is None else value.decode("utf-8", "replace")
 
     def isSecure(self) -> bool:
-        """As in Twisted, but computed once: it is slow, and needed several times for each request."""
+        """Returns what Twisted returns, but computes it once: it is slow, and needed several times for each request."""
         if self._secure is None:
             self._secure = super().isSecure()
         return self._secure

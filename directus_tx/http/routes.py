@@ -1,4 +1,4 @@
-"""The interface of endpoints: a table of routes, who may call them, and the call that an endpoint gets."""
+"""The interface of endpoints: the routes, who may call them, and the `Call` that is passed to an endpoint."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import Enum
@@ -23,7 +23,7 @@ from directus_tx.query import Query, WriteOptions
 
 @frozen
 class Services:
-    """What endpoints may call on, beside the context of a call."""
+    """The services that endpoints use."""
 
     projects: Projects
     items: Items
@@ -32,25 +32,25 @@ class Services:
 
 
 class Caller(Enum):
-    """Who may call a route. What the caller may see and do there depends on permissions."""
+    """The callers that may call a route. What they may read and write depends on permissions."""
 
     ANONYMOUS = "anonymous"
-    """Anybody; nobody is signed in, whatever token is sent."""
+    """Anyone. A token is ignored."""
     PUBLIC = "public"
-    """Anybody, signed in or not."""
+    """Anyone, signed in or not."""
     SIGNED_IN = "signed in"
     """Users of the project."""
     ADMINISTRATOR = "administrator"
-    """Users with the administrators' role."""
+    """Users with the administrator role."""
     SUPER_ADMIN = "super admin"
-    """Whoever has the super admin token of the server, as the parameter super_admin_token."""
+    """Callers that send the super admin token of the server in the parameter super_admin_token."""
     SUPER_ADMIN_BY_PAYLOAD = "super admin, by the payload"
-    """The same, but the token is in the payload; the service checks it after the rest of the payload."""
+    """Callers that send the token in the payload. The service checks it after the rest of the payload."""
 
 
 @mutable
 class Call:
-    """One request, as an endpoint sees it. `ctx` and `project` are set below a project, and where the caller must be signed in."""
+    """A request, as passed to an endpoint. `ctx` and `project` are set if the path has a project or the caller must be signed in."""
 
     request: Any
     params: Params
@@ -68,7 +68,7 @@ class Call:
 
     @property
     def public(self) -> bool:
-        """Whether nobody is signed in. Outside of a project: whether no token is sent."""
+        """Whether the caller is not signed in. Without a context: whether the request has no token."""
         return token_of(self.request, self.params) is None if self.ctx is None else self.ctx.accountability.public
 
     @property
@@ -80,38 +80,38 @@ class Call:
         return self.params.query()
 
     def keys(self, text: str) -> list[str]:
-        """The keys that a part of the path names, separated by commas. Raises NotFound where it names none, InvalidRequest where it
-        names too many."""
+        """Returns the comma-separated keys of a part of the path. Raises NotFound if there are none, InvalidRequest if there are too
+        many."""
         most = self.services.settings.limits.max_keys
         if text.count(",") >= most:
-            raise InvalidRequest(f"A path may name up to {most} keys (limits.max_keys).")
+            raise InvalidRequest(f"A path may contain up to {most} keys (limits.max_keys).")
         keys = [key.strip() for key in text.split(",") if key.strip()]
         if not keys:
-            raise NotFound("The path names no key.")
+            raise NotFound("The path does not contain a key.")
         return keys
 
     def options(self) -> WriteOptions:
-        """What the query string and the header If-Match tell a write."""
+        """Returns the options of a write from the query string and the header If-Match."""
         options = self.params.options()
         wanted = self.request.getHeader(b"if-match")
         return options if wanted is None else evolve(options, if_match=precondition(wanted, self.project.tag_key))
 
     async def body(self) -> dict[str, Any] | list[Any]:
-        """The payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest. Refuse
-        callers without permission before you call this: reading a large body takes time."""
+        """Returns the payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest, ServiceUnavailable. Refuse
+        callers without permission before you call this, because reading a large body takes time."""
         public = self.ctx is None or self.public
         content_type = self.request.getHeader("content-type") or ""
         return await self.payloads.read(self.request.content, content_type, public=public)
 
     async def item(self) -> dict[str, Any]:
-        """The payload of one thing. Raises InvalidPayload, and what `body` raises."""
+        """Returns the payload, which must be an object. Raises InvalidPayload otherwise, and the errors of `body`."""
         found = await self.body()
         if not isinstance(found, dict):
-            raise InvalidPayload("The body takes one object here.")
+            raise InvalidPayload("The body must be one object.")
         return found
 
     def answer(self, result: Result) -> Answer:
-        """The answer of a service's result, with the links that only a request can make."""
+        """Returns the answer for a result. Adds the links to `meta`, which need the URL of the request."""
         meta = result.meta
         if meta is not None and "page" in meta:
             meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
@@ -123,8 +123,8 @@ Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
 
 @frozen
 class Route:
-    """A route: method, path with <arguments>, the endpoint that answers, and who may call it. Others are refused with `refusal`, the
-    public with `public_refusal` if that is given. A call has a context below "/<project>", and where the caller must be signed in."""
+    """A route: method, path with <arguments>, endpoint, and who may call it. Other callers get the error `refusal`, the public gets
+    `public_refusal` if there is one. A call has a context if the path starts with "/<project>" or the caller must be signed in."""
 
     method: str
     path: str
@@ -138,13 +138,13 @@ class Route:
         return self.path.startswith("/<project>")
 
     def admits(self, who: Accountability) -> bool:
-        """Whether a caller of a project may call this."""
+        """Whether a caller of a project may call the route."""
         if self.caller is Caller.ADMINISTRATOR:
             return who.admin
         return self.caller is not Caller.SIGNED_IN or not who.public
 
     def check(self, call: Call) -> None:
-        """Raises the refusal for a caller who may not call this, or the error for a wrong super admin token."""
+        """Raises the refusal if the caller may not call the route, or the error of a wrong super admin token."""
         if self.caller is Caller.SUPER_ADMIN:
             call.services.projects.check_super_admin(call.params.text("super_admin_token"))
         elif call.ctx is not None and not self.admits(call.ctx.accountability):
@@ -164,11 +164,11 @@ class Routes:
         return iter(self._routes)
 
     def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, **refusals: type[ApiError]) -> None:
-        """Adds a route. *refusals*: `refusal`, `public_refusal`."""
+        """Adds a route. *refusals* are `refusal` and `public_refusal` of `Route`."""
         self._routes.append(Route(method, path, endpoint, caller, **refusals))
 
     def route(self, method: str, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        """Makes a function the endpoint of a route."""
+        """Returns a decorator that makes a function the endpoint of a route."""
 
         def register(endpoint: Endpoint) -> Endpoint:
             self.add(method, path, endpoint, caller, **refusals)

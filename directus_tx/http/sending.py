@@ -1,7 +1,7 @@
 """Sends large bodies in pieces, no faster than the client receives them.
 
-What a slow client has not received yet is kept in a temporary file. So reading it from the database, which holds a connection and a
-transaction, does not wait for the client.
+Bytes that a slow client has not received yet are kept in a temporary file, so that reading from the database, which holds a connection
+and a transaction, does not wait for the client.
 """
 
 import tempfile
@@ -18,14 +18,14 @@ from directus_tx.errors import ClientGone
 log = Logger()
 
 PIECE = 64 * 1024
-"""Bytes that are passed to the connection at once."""
+"""Maximum number of bytes that are passed to the connection in one call."""
 
 IN_MEMORY = 256 * 1024
-"""Bytes that are kept in memory for each answer. What exceeds them goes into a file."""
+"""Maximum number of bytes that are kept in memory for each answer. Further bytes are kept in files."""
 
 
 SEGMENT = 64 * 2**20
-"""Bytes after which a new file is begun. A file is deleted when all of it has been sent."""
+"""Size in bytes from which a new file is started. A file is deleted when all of it has been sent."""
 
 
 class Spool:
@@ -35,7 +35,7 @@ class Spool:
         self.left = size
 
     def take(self, size: int) -> bool:
-        """Reserves *size* bytes, if so many are left. Gives whether they were."""
+        """Reserves *size* bytes if that many are left. Returns whether it did."""
         if size > self.left:
             return False
         self.left -= size
@@ -53,7 +53,7 @@ class _Segment:
         self.read = self.written = 0
 
     def append(self, data: memoryview) -> None:
-        """Raises OSError where the disk is full."""
+        """Raises OSError if the disk is full."""
         self.file.seek(self.written)
         rest = data
         while rest:
@@ -83,7 +83,7 @@ class Backlog:
         return bool(self._memory or self._segments)
 
     def put(self, view: memoryview) -> bool:
-        """Adds bytes, if there is room for them. Gives whether there was; in an empty backlog there always is."""
+        """Adds bytes if there is room for them. Returns whether it did. An empty backlog always has room."""
         if not view:
             return True
         if not self or (not self._segments and self._in_memory + len(view) <= IN_MEMORY):
@@ -105,7 +105,7 @@ class Backlog:
         return True
 
     def pop(self) -> bytes:
-        """The next bytes, up to PIECE of them; none where the backlog is empty."""
+        """Returns and removes the next bytes, at most PIECE. Returns b"" if the backlog is empty."""
         if self._memory:
             first = self._memory[0]
             piece = bytes(first[:PIECE])
@@ -138,7 +138,7 @@ class Backlog:
 
 @implementer(IPushProducer)
 class Sender:
-    """Sends the body of one answer. `gone`: the connection is closed."""
+    """Sends the body of one answer. `gone` is True when the connection is closed."""
 
     def __init__(self, request: Any, spool: Spool) -> None:
         self.request = request
@@ -149,7 +149,7 @@ class Sender:
         request.notifyFinish().addErrback(self._lost)
 
     def begin(self) -> None:
-        """Call this when the headers are set, before the first bytes. Raises ClientGone."""
+        """Starts sending. Call this when the headers are set, before `write`. Raises ClientGone."""
         if self.gone:
             raise ClientGone
         self.request.registerProducer(self, True)
@@ -173,7 +173,7 @@ class Sender:
             raise ClientGone
 
     def close(self) -> None:
-        """Drops what has not been sent. Call this at the end in any case."""
+        """Drops bytes that have not been sent. Always call this at the end."""
         self.backlog.close()
         if self._registered and getattr(self.request, "channel", None) is not None:
             self._registered = False

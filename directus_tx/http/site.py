@@ -1,4 +1,4 @@
-"""The site: connections and requests before they are routed."""
+"""The site: accepts connections, and checks requests before they are routed."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
 class ApiSite(server.Site):
-    """The site of an app. `channels` are the open connections; their time limits are checked while the site listens. Endpoints read
-    bodies, and the wrapper writes the log."""
+    """The site of an app. `channels` are the open connections, whose time limits are checked while the site listens. The site does not
+    parse bodies, which endpoints do, and does not log requests, which the app does."""
 
     protocol: Any = ApiChannel
     reactor: Any
@@ -49,11 +49,11 @@ class ApiSite(server.Site):
             channel.check(now, self.limits)
 
     def log(self, request: Any) -> None:
-        """Does nothing: the wrapper logs requests."""
+        """Does nothing, because the app logs requests."""
 
 
 class RootResource(Resource):
-    """Answers OPTIONS and what no route can answer; passes everything else to Klein."""
+    """Answers OPTIONS and refuses malformed requests. Passes all other requests to Klein."""
 
     isLeaf = True
 
@@ -78,15 +78,15 @@ class RootResource(Resource):
 
 
 def path_argument(part: str) -> str:
-    """A part of a path with its escaped slashes, from the part that was passed to Klein."""
+    """Returns a part of a path with its slashes, from the part that was passed to Klein."""
     return part.replace("\0", "/")
 
 
 def _refusal(request: Any) -> ApiError | None:
-    """The error for requests that Klein would answer in HTML, or not refuse."""
+    """Returns the error for a request that Klein would answer in HTML or not refuse, None for other requests."""
     if not _is_text(request.getRequestHostname()):
-        return BadRequest("The Host header is not valid.")
-    # PostgreSQL has no NUL in its texts.
+        return BadRequest("The Host header is not a valid host name.")
+    # NUL is refused because PostgreSQL cannot store it in texts.
     if request.path.startswith(b"//") or not all(b"\0" not in part and _is_text(part) for part in request.postpath):
         return NotFound()
     return None

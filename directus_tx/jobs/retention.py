@@ -1,6 +1,6 @@
-"""Retention: the job that removes activity and revisions older, or more, than `history.retention` keeps.
+"""The retention job: removes activity and revisions that exceed the age or number in `history.retention`.
 
-Comments stay: people wrote them, the server did not.
+Comments are kept, because users wrote them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ PAUSE = 0.1
 
 @frozen
 class Pruned:
-    """What a run has removed: records of the activity, with their revisions."""
+    """The numbers of activity records and of their revisions that were removed."""
 
     activity: int = 0
     revisions: int = 0
@@ -36,8 +36,8 @@ class Pruned:
 
 
 async def prune(session: Session, rules: Iterable[Retention], now: datetime, pause: Any = None) -> Pruned:
-    """Removes from a project's history what the rules do not keep, a batch a transaction, with a *pause* (a function that gives an
-    awaitable) between them. *now* is an aware time."""
+    """Removes the history of a project that exceeds the rules. Each batch is a transaction; the awaitable that *pause* returns is awaited
+    between batches. *now* must have a time zone. Returns what was removed."""
     named = {rule.collection: rule for rule in rules}
     total = Pruned()
     for collection in await _collections(session):
@@ -66,7 +66,7 @@ async def _prune_collection(session: Session, collection: str, rule: Retention, 
 
 
 async def _collections(session: Session) -> list[str]:
-    """The collections that the activity knows, one step through its index for each."""
+    """Returns the collections in the activity. The query takes one index lookup for each collection."""
     rows = await session.query(
         "WITH RECURSIVE known AS ("
         " (SELECT collection FROM directus_activity ORDER BY collection LIMIT 1)"
@@ -78,7 +78,7 @@ async def _collections(session: Session) -> list[str]:
 
 
 async def _last_by_count(session: Session, collection: str, rule: Retention) -> int:
-    """The newest record that is one too many; 0 where there is none."""
+    """Returns the id of the newest record that exceeds the number to keep, or 0 if there is none."""
     if rule.records is None:
         return 0
     rows = await session.query(
@@ -89,8 +89,8 @@ async def _last_by_count(session: Session, collection: str, rule: Retention) -> 
 
 
 async def _batch(session: Session, collection: str, last: int, oldest: datetime | None) -> Pruned:
-    """Removes up to BATCH of the oldest records with their revisions. Records are in the order of their
-    time, so that the walk ends at the first that stays."""
+    """Removes up to BATCH of the oldest records with their revisions. Ids are in the order of time, so it stops at the first record that is
+    kept."""
     rows = await session.query(
         "SELECT id, action_on < %s FROM directus_activity WHERE collection = %s AND action <> 'comment'"
         f" ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED",
@@ -113,13 +113,13 @@ async def _batch(session: Session, collection: str, last: int, oldest: datetime 
 
 
 def retention_job(reactor: Any, projects: Projects, settings: HistorySettings) -> Job | None:
-    """The job that prunes the history of every project; None where everything is kept."""
+    """Returns the job that prunes the history of all projects, or None if there are no rules."""
     rules = [retention_of(text) for text in settings.retention]
     return Job("retention", settings.prune_interval, lambda: prune_all(reactor, projects, rules)) if rules else None
 
 
 async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]) -> dict[str, Pruned]:
-    """Prunes the history of each project, and gives what was removed from it. A project that fails is logged and left out."""
+    """Prunes the history of all projects, and returns what was removed from each. A failure is logged, and the project is skipped."""
 
     def pause() -> "defer.Deferred[None]":
         return deferLater(reactor, PAUSE)
@@ -136,7 +136,7 @@ async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]
             continue
         if done[key].activity:
             log.info(
-                "project {key}: removed {activity} records of the activity and {revisions} revisions past their retention",
+                "project {key}: removed {activity} records of the activity and {revisions} revisions (history.retention)",
                 key=key,
                 activity=done[key].activity,
                 revisions=done[key].revisions,

@@ -1,4 +1,4 @@
-"""Runs background jobs: each again and again, its interval apart, for as long as the server runs."""
+"""Runs background jobs repeatedly, at intervals, while the server runs."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,8 +13,8 @@ log = Logger()
 
 @frozen
 class Job:
-    """A job: its `name` in the log, the seconds between the end of one run and the start of the next, and the coroutine function that
-    is one run. The first run starts after the first interval."""
+    """A job: its `name` in the log, the `interval` in seconds between the end of a run and the start of the next, and the coroutine
+    function `run`. The first run starts after one interval."""
 
     name: str
     interval: float
@@ -22,8 +22,8 @@ class Job:
 
 
 class JobRunner(Service):
-    """A service that runs one job. A run that fails is logged, and the job runs again at its next time; stopping cancels the run and
-    waits until it has ended."""
+    """A service that runs one job. If a run fails, the failure is logged, and the next run starts after the interval. Stopping the service
+    cancels the current run and waits until it has ended."""
 
     def __init__(self, reactor: Any, job: Job) -> None:
         self.reactor = reactor

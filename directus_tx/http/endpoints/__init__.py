@@ -1,4 +1,4 @@
-"""The endpoints, a module for each group of routes. A new group is a module with `routes`, and its name here."""
+"""The endpoints, a module for each group of routes. To add a group, add a module with `routes`, and its name to GROUPS."""
 
 from collections.abc import Iterator
 
@@ -22,6 +22,6 @@ GROUPS = (home, server, types, auth, activity, collections, fields, items, permi
 
 
 def all_routes() -> Iterator[Route]:
-    """Every route of the API."""
+    """Yields all routes of the API."""
     for group in GROUPS:
         yield from group.routes

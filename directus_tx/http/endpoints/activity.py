@@ -1,4 +1,4 @@
-"""/:project/activity/comment: comments on items. The activity itself is read as every system collection is."""
+"""/:project/activity/comment: comments on items. The routes of the activity itself are in `system`."""
 
 from directus_tx.errors import CreateForbidden
 from directus_tx.http.answers import Answer, Empty

@@ -1,4 +1,4 @@
-"""/:project/auth: signing in. Nobody is signed in on these routes, whatever token comes along."""
+"""/:project/auth: signing in. These routes ignore tokens."""
 
 from directus_tx.accounts.sign_in import sign_in
 from directus_tx.http.answers import Answer, Envelope

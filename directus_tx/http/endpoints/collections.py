@@ -11,7 +11,7 @@ COLLECTIONS = "/<project>/collections"
 
 
 def written(call: Call, collection: str, item: Item) -> Answer:
-    """The answer to a change of the schema, with the meta that is asked for."""
+    """Returns the answer to a change of the schema, with the metadata that the query requests."""
     return call.answer(Result(item, chosen_meta(call.query(), {"collection": collection, "type": "item"})))
 
 

@@ -39,23 +39,23 @@ async def create_field(call: Call) -> Answer:
 
 @routes.patch(FIELDS + "/<collection>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
 async def update_fields(call: Call) -> Answer:
-    """Several fields, each in its own way."""
+    """Updates several fields with a payload for each."""
     _refuse_system(call)
     payload = await payload_of(call)
     if not isinstance(payload, list):
-        raise InvalidPayload("The body takes a list of fields.")
+        raise InvalidPayload("The body must be a list of fields.")
     changes = []
     for each in payload:
         name = each.get("field")
         if not isinstance(name, str) or not name:
-            raise InvalidRequest('Each field needs its name, "field".')
+            raise InvalidRequest('Each member of the list must have the name of its field ("field").')
         changes.append((name, each))
     return _many(call, await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options()))
 
 
 @routes.patch(FIELDS + "/<collection>/<names>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
 async def update_field(call: Call) -> Answer:
-    """One field, or several in the same way."""
+    """Updates one field, or several fields with the same payload."""
     names = call.keys(call.path["names"])
     if len(names) > 1:
         _refuse_system(call)
@@ -78,7 +78,7 @@ def _refuse_system(call: Call) -> None:
     collection = call.path["collection"]
     access_of(call.ctx).grant(collection)
     if collection.startswith("directus_"):
-        raise SystemCollection("The fields of system collections cannot be changed together.")
+        raise SystemCollection("Only one field of a system collection can be changed at a time.")
 
 
 def _many(call: Call, items: list[dict[str, Any]]) -> Answer:

@@ -1,4 +1,4 @@
-"""/ and /:project: what the server says of itself, and of a project."""
+"""/ and /:project: information about the server and about a project."""
 
 import platform
 
@@ -9,7 +9,7 @@ from directus_tx.system.settings import shown
 
 routes = Routes()
 DATABASE = "mysql"
-"""The name of the datatypes' vocabulary, by which the admin app looks them up. /server/info tells the true engine."""
+"""The database that the admin app is told, which chooses its names of datatypes by it. /server/info returns the real one."""
 
 PUBLIC_SETTINGS = [
     "project_logo",
@@ -31,7 +31,7 @@ async def root(call: Call) -> Answer:
 @routes.get("/<project>", Caller.PUBLIC)
 @routes.get("/<project>/", Caller.PUBLIC)
 async def home(call: Call) -> Answer:
-    """What a project is called and looks like; to users also what the server can do."""
+    """Returns the public settings of a project: its name and appearance. Users also get the versions and limits of the server."""
     settings = call.ctx.schema.settings
     api: dict[str, object] = {"requires2FA": False}
     api |= {name: shown(name, settings.get(name)) for name in PUBLIC_SETTINGS}
@@ -46,5 +46,5 @@ async def home(call: Call) -> Answer:
 
 @routes.post("/<project>/update", Caller.ADMINISTRATOR)
 async def update(call: Call) -> Answer:
-    """Brings the system tables up to date, which opening the project has done already."""
+    """Does nothing, because the system tables are brought up to date when the project is opened. Clients call it after an update."""
     return Empty()

@@ -1,4 +1,4 @@
-"""/:project/items/:collection: the items of the user's collections, and their revisions."""
+"""/:project/items/:collection: the items of collections, except system collections, and their revisions."""
 
 from functools import partial
 from urllib.parse import quote
@@ -20,26 +20,27 @@ REVISIONS = "directus_revisions"
 
 
 def _collection(call: Call) -> str:
-    """The collection of the path. Raises SystemCollection for those that have endpoints of their own."""
+    """Returns the name of the collection in the path. Raises SystemCollection for system collections, which have other endpoints."""
     name = call.path["collection"]
     if name.startswith("directus_"):
-        raise SystemCollection(f'"{name}" has endpoints of its own.')
+        raise SystemCollection(f'"{name}" is a system collection, which has other endpoints.')
     return name
 
 
 async def payload_of(call: Call) -> Item | list[Item]:
-    """The body as one item or a list of items. Raises what `Call.body` raises, InvalidPayload, InvalidRequest."""
+    """Returns the body, which must be an item or a list of items. Raises InvalidPayload, InvalidRequest, and the errors of `Call.body`."""
     body = await call.body()
     if isinstance(body, list):
         if body and not isinstance(body[0], dict):
-            raise InvalidPayload("The body takes items: objects of fields and values.")
+            raise InvalidPayload("The body must be an item or a list of items.")
         if not all(isinstance(each, dict) for each in body):
             raise InvalidRequest("Each member of the list must be an item.")
     return body
 
 
 async def listing(call: Call, collection: str) -> Answer | Streamed:
-    """A list; as a download where `export` asks for one. One that may be long and has no end is written as it is read."""
+    """Answers a list of items, or a file if the parameter `export` is set. A list without a limit that has more than BATCH items is written
+    while it is read."""
     query = call.query()
     kind = call.params.text("export")
     if kind:
@@ -61,7 +62,7 @@ def _export(call: Call, collection: str, query: Query, kind: str) -> Streamed:
     if kind == "csv":
         raw = call.params.text("export_raw") in ("1", "true")
         return Stream(partial(write_csv, call.items, call.ctx, collection, query, raw=raw), "text/csv; charset=utf-8", headers)
-    raise InvalidRequest("An export is csv or json.")
+    raise InvalidRequest("The parameter export must be csv or json.")
 
 
 async def reading(call: Call, collection: str, ids: str) -> Answer:
@@ -69,7 +70,7 @@ async def reading(call: Call, collection: str, ids: str) -> Answer:
 
 
 def _may_update(call: Call, collection: str) -> bool:
-    """Whether the caller may change any item, or delete one, which a change of its status may do. Raises CollectionNotFound."""
+    """Whether the caller may update or delete any items. Setting a status can delete an item. Raises CollectionNotFound."""
     grant = access_of(call.ctx).grant(collection)
     return grant.allows("update") or grant.allows("delete")
 
@@ -83,10 +84,10 @@ async def creating(call: Call, collection: str) -> Answer:
 
 async def updating(call: Call, collection: str, ids: str, *, whole: bool = False) -> Answer:
     query = evolve(call.query(), fields=()) if whole else call.query()
-    # Whoever may change no item is refused whatever the body holds: it is not read.
+    # The body is not read if the caller may not update any item: such a caller is refused for any body.
     payload = await payload_of(call) if _may_update(call, collection) else {}
     if isinstance(payload, list):
-        raise InvalidPayload("The path names the items: the body takes one object for all of them.")
+        raise InvalidPayload("The body must be one object if the path contains keys.")
     keys = call.keys(ids)
     return call.answer(await update_items(call.items, call.ctx, collection, keys, payload, query, call.options()))
 
@@ -99,7 +100,7 @@ async def updating_many(call: Call, collection: str) -> Answer:
         raise forbidden if grant.read else refusals.unchangeable(grant, None, public=access.public, several=True)
     payload = await payload_of(call)
     if not isinstance(payload, list):
-        raise ItemNotFound("The path names no item, and the body is no list of them.")
+        raise ItemNotFound("The path does not contain a key, and the body is not a list of items.")
     return call.answer(await update_items(call.items, call.ctx, collection, None, payload, call.query(), call.options()))
 
 
@@ -109,7 +110,7 @@ async def deleting(call: Call, collection: str, ids: str) -> Answer:
 
 
 async def revisions(call: Call, collection: str, key: str) -> Answer:
-    """The revisions of one item. What the client filters by collection and item is overruled."""
+    """Answers the revisions of an item. Filters of the caller on collection and item are ignored."""
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = call.query()
     query = evolve(query, scope=scope, filter=tuple(c for c in query.filter if c.path not in (("collection",), ("item",))))
@@ -117,10 +118,10 @@ async def revisions(call: Call, collection: str, key: str) -> Answer:
 
 
 async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
-    """One revision of an item, counted from the oldest. Raises InvalidRequest, ItemNotFound."""
+    """Answers one revision of an item. *offset* counts from the oldest, which is 0. Raises InvalidRequest, ItemNotFound."""
     number = whole_number(offset)
     if number is None:
-        raise InvalidRequest("The offset of a revision is a number.")
+        raise InvalidRequest("The offset of a revision must be a number.")
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=number)
     return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))

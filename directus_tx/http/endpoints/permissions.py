@@ -1,6 +1,6 @@
-"""/:project/permissions: what the caller's own role may do, why somebody may do something, and roles as a document.
+"""/:project/permissions: the permissions of the caller, explanations of permissions, and export and import of roles.
 
-The rows themselves are read as every system collection is.
+The routes of directus_permissions itself are in `system`.
 """
 
 from directus_tx.errors import InvalidRequest, ReadForbidden, Unauthorized
@@ -20,7 +20,7 @@ async def read_own(call: Call) -> Answer:
 
 @routes.get(ME + "/<collection>", Caller.PUBLIC)
 async def read_own_of_collection(call: Call) -> Answer:
-    """One object where the collection has one permission, a list where it has several, one for each status."""
+    """Answers one permission as an object, several, one for each status, as a list."""
     found = own_permissions(call.ctx, call.path["collection"])
     return Envelope(found[0] if len(found) == 1 else found)
 
@@ -29,7 +29,7 @@ async def read_own_of_collection(call: Call) -> Answer:
 async def explain_permission(call: Call) -> Answer:
     collection, action = call.params.text("collection"), call.params.text("action")
     if not collection or not action:
-        raise InvalidRequest('"collection" and "action" are needed.')
+        raise InvalidRequest('"collection" and "action" are required.')
     return Envelope(await explain(call.ctx, collection, action, call.params.text("item"), call.params.text("user") or None))
 
 
@@ -40,7 +40,7 @@ async def export_permissions(call: Call) -> Answer:
 
 @routes.post("/<project>/permissions/import", Caller.ADMINISTRATOR, refusal=ReadForbidden, public_refusal=Unauthorized)
 async def import_permissions(call: Call) -> Answer:
-    """Takes what an export gives, with its envelope or without."""
+    """Accepts the document of an export with or without its envelope."""
     body = await call.item()
     document = body["data"] if isinstance(body.get("data"), dict) and "roles" not in body else body
     return Envelope(

@@ -1,4 +1,4 @@
-"""/server: whether it is there, what it runs on, and its projects."""
+"""/server: whether the server is running, information about it, and its projects."""
 
 import platform
 
@@ -17,7 +17,7 @@ async def ping(call: Call) -> Answer:
 
 @routes.get("/server/info", Caller.SUPER_ADMIN)
 async def info(call: Call) -> Answer:
-    """What the server runs on. The keys that speak of PHP are there for clients that look for them."""
+    """Answers the versions of the system, Python and the database. Clients expect the keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(

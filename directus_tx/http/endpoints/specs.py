@@ -1,4 +1,4 @@
-"""/:project/specs: the API described for programs."""
+"""/:project/specs: the OpenAPI document."""
 
 from directus_tx.access import access_of
 from directus_tx.http import endpoints, openapi
@@ -11,7 +11,7 @@ routes = Routes()
 
 @routes.get("/<project>/specs/oas", Caller.PUBLIC)
 async def describe(call: Call) -> Answer:
-    """The OpenAPI document of what the caller may use. It stands by itself, without an envelope."""
+    """Answers the OpenAPI document of the collections and routes that the caller may use, without an envelope."""
     systems = {address.path: address.collection for address in ADDRESSES}
     found = openapi.document(access_of(call.ctx), call.base, call.ctx.project, endpoints.all_routes(), systems)
     return Document(found)

@@ -1,4 +1,4 @@
-"""The system collections' own addresses, one table of them: each is served by what serves all items."""
+"""The routes of the system collections, defined by the table ADDRESSES. The functions of `items` answer them."""
 
 from collections.abc import Awaitable, Callable
 
@@ -18,9 +18,12 @@ routes = Routes()
 
 @frozen
 class Address:
-    """A system collection's place below a project. `methods` of "c", "r", "u", "b" (several updates, each its own) and "d": what may
-    be done there. `numbers`: a key that is no number is no address at all. `revisions`: its items show theirs. `whole`: a changed item
-    is answered whole, whatever `fields` says."""
+    """The routes of a system collection below a project.
+
+    `methods` contains "c" for create, "r" for read, "u" for update, "b" for updates with a payload for each item, and "d" for delete.
+    If `numbers`, keys that are not numbers are answered with NotFound. If `revisions`, there are routes for the revisions of an item.
+    If `whole`, an updated item is answered with all fields; the parameter `fields` is ignored.
+    """
 
     path: str
     collection: str
@@ -49,7 +52,8 @@ USERS = next(address for address in ADDRESSES if address.path == "users")
 
 
 def _ids(call: Call, address: Address) -> str:
-    """The keys of the path; of users, "me" is who asks. Raises NotFound; Unauthorized to whoever may not read users."""
+    """Returns the keys of the path. For users, "me" is the caller. Raises NotFound, or Unauthorized for "me" if the caller is not signed
+    in or may not read users."""
     ids = call.path["ids"]
     if address.numbers and any(whole_number(key) is None for key in call.keys(ids)):
         raise NotFound

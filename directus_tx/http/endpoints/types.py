@@ -1,4 +1,4 @@
-"""/types: the field types. It has no project in its path: the bearer's JWT names it, or a parameter or header does."""
+"""/types: the field types. The project is not in the path but in the bearer's JWT, a parameter or a header (`client.named_project`)."""
 
 from directus_tx.errors import UserUnknown
 from directus_tx.http.answers import Answer, Envelope

@@ -1,4 +1,4 @@
-"""/:project/utils: hashes, random strings and secrets, for everybody."""
+"""/:project/utils: hashes, random strings and secrets. Anyone may use them."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ DIGESTS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 MAX_LENGTH = 100_000
 MIN_COST = 4
 _FAIR = 256 - 256 % len(ALPHABET)
-"""Random bytes below this stand for each letter of the alphabet equally often."""
+"""Random bytes below this number map to each letter of the alphabet equally often; other bytes are dropped."""
 
 _LETTERS = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
 _UNFAIR = bytes(range(_FAIR, 256))
@@ -29,12 +29,12 @@ _UNFAIR = bytes(range(_FAIR, 256))
 def _text(payload: dict[str, Any], name: str) -> str:
     value = payload.get(name)
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f'"{name}" needs a text.')
+        raise InvalidRequest(f'"{name}" must be a text that is not empty.')
     return value
 
 
 def _string(payload: dict[str, Any]) -> str:
-    """The text to be hashed. Raises InvalidRequest."""
+    """Returns the text to hash. Raises InvalidRequest."""
     text = _text(payload, "string")
     check_length(text)
     return text
@@ -56,7 +56,7 @@ async def make_hash(call: Call) -> Answer:
     options = payload.get("options")
     cost = options.get("cost", 10) if isinstance(options, dict) else 10
     if not isinstance(cost, int) or not MIN_COST <= cost <= MAX_BCRYPT_COST:
-        raise InvalidRequest(f'"cost" is a number from {MIN_COST} to {MAX_BCRYPT_COST}.')
+        raise InvalidRequest(f'"cost" must be a number from {MIN_COST} to {MAX_BCRYPT_COST}.')
     return Envelope({"hash": await call.services.hasher.bcrypt(text, cost)})
 
 
@@ -78,12 +78,12 @@ async def make_string(call: Call) -> Answer:
     if isinstance(length, str):
         length = whole_number(length)
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= MAX_LENGTH:
-        raise InvalidRequest(f'"length" is a number from 0 to {MAX_LENGTH}.')
+        raise InvalidRequest(f'"length" must be a number from 0 to {MAX_LENGTH}.')
     return Envelope({"random": _random_text(length)})
 
 
 def _random_text(length: int) -> str:
-    """A text of random letters of the alphabet."""
+    """Returns a text of random letters of the alphabet."""
     found = b""
     while len(found) < length:
         found += secrets.token_bytes(length - len(found)).translate(_LETTERS, _UNFAIR)
