@@ -79,7 +79,7 @@ class App:
     # handling of requests
 
     def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> "defer.Deferred[bytes]":
-        """Returns the body of the answer. If the client disconnects, the endpoint of a GET is cancelled; other endpoints run to their end."""
+        """Returns the body of the answer. If the client disconnects, the reads of a GET are cancelled; other requests run to their end."""
         work = defer.Deferred.fromCoroutine(self._answer(route, request, path))
         if work.called:
             return work

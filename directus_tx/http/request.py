@@ -31,14 +31,14 @@ class ApiRequest(server.Request):
     _secure: bool | None = None
 
     def use(self, session: Session) -> None:
-        """Notes the session of the request."""
+        """Sets the session of the request."""
         self.session = session
         if self._abandoned:
             session.abandon()
 
     def connectionLost(self, reason: Any) -> None:
-        """As Twisted has it, but the body of a request that is being answered stays open until `close_body`: a write that has been
-        received is done, though its client is gone."""
+        """Does what Twisted does, but leaves the body of a request that is being answered open until `close_body`. A write that has been
+        received is performed even if the client disconnects."""
         content = self.content
         if self._answering:
             self.content = None
@@ -46,12 +46,12 @@ class ApiRequest(server.Request):
         self.content = content
 
     def close_body(self) -> None:
-        """To be called when the request has been answered."""
+        """Closes the body. Call this when the request has been answered."""
         if self.content is not None:
             self.content.close()
 
     def abandon(self) -> None:
-        """Gives up what the request reads, because its client is gone."""
+        """Cancels the reads of the request, because its client has disconnected."""
         self._abandoned = True
         if self.session is not None:
             self.session.abandon()
