@@ -19,6 +19,10 @@ class Diagnostics:
     column: str | None = None
 
 
+MAX_MESSAGE = 2000
+"""Characters that a message may have: it may repeat names that a client has sent, which are as long as the client likes."""
+
+
 class ClientGone(Exception):
     """The connection is closed: by the client, or because the client received nothing for too long."""
 
@@ -38,7 +42,8 @@ class ApiError(Exception):
     def __init__(
         self, message: str = "", *, headers: Mapping[str, str] | None = None, diagnostics: Diagnostics | None = None
     ) -> None:
-        super().__init__(message or (type(self).__doc__ or "Error").strip().splitlines()[0])
+        text = message or (type(self).__doc__ or "Error").strip().splitlines()[0]
+        super().__init__(text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "…")
         self.headers: Mapping[str, str] = headers or {}
         self.diagnostics = diagnostics
 

@@ -43,6 +43,10 @@ FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_up
 GERMAN = [["ä", "ae"], ["ö", "oe"], ["ü", "ue"], ["Ä", "Ae"], ["Ö", "Oe"], ["Ü", "Ue"], ["ß", "ss"]]
 
 
+MAX_MIRRORED = 10_000
+"""Characters of a text that its slug is made of: a millisecond for each 800 of them, while the reactor waits."""
+
+
 def payload_of(value: Any) -> Item:
     """Returns the payload of an item. Raises InvalidRequest if it is not an object."""
     if not isinstance(value, dict):
@@ -172,7 +176,7 @@ async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> N
             elif kind == "slug" and name not in payload:
                 mirrored = (field.options or {}).get("mirroredField")
                 if mirrored and isinstance(payload.get(mirrored), str):
-                    row[name] = slugify(payload[mirrored], replacements=GERMAN)
+                    row[name] = slugify(payload[mirrored][:MAX_MIRRORED], replacements=GERMAN)
             elif kind == "hash" and row.get(name):
                 to_hash.append((row, name))
     if to_hash:

@@ -24,6 +24,7 @@ from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import Matching
+from directus_tx.schema.types import restored
 
 T = TypeVar("T")
 
@@ -228,8 +229,9 @@ class Writer:
             await self._write(grant, batch, through)
 
     async def revert(self, name: str, key: str, revision: str) -> Key:
-        """Restores the values of a revision and returns the key of the item. Fields that no longer exist, and values that revisions do
-        not contain, are left out."""
+        """Restores the values of a revision and returns the key of the item. Left out are fields that no longer exist, values that
+        revisions do not contain, and fields that are hidden from the caller in the item or were hidden in the revision: whether these
+        are refused would tell whether they have changed since."""
         grant = self.access.grant(name)
         collection = grant.collection
         wanted = key_of(grant, key)
@@ -246,11 +248,14 @@ class Writer:
             )
         if not rows:
             raise RevisionNotFound
-        present = history_row(collection, found.row)
+        present, revised = history_row(collection, found.row), orjson.loads(rows[0][0])
+        left_out = (
+            {collection.primary_key.field} | grant.hidden_in(found.row) | grant.hidden_in(_status_then(collection, revised))
+        )
         past = {
             n: v
-            for n, v in orjson.loads(rows[0][0]).items()
-            if n in collection.columns and n != collection.primary_key.field and not collection.fields[n].computed
+            for n, v in revised.items()
+            if n in collection.columns and n not in left_out and not collection.fields[n].computed
         }
         past = self._writable(name, past)
         changed = {n: v for n, v in past.items() if v != present[n]}
@@ -371,6 +376,12 @@ class Writer:
         records = await self.service.rules_of(name).after(self.ctx, events) if events else ()
         if not self.options.activity_skip:
             self.records += records
+
+
+def _status_then(collection: Collection, revised: Item) -> Row:
+    """The status that an item had by one of its revisions, as its row held it. None where it had none."""
+    field = collection.status_field
+    return {} if field is None else {field.field: restored(field, revised.get(field.field))}
 
 
 _HOOKS_AFTER = {"create": "item_create_after", "delete": "item_delete_after"}

@@ -49,9 +49,11 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
         raise ItemNotFound(f'There is no such item in "{collection}".')
     if permission.comment not in ("create", "update", "full"):
         raise CommentNotCreatable
+    # As the rest of the history names the item: "1" where " 01" was sent, or nobody would find the comment by its item.
+    named = str(keys_of(grant.collection, [item])[0])
 
     async def work(ctx: Context) -> Result:
-        ((key,),) = [await record(ctx, [Record("comment", collection, str(item))], text)]
+        ((key,),) = [await record(ctx, [Record("comment", collection, named)], text)]
         return await _shown(service, ctx, key, query)
 
     return await ctx.transaction(work)

@@ -11,8 +11,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
 from directus_tx.config import Settings
+from directus_tx.errors import MAX_MESSAGE
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.payload import payload
+from directus_tx.items.values import MAX_MIRRORED
 from tests.conftest import Client, Reply, field
 
 JSON = "application/json"
@@ -262,3 +264,24 @@ async def test_more_large_bodies_than_may_wait_are_503(client: Client, monkeypat
     monkeypatch.setattr("directus_tx.http.payload.WAITING", 0)
     answer = await client.post("~/items/things", ITEM)
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, 16, "1")
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    "payload", [{"x" * 100_000: 1}, {f"unknown{n}": 1 for n in range(10_000)}, [{"name": "a"}, {"\U0001f600" * 20_000: 1}]]
+)
+async def test_a_refusal_does_not_repeat_all_that_was_sent(client: Client, payload: Any) -> None:
+    await client.collection("things", field("name"))
+    for path in ("~/items/things", "~/users", "~/activity/comment", "~/collections"):
+        answer = await client.post(path, payload)
+        assert (answer.status, answer.code) == (422, 12)
+        assert len(answer.json["error"]["message"]) <= MAX_MESSAGE + 1, path
+
+
+@ensureDeferred
+async def test_a_slug_is_made_of_the_beginning_of_a_text(client: Client) -> None:
+    slug = field("slug", "slug", "TEXT", None, options={"mirroredField": "text"})
+    await client.collection("things", field("text", datatype="TEXT", length=None), slug)
+    answer = await client.post("~/items/things", {"text": "\u00e4" * (MAX_MIRRORED + 1)})
+    assert answer.data["slug"] == "ae" * MAX_MIRRORED
+    assert (await client.post("~/items/things", {"text": "Stra\u00dfe & Tor"})).data["slug"] == "strasse-tor"

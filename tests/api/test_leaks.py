@@ -373,3 +373,55 @@ async def test_a_column_that_cannot_be_computed_of_hidden_rows_tells_nothing_of_
     assert (await client.get("~/items/things", token="reader")).data == [
         {"id": 1, "status": "shut", "name": "mine", "number": 50, "owner": 2, "inverse": 2}
     ]
+
+
+@ensureDeferred
+async def test_reverting_tells_nothing_of_hidden_fields_and_leaves_them_alone(client: Client) -> None:
+    await client.collection("things", field("name"), field("secret"), field("state", "status", options=STATUSES))
+    blind = {"read_field_blacklist": ["secret"], "write_field_blacklist": ["secret"]}
+    rights = {"collection": "things", "create": "full", "read": "full", "update": "full"}
+    await role_of(
+        client, {**rights, **blind, "status": "open"}, {**rights, "write_field_blacklist": ["secret"], "status": "shut"}
+    )
+    for now, then in (("open", "open"), ("shut", "open"), ("open", "shut")):
+        answers = []
+        for secret in ("old", "new"):
+            item = (await client.post("~/items/things", {"name": "a", "secret": "old", "state": then})).data["id"]
+            await client.patch(f"~/items/things/{item}", {"name": "b", "secret": secret, "state": now})
+            first = (await client.get(f"~/items/things/{item}/revisions?fields=id")).data[0]["id"]
+            answer = await client.patch(f"~/items/things/{item}/revert/{first}?fields=name,state", {}, token="reader")
+            answers.append((answer.status, answer.json))
+            stored = (await client.get(f"~/items/things/{item}?fields=name,secret,state")).data
+            assert stored == {"name": "a", "secret": secret, "state": then}
+            # Who sees the field reverts it.
+            assert (await client.patch(f"~/items/things/{item}/revert/{first}", {})).data["secret"] == "old"
+        assert answers == [(200, {"data": {"name": "a", "state": then}})] * 2
+
+
+@ensureDeferred
+async def test_a_field_that_is_shown_and_may_not_be_written_is_not_reverted(client: Client) -> None:
+    await client.collection("things", field("name"), field("fixed"))
+    rights = {"collection": "things", "read": "full", "update": "full", "write_field_blacklist": ["fixed"]}
+    await role_of(client, rights)
+    await client.post("~/items/things", {"name": "a", "fixed": "old"})
+    await client.patch("~/items/things/1", {"name": "b", "fixed": "new"})
+    first = (await client.get("~/items/things/1/revisions?fields=id")).data[0]["id"]
+    answer = await client.patch(f"~/items/things/1/revert/{first}", {}, token="reader")
+    assert (answer.status, answer.code) == (403, 305)
+    assert (await client.get("~/items/things/1?fields=name,fixed")).data == {"name": "b", "fixed": "new"}
+
+
+@ensureDeferred
+@pytest.mark.parametrize("key", [1, 1.0, "1", "01", " 1", "1\t", "1" + " " * 400])
+async def test_a_comment_is_on_the_item_whatever_its_key_looks_like(client: Client, key: Any) -> None:
+    await client.collection("things", field("name"))
+    await role_of(
+        client, {"collection": "things", "read": "full", "comment": "full"}, {"collection": "directus_activity", "read": "full"}
+    )
+    await client.post("~/items/things", {"name": "a"})
+    answer = await client.post("~/activity/comment", {"collection": "things", "item": key, "comment": "hi"})
+    assert (answer.status, answer.data["item"]) == (200, "1")
+    found = await client.get(
+        "~/activity?filter[collection]=things&filter[item]=1&filter[action]=comment&fields=comment", token="reader"
+    )
+    assert found.data == [{"comment": "hi"}]
