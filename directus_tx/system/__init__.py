@@ -1,4 +1,4 @@
-"""The rules of the system collections, a module each: what they add to the reading and writing of items."""
+"""The rules of the system collections, one module for each: what they add to reading and writing items."""
 
 from collections.abc import Mapping
 

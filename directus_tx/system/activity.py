@@ -1,4 +1,4 @@
-"""Comments on items: records of the activity that people write, change and delete."""
+"""Comments on items: activity records that users create, update and delete."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,31 +22,33 @@ from directus_tx.query import Query
 
 ACTIVITY = "directus_activity"
 ORIGIN = ("ip", "user_agent")
-"""Fields that tell where a record came from."""
+"""The fields that say where the request of a record came from."""
 
-NO_COMMENT = "There is no such comment."
+NO_COMMENT = "The comment does not exist."
 
 
 async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any], query: Query) -> Result:
-    """Comments on an item, and gives the record, whatever `fields` says. Who and when are the server's to say.
+    """Comments on an item and returns the record with all fields; `fields` of the query is ignored. The server sets the author
+    and time.
 
-    Raises InvalidRequest, InvalidPayload, CollectionNotFound, ItemNotFound, CreateForbidden (the public), CommentNotCreatable.
+    Raises InvalidRequest, InvalidPayload, CollectionNotFound, ItemNotFound, CreateForbidden (for the public) or
+    CommentNotCreatable.
     """
     if ctx.accountability.public:
         raise CreateForbidden("Sign in to comment.")
     access = access_of(ctx)
     unknown = [name for name in payload if name not in ctx.schema.collections[ACTIVITY].fields]
     if unknown:
-        raise InvalidPayload("A comment has no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
+        raise InvalidPayload("Unknown attributes of a comment: " + ", ".join(f'"{name}"' for name in unknown) + ".")
     collection, item, text = payload.get("collection"), payload.get("item"), _text(payload)
     if not isinstance(collection, str) or not collection or isinstance(item, (dict, list)) or item in (None, ""):
-        raise InvalidRequest('A comment needs "collection", "item" and "comment".')
+        raise InvalidRequest('A comment requires "collection", "item" and "comment".')
     grant = access.grant(collection)
     if not grant.read:
         raise CommentNotCreatable
     permission = await _permission(ctx, grant, str(item))
     if permission is None:
-        raise ItemNotFound(f'There is no such item in "{collection}".')
+        raise ItemNotFound(f'The item does not exist in "{collection}".')
     if permission.comment not in ("create", "update", "full"):
         raise CommentNotCreatable
     # As the rest of the history names the item: "1" where " 01" was sent, or nobody would find the comment by its item.
@@ -60,8 +62,8 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
 
 
 async def update_comment(service: Items, ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
-    """Changes a comment's text and gives the record, whatever `fields` says; other attributes are left alone. Raises ItemNotFound,
-    InvalidRequest, CommentNotUpdatable."""
+    """Updates the text of a comment and returns the record with all fields; `fields` of the query and other attributes of the
+    payload are ignored. Raises ItemNotFound, InvalidRequest or CommentNotUpdatable."""
     text = _text(payload)
     if ctx.accountability.public:
         raise CommentNotUpdatable
@@ -79,7 +81,7 @@ async def update_comment(service: Items, ctx: Context, key: str, payload: Mappin
 
 
 async def delete_comment(ctx: Context, key: str) -> None:
-    """Marks a comment as deleted; it stays readable. Raises ItemNotFound, CommentNotDeletable."""
+    """Marks a comment as deleted; it stays readable. Raises ItemNotFound or CommentNotDeletable."""
     if ctx.accountability.public:
         raise CommentNotDeletable
 
@@ -96,12 +98,12 @@ async def delete_comment(ctx: Context, key: str) -> None:
 def _text(payload: Mapping[str, Any]) -> str:
     text = payload.get("comment")
     if not isinstance(text, str) or not text.strip() or "\x00" in text:
-        raise InvalidRequest('"comment" needs a text.')
+        raise InvalidRequest('"comment" must be a text that is not empty.')
     return text
 
 
 async def _lock(ctx: Context, key: str) -> dict[str, Any]:
-    """The record of a comment. Raises ItemNotFound where it is another kind of record, or none."""
+    """Returns the record of a comment and locks it. Raises ItemNotFound if it does not exist or is another kind of record."""
     names = ("id", "collection", "item", "action_by", "comment_deleted_on")
     listed = ", ".join(names)
     sql = f"SELECT {listed} FROM directus_activity WHERE id = ANY(%s) AND action = 'comment' FOR UPDATE"
@@ -112,8 +114,8 @@ async def _lock(ctx: Context, key: str) -> dict[str, Any]:
 
 
 async def _may(ctx: Context, found: Mapping[str, Any]) -> bool:
-    """Whether the caller may change or delete a comment: their own with the level update, anybody's with full. Raises ItemNotFound
-    where it is somebody else's comment on an item that the caller may not read."""
+    """Whether the caller may update or delete a comment: the level update allows it for the caller's own comments, full for all.
+    Raises ItemNotFound if it is a comment by another user on an item that the caller may not read."""
     access = access_of(ctx)
     if access.admin:
         return True
@@ -129,7 +131,7 @@ async def _may(ctx: Context, found: Mapping[str, Any]) -> bool:
 
 
 async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | None:
-    """What the caller may do with an item; None where it is missing, or out of sight."""
+    """Returns the caller's permission for an item, or None if it does not exist or the caller may not read it."""
     collection = grant.collection
     status = collection.status_field
     seen = grant.condition("read", "t")
@@ -145,8 +147,8 @@ async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | Non
 
 
 async def _shown(service: Items, ctx: Context, key: int, query: Query) -> Result:
-    """A written comment as the caller reads it. One that the caller may change, but not read among the activity of others, is shown
-    without where it came from."""
+    """Returns a written comment as the caller reads it. If the caller may change the comment but may not read the activity of its
+    author, it is returned without `ORIGIN`."""
     shown = await read_back(service, ctx, ACTIVITY, Query(meta=query.meta), [key], one=True)
     if shown.data is None:
         fields = ("*", *(f"-{name}" for name in ORIGIN))

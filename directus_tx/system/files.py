@@ -1,4 +1,4 @@
-"""Files: records of what was uploaded. What they say of the stored content is the server's to write."""
+"""Files: records of uploaded files. Only the server writes the fields that describe the stored content."""
 
 from collections.abc import Sequence
 
@@ -29,6 +29,6 @@ class FileRules(CollectionRules):
     )
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Raises InvalidRequest for a new file: a record without content is none, wherever it is nested."""
+        """Raises InvalidRequest for a new file, also if it is nested in another item: a file has content and must be uploaded."""
         if any(change.new for change in changes):
-            raise InvalidRequest("A file is created by uploading it, not as a part of another item.")
+            raise InvalidRequest("A file is created by uploading it, not as part of another item.")

@@ -1,4 +1,4 @@
-"""Permissions: the words that each level may be, what the caller's own role may do, and why a user may or may not do something."""
+"""Permissions: the valid levels, the permissions of the caller's role, and explanations of what a user may do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,15 +30,15 @@ class PermissionRules(CollectionRules):
     """The rules of directus_permissions."""
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Raises InvalidRequest for a word that is no level."""
+        """Raises InvalidRequest for an unknown level."""
         for change in changes:
             for name, levels in LEVELS.items():
                 if change.payload.get(name) is not None and change.payload[name] not in levels:
-                    raise InvalidRequest(f'"{name}" is one of {", ".join(levels)}.')
+                    raise InvalidRequest(f'"{name}" must be one of {", ".join(levels)}.')
 
 
 def own_permissions(ctx: Context, collection: str | None = None) -> list[Item]:
-    """The permissions of the caller's role, those of one collection or all, as the API shows them."""
+    """Returns the permissions of the caller's role, for one collection or all, as the API shows them."""
     rows = ctx.schema.permissions_of(access_of(ctx).role)
     return [_shown(row) for row in rows if collection is None or row["collection"] == collection]
 
@@ -48,15 +48,15 @@ def _shown(row: Mapping[str, Any]) -> Item:
 
 
 async def explain(ctx: Context, collection: str, action: str, item: str | None, user: str | None) -> Item:
-    """Why a user (None: the public) may or may not do something with a collection, or with one item of it.
+    """Explains why a user (None: the public) may or may not perform an action on a collection, or on one item of it.
 
-    The answer: `allowed` and its `reason`; the user's `role`; the `permissions`, rows of the role, with `counts` true for the one that
-    decides; the item's `status` and `owner`; the fields that are `hidden` and `unwritable`; and the `condition` on rows as it goes into
-    the SQL, with its `parameters`. Raises InvalidRequest, CollectionNotFound, ItemNotFound.
+    Returns `allowed` and its `reason`; the `role` of the user; the `permissions` of the role, with `counts` true for the one that
+    decides; the `status` and `owner` of the item; the fields that are `hidden` and `unwritable`; and the `condition` on rows, as
+    in the SQL, with its `parameters`. Raises InvalidRequest, CollectionNotFound or ItemNotFound.
     """
     require_administrator(ctx)
     if action not in ACTIONS:
-        raise InvalidRequest(f'"action" is one of {", ".join(ACTIONS)}.')
+        raise InvalidRequest(f'"action" must be one of {", ".join(ACTIONS)}.')
     who, active = await _user(ctx, user)
     access = Access(ctx.schema, who)
     grant = access.grant(collection)
@@ -71,7 +71,7 @@ async def explain(ctx: Context, collection: str, action: str, item: str | None, 
     level = grant.level(permission, action)
     allowed, reason = _verdict(grant, action, level, found, status, decided=bool(found) or grant.statuses is None)
     if not active:
-        allowed, reason = False, "The user is not active: to this server it is the public."
+        allowed, reason = False, "The user is not active and is treated as the public."
     hidden = set(grant.hidden)
     for mask, shown in zip(grant.masks, found.get("shown", ()), strict=False):
         hidden |= mask.names if not shown else set()
@@ -99,19 +99,20 @@ async def explain(ctx: Context, collection: str, action: str, item: str | None, 
 
 
 async def _user(ctx: Context, user: str | None) -> tuple[Accountability, bool]:
-    """Who a user is to `access`, and whether it is active. Raises ItemNotFound."""
+    """Returns the accountability of a user, and whether the user is active. Raises ItemNotFound."""
     if user is None:
         return Accountability(), True
     keys = keys_of(ctx.schema.collections["directus_users"], [user])
     rows = await ctx.db.query("SELECT id, role, status FROM directus_users WHERE id = ANY(%s)", (keys,))
     if not rows:
-        raise ItemNotFound("There is no such user.")
+        raise ItemNotFound("The user does not exist.")
     id, role, status = rows[0]
     return Accountability(id, role), status == "active"
 
 
 async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Item:
-    """What counts of an item: its status and owner, which actions its row allows, and which masked fields it shows."""
+    """Returns the status and owner of an item, the actions that are allowed on its row, and which masked fields are shown. Raises
+    ItemNotFound."""
     collection = grant.collection
     judged = [grant.condition(action, "t") for action in ACTIONS[1:]] + [mask.shown for mask in grant.masks]
     status_field = collection.status_field
@@ -127,31 +128,34 @@ async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Ite
     bound = [value for clause in judged for value in clause.parameters(asked)]
     rows = await ctx.db.query(sql, [*bound, keys_of(collection, [item])])
     if not rows:
-        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
+        raise ItemNotFound(f'The item does not exist in "{collection.collection}".')
     status, owner, *verdicts = rows[0]
     actions = dict(zip(ACTIONS[1:], verdicts, strict=False))
     return {"status": status, "owner": owner, **actions, "shown": verdicts[3:]}
 
 
 def _verdict(grant: Grant, action: str, level: str, found: Item, status: Any, *, decided: bool) -> tuple[bool, str]:
-    """Whether something is allowed, and why, in a sentence."""
+    """Whether an action is allowed, and the reason as a sentence."""
     if grant.admin:
         return True, "Administrators may do everything."
     such = f' with the status "{status}"' if grant.statuses is not None and status is not None else ""
     if not grant.allows(action):
-        return False, f"No permission of the role lets {action} items of this collection."
+        return False, f"No permission of the role allows the action {action} on items of this collection."
     if action == "create":
         return level == "full", f"The level of create for items{such} is {level}."
     if not decided:
-        return True, "It depends on the item: the condition says of which."
+        return True, "It depends on the item: the condition says which items are allowed."
     if not found:
         if level == "full":
             return True, "The level is full."
-        return True, f"The level is {level}: it depends on whose the item is."
+        return True, f"The level is {level}: it depends on the owner of the item."
     if level not in ROW_LEVELS:
         return False, f"The level for items{such} is none."
     if action != "read" and not found["read"]:
-        return False, "The item may not be read, so it does not exist to the user."
+        return False, "The user may not read the item, so the server answers as if it did not exist."
     if not found[action]:
-        return False, f"The level for items{such} is {level}, and the item is not the user's{' role' if level == 'role' else ''}."
+        return (
+            False,
+            f"The level for items{such} is {level}, and the owner is not {'in the role of ' if level == 'role' else ''}the user.",
+        )
     return True, f"The level for items{such} is {level}."

@@ -1,4 +1,4 @@
-"""Collection presets: what users have set for themselves, and what is set for them. No history is kept of them."""
+"""Collection presets: view settings of users, of roles and of everyone. They have no history."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,13 +13,14 @@ PRESETS = "directus_collection_presets"
 
 
 class PresetRules(CollectionRules):
-    """The rules of directus_collection_presets. A preset belongs to its `user`; one without a user is for the members of its `role`,
-    one without both is for everybody."""
+    """The rules of directus_collection_presets. A preset belongs to its `user`; without a user it applies to the members of its
+    `role`; without both it applies to everyone."""
 
     unlogged = True
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """A new preset for which nobody is named belongs to its creator, unless that may make presets for everybody."""
+        """Makes the caller the user of new presets that name neither user nor role, unless the caller may create presets for
+        everyone."""
         if _level(access_of(ctx).grant(PRESETS)) == "full" or ctx.accountability.user is None:
             return
         for change in changes:
@@ -27,17 +28,18 @@ class PresetRules(CollectionRules):
                 change.payload["user"] = ctx.accountability.user
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Raises CreateForbidden, UpdateForbidden where a preset would belong to others than the caller may change presets of: with
-        the level `full` of update anybody, with `role` the members of the caller's role, else the caller alone."""
+        """Raises CreateForbidden or UpdateForbidden if a preset would belong to a user whose presets the caller may not change.
+        The update level `full` allows presets of everyone, `role` those of members of the caller's role, other levels the
+        caller's own."""
         if _level(grant) == "full":
             return
         given = [change for change in changes if change.new or any(_moved(change, name) for name in ("user", "role"))]
         colleagues = await _colleagues(ctx, grant, {_after(change, "user") for change in given})
         for change in given:
-            # One that is for another role as well is not the caller's to change.
+            # A preset that also names another role may not be changed by the caller.
             if _after(change, "user") not in colleagues or _after(change, "role") not in (None, ctx.accountability.role):
                 forbidden = CreateForbidden if change.new else UpdateForbidden
-                raise forbidden("A preset may be given to those alone whose presets you may change.")
+                raise forbidden("You may not assign a preset to a user whose presets you may not change.")
 
 
 def _level(grant: Grant) -> str:
@@ -45,7 +47,7 @@ def _level(grant: Grant) -> str:
 
 
 def _after(change: Change, name: str) -> Any:
-    """The value of a column after a change."""
+    """Returns the value of a column after the change."""
     return change.row[name] if name in change.row else (change.stored or {}).get(name)
 
 
@@ -54,7 +56,7 @@ def _moved(change: Change, name: str) -> bool:
 
 
 async def _colleagues(ctx: Context, grant: Grant, users: Iterable[Any]) -> set[Any]:
-    """Those of the users whose presets the caller may change."""
+    """Returns the users, among *users* and the caller, whose presets the caller may change."""
     who = ctx.accountability
     if who.user is None:
         return set()

@@ -1,4 +1,4 @@
-"""Relations: where they may lead."""
+"""Relations: which collections they may relate."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ class RelationRules(CollectionRules):
     """The rules of directus_relations."""
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Raises SystemCollection where a relation would lead to a collection that none may lead to. Taking a name away is allowed."""
+        """Raises SystemCollection if a relation would use a collection of `UNRELATABLE`. Setting the names to null is allowed."""
         for change in changes:
             if all(change.row.get(name) is None for name in ("collection_many", "field_many", "collection_one", "field_one")):
                 continue
             after = {**(change.stored or {}), **change.row}
             for name in (after.get("collection_many"), after.get("collection_one")):
                 if name in UNRELATABLE:
-                    raise SystemCollection(f'A relation may not lead to "{name}".')
+                    raise SystemCollection(f'A relation may not use the collection "{name}".')

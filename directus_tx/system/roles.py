@@ -1,4 +1,4 @@
-"""Roles: what a new one may do, the two that stay, and roles with their permissions as a document that moves between projects."""
+"""Roles: the permissions of new roles, the two roles that cannot be deleted, and the export and import of roles as a document."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,21 +31,21 @@ class RoleRules(CollectionRules):
     administrator_written = frozenset({"external_id"})
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Every role has an external id, by which other systems know it. Raises UpdateForbidden where a caller who is no administrator
-        changes the administrators' role."""
+        """Gives new roles an external id, by which other systems identify them. Raises UpdateForbidden if a caller who is not an
+        administrator changes the administrators' role."""
         for change in changes:
             if change.new:
                 change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
             elif change.key == ADMINISTRATOR and not ctx.accountability.admin:
-                raise UpdateForbidden("Only administrators may change their role.")
+                raise UpdateForbidden("Only administrators may change the administrators' role.")
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
-        """Raises Unauthorized for the roles that every project has."""
+        """Raises Unauthorized for the roles of administrators and of the public, which every project has."""
         if {ADMINISTRATOR, PUBLIC} & set(keys):
-            raise Unauthorized("The roles of administrators and of the public stay.")
+            raise Unauthorized("The roles of administrators and of the public cannot be deleted.")
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """Gives new roles the permissions of the catalogue; those of a deleted role go with it."""
+        """Gives new roles the permissions of the catalogue, and deletes the permissions of deleted roles."""
         new = [event.key for event in events if event.before is None]
         deleted = [event.key for event in events if event.after is None]
         rows = [(key, row) for key in new for row in CATALOGUE.role_permissions]
@@ -65,8 +65,8 @@ class RoleRules(CollectionRules):
 
 
 def export_roles(ctx: Context) -> Item:
-    """Roles with their permissions by the names of the roles, as a document: what is as by default is left out. The administrators'
-    role is not in it: it may do everything anyway."""
+    """Returns all roles with their permissions as a document, sorted by name. Default values are left out, and so is the
+    administrators' role, which may do everything."""
     require_administrator(ctx)
     schema = ctx.schema
     roles = [role for id, role in schema.roles.items() if id != ADMINISTRATOR]
@@ -80,7 +80,7 @@ def _described(schema: Snapshot, role: Mapping[str, Any]) -> Item:
 
 
 def _permission(row: Mapping[str, Any]) -> Item:
-    """A permission without what is as by default."""
+    """Returns a permission without default values."""
     found = {"collection": row["collection"]}
     if row["status"] is not None:
         found["status"] = row["status"]
@@ -93,11 +93,11 @@ def _plain(value: Any) -> Any:
 
 
 async def import_roles(service: Items, ctx: Context, document: Any, options: WriteOptions, *, dry_run: bool = False) -> Item:
-    """Makes the roles of a document what it says, permissions included, and gives the `changes`; with *dry_run* it gives them alone.
+    """Changes roles and their permissions to match a document and returns the `changes`. With *dry_run* nothing is written.
 
-    A change has `action` (create, update, delete), `role`, for permissions `collection` and `status`, and what it was `before` and is
-    `after`. Roles that the document does not name stay as they are. Importing again changes nothing. Raises InvalidRequest,
-    InvalidPayload.
+    A change has the `action` (create, update or delete), the `role`, for permissions also `collection` and `status`, and the
+    values `before` and `after`. Roles that are not in the document are not changed. Importing the same document again changes
+    nothing. Raises InvalidRequest or InvalidPayload.
     """
     require_administrator(ctx)
     wanted = _checked(document)
@@ -116,20 +116,20 @@ async def import_roles(service: Items, ctx: Context, document: Any, options: Wri
 
 
 def _checked(document: Any) -> list[Item]:
-    """The roles of a document. Raises InvalidRequest, InvalidPayload with the place of what is wrong."""
+    """Returns the roles of a document. Raises InvalidRequest or InvalidPayload, naming the place of the fault."""
     if not isinstance(document, dict) or not isinstance(document.get("roles"), list):
-        raise InvalidRequest('The document has a list of "roles".')
+        raise InvalidRequest('The document must contain a list of "roles".')
     names = set()
     for number, role in enumerate(document["roles"]):
         place = f"roles[{number}]"
         if not isinstance(role, dict) or not isinstance(role.get("name"), str) or not role["name"].strip():
-            raise InvalidRequest(f'{place} needs a "name".')
+            raise InvalidRequest(f'{place} requires a "name".')
         _known(role, ("name", "permissions", *ROLE_ATTRIBUTES), place)
         if role["name"].lower() in names:
-            raise InvalidRequest(f'{place}: the role "{role["name"]}" is there twice.')
+            raise InvalidRequest(f'{place}: the role "{role["name"]}" appears twice.')
         names.add(role["name"].lower())
         if not isinstance(role.get("permissions", []), list):
-            raise InvalidRequest(f'"permissions" of {place} is a list.')
+            raise InvalidRequest(f'"permissions" of {place} must be a list.')
         _check_permissions(role.get("permissions", []), place)
     return list(document["roles"])
 
@@ -139,32 +139,32 @@ def _check_permissions(permissions: Iterable[Any], place: str) -> None:
     for number, permission in enumerate(permissions):
         here = f"{place}.permissions[{number}]"
         if not isinstance(permission, dict) or not isinstance(permission.get("collection"), str):
-            raise InvalidRequest(f'{here} needs a "collection".')
+            raise InvalidRequest(f'{here} requires a "collection".')
         _known(permission, ("collection", "status", *LEVELS, *LISTS), here)
         for name, levels in LEVELS.items():
             if permission.get(name, "none") not in levels:
-                raise InvalidRequest(f'"{name}" of {here} is one of {", ".join(levels)}.')
+                raise InvalidRequest(f'"{name}" of {here} must be one of {", ".join(levels)}.')
         for name in LISTS:
             value = permission.get(name, [])
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise InvalidRequest(f'"{name}" of {here} is a list of names.')
+                raise InvalidRequest(f'"{name}" of {here} must be a list of names.')
         key = (permission["collection"], permission.get("status"))
         if key in keys:
-            raise InvalidRequest(f"{here}: the collection is there twice with this status.")
+            raise InvalidRequest(f"{here}: the collection appears twice with this status.")
         keys.add(key)
 
 
 def _known(value: Mapping[str, Any], names: Sequence[str], place: str) -> None:
     unknown = [name for name in value if name not in names]
     if unknown:
-        raise InvalidPayload(f"{place} has no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
+        raise InvalidPayload(f"Unknown attributes of {place}: " + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
 def _differences(schema: Snapshot, role: Mapping[str, Any] | None, wanted: Item) -> list[Item]:
-    """What must change for a role to be as wanted."""
+    """Returns the changes that make a role match *wanted*."""
     name = wanted["name"]
     if role is not None and role["id"] == ADMINISTRATOR:
-        raise InvalidRequest(f'The role "{role["name"]}" may do everything: it has no permissions to import.')
+        raise InvalidRequest(f'Permissions of the role "{role["name"]}" cannot be imported: it may do everything.')
     before = _described(schema, role) if role is not None else {"permissions": []}
     changes: list[Item] = []
     attributes = {each: wanted.get(each) for each in ROLE_ATTRIBUTES if (wanted.get(each) or None) != before.get(each)}
@@ -196,13 +196,13 @@ def _differences(schema: Snapshot, role: Mapping[str, Any] | None, wanted: Item)
 
 
 async def _bring(writer: Writer, role: Mapping[str, Any] | None, wanted: Item, changes: Sequence[Item]) -> None:
-    """Makes the changes of one role."""
+    """Writes the changes of one role."""
     of_role = [change for change in changes if "collection" not in change]
     id = role["id"] if role is not None else None
     for change in of_role:
         if change["action"] == "create":
             (id,) = await writer.create(ROLES, [{"name": wanted["name"], **change["after"]}])
-            # What every new role gets is not what the document says.
+            # Remove the permissions that new roles get: the role has only those of the document.
             await writer.ctx.db.query("DELETE FROM directus_permissions WHERE role = %s", (id,))
         else:
             await writer.update(ROLES, [(id, change["after"])])
@@ -218,5 +218,5 @@ async def _bring(writer: Writer, role: Mapping[str, Any] | None, wanted: Item, c
 
 
 def _whole(permission: Mapping[str, Any], role: Any) -> Item:
-    """A permission with everything that its row says."""
+    """Returns a permission with a value for every column."""
     return {"status": None, **dict.fromkeys(LEVELS, "none"), **{name: [] for name in LISTS}, **permission, "role": role}

@@ -1,4 +1,4 @@
-"""Settings: rows of key and text, which the API shows as the values that the fields of the catalogue describe."""
+"""Settings: rows of key and text, which the API shows as values of the types in the catalogue."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGU
 
 
 def shown(key: str | None, text: str | None) -> Any:
-    """A setting's value as a list of settings shows it: numbers and booleans as such, an empty file as null, the rest as text."""
+    """Returns the value of a setting as lists show it: a number or boolean, null for an empty file, otherwise the text."""
     kind = _TYPES.get(key or "", "string")
     if kind == "boolean":
         return (text or "").strip().lower() not in ("", "0", "false")
@@ -32,7 +32,7 @@ def shown(key: str | None, text: str | None) -> Any:
 
 
 def _as_written(key: str | None, text: str | None) -> Any:
-    """A setting's value as the answer to a write shows it: as it was sent."""
+    """Returns the value of a setting as the response to a write shows it: as it was sent."""
     kind = _TYPES.get(key or "", "string")
     if kind == "array":
         return text.split(",") if text else []
@@ -45,7 +45,7 @@ def _as_written(key: str | None, text: str | None) -> Any:
 
 
 def _stored(key: str | None, value: Any) -> Any:
-    """A value as it is stored: text."""
+    """Returns a value as stored text."""
     kind = _TYPES.get(key or "", "string")
     if isinstance(value, bool):
         return "1" if value else "0"
@@ -60,14 +60,14 @@ class SettingRules(CollectionRules):
     needed = ("key",)
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Makes text of the values. Raises ItemNotFound for a file that the caller may not read, or that is not there."""
+        """Converts the values to text. Raises ItemNotFound for a file that does not exist or that the caller may not read."""
         files = []
         for change in changes:
             if "value" not in change.payload:
                 continue
             key, value = change.value("key"), change.payload["value"]
             if _TYPES.get(key or "") == "file" and value not in (None, ""):
-                # A file is named by its id, or by its record.
+                # The value is the id of a file or its record.
                 value = value.get("id") if isinstance(value, dict) else value
                 files.append(value)
             change.payload["value"] = _stored(key, value)
@@ -75,7 +75,7 @@ class SettingRules(CollectionRules):
             await _check_files(ctx, files)
 
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
-        """Values have the type of their field in lists; looked for by key they are the stored text."""
+        """Converts the value: in lists to the type of its field, after a write to what was sent. By key it is the stored text."""
         if "value" not in item:
             return
         key, text = item.get("key"), item["value"]
@@ -86,8 +86,8 @@ class SettingRules(CollectionRules):
 
 
 async def _check_files(ctx: Context, files: Sequence[Any]) -> None:
-    """Raises ItemNotFound where the caller may not read one of the files, or it is not there."""
+    """Raises ItemNotFound if a file does not exist or the caller may not read it."""
     grant = access_of(ctx).grant("directus_files")
     keys = keys_of(grant.collection, files)
     if len(keys) < len(files) or len(await readable_keys(ctx, grant, keys)) < len(set(keys)):
-        raise ItemNotFound("There is no such file.")
+        raise ItemNotFound("The file does not exist.")

@@ -1,6 +1,7 @@
-"""Users: what a new one gets, who may change what of whom, the page they were on, and that the project keeps an administrator.
+"""Users: values of new users, who may change which fields, the last page, and the rule that a project keeps an active
+administrator.
 
-Their passwords are hashed as every field of type hash is.
+Passwords are hashed like every field of type hash.
 """
 
 import uuid
@@ -29,16 +30,16 @@ from directus_tx.query import Query
 
 USERS = "directus_users"
 PAGE_LENGTH = 192
-"""Characters that `last_page` takes."""
+"""The maximum length of `last_page`."""
 
 SIGN_IN_FIELDS = ACCOUNT_SECRETS | {"password", "email"}
-"""Fields that decide who can sign in as a user: the user and administrators change them."""
+"""The fields that decide who can sign in as a user. Only the user and administrators may change them."""
 
 DISABLING = frozenset({"role", "status"})
-"""The fields by which an administrator may cease to be an active one."""
+"""The fields whose change can make an administrator inactive or take away the role."""
 
 SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
-"""Secrets that clients expect in a whole record: of others they are shown as if there were none."""
+"""Secrets that clients expect in a record with all fields. They are shown as null to callers who may not read them."""
 
 
 class UserRules(CollectionRules):
@@ -47,15 +48,17 @@ class UserRules(CollectionRules):
     administrator_written = frozenset({"external_id", "last_access_on", "last_page", "password_reset_token"})
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Every user has an external id, by which other systems know them. Raises UpdateForbidden where a caller who is no administrator
-        changes an administrator, or how another user signs in; InvalidRequest for an unknown status; and what `check` raises."""
+        """Gives new users an external id, by which other systems identify them. Raises InvalidRequest for an unknown status;
+        UpdateForbidden if a caller who is not an administrator changes an administrator, or the sign-in fields of another user;
+        and the errors of `check`."""
         for change in changes:
             status = change.value("status") if "status" in change.payload else None
             if status is not None and status not in change.collection.statuses:
-                raise InvalidRequest(f'"{status}" is no status of a user.')
+                raise InvalidRequest(f'"{status}" is not a valid status of a user.')
             role = change.payload.get("role")
             if isinstance(role, dict) and role.get("id") is not None and not ctx.accountability.admin:
-                # An object leads to a role, which must be seen to be linked. Whether it may be given comes first.
+                # The caller must be able to read a role to link it by an object. Whether the role may be assigned is checked
+                # first.
                 named = change.parse(change.collection.fields["role"], role["id"])
                 _check_role(ctx, access_of(ctx).grant(USERS), change, named)
             if change.stored is None:
@@ -64,27 +67,27 @@ class UserRules(CollectionRules):
                 if change.stored["role"] == ADMINISTRATOR:
                     raise UpdateForbidden("Only administrators may change administrators.")
                 if change.key != ctx.accountability.user and SIGN_IN_FIELDS & change.payload.keys():
-                    raise UpdateForbidden("How a user signs in is changed by that user, or by administrators.")
+                    raise UpdateForbidden("Only the user and administrators may change how a user signs in.")
         if any(
             change.stored and change.stored["role"] == ADMINISTRATOR and DISABLING & change.payload.keys() for change in changes
         ):
             await _lock_administrators(ctx)
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Raises CreateForbidden, UpdateForbidden where others than administrators make a user an administrator or change their own
-        role. The roles of others are changed with the level `full` of update."""
+        """Raises CreateForbidden or UpdateForbidden if a caller who is not an administrator makes a user an administrator,
+        changes their own role, or changes the role of another user without the update level `full`."""
         for change in changes:
             if not grant.admin and "role" in change.row:
                 _check_role(ctx, grant, change, change.row["role"])
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
-        """Two administrators who delete each other at once do so one after the other."""
+        """Locks the administrators, so that two who delete each other at the same time do so one after the other."""
         if ctx.accountability.admin:
             await _lock_administrators(ctx)
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """A change of status is an activity of the user's own. Raises DeleteForbidden where a caller who is no administrator deletes
-        one, LastAdministrator where no active administrator would be left."""
+        """Returns a record by the user for each change of status. Raises DeleteForbidden if a caller who is not an administrator
+        deletes an administrator, and LastAdministrator if no active administrator would be left."""
         records = []
         lost = False
         for event in events:
@@ -102,64 +105,65 @@ class UserRules(CollectionRules):
         return records
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:
-        """Passwords must match the setting `password_policy`."""
+        """Returns the policy of passwords: the setting `password_policy`."""
         policy = ctx.schema.setting("password_policy")
         return {"password": Policy(policy, "the setting password_policy")} if policy else NO_POLICIES
 
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
-        """Whole records have every attribute that clients look for."""
+        """Adds the attributes of `SHOWN_EMPTY` to records with all fields."""
         if not ctx.accountability.admin and (not query.fields or "*" in query.fields):
             for name in SHOWN_EMPTY:
                 item.setdefault(name, None)
 
 
 async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[str, Any], query: Query) -> Result:
-    """Notes the page that a user has opened, and when; gives the user. It leaves no activity.
+    """Stores the page that a user has opened, and the time; returns the user. No activity is recorded.
 
-    Raises InvalidRequest without a `last_page`, ItemNotFound, UpdateForbidden where it is neither the user nor an administrator.
+    Raises Unauthorized for the public, InvalidRequest if `last_page` is missing or not a text, InvalidPayload if it is too long,
+    UpdateForbidden if the caller is neither the user nor an administrator, and ItemNotFound.
     """
     who = ctx.accountability
     if who.public:
         raise Unauthorized
     if "last_page" not in payload:
-        raise InvalidRequest('"last_page" is needed.')
+        raise InvalidRequest('"last_page" is required.')
     page = payload["last_page"]
     if not isinstance(page, (str, type(None))) or "\x00" in (page or ""):
-        raise InvalidRequest('"last_page" takes text.')
+        raise InvalidRequest('"last_page" must be a text.')
     if page is not None and len(page) > PAGE_LENGTH:
-        raise InvalidPayload(f'"last_page" takes at most {PAGE_LENGTH} characters.')
+        raise InvalidPayload(f'"last_page" must have at most {PAGE_LENGTH} characters.')
     keys = keys_of(ctx.schema.collections[USERS], [key])
     if not who.admin and keys != [who.user]:
-        raise UpdateForbidden("The last page of a user is the user's own.")
+        raise UpdateForbidden("Only the user and administrators may change the last page of a user.")
 
     async def work(ctx: Context) -> Result:
         sql = f"UPDATE {USERS} SET last_page = %s, last_access_on = %s WHERE id = ANY(%s) RETURNING id"
         rows = await ctx.db.query(sql, (page, ctx.now, keys))
         if not rows:
-            raise ItemNotFound("There is no such user.")
+            raise ItemNotFound("The user does not exist.")
         return await read_back(service, ctx, USERS, query, [rows[0][0]], one=True)
 
     return await ctx.transaction(work)
 
 
 def _check_role(ctx: Context, grant: Grant, change: Change, role: Any) -> None:
-    """Raises CreateForbidden, UpdateForbidden where a caller who is no administrator may not give a user a role."""
+    """Raises CreateForbidden or UpdateForbidden if a caller who is not an administrator may not assign the role to the user."""
     stored = change.stored
     if stored is not None and role == stored["role"]:
         return
     if role == ADMINISTRATOR:
         forbidden = CreateForbidden if stored is None else UpdateForbidden
-        raise forbidden("Only administrators may make administrators.")
+        raise forbidden("Only administrators may assign the administrators' role.")
     if stored is None:
         return
     if stored["id"] == ctx.accountability.user:
-        raise UpdateForbidden("Users do not change their own role.")
+        raise UpdateForbidden("You may not change your own role.")
     if grant.level(grant.of(stored["status"]), "update") != "full":
         raise UpdateForbidden("You may not change the roles of users.")
 
 
 async def _lock_administrators(ctx: Context) -> None:
-    """Two administrators who disable each other at once do so one after the other."""
+    """Locks the administrators, so that two who disable each other at the same time do so one after the other."""
     await ctx.db.query(f"SELECT id FROM {USERS} WHERE role = %s ORDER BY id FOR UPDATE", (ADMINISTRATOR,))
 
 

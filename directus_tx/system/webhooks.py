@@ -1,4 +1,4 @@
-"""Webhooks: who may have the items of a collection sent away."""
+"""Webhooks: who may send the items of a collection to another server."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ class WebhookRules(CollectionRules):
     """The rules of directus_webhooks."""
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Raises CreateForbidden, UpdateForbidden where a webhook would send items, or fields of them, that the caller may not read."""
+        """Raises CreateForbidden or UpdateForbidden if a webhook would send items or fields that the caller may not read."""
         if grant.admin:
             return
         for change in changes:
             name = change.row.get("collection", (change.stored or {}).get("collection"))
             if name not in ctx.schema.collections or not access_of(ctx).grant(str(name)).whole:
                 forbidden = CreateForbidden if change.new else UpdateForbidden
-                raise forbidden("A webhook needs the right to read all items of its collection, and all of their fields.")
+                raise forbidden("A webhook requires permission to read all items and fields of its collection.")
