@@ -38,7 +38,7 @@ class Answer:
 
 
 class Streamed:
-    """An answer that is written while its data are read."""
+    """An answer that is written while its data is read."""
 
     headers: Mapping[str, str]
     content_type: str

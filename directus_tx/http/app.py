@@ -133,8 +133,8 @@ class App:
         return body if len(body) < LARGE else await self._send(call.request, body)
 
     async def _has_new_schema(self, call: Call, error: ApiError) -> bool:
-        """Whether to call the endpoint again, because the error may be due to a schema that another program has changed. In that case sets
-        the new schema in the context. Never if the call has committed a transaction."""
+        """Whether to call the endpoint again, because the schema has been changed by another program and the call has not committed
+        anything. In that case, sets the new schema in the context of the call."""
         if not error.depends_on_schema or call.ctx is None or call.ctx.db.committed:
             return False
         schema = await call.project.verified(call.ctx.schema)
@@ -144,7 +144,7 @@ class App:
         return True
 
     async def _enter(self, route: Route, call: Call) -> None:
-        """Sets the project and the context of a call, if its route has a project."""
+        """Sets the project and the context of a call, if its route needs them."""
         request = call.request
         if route.in_project:
             key = call.path["project"]
@@ -180,7 +180,7 @@ class App:
         return self._finish(request, found.status, found.body, found.content_type)
 
     async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
-        """Writes a body while its data are read. An exception before the first bytes is answered as an error. After them the status is
+        """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool)
         started = False

@@ -21,7 +21,7 @@ ERROR, META = "Answer.Error", "Answer.Meta"
 _LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
     ("fields", {"type": "string"}, "Fields to return: names, *, or paths of relations with dots; comma-separated."),
     ("sort", {"type": "string"}, "Fields to sort by, descending with a minus in front; comma-separated."),
-    ("limit", {"type": "integer"}, "Maximum number of items. -1: all."),
+    ("limit", {"type": "integer"}, "Maximum number of items. Negative: no maximum."),
     ("offset", {"type": "integer", "minimum": 0}, "Number of items to skip."),
     ("page", {"type": "integer", "minimum": 1}, "Number of the page, if there is a limit."),
     ("single", {"type": "string", "enum": ["0", "1"]}, "1: return the first item instead of a list."),
@@ -108,7 +108,7 @@ class _Builder:
         return schema
 
     def lists(self, field: Field) -> bool:
-        """Whether the caller can read a one-to-many field: the related collection, and its many-to-one field of the relation."""
+        """Whether answers show a one-to-many field: the caller must be able to read the related collection and its many-to-one field."""
         relation = self.access.schema.one_to_many.get((field.collection, field.field))
         many = None if relation is None else self.readable.get(relation.collection_many)
         return relation is not None and many is not None and relation.field_many not in many.hidden

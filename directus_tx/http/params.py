@@ -82,7 +82,7 @@ class Params:
 
 
 def parsed(raw: bytes) -> Params:
-    """Returns the parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, holds a NUL or exceeds a limit."""
+    """Returns the parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, contains a NUL or exceeds a limit."""
     return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
 
 
@@ -125,7 +125,7 @@ def nested(pairs: Iterable[tuple[str, Any]]) -> Tree:
     numbers: dict[int, tuple[Tree, int]] = {}
 
     def named(place: Tree, key: str) -> str:
-        """Returns the key of a member. That of "[]" is the highest number so far plus one."""
+        """Returns the key of a member. The key of "[]" is the highest number so far plus one."""
         number = numbers[id(place)][1] if id(place) in numbers else 0
         if not key:
             key = str(number)

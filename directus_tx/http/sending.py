@@ -97,7 +97,7 @@ class Backlog:
                 self._segments.append(_Segment())
             self._segments[-1].append(view)
         except OSError as error:
-            log.warn("cannot keep an answer in a file: {error}", error=str(error))
+            log.warn("cannot write an answer to a temporary file: {error}", error=str(error))
             self.spool.give_back(len(view))
             if self._segments and not self._segments[-1].written:
                 self._segments.pop().close()

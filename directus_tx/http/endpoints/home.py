@@ -9,7 +9,8 @@ from directus_tx.system.settings import shown
 
 routes = Routes()
 DATABASE = "mysql"
-"""The database that the admin app is told, which chooses its names of datatypes by it. /server/info returns the real one."""
+"""The value of `database`, by which the admin app chooses the list of datatypes: those of Directus 8 on MySQL. /server/info returns the
+actual database."""
 
 PUBLIC_SETTINGS = [
     "project_logo",
@@ -46,5 +47,5 @@ async def home(call: Call) -> Answer:
 
 @routes.post("/<project>/update", Caller.ADMINISTRATOR)
 async def update(call: Call) -> Answer:
-    """Does nothing, because the system tables are brought up to date when the project is opened. Clients call it after an update."""
+    """Does nothing, because the system tables are brought up to date when the project is opened."""
     return Empty()

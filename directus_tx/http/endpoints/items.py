@@ -39,7 +39,7 @@ async def payload_of(call: Call) -> Item | list[Item]:
 
 
 async def listing(call: Call, collection: str) -> Answer | Streamed:
-    """Answers a list of items, or a file if the parameter `export` is set. A list without a limit that has more than BATCH items is written
+    """Returns a list of items, or a file if the parameter `export` is set. A list without a limit that has more than BATCH items is written
     while it is read."""
     query = call.query()
     kind = call.params.text("export")
@@ -110,7 +110,7 @@ async def deleting(call: Call, collection: str, ids: str) -> Answer:
 
 
 async def revisions(call: Call, collection: str, key: str) -> Answer:
-    """Answers the revisions of an item. Filters of the caller on collection and item are ignored."""
+    """Returns the revisions of an item. Filters of the caller on collection and item are ignored."""
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = call.query()
     query = evolve(query, scope=scope, filter=tuple(c for c in query.filter if c.path not in (("collection",), ("item",))))
@@ -118,7 +118,7 @@ async def revisions(call: Call, collection: str, key: str) -> Answer:
 
 
 async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
-    """Answers one revision of an item. *offset* counts from the oldest, which is 0. Raises InvalidRequest, ItemNotFound."""
+    """Returns one revision of an item. *offset* counts from the oldest, which is 0. Raises InvalidRequest, ItemNotFound."""
     number = whole_number(offset)
     if number is None:
         raise InvalidRequest("The offset of a revision must be a number.")

@@ -20,7 +20,7 @@ async def read_own(call: Call) -> Answer:
 
 @routes.get(ME + "/<collection>", Caller.PUBLIC)
 async def read_own_of_collection(call: Call) -> Answer:
-    """Answers one permission as an object, several, one for each status, as a list."""
+    """Returns an object if the collection has one permission, a list if it has several (one for each status)."""
     found = own_permissions(call.ctx, call.path["collection"])
     return Envelope(found[0] if len(found) == 1 else found)
 

@@ -17,7 +17,7 @@ async def ping(call: Call) -> Answer:
 
 @routes.get("/server/info", Caller.SUPER_ADMIN)
 async def info(call: Call) -> Answer:
-    """Answers the versions of the system, Python and the database. Clients expect the keys about PHP."""
+    """Returns the versions of the system, Python and the database. Clients expect the keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(

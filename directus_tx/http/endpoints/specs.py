@@ -11,7 +11,7 @@ routes = Routes()
 
 @routes.get("/<project>/specs/oas", Caller.PUBLIC)
 async def describe(call: Call) -> Answer:
-    """Answers the OpenAPI document of the collections and routes that the caller may use, without an envelope."""
+    """Returns the OpenAPI document of the collections and routes that the caller may use, without an envelope."""
     systems = {address.path: address.collection for address in ADDRESSES}
     found = openapi.document(access_of(call.ctx), call.base, call.ctx.project, endpoints.all_routes(), systems)
     return Document(found)

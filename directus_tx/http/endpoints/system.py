@@ -21,7 +21,7 @@ class Address:
     """The routes of a system collection below a project.
 
     `methods` contains "c" for create, "r" for read, "u" for update, "b" for updates with a payload for each item, and "d" for delete.
-    If `numbers`, keys that are not numbers are answered with NotFound. If `revisions`, there are routes for the revisions of an item.
+    If `numbers`, keys that are not numbers raise NotFound. If `revisions`, there are routes for the revisions of an item.
     If `whole`, an updated item is answered with all fields; the parameter `fields` is ignored.
     """
 
