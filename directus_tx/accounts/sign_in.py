@@ -38,7 +38,8 @@ DEFAULT_TTL = 20
 MAX_TTL = 10 * 366 * 24 * 60
 """Minutes that a token may live: ten years."""
 
-# The user, if there is one, and in any case the kinds of hashes that all users have, found by steps through their index.
+# The user, if there is one, and in any case the kinds of hashes that all users have, found by steps through their index: as one text, since
+# arrays are not read as lists.
 _FIND = f"""
 WITH RECURSIVE kinds (kind) AS (
     (SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS})
@@ -47,7 +48,7 @@ WITH RECURSIVE kinds (kind) AS (
         SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS} WHERE substring(password from '{hashes.KIND}') > kind
     ) FROM kinds WHERE kind IS NOT NULL
 )
-SELECT ARRAY(SELECT kind FROM kinds WHERE kind IS NOT NULL), u.password, {", ".join(f'u."{name}"' for name in SHOWN)}
+SELECT (SELECT string_agg(kind, ' ') FROM kinds), u.password, {", ".join(f'u."{name}"' for name in SHOWN)}
 FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
 """
 
@@ -66,7 +67,7 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
         raise InvalidSignIn(f"A password has at most {MAX_HASHED} characters.")
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
-    verdict = await hasher.verify(password, hashed, kinds)
+    verdict = await hasher.verify(password, hashed, (kinds or "").split())
     if not verdict.valid:
         await _note_refusal(ctx, user["id"])
         raise InvalidCredentials

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from txpostgres import txpostgres
 
+from directus_tx.db.connection import Connection
 from directus_tx.db.session import Session
 from directus_tx.items.history import CHUNK
 from tests.conftest import KEY, Client, Reply, field
@@ -23,20 +23,20 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The beginning of each statement of the transactions that write, without values. (Others run at the same time: the schema is read
     anew.)"""
     texts: list[str] = []
-    writing: set[Any] = set()
-    run = txpostgres.Cursor.execute
+    writing: set[Connection] = set()
+    text_of = Connection._text
 
-    def noted(self: Any, text: str, parameters: Any = None) -> Any:
-        connection = self._connection
+    def noted(self: Connection, statement: Any) -> str:
+        text = text_of(self, statement)
         if text == "BEGIN":
-            writing.add(connection)
-        if connection in writing:
+            writing.add(self)
+        if self in writing:
             texts.append(text[:100])
         if text in ("COMMIT", "ROLLBACK"):
-            writing.discard(connection)
-        return run(self, text, parameters)
+            writing.discard(self)
+        return text
 
-    monkeypatch.setattr(txpostgres.Cursor, "execute", noted)
+    monkeypatch.setattr(Connection, "_text", noted)
     return texts
 
 
@@ -72,6 +72,7 @@ async def count(statements: list[str], work: Callable[[], Awaitable[Reply]]) -> 
     statements.clear()
     answer = await work()
     assert answer.status in (200, 204), answer.body[:500]
+    assert statements, "no statement was noticed"
     return len(statements)
 
 
