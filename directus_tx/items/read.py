@@ -7,7 +7,8 @@ from typing import Any
 from attrs import evolve, frozen
 from twisted.internet import defer
 
-from directus_tx.access import access_of
+from directus_tx.access import Grant, access_of
+from directus_tx.access.refusals import no_item
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.plan import Item, ItemsPlan, ListPlan, Plan, Row
 from directus_tx.compile.read import plan_for
@@ -221,6 +222,14 @@ def stored_key(collection: Collection, value: Any) -> Key:
         return value
     found = member(field, str(value))
     return value if found is NO_MATCH else found
+
+
+def key_of(grant: Grant, key: Any) -> Key:
+    """Returns a key as the database stores it. Raises ItemNotFound if the column cannot hold it."""
+    found = keys_of(grant.collection, [key])
+    if not found:
+        raise no_item(grant)
+    return found[0]
 
 
 async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:

@@ -5,13 +5,13 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from directus_tx.access import Access, Grant
+from directus_tx.access import Access
 from directus_tx.access.refusals import no_item
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.items.changes import Change, Key, Parent
-from directus_tx.items.read import keys_of
+from directus_tx.items.read import key_of
 from directus_tx.items.rows import readable_keys
 from directus_tx.schema.model import Collection, Field, Relation, Snapshot
 from directus_tx.schema.types import parse_truth
@@ -168,14 +168,6 @@ async def write_one_to_many(
     if fresh:
         payloads = [value if key is None else {name: key, **value} for key, value, _ in fresh]
         await writer.create(target.collection, payloads, parents=[parent for *_, parent in fresh], through=through)
-
-
-def key_of(grant: Grant, key: Any) -> Key:
-    """Returns a key as the database stores it. Raises ItemNotFound if the column cannot hold it."""
-    found = keys_of(grant.collection, [key])
-    if not found:
-        raise no_item(grant)
-    return found[0]
 
 
 def pending_fields(ones: Iterable[Nested]) -> dict[int, set[str]]:

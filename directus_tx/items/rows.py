@@ -210,7 +210,8 @@ async def readable_keys(ctx: Context, grant: Grant, keys: Sequence[Key]) -> set[
         return set()
     table, key = grant.table("t"), grant.collection.primary_key
     sql = SQL("SELECT {} FROM {} WHERE {}").format(column("t", key.field), table.sql, key_among("t", key))
-    return {row[0] for row in await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), list(keys)])}
+    lines = await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), list(keys)])
+    return {stored_key(grant.collection, line[0]) for line in lines}
 
 
 def _among(collection: Collection, keys: Sequence[Key]) -> Clause:

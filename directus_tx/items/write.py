@@ -16,8 +16,8 @@ from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, Revisio
 from directus_tx.items import values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
 from directus_tx.items.history import Record, history_row, record, record_of
-from directus_tx.items.read import Result, keys_of, read_back, stored_key
-from directus_tx.items.relations import key_of, nested_in, pending_fields, write_many_to_one, write_one_to_many
+from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_key
+from directus_tx.items.relations import nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
 from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions

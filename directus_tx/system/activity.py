@@ -15,8 +15,9 @@ from directus_tx.errors import (
     InvalidRequest,
     ItemNotFound,
 )
+from directus_tx.items.changes import Key
 from directus_tx.items.history import Record, record
-from directus_tx.items.read import Result, keys_of, read_back
+from directus_tx.items.read import Result, key_of, keys_of, read_back
 from directus_tx.items.service import Items
 from directus_tx.query import Query
 
@@ -46,17 +47,16 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
     grant = access.grant(collection)
     if not grant.read:
         raise CommentNotCreatable
-    permission = await _permission(ctx, grant, str(item))
+    key = key_of(grant, item)
+    permission = await _permission(ctx, grant, key)
     if permission is None:
         raise ItemNotFound(f'The item does not exist in "{collection}".')
     if permission.comment not in ("create", "update", "full"):
         raise CommentNotCreatable
-    # As the rest of the history names the item: "1" where " 01" was sent, or nobody would find the comment by its item.
-    named = str(keys_of(grant.collection, [item])[0])
 
     async def work(ctx: Context) -> Result:
-        ((key,),) = [await record(ctx, [Record("comment", collection, named)], text)]
-        return await _shown(service, ctx, key, query)
+        (number,) = await record(ctx, [Record("comment", collection, str(key))], text)
+        return await _shown(service, ctx, number, query)
 
     return await ctx.transaction(work)
 
@@ -130,7 +130,7 @@ async def _may(ctx: Context, found: Mapping[str, Any]) -> bool:
     return permission.comment == "full" or (permission.comment == "update" and own)
 
 
-async def _permission(ctx: Context, grant: Grant, item: str) -> Permission | None:
+async def _permission(ctx: Context, grant: Grant, item: Key) -> Permission | None:
     """Returns the caller's permission for an item, or None if it does not exist or the caller may not read it."""
     collection = grant.collection
     status = collection.status_field
