@@ -1,1 +1,1 @@
-"""Who somebody is: passwords, tokens, signing in."""
+"""Authentication: passwords, tokens, signing in."""

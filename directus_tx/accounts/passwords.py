@@ -1,7 +1,7 @@
-"""Hashes and checks passwords on threads: hashing is slow on purpose and must not hold up the reactor.
+"""Hashes and checks passwords in threads: hashing is slow by design and must not block the reactor.
 
-Signing in, the hashes that writes need, and what clients of /utils ask for have threads and queues of their own: a flood of one of
-them does not stop the others.
+Signing in, writes and the /utils endpoints have separate thread pools and queues, so that many requests of one kind do not block
+the others.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,14 +22,14 @@ QUEUE = 64
 
 @frozen
 class Verdict:
-    """Whether a password is right, and whether its hash should be replaced by a new one."""
+    """Whether a password is correct, and whether its hash should be replaced by a new one."""
 
     valid: bool
     outdated: bool = False
 
 
 class Threads:
-    """Some threads, and a bounded queue for them. They run from `start` to `stop`."""
+    """A thread pool with a bounded queue. The threads run from `start` to `stop`."""
 
     def __init__(self, reactor: Any, name: str, busy: str, *, threads: int = THREADS, queue: int = QUEUE) -> None:
         self.reactor = reactor
@@ -40,7 +40,7 @@ class Threads:
         self.waiting = 0
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What *work* gives. Raises ServiceUnavailable where too many wait."""
+        """Runs *work* in a thread and returns its result. Raises ServiceUnavailable if the queue is full."""
         if self.waiting >= self.queue:
             raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
         self.waiting += 1
@@ -51,7 +51,8 @@ class Threads:
             self.waiting -= 1
 
     async def run_all(self, work: Callable[[str], T], texts: Sequence[str]) -> list[T]:
-        """What *work* gives for each of the texts, in their order. They count as one in the queue. Raises ServiceUnavailable."""
+        """Returns the results of *work* for the texts, in their order. The texts count as one entry of the queue. Raises
+        ServiceUnavailable if the queue is full."""
         if self.waiting >= self.queue:
             raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
         self.waiting += 1
@@ -79,10 +80,11 @@ class Threads:
 
 
 class PasswordHasher:
-    """Argon2id for new hashes; the bcrypt hashes of Directus 8 ($2y$) are checked as well. Its threads run from `start` to `stop`."""
+    """Hashes with Argon2id, and checks Argon2 hashes and the bcrypt hashes of Directus 8 ($2y$). Its threads run from `start` to
+    `stop`."""
 
     def __init__(self, reactor: Any) -> None:
-        self._sign_ins = Threads(reactor, "sign-in", "Too many are signing in; try again shortly.")
+        self._sign_ins = Threads(reactor, "sign-in", "Too many users are signing in; try again shortly.")
         self._writes = Threads(reactor, "hashing", "Too many passwords are being hashed; try again shortly.")
         self._clients = Threads(reactor, "utils", "Too many hashes are being made; try again shortly.", threads=1)
         self._all = (self._sign_ins, self._writes, self._clients)
@@ -96,36 +98,37 @@ class PasswordHasher:
             threads.stop()
 
     async def hash(self, text: str) -> str:
-        """The hash of a text that is to be stored. Raises InvalidRequest where it is too long, ServiceUnavailable where too many
-        wait."""
+        """Returns the hash of a text to be stored. Raises InvalidRequest if the text is too long, ServiceUnavailable if the queue
+        is full."""
         hashes.check_length(text)
         return await self._writes.run(hashes.hash_argon2, text)
 
     async def hash_all(self, texts: Sequence[str]) -> list[str]:
-        """The hashes of several texts, in their order. Raises what `hash` raises."""
+        """Returns the hashes of several texts, in their order. Raises the errors of `hash`."""
         for text in texts:
             hashes.check_length(text)
         return await self._writes.run_all(hashes.hash_argon2, texts)
 
     async def verify(self, text: str, hashed: str | None, kinds: Iterable[str] = ()) -> Verdict:
-        """Whether *text* is what was hashed; *hashed* is None where there is nothing to compare with.
+        """Whether *text* matches the hash; *hashed* is None if there is no user or no password.
 
-        *kinds* are those of all hashes that there are. The work is one check of each kind, whatever *hashed* is, so that its
-        duration does not tell whether there is a hash, or which. Raises ServiceUnavailable where too many wait.
+        *kinds* are the kinds of all hashes in use. The work is always one check of each kind, so that its duration does not
+        reveal whether there is a hash, or of which kind. Raises ServiceUnavailable if the queue is full.
         """
         return await self._sign_ins.run(_verify, text, hashed, frozenset(kinds))
 
     async def rehash(self, text: str) -> str:
-        """The new hash of a password that has just been verified. Raises ServiceUnavailable where too many wait."""
+        """Returns a new hash of a password that has just been verified. Raises ServiceUnavailable if the queue is full."""
         return await self._sign_ins.run(hashes.hash_argon2, text)
 
     async def bcrypt(self, text: str, cost: int = 10) -> str:
-        """The bcrypt hash of a client's text, as PHP writes it. Raises ServiceUnavailable where too many wait."""
+        """Returns the bcrypt hash of a text sent by a client, as PHP writes it. Raises ServiceUnavailable if the queue is
+        full."""
         return await self._clients.run(hashes.hash_bcrypt, text, cost)
 
     async def matches(self, text: str, hashed: str) -> bool:
-        """Whether a client's hash is that of its text. Raises InvalidRequest where checking it would take too much,
-        ServiceUnavailable where too many wait."""
+        """Whether a hash matches a text, both sent by a client. Raises InvalidRequest if checking would take too much time or
+        memory, ServiceUnavailable if the queue is full."""
         hashes.check_hash(hashed)
         return await self._clients.run(hashes.matches, text, hashed)
 

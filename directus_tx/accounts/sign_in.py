@@ -36,10 +36,10 @@ USERS = "directus_users"
 MAX_EMAIL = 128
 DEFAULT_TTL = 20
 MAX_TTL = 10 * 366 * 24 * 60
-"""Minutes that a token may live: ten years."""
+"""The longest lifetime of a token in minutes: ten years."""
 
-# The user, if there is one, and in any case the kinds of hashes that all users have, found by steps through their index: as one text, since
-# arrays are not read as lists.
+# Returns one row: the kinds of the hashes of all users, found by a loose scan of their index, and the user, or nulls if there is none.
+# The kinds are one text, because arrays are not read as lists.
 _FIND = f"""
 WITH RECURSIVE kinds (kind) AS (
     (SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS})
@@ -54,17 +54,17 @@ FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
 
 
 async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a sign-in: `token`, a JWT, and `user`, whose `id` and `role` are text here, as clients expect.
+    """Signs a user in and returns `token`, a JWT, and `user`, whose `id` and `role` are text, as clients expect.
 
-    Raises InvalidSignIn, InvalidCredentials, InactiveUser. A wrong password leaves an activity. Refusing an unknown address takes
-    the same statements and the same hashing as refusing a wrong password, and uses up an id of the activity as well, so that
-    neither time nor gaps in the ids tell which addresses are known.
+    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser. A wrong password is recorded as an activity. Refusing
+    an unknown address runs the same statements and the same hashing as refusing a wrong password, and also uses up an id of the
+    activity, so that neither the duration nor gaps in the ids reveal which addresses are known.
     """
     email, password = payload.get("email"), payload.get("password")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
         raise InvalidSignIn
     if len(password) > MAX_HASHED:
-        raise InvalidSignIn(f"A password has at most {MAX_HASHED} characters.")
+        raise InvalidSignIn(f"A password must have at most {MAX_HASHED} characters.")
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
     verdict = await hasher.verify(password, hashed, (kinds or "").split())
@@ -89,8 +89,8 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
 
 
 async def _note_refusal(ctx: Context, user: int | None) -> None:
-    """Leaves an activity of the user whose password was wrong. Where the address is unknown, user being None, the activity is written
-    and deleted again within its transaction."""
+    """Writes an activity of the user whose password was wrong. If the address is unknown (*user* is None), the activity is
+    written and deleted in one transaction."""
 
     async def work(ctx: Context) -> None:
         ids = await record(ctx, [Record("invalid-credentials", USERS, str(user or 0))])
@@ -108,6 +108,6 @@ def _is_address(email: str) -> bool:
 
 
 def _ttl(text: str) -> int:
-    """The minutes that the setting auth_token_ttl says; its default where it is no number."""
+    """Returns the minutes of the setting auth_token_ttl, or the default if it is not a number."""
     found = whole_number(text.strip(), signed=True)
     return DEFAULT_TTL if found is None else max(min(found, MAX_TTL), -MAX_TTL)

@@ -1,4 +1,4 @@
-"""Tokens: the JWTs that signing in gives, and who the bearer of a token is."""
+"""Tokens: issues and reads JWTs, and finds the user that a JWT or a static token belongs to."""
 
 from datetime import datetime
 from typing import Any, Protocol, TypeGuard
@@ -12,23 +12,24 @@ from directus_tx.errors import ExpiredToken, InvalidToken
 ALGORITHM = "HS256"
 MAX_KNOWN = 10_000
 MAX_TOKEN = 255
-"""Characters that a static token may have."""
+"""The maximum length of a static token."""
 
 MAX_ID = 2**63 - 1
 _JWT = "eyJ"
-"""How the header of a JWT begins: `{"` in base64."""
+"""The beginning of a JWT: `{"` in base64."""
 
 
 @frozen
 class Bearer:
-    """Whom a token names: the user's id and role."""
+    """The user that a token belongs to: id and role."""
 
     user: int
     role: int | None
 
 
 class KeyRing(Protocol):
-    """What tokens need of a project. `accounts` may be emptied at any time, and `accounts_version` then differs."""
+    """The attributes of a project that tokens use. `accounts` caches bearers; whenever it is emptied, `accounts_version`
+    changes."""
 
     key: str
     secret_key: str
@@ -38,7 +39,7 @@ class KeyRing(Protocol):
 
 
 def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
-    """A JWT that lets *user* in for *ttl* minutes from *now*, an aware time."""
+    """Returns a JWT for *user* that is valid for *ttl* minutes from *now*, an aware datetime."""
     claims = {
         "id": user,
         "exp": int(now.timestamp()) + ttl * 60,
@@ -51,12 +52,12 @@ def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
 
 
 def read(project: KeyRing, token: str, now: datetime, type: str = "auth") -> dict[str, Any]:
-    """The claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are whole numbers.
+    """Returns the claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are integers.
 
-    Raises ExpiredToken, InvalidToken.
+    Raises ExpiredToken or InvalidToken.
     """
     try:
-        # `exp` is compared with the caller's clock below, not with the system's.
+        # `exp` is compared below, with *now* instead of the system clock.
         claims: dict[str, Any] = jwt.decode(token, project.secret_key, [ALGORITHM], options={"verify_exp": False})
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise InvalidToken from None
@@ -75,7 +76,7 @@ def _is_whole(value: Any) -> TypeGuard[int]:
 
 
 def project_of(token: str) -> str | None:
-    """The project that a JWT says it belongs to, unverified: where to look for the key that verifies it."""
+    """Returns the project that a JWT names, without verifying it: the key for verification belongs to that project."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -85,9 +86,9 @@ def project_of(token: str) -> str | None:
 
 
 async def identify(project: KeyRing, session: Session, token: str, now: datetime) -> Bearer | None:
-    """Who the bearer of a token is: an active user of the project, by JWT or static token; None for any other token. *now* is aware.
+    """Returns the active user that a JWT or static token belongs to, or None. *now* is an aware datetime.
 
-    Known bearers cost no statement; what is known of them is forgotten when an account changes.
+    Bearers are cached: only unknown ones cost a statement. The cache is emptied when an account changes.
     """
     known = project.accounts.get(token)
     if known is not None:

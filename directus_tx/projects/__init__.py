@@ -1,1 +1,1 @@
-"""The projects of one server: their files, databases and pools."""
+"""The projects of a server: their files, databases and pools."""

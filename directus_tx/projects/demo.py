@@ -1,4 +1,4 @@
-"""The demo project: a small blog, made through the same services as any other, with the same content every time."""
+"""The demo project: a small blog with fixed content, created through the same services as every project."""
 
 import secrets
 import time
@@ -21,7 +21,7 @@ EMAIL = "admin@example.com"
 
 @frozen
 class Demo:
-    """The demo project; `password` is the administrator's where it has just been made, else None."""
+    """The demo project. `password` is the administrator's password if the project has just been created, otherwise None."""
 
     key: str
     password: str | None
@@ -161,7 +161,7 @@ ARTICLES = [
 
 
 async def create_demo(projects: Projects, service: Items) -> Demo:
-    """Makes the demo project, unless it is there."""
+    """Creates the demo project unless it exists."""
     if projects.files.get(KEY) is not None:
         return Demo(KEY, None)
     password = secrets.token_urlsafe(9)
@@ -193,7 +193,7 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
 
 
 def announcement(demo: Demo, address: str) -> list[str]:
-    """The lines that say where the demo project is, with its administrator's password where it has just been made."""
+    """Returns the lines that announce the demo project, with the administrator's password if it has just been created."""
     lines = [f"directus_tx answers at {address}", f"  project        {demo.key}"]
     if demo.password is not None:
         return [*lines, f"  administrator  {EMAIL}", f"  password       {demo.password}   (shown this once)"]

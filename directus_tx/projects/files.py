@@ -1,4 +1,5 @@
-"""The files that projects are kept in: projects/KEY.toml in the data directory, private.KEY.toml for those that no list shows."""
+"""The project files: projects/KEY.toml in the data directory, or projects/private.KEY.toml for projects that lists do not
+show."""
 
 import contextlib
 import os
@@ -21,8 +22,8 @@ PRIVATE = "private."
 
 @frozen
 class ProjectDatabase:
-    """Where a project's database is. On the projects' own server, what is None is as for that; on another one, user and password are
-    its own. `owned`: the server made it, and may drop it."""
+    """The location of a project's database. On the database server of the configuration, None stands for its configured values;
+    on another database server, user and password must be given. `owned`: this program created the database and may drop it."""
 
     name: str
     host: str | None = None
@@ -34,7 +35,8 @@ class ProjectDatabase:
 
 @frozen
 class ProjectConfig:
-    """A project as its file says. The tables mail, storage, cache, cors and auth are as given at its creation."""
+    """The contents of a project file. The tables mail, storage, cache, cors and auth are as given when the project was
+    created."""
 
     key: str
     private: bool
@@ -50,16 +52,17 @@ class ProjectConfig:
 
 
 class BrokenProjectFile(Exception):
-    """A project file cannot be used; the message says why."""
+    """Raised if a project file cannot be used; the message says why."""
 
 
 def new_keys() -> dict[str, Any]:
-    """The keys of a new project: `secret_key` signs its tokens, `public_key` names them."""
+    """Returns the keys of a new project: `secret_key` signs its tokens, `public_key` is the claim `key` of them."""
     return {"secret_key": secrets.token_urlsafe(32), "public_key": secrets.token_hex(8)}
 
 
 class ProjectFiles:
-    """The project files of one data directory. *lacking* gives what the database of a file must name and does not."""
+    """The project files of a data directory. *lacking* returns the attributes that the database of a file requires but does not
+    have."""
 
     def __init__(self, directory: pathlib.Path, lacking: Callable[[ProjectDatabase], list[str]]) -> None:
         self.directory = directory
@@ -68,13 +71,13 @@ class ProjectFiles:
         self._read: dict[str, tuple[tuple[int, int, int], ProjectConfig]] = {}
 
     def keys(self, *, private: bool = False) -> list[str]:
-        """The keys of all projects, or of all that are not private, sorted."""
+        """Returns the keys of the projects, sorted; private ones only with *private*."""
         names = sorted(path.name.removesuffix(".toml") for path in self.directory.glob("*.toml"))
         public = [name for name in names if not name.startswith(PRIVATE)]
         return sorted(name.removeprefix(PRIVATE) for name in names) if private else public
 
     def get(self, key: str) -> ProjectConfig | None:
-        """The project of a key, or None. A file that has changed is read anew; this is cheap enough for every request.
+        """Returns the project with a key, or None. A changed file is read again; checking that is cheap enough for every request.
 
         Raises BrokenProjectFile.
         """
@@ -93,13 +96,13 @@ class ProjectFiles:
                 lacking = self.lacking(config.database)
                 if lacking:
                     names = " and ".join(f"database.{name}" for name in lacking)
-                    raise BrokenProjectFile(f"{path}: a database on another server than the projects' own needs {names}")
+                    raise BrokenProjectFile(f"{path}: a database that is not on the configured database server requires {names}")
                 self._read[path] = read = (stamp, config)
             return read[1]
         return None
 
     def add(self, config: ProjectConfig) -> None:
-        """Writes the file of a new project, whole or not at all, for its owner's eyes alone. Raises ProjectExists."""
+        """Writes the file of a new project, completely or not at all, readable by its owner only. Raises ProjectExists."""
         path = self._path(config.key, config.private)
         temporary = f"{path}.{secrets.token_hex(4)}.new"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -111,7 +114,7 @@ class ProjectFiles:
             if self.get(config.key) is not None:
                 raise ProjectExists
             try:
-                # Unlike a rename, a link never replaces what another process has put there.
+                # Unlike a rename, a link never replaces a file that another process has created.
                 os.link(temporary, path)
             except FileExistsError:
                 raise ProjectExists from None
@@ -138,7 +141,7 @@ def _as_table(config: ProjectConfig) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """The value without what TOML cannot say."""
+    """Returns the value without nulls, which TOML cannot express."""
     if isinstance(value, dict):
         return {str(key): _without_nulls(each) for key, each in value.items() if each is not None}
     if isinstance(value, list):
@@ -156,13 +159,13 @@ def _parsed(key: str, private: bool, path: str) -> ProjectConfig:
             f"database.{name}" for name in set(database) - {each.name for each in fields(ProjectDatabase)}
         )
         if unknown:
-            raise ValueError(f"there is no setting {', '.join(unknown)}")
+            raise ValueError(f"unknown settings: {', '.join(unknown)}")
         if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
-            raise ValueError(f"{', '.join(_TABLES)} are tables")
+            raise ValueError(f"{', '.join(_TABLES)} must be tables")
         texts = [table[name] for name in _TEXTS if name in table]
         texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
         if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
-            raise ValueError("names, keys and addresses are texts, a port is a number")
+            raise ValueError("names, keys and addresses must be texts, a port must be a number")
         return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BrokenProjectFile(f"{path}: {error}") from error

@@ -1,4 +1,5 @@
-"""Making projects: what POST /server/projects takes, the databases that the server makes and drops, and what goes into a new one."""
+"""Creates projects: checks the attributes of POST /server/projects, creates and drops databases, and installs the system
+tables."""
 
 import re
 import secrets
@@ -28,15 +29,15 @@ RESERVED_CONNECTIONS = 10
 DEFAULT_CONNECTIONS = 80
 
 _SHARED = frozenset({"sslmode", "sslrootcert"})
-"""libpq's keywords that hold for other servers, too: how a connection is encrypted."""
+"""The keywords of libpq that also apply to other database servers: how a connection is encrypted."""
 
 _CREDENTIALS = frozenset({"user", "password", "passfile", "service", "sslcert", "sslkey", "sslpassword"})
-"""libpq's keywords that say who connects."""
+"""The keywords of libpq that hold credentials."""
 
 
 @frozen
 class NewProject:
-    """What a project is made of, checked. `database` is None where the server makes one."""
+    """The checked attributes of a new project. `database` is None if the server creates one."""
 
     key: str
     user_email: str
@@ -55,7 +56,7 @@ _TEXTS = ("project_name", "user_token", "db_host", "db_name", "db_user", "db_pas
 _HOST = re.compile(r"[0-9A-Za-z._:-]{1,253}")
 DEFAULT_PORT = 5432
 MAX_NAME = 63
-"""Bytes of a name that PostgreSQL keeps: it would connect to what a longer one begins with."""
+"""The maximum bytes of a name in PostgreSQL. It truncates longer names and would connect to another database."""
 
 MAX_TOKEN = 255
 _FLAGS = ("private", "force", "existing")
@@ -63,41 +64,43 @@ _TABLES = ("mail", "storage", "cache", "cors", "auth")
 
 
 def checked(attributes: Mapping[str, Any]) -> NewProject:
-    """The attributes of POST /server/projects. Raises InvalidRequest, naming what is wrong."""
+    """Returns the checked attributes of POST /server/projects. Raises InvalidRequest, naming the attribute that is not valid."""
     for name in ("project", "user_email", "user_password", "super_admin_token"):
         if not isinstance(attributes.get(name), str) or not attributes[name]:
-            raise InvalidRequest(f'"{name}" is needed, as text.')
+            raise InvalidRequest(f'"{name}" is required and must be a text.')
     for name in _TEXTS:
         if not isinstance(attributes.get(name), (str, type(None))):
-            raise InvalidRequest(f'"{name}" takes text.')
+            raise InvalidRequest(f'"{name}" must be a text.')
     for name in ("project", "user_email", "user_password", "super_admin_token", *_TEXTS):
         if "\x00" in (attributes.get(name) or ""):
-            raise InvalidRequest(f'"{name}" holds a character that cannot be stored (NUL).')
+            raise InvalidRequest(f'"{name}" contains a character that cannot be stored (NUL).')
     for name in ("db_name", "db_user"):
         if len((attributes.get(name) or "").encode()) > MAX_NAME:
-            raise InvalidRequest(f'"{name}" has at most {MAX_NAME} bytes.')
+            raise InvalidRequest(f'"{name}" must have at most {MAX_NAME} bytes.')
     if len(attributes.get("user_token") or "") > MAX_TOKEN:
-        raise InvalidRequest(f'"user_token" has at most {MAX_TOKEN} characters.')
+        raise InvalidRequest(f'"user_token" must have at most {MAX_TOKEN} characters.')
     if len(attributes["user_password"]) > MAX_HASHED:
-        raise InvalidRequest(f'"user_password" has at most {MAX_HASHED} characters.')
+        raise InvalidRequest(f'"user_password" must have at most {MAX_HASHED} characters.')
     if attributes.get("db_host") and not _HOST.fullmatch(attributes["db_host"]):
-        raise InvalidRequest('"db_host" is the name or the address of one host.')
+        raise InvalidRequest('"db_host" must be the name or address of one host.')
     for name in _FLAGS:
         if not isinstance(attributes.get(name), (bool, type(None))):
-            raise InvalidRequest(f'"{name}" is true or false.')
+            raise InvalidRequest(f'"{name}" must be true or false.')
     for name in _TABLES:
         if not isinstance(attributes.get(name), (dict, type(None))):
-            raise InvalidRequest(f'"{name}" takes an object.')
+            raise InvalidRequest(f'"{name}" must be an object.')
     key = attributes["project"]
     if not KEY.fullmatch(key) or key in RESERVED:
-        raise InvalidRequest('"project" takes up to 40 letters, digits, dashes and underscores, and no reserved word.')
+        raise InvalidRequest(
+            '"project" must consist of at most 40 letters, digits, dashes and underscores, and must not be a reserved word.'
+        )
     if not is_email(attributes["user_email"]) or len(attributes["user_email"]) > 128:
-        raise InvalidRequest('"user_email" is no e-mail address.')
+        raise InvalidRequest('"user_email" is not a valid e-mail address.')
     port = attributes.get("db_port")
     if isinstance(port, str):
         port = whole_number(port) or 0
     if not (port is None or (isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536)):
-        raise InvalidRequest('"db_port" is no port.')
+        raise InvalidRequest('"db_port" is not a valid port.')
     database = None
     if attributes.get("db_name"):
         database = ProjectDatabase(
@@ -108,7 +111,7 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
             attributes.get("db_password") or None,
         )
     elif attributes.get("db_host"):
-        raise InvalidRequest('"db_name" is needed beside "db_host".')
+        raise InvalidRequest('"db_host" requires "db_name".')
     return NewProject(
         key=key,
         database=database,
@@ -122,7 +125,8 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
 
 
 class Databases:
-    """The databases of projects: their pools, and those that the server makes and drops. `server` is where databases are made."""
+    """Opens pools for the databases of projects, and creates and drops databases. `server` is the database server on which they
+    are created."""
 
     def __init__(self, reactor: Any, server: Parameters, settings: DatabaseSettings) -> None:
         self.reactor = reactor
@@ -133,12 +137,12 @@ class Databases:
         self._has_template = False
 
     def close(self) -> None:
-        """Stops the timers of the budgets."""
+        """Stops the timers of the connection budgets."""
         for budget in self._budgets.values():
             budget.stop()
 
     def pool(self, place: ProjectDatabase) -> Database:
-        """The pool of a project's database."""
+        """Returns a new pool for a project's database."""
         parameters, settings = self.parameters(place), self.settings
         return Database(
             self.reactor,
@@ -151,8 +155,8 @@ class Databases:
         )
 
     def parameters(self, place: ProjectDatabase) -> Parameters:
-        """libpq's keywords of a project's database. The server's own user, password and certificates go to no other server, and its
-        password goes with no other user."""
+        """Returns the libpq keywords for a project's database. The configured user, password and certificates are not sent to
+        other database servers, and the configured password is not used with another user."""
         named = {"host": place.host, "port": place.port, "user": place.user, "password": place.password, "dbname": place.name}
         named = {key: value for key, value in named.items() if value is not None}
         if not self._is_own(place):
@@ -162,20 +166,21 @@ class Databases:
         return {**self.server, **named}
 
     def _is_own(self, place: ProjectDatabase) -> bool:
-        """Whether a database is on the server where projects are kept."""
+        """Whether a database is on the configured database server."""
         port = str(self.server.get("port") or DEFAULT_PORT)
         return place.host in (None, self.server.get("host")) and (place.port is None or str(place.port) == port)
 
     def lacking(self, place: ProjectDatabase) -> list[str]:
-        """What a database on another server than the projects' own must name and does not: "host", "user", "password". The password
-        is not needed where the host is the directory of a Unix socket, where PostgreSQL knows the system's user."""
+        """Returns the missing ones of "host", "user" and "password", which a database on another server must have. The password
+        is not required if the host is the directory of a Unix socket, because PostgreSQL then knows the user of the operating
+        system."""
         if self._is_own(place):
             return []
         needed = ("host", "user") if (place.host or "").startswith("/") else ("host", "user", "password")
         return [name for name in needed if not getattr(place, name)]
 
     def budget(self, parameters: Parameters) -> ConnectionBudget:
-        """The bound that the pools on one database server share."""
+        """Returns the connection budget that the pools of a database server share."""
         where = (parameters.get("host"), parameters.get("port"))
         if where not in self._budgets:
             limit = self.settings.max_connections or DEFAULT_CONNECTIONS
@@ -183,20 +188,21 @@ class Databases:
         return self._budgets[where]
 
     async def measure(self) -> None:
-        """Learns how many connections the server allows, where the settings don't say how many to use."""
+        """Asks the database server how many connections it allows, unless the setting max_connections is given."""
         if not self.settings.max_connections:
             async with connected(self.reactor, self.server) as connection:
                 ((allowed,),) = await connection.run("SELECT current_setting('max_connections')::int")
             self.budget(self.server).limit = max(allowed - RESERVED_CONNECTIONS, 1)
 
     async def engine(self) -> str:
-        """The database server's own name and version."""
+        """Returns the name and version of the database server."""
         async with connected(self.reactor, self.server) as connection:
             ((version,),) = await connection.run("SELECT current_setting('server_version')")
         return f"PostgreSQL {version}"
 
     async def make(self, key: str) -> ProjectDatabase:
-        """Makes a database that has the system tables already: a copy of the template."""
+        """Creates a database with the system tables, as a copy of the template. Raises InvalidRequest if the role may not create
+        databases."""
         await self._template.acquire()
         try:
             if not self._has_template:
@@ -204,21 +210,24 @@ class Databases:
                 self._has_template = True
         finally:
             self._template.release()
-        # The suffix keeps a new project apart from the database of a deleted one that could not be dropped.
+        # The suffix prevents a conflict with the database of a deleted project of the same key that could not be dropped.
         name = f"directus_{key}_{secrets.token_hex(3)}"
         async with connected(self.reactor, self.server) as connection:
             try:
                 await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
             except psycopg2.errors.InvalidCatalogName:
-                # Somebody has dropped the template since.
+                # The template has been dropped since it was created.
                 await self._make_template()
                 await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
             except psycopg2.errors.InsufficientPrivilege:
-                raise InvalidRequest("The server may not make databases: give one as db_name.") from None
+                raise InvalidRequest(
+                    "The server has no permission to create databases: give the name of an existing one as db_name."
+                ) from None
         return ProjectDatabase(name, owned=True)
 
     async def _make_template(self) -> None:
-        """Makes the database that others are copied from, once for each set of migrations, however many servers want it."""
+        """Creates the database that others are copied from, unless it exists: one for each set of migrations, also if several
+        servers start at the same time."""
         async with connected(self.reactor, self.server) as connection:
             await connection.run("SELECT pg_advisory_lock(%s)", (LOCK,))
             if await connection.run("SELECT 1 FROM pg_database WHERE datname = %s", (template(),)):
@@ -228,7 +237,9 @@ class Databases:
             try:
                 await _create_utf8(connection, unfinished)
             except psycopg2.errors.InsufficientPrivilege:
-                raise InvalidRequest("The server may not make databases: give one as db_name.") from None
+                raise InvalidRequest(
+                    "The server has no permission to create databases: give the name of an existing one as db_name."
+                ) from None
             database = self.pool(ProjectDatabase(unfinished))
             try:
                 await migrate(Session(database))
@@ -238,7 +249,7 @@ class Databases:
             await connection.run(rename.format(Identifier(unfinished), Identifier(template())))
 
     async def drop(self, name: str) -> None:
-        """Drops a database. A failure is logged."""
+        """Drops a database. A failure is logged and not raised."""
         try:
             async with connected(self.reactor, self.server) as connection:
                 await connection.run(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
@@ -247,12 +258,12 @@ class Databases:
 
 
 def template() -> str:
-    """The name of the template database."""
+    """Returns the name of the template database."""
     return f"directus_tx_template_{fingerprint()}"
 
 
 async def _create_utf8(connection: Connection, name: str) -> None:
-    """Makes an empty database whose text is UTF-8 and whose letters beyond ASCII have a lower case."""
+    """Creates an empty database with encoding UTF-8 and, if the machine has one, a locale in which lower() works beyond ASCII."""
     create = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'"
     for locale in (" LC_COLLATE 'C' LC_CTYPE {}", ""):
         for ctype in ("C.UTF-8", "C.utf8", "en_US.UTF-8") if locale else ("",):
@@ -260,25 +271,26 @@ async def _create_utf8(connection: Connection, name: str) -> None:
                 await connection.run(SQL(create + locale).format(Identifier(name), Literal(ctype)))
                 return
             except (psycopg2.errors.WrongObjectType, psycopg2.errors.InvalidParameterValue):
-                # The server's machine does not have this locale.
+                # The machine of the database server does not have this locale.
                 continue
 
 
 async def install(session: Session, new: NewProject, hashed: str) -> None:
-    """Puts the system tables, the first administrator and the project's name into a database. Raises InvalidRequest where it holds a
-    project that is to be left, or the role may not make tables there."""
+    """Creates the system tables and the first administrator in a database and stores the name of the project. Raises
+    InvalidRequest if the database contains a project and neither `existing` nor `force` is set, or if the role may not create
+    tables."""
     try:
         await _install(session, new, hashed)
     except InternalError as error:
         if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
             raise
-        raise InvalidRequest("The database's role needs the right to make tables in the schema public.") from error
+        raise InvalidRequest("The database role has no permission to create tables in the schema public.") from error
 
 
 async def _install(session: Session, new: NewProject, hashed: str) -> None:
     taken = (await session.query("SELECT to_regclass('directus_users') IS NOT NULL"))[0][0]
     if taken and new.database is not None and not (new.existing or new.force):
-        raise InvalidRequest("The database holds a project already: say existing to take it over, or force to replace it.")
+        raise InvalidRequest("The database already contains a project: set existing to use it, or force to replace it.")
     if taken and new.force:
         await session.transaction(_drop_system_tables)
     await migrate(session)

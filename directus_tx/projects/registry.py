@@ -1,4 +1,5 @@
-"""The projects of one server: each a file, a database, a pool that opens when it is needed, and the snapshot of its schema."""
+"""The projects of a server: each has a file, a database, a pool that is opened when it is needed, and a snapshot of its
+schema."""
 
 import hmac
 import os
@@ -31,8 +32,8 @@ log = Logger()
 
 
 class Project:
-    """A project that is in use. `tag_key` is the key of its entity tags. `accounts` is what is known of the bearers of tokens; it is
-    emptied, and `accounts_version` moves, when an account changes."""
+    """A project that is in use. `tag_key` is the key of its entity tags. `accounts` caches the bearers of tokens; when an account
+    changes, it is emptied and `accounts_version` changes."""
 
     def __init__(self, config: ProjectConfig, database: Database, schema_interval: float = 0.0) -> None:
         self.config = config
@@ -56,14 +57,15 @@ class Project:
         self._building = defer.DeferredLock()
 
     def current(self) -> Snapshot | None:
-        """The snapshot, where it is known to be the newest: some connection is open and would have told of a newer one."""
+        """Returns the snapshot if it is known to be the newest, otherwise None. It is known while a connection is open, because
+        the database notifies the connection of changes."""
         found = self._snapshot
         return found if found is not None and found.version >= self._version and self.database.listening else None
 
     async def snapshot(self) -> Snapshot:
-        """The newest snapshot, built if need be; those who ask at the same time share the work. Migrates older system tables.
+        """Returns the newest snapshot and reads it if necessary; concurrent callers share the work. Migrates older system tables.
 
-        Raises ServiceUnavailable where the database cannot be reached, or is newer than this program.
+        Raises ServiceUnavailable if the database cannot be reached or is newer than this program.
         """
         found = self.current()
         if found is not None:
@@ -78,7 +80,7 @@ class Project:
                 self._migrated = True
             seen = self._snapshot
             if seen is not None:
-                # No connection has been open to tell of changes: ask.
+                # No connection was open that would have been notified of changes: ask the database.
                 ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
                 if seen is self._snapshot and seen.version >= max(version, self._version):
                     return seen
@@ -87,10 +89,10 @@ class Project:
             self._building.release()
 
     async def verified(self, seen: Snapshot) -> Snapshot:
-        """The newest snapshot, tables included that were changed by others than the server, which nobody tells of: it asks the
-        database. Gives *seen* itself where that is still true.
+        """Asks the database and returns the newest snapshot, or *seen* itself if the schema has not changed. Unlike `snapshot`,
+        this finds changes of tables by other programs, of which the database sends no notification.
 
-        Raises ServiceUnavailable where the database cannot be reached.
+        Raises ServiceUnavailable if the database cannot be reached.
         """
         self._verifications += 1
         mine = self._verifications
@@ -100,7 +102,7 @@ class Project:
         await self._building.acquire()
         try:
             if self._snapshot is not None and (self._verified >= mine or self._snapshot is not seen):
-                # Answered by a verification that began after this one was asked for.
+                # Another verification, which began after this call, has answered it.
                 return self._snapshot
             self._verified = self._verifications
             session = Session(self.database)
@@ -112,7 +114,7 @@ class Project:
             self._building.release()
 
     def verify_in_time(self) -> None:
-        """Has the snapshot verified, beside whatever the caller does, where that has not been done for a while."""
+        """Starts to verify the snapshot in the background if it was last verified more than schema_interval ago."""
         now = time.monotonic()
         if now < self._verify_from or not self._schema_interval or self._snapshot is None:
             return
@@ -121,7 +123,8 @@ class Project:
         work.addErrback(lambda failure: log.warn("project {project}: {error}", project=self.key, error=failure.value))
 
     async def _read(self, session: Session) -> Snapshot:
-        """Reads the snapshot, again if it changes meanwhile. What the database says counts, even if it is less than was heard before."""
+        """Reads the snapshot, and reads it again if the schema changes meanwhile. The version in the database counts, even if it
+        is lower than one that was notified before."""
         self._verify_from = time.monotonic() + self._schema_interval
         while True:
             heard, restores = self._version, self._restores
@@ -131,7 +134,7 @@ class Project:
                 return snapshot
 
     def _restored(self) -> None:
-        """Forgets what is remembered of the database, which may be another one now, and older."""
+        """Discards everything that is cached of the database, which may have been replaced by an older one."""
         self._snapshot = None
         self._version = 0
         self._restores += 1
@@ -147,7 +150,7 @@ class Project:
 
 
 class Projects:
-    """All projects of a server. `server` is where databases are made unless a project has its own."""
+    """All projects of a server. `server` is the database server for projects that do not name another one."""
 
     def __init__(
         self,
@@ -169,7 +172,7 @@ class Projects:
     # finding
 
     def get(self, key: str) -> Project:
-        """The project of a key. Raises Unauthorized where there is none, as where nobody is told; ServiceUnavailable where its file
+        """Returns the project with a key. Raises Unauthorized, as clients expect, if there is none, and ServiceUnavailable if its file
         is broken."""
         config = self._config(key)
         project = self._open.get(key)
@@ -185,7 +188,7 @@ class Projects:
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:
-        """What the file of a project says, or None where there is none. Raises ServiceUnavailable where it is broken."""
+        """Returns the contents of the project's file, or None if there is no file. Raises ServiceUnavailable if it is broken."""
         try:
             return self.files.get(key)
         except BrokenProjectFile as error:
@@ -193,11 +196,11 @@ class Projects:
             raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
 
     def listed(self) -> list[str]:
-        """The keys of the projects that are not private."""
+        """Returns the keys of the projects that are not private."""
         return self.files.keys()
 
     async def migrate_all(self) -> None:
-        """Migrates the databases of all projects, one after the other; one that cannot be is logged, and left."""
+        """Migrates the databases of all projects, one after the other. A failure is logged, and the next project is migrated."""
         for key in self.files.keys(private=True):
             try:
                 await self.get(key).snapshot()
@@ -213,22 +216,23 @@ class Projects:
     # the super admin token
 
     def check_super_admin(self, token: object) -> None:
-        """Raises InvalidRequest where there is no token, Unauthorized where it is the wrong one."""
+        """Raises InvalidRequest if the token is missing, Unauthorized if it is wrong."""
         if not isinstance(token, str) or not token:
-            raise InvalidRequest('"super_admin_token" is needed.')
+            raise InvalidRequest('"super_admin_token" is required.')
         wanted = self.super_admin_token()
         if not wanted or not hmac.compare_digest(wanted.encode(), token.encode()):
             raise Unauthorized("The super admin token is wrong.")
 
     def super_admin_token(self) -> str:
-        """The token as configured, or as `provide_super_admin_token` has kept it; empty before that."""
+        """Returns the token of the configuration, or the one that `provide_super_admin_token` has stored; empty if there is
+        none."""
         if not self._token and self.super_admin_token_file.exists():
             self._token = self.super_admin_token_file.read_text(encoding="utf-8").strip()
         return self._token
 
     def provide_super_admin_token(self) -> str | None:
-        """Makes the super admin token, unless one is configured or kept in the data directory, and keeps it there for its owner alone.
-        Gives the token where it has been made now."""
+        """Creates the super admin token, unless one is configured or stored in the data directory, and stores it there, readable
+        by its owner only. Returns the token if it has been created, otherwise None."""
         if self.super_admin_token():
             return None
         token = secrets.token_urlsafe(24)
@@ -239,7 +243,7 @@ class Projects:
                 file.write(f"{token}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            # Unlike a rename, a link never replaces what another process has put there.
+            # Unlike a rename, a link never replaces a file that another process has created.
             os.link(temporary, self.super_admin_token_file)
         except FileExistsError:
             return None
@@ -250,16 +254,16 @@ class Projects:
     # creating and deleting
 
     async def create(self, new: NewProject) -> Project:
-        """Makes a project: its database, unless it brings one, with the system tables and the first administrator, and its file. All
-        of it or nothing.
+        """Creates a project completely or not at all: its database, unless an existing one is named, with the system tables and
+        the first administrator, and its file.
 
-        Raises Unauthorized where its super admin token is wrong, ProjectExists, ServiceUnavailable; InvalidRequest where its
+        Raises Unauthorized if the super admin token is wrong, ProjectExists, ServiceUnavailable, and InvalidRequest if the
         database cannot be used.
         """
         lacking = self.databases.lacking(new.database) if new.database is not None else []
         if lacking:
             names = " and ".join(f'"db_{name}"' for name in lacking)
-            raise InvalidRequest(f"A database on another server than the projects' own needs {names}.")
+            raise InvalidRequest(f"A database that is not on the configured database server requires {names}.")
         self.check_super_admin(new.super_admin_token)
         if new.key in self._making or self._config(new.key) is not None:
             raise ProjectExists
@@ -289,7 +293,8 @@ class Projects:
         return config
 
     async def delete(self, key: str) -> None:
-        """Removes a project. The database goes with it if the server made it; one that the project brought is left as it is.
+        """Deletes a project. Its database is dropped if the server created it; an existing database that was named is not
+        changed.
 
         Raises NotFound.
         """

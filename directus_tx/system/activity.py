@@ -25,7 +25,7 @@ ACTIVITY = "directus_activity"
 ORIGIN = ("ip", "user_agent")
 """The fields that say where the request of a record came from."""
 
-NO_COMMENT = "The comment does not exist."
+NO_COMMENT = "There is no such comment."
 
 
 async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any], query: Query) -> Result:
@@ -50,7 +50,7 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
     key = key_of(grant, item)
     permission = await _permission(ctx, grant, key)
     if permission is None:
-        raise ItemNotFound(f'The item does not exist in "{collection}".')
+        raise ItemNotFound(f'There is no such item in "{collection}".')
     if permission.comment not in ("create", "update", "full"):
         raise CommentNotCreatable
 

@@ -105,7 +105,7 @@ async def _user(ctx: Context, user: str | None) -> tuple[Accountability, bool]:
     keys = keys_of(ctx.schema.collections["directus_users"], [user])
     rows = await ctx.db.query("SELECT id, role, status FROM directus_users WHERE id = ANY(%s)", (keys,))
     if not rows:
-        raise ItemNotFound("The user does not exist.")
+        raise ItemNotFound("There is no such user.")
     id, role, status = rows[0]
     return Accountability(id, role), status == "active"
 
@@ -128,7 +128,7 @@ async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Ite
     bound = [value for clause in judged for value in clause.parameters(asked)]
     rows = await ctx.db.query(sql, [*bound, keys_of(collection, [item])])
     if not rows:
-        raise ItemNotFound(f'The item does not exist in "{collection.collection}".')
+        raise ItemNotFound(f'There is no such item in "{collection.collection}".')
     status, owner, *verdicts = rows[0]
     actions = dict(zip(ACTIONS[1:], verdicts, strict=False))
     return {"status": status, "owner": owner, **actions, "shown": verdicts[3:]}

@@ -90,4 +90,4 @@ async def _check_files(ctx: Context, files: Sequence[Any]) -> None:
     grant = access_of(ctx).grant("directus_files")
     keys = keys_of(grant.collection, files)
     if len(keys) < len(files) or len(await readable_keys(ctx, grant, keys)) < len(set(keys)):
-        raise ItemNotFound("The file does not exist.")
+        raise ItemNotFound("There is no such file.")

@@ -140,7 +140,7 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
         sql = f"UPDATE {USERS} SET last_page = %s, last_access_on = %s WHERE id = ANY(%s) RETURNING id"
         rows = await ctx.db.query(sql, (page, ctx.now, keys))
         if not rows:
-            raise ItemNotFound("The user does not exist.")
+            raise ItemNotFound("There is no such user.")
         return await read_back(service, ctx, USERS, query, [rows[0][0]], one=True)
 
     return await ctx.transaction(work)
