@@ -38,8 +38,8 @@ DEFAULT_TTL = 20
 MAX_TTL = 10 * 366 * 24 * 60
 """The longest lifetime of a token in minutes: ten years."""
 
-# Returns one row: the kinds of the hashes of all users, found by a loose scan of their index, and the user, or nulls if there is none.
-# The kinds are one text, because arrays are not read as lists.
+# Returns one row: the kinds of the hashes of all users, found by a loose scan of their index, and the user, or nulls if there is
+# none. The kinds are one text, because arrays are not read as lists.
 _FIND = f"""
 WITH RECURSIVE kinds (kind) AS (
     (SELECT min(substring(password from '{hashes.KIND}')) FROM {USERS})

@@ -1,1 +1,1 @@
-"""The database. Only this package and `projects` import the driver."""
+"""Access to PostgreSQL. Only this package and `projects` import the driver."""

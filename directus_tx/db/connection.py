@@ -1,10 +1,11 @@
 """Connections to PostgreSQL: opened with the session settings that the code relies on, and statements run on them.
 
-txpostgres connects. After that psycopg2's asynchronous connection is polled here and not by txpostgres, for two reasons. libpq closes its
-socket within `execute()` and `poll()` when the connection is lost; txpostgres has that socket registered with the reactor at the time,
-so a closed descriptor stays there, and the next socket that gets its number is never read. And txpostgres adds and removes the
-descriptor and schedules a call for each statement, which takes a tenth of the time of a small request. `Connection` registers a
-duplicate of the descriptor once. Nobody but `Connection.close` closes that duplicate, and only after taking it out of the reactor.
+txpostgres connects. After that, psycopg2's asynchronous connection is polled here and not by txpostgres, for two reasons. First,
+libpq closes its socket within `execute()` and `poll()` when the connection is lost, while txpostgres still has the socket
+registered with the reactor: a closed descriptor stays registered, and the next socket with the same number is never read. Second,
+txpostgres adds and removes the descriptor and schedules a call for each statement, which takes a tenth of the time of a small
+request. `Connection` registers a duplicate of the descriptor once. Only `Connection.close` closes the duplicate, after removing
+it from the reactor.
 """
 
 import math
@@ -29,18 +30,18 @@ from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
 log = Logger()
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
-"""libpq's keywords: host, port, user, password, dbname."""
+"""Keywords of libpq: host, port, user, password, dbname."""
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds after which an attempt to connect is given up."""
+"""Seconds after which an attempt to connect fails."""
 
 NO_ANSWER = "The database did not answer in time; the connection was closed."
 
 GRACE = 5.0
-"""Seconds after statement_timeout in which PostgreSQL's own word of it has to arrive."""
+"""Seconds after statement_timeout within which PostgreSQL's error must arrive."""
 
 MANAGEMENT_TIMEOUT = 300.0
-"""Seconds that a statement outside of the pools may take, such as CREATE DATABASE, which has no statement_timeout."""
+"""The time limit in seconds for statements outside of the pools, such as CREATE DATABASE, which have no statement_timeout."""
 
 _TCP_SETTINGS: Mapping[str, Any] = {
     "keepalives_idle": 10,
@@ -48,13 +49,13 @@ _TCP_SETTINGS: Mapping[str, Any] = {
     "keepalives_count": 3,
     **({"tcp_user_timeout": 25_000} if extensions.libpq_version() >= 120000 else {}),
 }
-"""How libpq finds out that the other machine is gone. It ignores them for Unix sockets."""
+"""Make libpq detect that the other machine is gone. It ignores them for Unix sockets."""
 
 _SESSION_SETTINGS: Mapping[str, Any] = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "client_encoding": "UTF8",
-    # How the other side finds out that this machine is gone, whose transactions may hold locks.
+    # Make PostgreSQL detect that this machine is gone, whose transactions may hold locks.
     "tcp_keepalives_idle": 10,
     "tcp_keepalives_interval": 5,
     "tcp_keepalives_count": 3,
@@ -73,8 +74,8 @@ _AS_BYTES = extensions.new_type(psycopg2.BINARY.values, "DIRECTUS_BYTES", _as_by
 
 
 def _register_types(connection: Any) -> None:
-    """Has numbers, booleans and bytes given as Python's, and all other values as the text that PostgreSQL writes, those of types that the
-    driver has classes for too: dates, intervals, JSON, ranges, arrays."""
+    """Makes the driver return numbers, booleans and bytes as Python values, and all other values as PostgreSQL's text, including
+    types for which the driver has classes: dates, intervals, JSON, ranges, arrays."""
     kept = {oid for each in (*_NUMBERS, _AS_BYTES) for oid in each.values}
     as_text = tuple(oid for oid in extensions.string_types if oid not in kept)
     for each in (extensions.new_type(as_text, "DIRECTUS_TEXT", extensions.UNICODE), _AS_FLOAT, _AS_BYTES):
@@ -83,18 +84,22 @@ def _register_types(connection: Any) -> None:
 
 @implementer(IReadWriteDescriptor)
 class Connection:
-    """An open connection. It runs one statement at a time, each committed by itself outside of a transaction.
+    """An open connection. It runs one statement at a time. Outside of a transaction each statement is committed by itself.
 
-    *driver* is psycopg2's asynchronous connection, connected. A statement without an answer after `timeout`
-    seconds is `overdue`: whoever owns the connection looks for that from time to time, and closes it. `on_notify` is called with
-    psycopg2's Notify for each notification, before the statement ends with whose answer it has come; `on_close` with the connection when
-    it is closed or found lost, once, before the running statement raises.
+    *driver* is psycopg2's asynchronous connection, connected. A statement without an answer after `timeout` seconds is `overdue`:
+    the owner of the connection checks for that periodically and closes the connection. `on_notify` is called with psycopg2's
+    Notify for each notification, before the statement ends with whose answer it came. `on_close` is called once, with the
+    connection, when it is closed or found lost, before the running statement raises.
 
-    `opened` and `idle_since` are times of the monotonic clock. A pool notes on its connections: when each was given back (`idle_since`);
-    the number of its backend (`pid`); what tells its database from others, and from itself before its server was started again
-    (`epoch`), and its table of versions from one that has replaced it (`table`); what it has said last of each kind (`versions`). It is
-    `held` while its statement is being cancelled, so that nobody else gets it, whose statement would be cancelled instead; `released`: it
-    is to be given back after that.
+    `opened` and `idle_since` are times of the monotonic clock. A pool sets these attributes of its connections:
+
+    - `idle_since`: when the connection was released;
+    - `pid`: the process id of its backend;
+    - `epoch`: identifies the database and the start of its server;
+    - `table`: identifies the table of versions, which may be replaced;
+    - `versions`: the last version of each kind that the connection has reported;
+    - `held`: its statement is being cancelled, so that it must not be acquired, or the next statement might be cancelled instead;
+    - `released`: it is released when it is no longer held.
     """
 
     idle_since = 0.0
@@ -112,7 +117,7 @@ class Connection:
         self.opened = time.monotonic()
         self.versions: dict[str, int] = {}
         self.statements = 0
-        """How many statements were begun: tells one that is to be cancelled from the next."""
+        """The number of statements started. It distinguishes a statement to be cancelled from the next one."""
         self._driver = driver
         self._answer: defer.Deferred[None] | None = None
         self._deadline = math.inf
@@ -133,7 +138,7 @@ class Connection:
 
     @property
     def running(self) -> bool:
-        """Whether a statement has been sent whose answer is not there."""
+        """Whether a statement has been sent and its answer has not arrived."""
         return self._answer is not None
 
     def overdue(self, now: float) -> bool:
@@ -141,28 +146,28 @@ class Connection:
         return now > self._deadline
 
     def expect_end(self, seconds: float) -> None:
-        """Gives the running statement this many seconds from now."""
+        """Makes the running statement overdue after this many seconds at the latest."""
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     # statements
 
     async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
-        """The rows of one statement; none for a statement without a result. A percent sign of the statement's text is written twice,
-        with parameters or without.
+        """Runs a statement and returns its rows; an empty list if it has no result. Percent signs in the text are always doubled,
+        with or without parameters.
 
-        Raises psycopg2.Error; ServiceUnavailable where the statement was cancelled, as PostgreSQL does after statement_timeout, or had
-        no answer within `timeout`; InvalidRequest where a name or a value holds a character that PostgreSQL cannot store.
+        Raises psycopg2.Error; ServiceUnavailable if the statement was cancelled, as PostgreSQL does after statement_timeout, or
+        had no answer within `timeout`; InvalidRequest if a name or value contains a character that PostgreSQL cannot store.
         """
         cursor = await self._execute(statement, parameters)
         return cursor.fetchall() if cursor.description is not None else []
 
     async def _execute(self, statement: Statement | Composable | str, parameters: Any) -> Any:
-        """psycopg2's cursor after running a statement."""
+        """Runs a statement and returns psycopg2's cursor."""
         cursor = self._driver.cursor()
         try:
             cursor.execute(self._text(statement), parameters)
         except ValueError as error:
-            # What the driver raises for NUL and for halves of surrogate pairs.
+            # The driver raises ValueError for NUL and for unpaired surrogates.
             raise InvalidRequest(meaning_of("22021").message) from error
         except psycopg2.Error as error:
             if self._driver.closed:
@@ -180,7 +185,7 @@ class Connection:
         return cursor
 
     def _text(self, statement: Statement | Composable | str) -> str:
-        """The text of a statement. Raises ValueError where it holds a NUL, at which libpq would cut it off."""
+        """Returns the text of a statement. Raises ValueError if it contains a NUL, where libpq would end it."""
         if isinstance(statement, Statement):
             return statement.text
         text = statement if isinstance(statement, str) else statement.as_string(self._driver)
@@ -189,11 +194,12 @@ class Connection:
         return text
 
     async def commit(self) -> None:
-        """Commits the transaction, and calls `on_notify` with its own notifications. Raises what `run` raises, and InternalError where
-        PostgreSQL has rolled back instead: a statement had failed, and its error was not passed on."""
+        """Commits the transaction and calls `on_notify` with the notifications it caused. Raises the errors of `run`, and
+        InternalError if PostgreSQL has rolled back instead because a statement had failed and its error was not raised
+        further."""
         cursor = await self._execute("COMMIT", ())
         if cursor.statusmessage != "COMMIT":
-            raise InternalError("A transaction was committed in which a statement had failed.")
+            raise InternalError("A transaction in which a statement had failed was committed.")
         self._poll()
 
     # the descriptor
@@ -215,15 +221,15 @@ class Connection:
         self.close()
 
     def _poll(self) -> None:
-        """Lets libpq write and read what it can. Ends the running statement when its answer is complete; closes the connection when
-        it is lost."""
+        """Lets libpq write and read without blocking. Ends the running statement when its answer is complete, and closes the
+        connection if it is lost."""
         if self.closed:
             return
         driver = self._driver
         try:
             state = driver.poll()
             if state == extensions.POLL_READ and self._encrypted:
-                # What OpenSSL has decrypted and libpq has not taken makes no socket readable.
+                # Poll again: data that OpenSSL has decrypted and libpq has not read does not make the socket readable.
                 state = driver.poll()
         except psycopg2.Error as error:
             if self._answer is None or error.pgcode is None or driver.closed:
@@ -247,7 +253,7 @@ class Connection:
             self.close()
 
     def _end(self, error: Exception | None) -> None:
-        """Ends the running statement, if there is one."""
+        """Ends the running statement, if any."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
@@ -258,7 +264,7 @@ class Connection:
             answer.errback(error)
 
     def close(self, error: Exception | None = None) -> None:
-        """Closes the connection, if it is open. A running statement raises *error*, or psycopg2.OperationalError."""
+        """Closes the connection if it is open. A running statement raises *error*, by default psycopg2.OperationalError."""
         if self.closed:
             return
         try:
@@ -276,12 +282,12 @@ class Connection:
 
 
 def unavailable(message: str) -> ServiceUnavailable:
-    """An error with a Retry-After header."""
+    """Returns a ServiceUnavailable with a Retry-After header."""
     return ServiceUnavailable(message, headers={"Retry-After": "1"})
 
 
 def statement_deadline(statement_timeout: float) -> float:
-    """Seconds after which a statement without an answer closes its connection; none with a *statement_timeout* of 0."""
+    """Returns the seconds after which a statement without an answer is overdue: infinity if *statement_timeout* is 0."""
     return statement_timeout + GRACE if statement_timeout else math.inf
 
 
@@ -290,7 +296,7 @@ def _ignore(*arguments: Any) -> None:
 
 
 async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
-    """An open connection. *statement_timeout* is in seconds. Raises ServiceUnavailable."""
+    """Opens a connection. *statement_timeout* is in seconds. Raises ServiceUnavailable if the database cannot be reached."""
     settings = dict(_SESSION_SETTINGS)
     if statement_timeout is not None:
         settings["statement_timeout"] = int(statement_timeout * 1000)
@@ -315,7 +321,7 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
 
 
 def _give_up(opening: Any) -> None:
-    """Closes what txpostgres has begun to open."""
+    """Closes a connection that txpostgres is opening."""
     if opening.pollable() is not None:
         opening.close()
 
@@ -326,8 +332,8 @@ def _named(parameters: Parameters) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT) -> AsyncIterator[Connection]:
-    """A connection outside of any pool, each of whose statements is committed by itself: for what cannot run in a transaction, such as
-    CREATE DATABASE. It is closed after *timeout* seconds. Raises ServiceUnavailable."""
+    """A context with a connection outside of any pool, for statements that cannot run in a transaction, such as CREATE DATABASE.
+    The connection is closed after *timeout* seconds at the latest. Raises ServiceUnavailable."""
     connection = await open_connection(reactor, parameters)
     timer = reactor.callLater(timeout, connection.close, unavailable(NO_ANSWER))
     try:

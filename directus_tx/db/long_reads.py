@@ -1,4 +1,4 @@
-"""Limits the number of reads that hold a connection for long, so that other requests find one."""
+"""Limits the number of reads that hold a connection for a long time, so that connections are left for other requests."""
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -12,7 +12,7 @@ from directus_tx.errors import ServiceUnavailable
 
 class LongReads:
     """The long reads on one database server. They may hold half of the connections of each pool, and half of those of all pools
-    together, but at least one. *connections* gives how many connections all pools may have."""
+    together, but at least one. *connections* returns the number of connections that all pools together may have."""
 
     def __init__(self, reactor: Any, connections: Callable[[], int]) -> None:
         self.reactor = reactor
@@ -25,8 +25,8 @@ class LongReads:
 
     @asynccontextmanager
     async def place(self, pool: Hashable, size: int, *, queue_size: int, queue_timeout: float) -> AsyncIterator[None]:
-        """A context in which a read of a pool with *size* connections may run. Waits for others, in order. Raises ServiceUnavailable if too
-        many wait or it takes too long."""
+        """A context in which a long read of a pool with *size* connections may run. Waits for other reads, in order. Raises
+        ServiceUnavailable if *queue_size* reads wait, or after *queue_timeout* seconds."""
         if self._free(pool, size):
             self._held[pool] += 1
         else:
@@ -58,7 +58,7 @@ class LongReads:
                 timer.cancel()
 
     def _hand_on(self) -> None:
-        """Lets those run who have waited longest, as far as the limits allow."""
+        """Starts the reads that have waited longest, within the limits."""
         left: deque[tuple[Hashable, int, defer.Deferred[None]]] = deque()
         while self.waiting:
             pool, size, turn = self.waiting.popleft()

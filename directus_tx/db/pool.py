@@ -1,7 +1,7 @@
-"""Pools of connections: one for each project's database, within a bound that the pools on one server share.
+"""Connection pools: one for each project's database, within a limit that the pools on one database server share.
 
-The pool is our own, because txpostgres' neither recovers from a lost connection nor bounds its queue. A connection's place is given back
-by closing the connection and in no other way, whoever closes it: the pool, its owner, or `Connection` itself when it finds that the
+The pool of txpostgres is not used, because it neither recovers from a lost connection nor limits its queue. Closing a connection
+is the only way to free its slot, whether it is closed by the pool, by its owner, or by `Connection` itself when it finds that the
 other side is gone. All intervals are measured by the monotonic clock.
 """
 
@@ -32,26 +32,26 @@ from directus_tx.errors import ApiError, ServiceUnavailable
 
 log = Logger()
 CHANNEL = "directus"
-"""The channel on which the database tells of new versions, as "kind:version"."""
+"""The channel on which the database notifies of new versions, as "kind:version"."""
 
 DOWN_FOR = 0.5
-"""Seconds for which a database that could not be reached is not tried again."""
+"""Seconds to wait after a failure to connect before the next attempt."""
 
 SWEEP_INTERVAL = 1.0
-"""Seconds between looking for connections that are idle for too long, or whose statements are overdue."""
+"""Seconds between checks for connections that have been idle for too long or whose statements are overdue."""
 
 LIFETIME = 600.0
-"""Seconds after which a connection is replaced, so that a server that has taken another one's place is noticed even if the other one goes
-on to answer."""
+"""Seconds after which a connection is replaced, so that a database server that replaces another one is noticed even if the old
+one still answers."""
 
 REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Seconds to wait between the tries to connect to a server that is there and has no connection to spare."""
+"""Seconds to wait between attempts to connect to a database server that has reached its connection limit."""
 
 CANCEL_AFTER = 0.1
-"""Seconds that a statement may still run for whose result nobody waits; most have ended by then."""
+"""Seconds to wait before a statement whose result is no longer needed is cancelled. Most have ended by then."""
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds within which PostgreSQL has to cancel a statement; otherwise its connection is closed."""
+"""Seconds within which PostgreSQL must cancel a statement; otherwise its connection is closed."""
 
 _INTRODUCTION = f"""
 LISTEN {CHANNEL};
@@ -63,10 +63,10 @@ _VERSIONS = "SELECT kind, version FROM directus_versions"
 
 
 class ConnectionBudget:
-    """The bound on open connections that the pools of one database server share.
+    """The limit on open connections that the pools of one database server share.
 
-    Where it is reached, the longest idle connection of another pool is closed first. If none is idle the pools wait, and the one with
-    the fewest connections in use is served first.
+    When it is reached, the connection of another pool that has been idle longest is closed first. If none is idle, the pools
+    wait, and the one with the fewest connections in use is served first.
     """
 
     def __init__(self, reactor: Any, limit: int, idle_timeout: float = 60.0) -> None:
@@ -80,14 +80,14 @@ class ConnectionBudget:
         self._timer: Any = None
 
     def take(self, database: "Database") -> bool:
-        """Whether *database* may open a connection. If so it is counted as open."""
+        """Returns whether *database* may open a connection. If so, the connection is counted as open."""
         self.databases.add(database)
         if self.open >= self.limit:
             others = [d for d in self.databases if d.idle and d is not database]
             if not others:
                 return False
             self.open += 1
-            # Its place is taken before it is given back, so that no pool that waits is served with it.
+            # The slot is counted before it is freed, so that no other waiting pool takes it.
             min(others, key=lambda d: d.idle[0].idle_since).close_idle(1)
         else:
             self.open += 1
@@ -95,15 +95,16 @@ class ConnectionBudget:
         return True
 
     def give_back(self) -> None:
-        """One connection less is open; a waiting pool may open one."""
+        """Frees the slot of a connection. A waiting pool may open one."""
         self.open -= 1
         waiting = [d for d in self.databases if d.wants]
         if waiting and self.open < self.limit:
             min(waiting, key=lambda d: (d.in_use, d.turn)).open_for_waiting()
 
     def wanted_elsewhere(self, database: "Database") -> bool:
-        """Whether a connection that is given back to *database* is closed, so that another pool may open one: where no caller waits for
-        *database*, for any pool that has waiting callers, else for one that has fewer connections in use."""
+        """Whether a connection that is released to *database* must be closed, so that another pool can open one. If no caller
+        waits for *database*, this is so for any pool with waiting callers, otherwise only for one with fewer connections in
+        use."""
         return self.open >= self.limit and any(
             d.wants and (not database.waiting or d.in_use < database.in_use) for d in self.databases if d is not database
         )
@@ -130,11 +131,11 @@ class ConnectionBudget:
 
 
 class Database:
-    """The pool of one project's database. Opens connections when they are needed, within the budget.
+    """The connection pool of a project's database. It opens connections when they are needed, within the budget.
 
-    `on_change(kind, version)` is called with each version that the database reports: when a connection opens, and by NOTIFY.
-    `on_restore()` is called when what is remembered of the database may not hold any more: the server was started again, or another server
-    answers, or the database was replaced, or a version went down. Restoring a backup and promoting a standby show in one of these.
+    `on_change(kind, version)` is called with each version that the database reports, when a connection opens and by NOTIFY.
+    `on_restore()` is called when data cached from the database may no longer be valid: the database server was restarted, another
+    server answers, the database was replaced, or a version decreased. Restoring a backup or promoting a standby causes one of these.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Database:
 
     @property
     def size(self) -> int:
-        """How many connections are open or being opened."""
+        """The number of connections that are open or being opened."""
         return len(self.connections) + self.opening
 
     @property
@@ -189,18 +190,18 @@ class Database:
 
     @property
     def listening(self) -> bool:
-        """Whether a connection is open, which is notified of changes."""
+        """Whether a connection is open, so that the pool is notified of changes."""
         return bool(self.connections)
 
     @property
     def down(self) -> bool:
-        """Whether the database could not be reached a moment ago."""
+        """Whether the last attempt to connect failed less than DOWN_FOR seconds ago."""
         return time.monotonic() < self._down_until
 
     @property
     def wants(self) -> bool:
-        """Whether a caller waits for whom a connection may be opened. After a failure to connect, one connection at a time is opened until
-        that succeeds."""
+        """Whether a connection should be opened for a waiting caller. After a failure to connect, only one connection at a time
+        is opened until one succeeds."""
         return (
             len(self.waiting) > self.opening
             and self.size < self.pool_size
@@ -212,12 +213,12 @@ class Database:
     # taking and giving back
 
     def take_idle(self) -> Connection | None:
-        """An open connection for the caller alone, if one is idle."""
+        """Returns an idle connection for exclusive use, or None if none is idle or other callers wait."""
         return self.idle.pop() if self.idle and not self.waiting else None
 
     async def acquire(self, waiting: "set[defer.Deferred[Connection]] | None" = None) -> Connection:
-        """An open connection for the caller alone. While the caller waits, the Deferred that it waits for is in *waiting*, and may be
-        cancelled. Raises ServiceUnavailable where none is free in time, CancelledError."""
+        """Returns a connection for exclusive use. While the caller waits, its Deferred is in *waiting* and can be cancelled.
+        Raises ServiceUnavailable if no connection becomes free in time, CancelledError if the Deferred is cancelled."""
         connection = self.take_idle()
         if connection is not None:
             return connection
@@ -226,7 +227,7 @@ class Database:
         if self.down and not self.size:
             raise _unreachable()
         if len(self.waiting) - self.opening >= self.queue_size:
-            raise unavailable("Too many requests wait for the database.")
+            raise unavailable("Too many requests are waiting for the database.")
         waiter: defer.Deferred[Connection] = defer.Deferred(self._withdraw)
         self.waiting.append(waiter)
         self.budget.databases.add(self)
@@ -245,7 +246,7 @@ class Database:
                 timer.cancel()
 
     def place_for_long_read(self) -> AbstractAsyncContextManager[None]:
-        """A place among the reads that hold a connection for long. Raises ServiceUnavailable where none is free in time."""
+        """A context in which a long read may run. Raises ServiceUnavailable if it cannot start in time."""
         return self.budget.long_reads.place(self, self.pool_size, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
 
     def _withdraw(self, waiter: "defer.Deferred[Connection]") -> None:
@@ -257,11 +258,11 @@ class Database:
         waiter.errback(unavailable("No database connection became free in time (database.queue_timeout)."))
 
     def release(self, connection: Connection, *, broken: bool = False) -> None:
-        """Gives a connection back. It is closed where it is broken, or a statement still runs on it."""
+        """Releases a connection. It is closed if it is broken or a statement is still running on it."""
         if connection.closed or broken or connection.running:
             connection.close()
             for each in list(self.idle):
-                # What has ended this one may have ended others; whoever tries again should not be given one of them.
+                # Find other connections that were lost for the same reason, so that a retry does not acquire one of them.
                 each.doRead()
         elif connection.held:
             connection.released = True
@@ -277,11 +278,11 @@ class Database:
             self._offer(connection)
 
     def _offer(self, connection: Connection) -> None:
-        """Gives a connection to whoever waits longest, or keeps it."""
+        """Passes a connection to the caller that has waited longest, or keeps it as idle."""
         connection.idle_since = time.monotonic()
         self.idle.append(connection)
         if self._serving:
-            # Whoever was served gives it back at once: the loop below goes on with it, so that the stack does not grow.
+            # A caller served by the loop below has released it immediately: the loop continues, so that the stack does not grow.
             return
         self._serving = True
         try:
@@ -291,13 +292,13 @@ class Database:
             self._serving = False
 
     def close_idle(self, number: int) -> None:
-        """Closes the connections that have been idle longest."""
+        """Closes the *number* of connections that have been idle longest."""
         for connection in list(self.idle)[:number]:
             connection.close()
 
     def close_overdue(self, now: float) -> None:
-        """Closes the connections whose statements should have been answered by *now*. PostgreSQL would have ended them itself if it
-        could be reached, so the idle connections are closed as well."""
+        """Closes the connections whose statements are overdue at *now*. PostgreSQL would have ended these statements if it could
+        be reached, so the idle connections are closed as well."""
         overdue = [connection for connection in self.connections if connection.overdue(now)]
         if overdue:
             log.warn("database {dbname} did not answer in time: connections are closed", dbname=self.parameters.get("dbname"))
@@ -306,7 +307,7 @@ class Database:
             connection.close(unavailable(NO_ANSWER))
 
     async def close(self) -> None:
-        """Closes every connection, those in use as soon as they are given back."""
+        """Closes all connections; connections in use are closed when they are released."""
         self.closed = True
         self._fail_waiting(unavailable("The project is closing."))
         self.close_idle(len(self.idle))
@@ -314,7 +315,7 @@ class Database:
             self._retry.cancel()
 
     def _closed(self, connection: Connection) -> None:
-        """Gives the place of a connection that was closed back."""
+        """Removes a closed connection and frees its slot."""
         self.connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
@@ -331,7 +332,7 @@ class Database:
     # opening
 
     def open_for_waiting(self) -> None:
-        """Opens connections for those who wait, as many as may be opened."""
+        """Opens connections for waiting callers, within the limits."""
         while self.wants and self.budget.take(self):
             self.opening += 1
             self.budget.turn += 1
@@ -339,7 +340,7 @@ class Database:
             defer.ensureDeferred(self._open())
 
     async def _open(self) -> None:
-        """Opens a connection, already counted, for the caller that has waited longest."""
+        """Opens a connection, which is already counted, for the caller that has waited longest."""
         try:
             connection = await self._introduced()
         except ServiceUnavailable as error:
@@ -362,13 +363,13 @@ class Database:
         self.connections.add(connection)
         connection.on_close = self._closed
         self._note(connection)
-        # Not by way of `release`, which might pass it on to the next pool unused, and that to the next.
+        # `release` might close it unused for another pool, and that pool do the same, without end.
         self._offer(connection)
         self.open_for_waiting()
 
     def _not_opened(self, error: ServiceUnavailable) -> None:
-        """Gives the place of a connection back that could not be opened. The callers that wait fail with *error* if no connection is
-        left that one of them may get; else another try is made later."""
+        """Frees the slot of a connection that could not be opened. If the pool has no other connection, waiting callers fail with
+        *error*; otherwise another attempt is made later."""
         self.opening -= 1
         self._failing = True
         self.budget.give_back()
@@ -378,8 +379,8 @@ class Database:
             self._retry = self.reactor.callLater(DOWN_FOR, self.open_for_waiting)
 
     async def _introduced(self) -> Connection | None:
-        """A new connection that listens, and has told of its server and database. One that PostgreSQL ends at once is replaced; after
-        three of them it is None. Raises ServiceUnavailable."""
+        """Opens a connection that listens for notifications, and reads its `pid`, `epoch`, `table` and `versions`. If PostgreSQL
+        ends the connection at once, another one is opened; returns None after three. Raises ServiceUnavailable."""
         for _ in range(3):
             connection = await self._open_patiently()
             connection.timeout = statement_deadline(self.statement_timeout)
@@ -404,8 +405,8 @@ class Database:
         return None
 
     async def _open_patiently(self) -> Connection:
-        """A new connection. A server that has none to spare is asked again for a moment: it takes a while to end those that were
-        closed to make room."""
+        """Opens a connection. If the database server has reached its connection limit, the attempt is repeated for a short time,
+        because the server needs a moment to end connections that were closed to free a slot."""
         for seconds in REFUSED_PAUSES:
             try:
                 return await self._open_once()
@@ -421,7 +422,7 @@ class Database:
     # what connections say
 
     def _note(self, connection: Connection) -> None:
-        """Compares what a new connection has said with what is known."""
+        """Compares the epoch, table and versions of a new connection with the last known ones."""
         if (
             (self._epoch and connection.epoch != self._epoch)
             or (self._table and connection.table != self._table)
@@ -438,12 +439,12 @@ class Database:
             return
         version = int(text)
         if connection not in self.connections:
-            # It is still being opened.
+            # The connection is still being opened.
             connection.versions[kind] = max(version, connection.versions.get(kind, 0))
             return
         if connection.epoch != self._epoch:
             return
-        # One connection hears of the versions in their order; another may hear of the same ones later.
+        # Each connection is notified of versions in order; another connection may receive the same versions later.
         if version < connection.versions.get(kind, 0):
             self._restored(connection)
         connection.versions[kind] = version
@@ -454,8 +455,9 @@ class Database:
         self.on_change(kind, version)
 
     def _restored(self, connection: Connection) -> None:
-        """Forgets what was known. Connections to another server, or to what the database was before, are closed."""
-        log.info("database {dbname} was started again, restored or replaced", dbname=self.parameters.get("dbname"))
+        """Discards the known versions and closes idle connections with another epoch: those to another server or the former
+        database."""
+        log.info("database {dbname} was restarted, restored or replaced", dbname=self.parameters.get("dbname"))
         self._versions.clear()
         for each in list(self.connections):
             each.versions.clear()
@@ -466,8 +468,8 @@ class Database:
     # cancelling
 
     def cancel(self, connection: Connection) -> None:
-        """Has the statement that runs on a connection cancelled, whose result nobody waits for any more. The statement ends with
-        ServiceUnavailable, unless it comes to its own end before. If PostgreSQL cannot be asked the connection is closed."""
+        """Cancels the running statement of a connection, because its result is no longer needed. The statement raises
+        ServiceUnavailable unless it ends before. If the request to cancel fails, the connection is closed."""
         if not connection.running:
             return
         self._unwanted.append((connection, connection.statements))
@@ -479,7 +481,8 @@ class Database:
         defer.ensureDeferred(self._cancel_unwanted()).addErrback(lambda failure: log.failure("cancelling statements", failure))
 
     async def _cancel_unwanted(self) -> None:
-        """Cancels what `cancel` was called for, together. psycopg2's own `cancel` opens a connection as well, but blocks meanwhile."""
+        """Cancels the statements of all calls of `cancel` together. psycopg2's own `cancel` opens a connection as well, but
+        blocks."""
         try:
             while self._unwanted:
                 unwanted, self._unwanted = self._unwanted, []
@@ -498,7 +501,7 @@ class Database:
                 pids = [connection.pid for connection in running]
                 await other.run("SELECT pg_cancel_backend(pid) FROM unnest(%s) AS pid", (pids,))
         except (ApiError, psycopg2.Error) as error:
-            log.warn("cannot cancel a statement, so its connection is closed: {error}", error=str(error).strip())
+            log.warn("cannot cancel a statement; its connection is closed: {error}", error=str(error).strip())
             for connection in running:
                 connection.close()
         finally:
@@ -514,7 +517,7 @@ def _unreachable() -> ServiceUnavailable:
 
 
 def pause(reactor: Any, seconds: float) -> "defer.Deferred[None]":
-    """Fires after some seconds."""
+    """Returns a Deferred that fires after *seconds*."""
     done: defer.Deferred[None] = defer.Deferred()
     reactor.callLater(seconds, done.callback, None)
     return done

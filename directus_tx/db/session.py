@@ -1,4 +1,5 @@
-"""A request's session with the database: statements, and transactions that are run again after a deadlock or a conflict."""
+"""The database session of a request: statements, and transactions that are run again after a deadlock or serialization
+failure."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -15,15 +16,15 @@ from directus_tx.errors import ApiError, ClientGone, ServiceUnavailable
 
 T = TypeVar("T")
 ATTEMPTS = 4
-"""How often a transaction is run that fails by a deadlock or a conflict with others."""
+"""The maximum number of times that a transaction is run if it fails with a deadlock or serialization failure."""
 
 BEGIN = "BEGIN"
 BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class RunAgain(Exception):
-    """Raised within a transaction to have it rolled back and run again, after *prepare* has been called with the session outside of it.
-    *error* is raised where the transaction has been run ATTEMPTS times."""
+    """Raised in a transaction to roll it back and run it again, after *prepare* has been called with the session outside of the
+    transaction. *error* is raised instead if the transaction has been run ATTEMPTS times."""
 
     def __init__(self, error: ApiError, prepare: "Callable[[Session], Awaitable[None]]") -> None:
         super().__init__(error)
@@ -32,8 +33,9 @@ class RunAgain(Exception):
 
 
 class Usage:
-    """What a request does in its session: how many statements it has run, and whether any of its changes are committed; the connections
-    that only read for it now, and the Deferreds of connections for reading that it waits for. `abandoned`: its client is gone."""
+    """The state that all sessions of a request share: the number of statements, whether changes are `committed`, the connections
+    that are `reading` for it, and the Deferreds of connections for reading for which it is `waiting`. `abandoned`: its client is
+    gone."""
 
     __slots__ = ("abandoned", "committed", "reading", "statements", "waiting")
 
@@ -46,10 +48,10 @@ class Usage:
 
 
 class Session:
-    """One request's way to the database.
+    """Runs the statements and transactions of a request.
 
-    Outside a transaction each statement takes a connection from the pool, so several may run side by side. They must only read, since a
-    statement whose connection is lost is run again.
+    Outside a transaction, each statement acquires a connection from the pool, so that several can run concurrently. They must
+    only read, because a statement whose connection is lost is run again.
     """
 
     __slots__ = ("_connection", "_lock", "_read_only", "_usage", "database")
@@ -70,12 +72,12 @@ class Session:
 
     @property
     def statements(self) -> int:
-        """How many statements the request has run, those of transactions included."""
+        """The number of statements that the request has run, in transactions and outside of them."""
         return self._usage.statements
 
     @property
     def committed(self) -> bool:
-        """Whether a transaction of the request that may have changed something is committed."""
+        """Whether a transaction of the request has been committed that was not read-only."""
         return self._usage.committed
 
     @property
@@ -83,8 +85,8 @@ class Session:
         return self._connection is not None
 
     def abandon(self) -> None:
-        """Gives up what the request reads, because its client is gone: statements that run are cancelled in PostgreSQL, and others raise
-        ClientGone. Transactions that may change something go on to their end."""
+        """Cancels the reads of the request, because its client is gone: running statements are cancelled in PostgreSQL, and later
+        ones raise ClientGone. Transactions that are not read-only continue to their end."""
         usage = self._usage
         usage.abandoned = True
         for waiter in list(usage.waiting):
@@ -93,8 +95,9 @@ class Session:
             self.database.cancel(connection)
 
     async def query(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
-        """The rows of one statement; none for one without a result. Raises the ApiError that an error of the database means; within a
-        transaction psycopg2.Error for one that has the transaction run again. Raises ClientGone after `abandon`."""
+        """Runs a statement and returns its rows; an empty list if it has no result. Raises the ApiError for an error of the
+        database (`sqlstate.api_error`); in a transaction, errors of `RETRIED` are raised as psycopg2.Error, so that `transaction`
+        runs it again. Raises ClientGone after `abandon`."""
         self._usage.statements += 1
         if self._connection is not None:
             return await self._query_within(self._connection, statement, parameters)
@@ -129,7 +132,7 @@ class Session:
             self.database.release(connection, broken=broken)
 
     async def _acquired_for_reading(self) -> Connection:
-        """A connection whose statements `abandon` cancels. Raises ServiceUnavailable, ClientGone."""
+        """Acquires a connection whose statements are cancelled by `abandon`. Raises ServiceUnavailable or ClientGone."""
         usage = self._usage
         if usage.abandoned:
             raise ClientGone
@@ -160,22 +163,23 @@ class Session:
             lock.release()
 
     def _check_wanted(self) -> None:
-        """Raises ClientGone where this only reads, and its client is gone."""
+        """Raises ClientGone if the transaction is read-only and the client is gone."""
         if self._read_only and self._usage.abandoned:
             raise ClientGone
 
     async def lift_time_limit(self) -> None:
-        """Lets the statements of this transaction take any time, as those may that make an index of a large table."""
+        """Removes the time limit of statements in this transaction, for example to create an index on a large table."""
         assert self._connection is not None
         self._connection.timeout = math.inf
         await self.query("SET LOCAL statement_timeout = 0")
 
     async def transaction(self, work: "Callable[[Session], Awaitable[T]]", *, read_only: bool = False) -> T:
-        """What *work* gives, called with a session whose statements are one transaction: committed when it returns, rolled back
-        when it raises. Within a transaction already, *work* joins it. One that is *read_only* sees the data of one moment.
+        """Calls *work* with a session in a transaction and returns its result. The transaction is committed when *work* returns
+        and rolled back when it raises. If this session is already in a transaction, *work* joins it. A *read_only* transaction
+        sees one snapshot of the data.
 
-        After a deadlock or a serialization failure, or where *work* raises RunAgain, the transaction is run again, ATTEMPTS times in all;
-        then Conflict or the error of RunAgain is raised.
+        After a deadlock or serialization failure, or if *work* raises RunAgain, the transaction is run again, ATTEMPTS times in
+        all. Then Conflict or the error of RunAgain is raised.
         """
         if self._connection is not None:
             return await work(self)
@@ -197,8 +201,9 @@ class Session:
         raise failure
 
     async def long_read(self, work: "Callable[[Session], Awaitable[T]]") -> T:
-        """What *work* gives, called with a session whose statements read what is committed at one moment. It may take long: it waits for
-        a place among such reads, and as it may have passed on what it has read, it is not run again. Raises ServiceUnavailable."""
+        """Calls *work* with a session whose statements read one snapshot of the data, and returns its result. Waits until the
+        number of long reads allows another one. *work* is not run again, because it may have passed on rows. Raises
+        ServiceUnavailable."""
         async with self.database.place_for_long_read():
             try:
                 return await self._transaction_once(work, read_only=True)
@@ -223,7 +228,7 @@ class Session:
             self.database.release(connection, broken=broken)
 
     async def _begin(self, read_only: bool) -> Connection:
-        """A connection on which a transaction has begun; one that turns out to be lost is replaced once."""
+        """Acquires a connection and begins a transaction. If the connection is lost, another one is acquired, once."""
         for attempt in (1, 2):
             connection = await (self._acquired_for_reading() if read_only else self.database.acquire())
             try:
@@ -238,7 +243,7 @@ class Session:
 
 
 async def _rolled_back(connection: Connection) -> bool:
-    """Whether the connection can be used again after rolling back."""
+    """Rolls the transaction back. Returns whether the connection can be used again."""
     try:
         await connection.run("ROLLBACK")
     except (psycopg2.Error, ServiceUnavailable):

@@ -1,7 +1,8 @@
-"""SQL as values: psycopg2's composables, statements whose text is made once, and clauses with the values their placeholders take.
+"""SQL as values: psycopg2's composables, statements whose text is generated once, and clauses with the binds of their
+placeholders.
 
-SQL is built of these and of nothing else, so that names are always quoted and values always bound. In the text of a statement a
-percent sign is always written twice, whether the statement takes parameters or not; `Identifier` and `Literal` see to their own.
+SQL is built only from these, so that names are always quoted and values always bound. Percent signs in the text of a statement
+are always doubled, with or without parameters; `Identifier` and `Literal` double their own.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,36 +17,36 @@ from directus_tx.query import BindValues
 
 
 class Identifier(sql.Identifier):
-    """A quoted name. It needs no connection to be written."""
+    """A quoted name. Unlike psycopg2's, it is rendered without a connection."""
 
     def as_string(self, context: Any) -> str:
         return ".".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in self.strings)
 
 
-class Literal(sql.Literal):  # type: ignore[type-arg] # generic in its stubs alone
-    """A quoted value, for statements that take no parameters, as those that define tables do."""
+class Literal(sql.Literal):  # type: ignore[type-arg] # generic only in its stubs
+    """A quoted value, for statements that take no parameters, such as those that define tables."""
 
     def as_string(self, context: Any) -> str:
         return str(super().as_string(context)).replace("%", "%%")
 
 
 class Statement:
-    """A SELECT whose text is made once: what a cached plan holds. `select` is the SELECT alone, `text` what is run for its rows.
+    """A SELECT whose text is generated once, for cached plans. `select` is the SELECT itself, `text` the text that is run.
 
-    Where *many_tables* are joined, PostgreSQL looks for the best order of four at a time only. It would take a second and more to find
-    that of thirty, or of the first eight of them again and again.
+    With *many_tables*, PostgreSQL plans the order of only four joined tables at a time (join_collapse_limit). With thirty tables,
+    planning the order of all, or of eight at a time (the default), would take a second or more.
     """
 
     __slots__ = ("_before", "select", "text")
 
     def __init__(self, composable: Composable, *, many_tables: bool = False) -> None:
         self.select: str = composable.as_string(None)  # type: ignore[arg-type] # names need no connection
-        # The setting ends with the transaction, which these two are where they run in no other.
+        # The setting ends with the transaction. Outside of one, the two statements of the text are a transaction.
         self._before = "SET LOCAL join_collapse_limit = 4; " if many_tables else ""
         self.text = self._before + self.select
 
     def cursor(self, name: str) -> str:
-        """The statement that opens a cursor over the rows; *name* is not quoted."""
+        """Returns the statement that opens a cursor over the rows. *name* is not quoted."""
         return f"{self._before}DECLARE {name} NO SCROLL CURSOR FOR {self.select}"
 
 
@@ -64,7 +65,7 @@ class Clause:
 
     @property
     def text(self) -> str:
-        """The SQL, for people to read."""
+        """The SQL in readable form, without doubled percent signs."""
         return self.sql.as_string(None).replace("%%", "%")  # type: ignore[arg-type] # names need no connection
 
 
@@ -73,7 +74,7 @@ FALSE = Clause(SQL("FALSE"))
 
 
 def joined(separator: str, clauses: Iterable[Clause]) -> Clause:
-    """The clauses as one, in parentheses where they are several."""
+    """Returns the clauses as one, in parentheses if there are several."""
     clauses = list(clauses)
     if len(clauses) == 1:
         return clauses[0]
@@ -82,13 +83,13 @@ def joined(separator: str, clauses: Iterable[Clause]) -> Clause:
 
 
 def all_of(clauses: Iterable[Clause]) -> Clause:
-    """All must hold; TRUE where there is none."""
+    """Returns the conjunction of the clauses; TRUE if there are none."""
     needed = [clause for clause in clauses if clause is not TRUE]
     return joined(" AND ", needed) if needed else TRUE
 
 
 def any_of(clauses: Iterable[Clause]) -> Clause:
-    """One must hold; FALSE where there is none."""
+    """Returns the disjunction of the clauses; FALSE if there are none."""
     found = [clause for clause in clauses if clause is not FALSE]
     if TRUE in found:
         return TRUE
@@ -104,7 +105,7 @@ def column(alias: str, name: str) -> Composable:
 
 
 def renamed(what: Composable, name: str) -> Composable:
-    """A column, or a table in parentheses, under a name."""
+    """Returns a column, or a table in parentheses, with an alias."""
     return SQL("{} AS {}").format(what, Identifier(name))
 
 
@@ -113,5 +114,5 @@ def constant(value: Any) -> Bind:
 
 
 def among(what: Composable, values: Iterable[str]) -> Clause:
-    """The text is one of *values*."""
+    """Returns the condition that the text is one of *values*."""
     return Clause(SQL("{} = ANY(%s)").format(what), (constant(sorted(values)),))

@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean to a client, by their SQLSTATE: the errors of the API, and which of them are tried again."""
+"""Maps PostgreSQL's errors to errors of the API by SQLSTATE, and lists the ones after which a transaction is run again."""
 
 from collections.abc import Mapping
 
@@ -25,16 +25,16 @@ from directus_tx.errors import (
 log = Logger()
 
 RETRIED = frozenset({"40001", "40P01"})
-"""The SQLSTATEs of a transaction that may succeed when it is run again: serialization failure and deadlock."""
+"""The SQLSTATEs after which a transaction may succeed when it is run again: serialization failure and deadlock."""
 
 _ENDING = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
-"""The SQLSTATEs beside class 08 with which PostgreSQL ends a connection, or refuses one."""
+"""The SQLSTATEs, in addition to class 08, with which PostgreSQL ends or refuses a connection."""
 
 
 @frozen
 class Meaning:
-    """An error of the API, and its message. An InternalError is for the server's operator to look into: its traceback goes to the log, and
-    the client is told the request's id."""
+    """An error of the API and its message. The traceback of an InternalError is logged, and the client receives the id of the
+    request."""
 
     error: type[ApiError]
     message: str = ""
@@ -43,8 +43,8 @@ class Meaning:
 _FAILURE = Meaning(InternalError)
 _LOST = Meaning(ServiceUnavailable, "The connection to the database was lost.")
 _CHANGED_BY_OTHERS = Meaning(Conflict, "Others are changing the same items; try again.")
-_NO_MOMENT = Meaning(InvalidRequest, "A value is no date or time.")
-_NOT_STORABLE = Meaning(InvalidRequest, "A text holds characters that cannot be stored.")
+_NO_MOMENT = Meaning(InvalidRequest, "A value is not a valid date or time.")
+_NOT_STORABLE = Meaning(InvalidRequest, "A text contains characters that cannot be stored.")
 _NO_DEFINITION = Meaning(InvalidRequest, "The database does not allow this definition of a column or an index.")
 
 MEANINGS: Mapping[str, Meaning] = {
@@ -54,7 +54,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "03": _FAILURE,
     "08": _LOST,
     "09": _FAILURE,
-    "0A": Meaning(BadRequest, "The database cannot do this."),
+    "0A": Meaning(BadRequest, "The database does not support this."),
     "0B": _FAILURE,
     "0F": _FAILURE,
     "0L": _FAILURE,
@@ -63,98 +63,98 @@ MEANINGS: Mapping[str, Meaning] = {
     "10": _FAILURE,
     "20": _FAILURE,
     "21": _FAILURE,
-    "22": Meaning(InvalidRequest, "A value does not fit."),
+    "22": Meaning(InvalidRequest, "A value is not valid for its field."),
     "22001": Meaning(InvalidPayload, "A value is longer than its field allows."),
-    "22003": Meaning(InvalidPayload, "A number does not fit its field."),
+    "22003": Meaning(InvalidPayload, "A number is out of the range of its field."),
     "22007": _NO_MOMENT,
     "22008": _NO_MOMENT,
-    "2200H": Meaning(InvalidPayload, "The automatic keys of the collection are used up: give a key."),
+    "2200H": Meaning(InvalidPayload, "The automatic keys of the collection are exhausted: specify a key."),
     "22021": _NOT_STORABLE,
-    "22P02": Meaning(InvalidRequest, "A value is not of its field's kind."),
+    "22P02": Meaning(InvalidRequest, "A value does not have the type of its field."),
     "22P05": _NOT_STORABLE,
-    "23": Meaning(InvalidRequest, "A value is not among those allowed."),
-    "23001": Meaning(InvalidRequest, "Other items need this one."),
-    "23502": Meaning(InvalidRequest, "A value that must be there is missing."),
-    "23503": Meaning(InvalidRequest, "A related item is missing, or others need this one."),
+    "23": Meaning(InvalidRequest, "A value is not allowed."),
+    "23001": Meaning(InvalidRequest, "Other items refer to this item."),
+    "23502": Meaning(InvalidRequest, "A required value is missing."),
+    "23503": Meaning(InvalidRequest, "A related item does not exist, or other items refer to this item."),
     "23505": Meaning(NotUnique, "An item with this value exists already."),
-    "23P01": Meaning(NotUnique, "Another item excludes this value."),
+    "23P01": Meaning(NotUnique, "The value conflicts with another item."),
     "24": _FAILURE,
     "25": _FAILURE,
-    "25006": Meaning(ServiceUnavailable, "The database takes no changes now: it is read-only."),
+    "25006": Meaning(ServiceUnavailable, "The database is read-only."),
     "25P03": _LOST,
     "25P04": _LOST,
     "26": _FAILURE,
     "27": _FAILURE,
-    "28": Meaning(ServiceUnavailable, "The database does not let the server in."),
-    "2B": Meaning(InvalidRequest, "Other parts of the database, views for example, depend on this."),
+    "28": Meaning(ServiceUnavailable, "The database refused to authorize the server."),
+    "2B": Meaning(InvalidRequest, "Other objects in the database, for example views, depend on this."),
     "2D": _FAILURE,
     "2F": _FAILURE,
     "34": _FAILURE,
     "38": _FAILURE,
     "39": _FAILURE,
     "3B": _FAILURE,
-    "3D": Meaning(ServiceUnavailable, "The project's database is not there."),
+    "3D": Meaning(ServiceUnavailable, "The database of the project does not exist."),
     "3F": _FAILURE,
     "40": _CHANGED_BY_OTHERS,
     "42": _FAILURE,
     "42611": _NO_DEFINITION,
-    "42701": Meaning(FieldExists, "The table has a column of this name already."),
+    "42701": Meaning(FieldExists, "The table already has a column with this name."),
     "42704": _NO_DEFINITION,
     "42710": _NO_DEFINITION,
     "42830": _NO_DEFINITION,
     "42846": _NO_DEFINITION,
-    "428C9": Meaning(InvalidRequest, "The database computes a value that was given."),
+    "428C9": Meaning(InvalidRequest, "A value was sent for a column that the database computes."),
     "42939": _NO_DEFINITION,
-    "42P07": Meaning(CollectionExists, "The database has a table or a view of this name already."),
+    "42P07": Meaning(CollectionExists, "The database already has a table or view with this name."),
     "42P16": _NO_DEFINITION,
     "42P17": _NO_DEFINITION,
-    "44": Meaning(InvalidRequest, "A value is not among those allowed."),
+    "44": Meaning(InvalidRequest, "A value is not allowed."),
     "53": Meaning(ServiceUnavailable, "The database is out of resources."),
-    "53300": Meaning(ServiceUnavailable, "The database has no connection to spare."),
-    "54": Meaning(InvalidRequest, "The request is too complex for the database: ask for less."),
-    "54000": Meaning(InvalidPayload, "A value is too large for the database, or for an index."),
-    "54011": Meaning(InvalidRequest, "A table cannot have so many columns."),
-    "55": Meaning(Conflict, "Others are using what this would change; try again."),
+    "53300": Meaning(ServiceUnavailable, "The database has reached its connection limit."),
+    "54": Meaning(InvalidRequest, "The request is too complex for the database: simplify it."),
+    "54000": Meaning(InvalidPayload, "A value is too large for the database or for an index."),
+    "54011": Meaning(InvalidRequest, "A table cannot have that many columns."),
+    "55": Meaning(Conflict, "The objects to be changed are in use; try again."),
     "55000": _FAILURE,
-    "57": Meaning(ServiceUnavailable, "The database was told to stop what it did."),
-    "57014": Meaning(ServiceUnavailable, "The database took too long (database.statement_timeout), or was told to stop."),
+    "57": Meaning(ServiceUnavailable, "The database stopped the statement."),
+    "57014": Meaning(ServiceUnavailable, "The statement took too long (database.statement_timeout) or was cancelled."),
     "57P01": _LOST,
     "57P02": _LOST,
     "57P03": _LOST,
     "57P04": _LOST,
     "57P05": _LOST,
     "58": _FAILURE,
-    "72": Meaning(ServiceUnavailable, "The database has not kept what was asked for."),
+    "72": Meaning(ServiceUnavailable, "The data requested is no longer available in the database."),
     "F0": _FAILURE,
     "HV": _FAILURE,
     "P0": _FAILURE,
-    "P0001": Meaning(InvalidRequest, "A trigger of the database refuses this."),
+    "P0001": Meaning(InvalidRequest, "A trigger of the database rejected the change."),
     "XX": _FAILURE,
 }
-"""The meaning of each SQLSTATE, or of the class that its first two characters are. docs/database.rst has the same table."""
+"""The meaning of each SQLSTATE or class (the first two characters). docs/database.rst has the same table."""
 
 _RAISED = "exec_stmt_raise"
 """The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
 
 
 def meaning_of(sqlstate: str) -> Meaning:
-    """The meaning of a SQLSTATE: its own, or that of its class. One of no known class is a failure."""
+    """Returns the meaning of a SQLSTATE or of its class. Unknown classes are InternalErrors."""
     return MEANINGS.get(sqlstate) or MEANINGS.get(sqlstate[:2]) or _FAILURE
 
 
 def is_lost(error: psycopg2.Error) -> bool:
-    """Whether an error means that the connection is gone, rather than that the statement failed."""
+    """Whether an error means that the connection is lost, rather than that the statement failed."""
     if error.pgcode is None:
-        # Errors without a SQLSTATE come from libpq. The driver raises DatabaseError itself where libpq gives no message.
+        # Errors without a SQLSTATE come from libpq. The driver raises DatabaseError itself if libpq returns no message.
         return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(error) is psycopg2.DatabaseError
     return error.pgcode.startswith("08") or error.pgcode in _ENDING
 
 
 def api_error(error: psycopg2.Error) -> ApiError:
-    """What an error of the database means to a client.
+    """Returns the error of the API for an error of the database.
 
-    The message of a trigger's RAISE is passed on, unless its SQLSTATE means an InternalError. After an error of class 42 the statement
-    did not fit the schema, so that the request may succeed with a newer snapshot.
+    The message of a trigger's RAISE is passed on, unless its SQLSTATE means an InternalError. Errors of the classes 0A and 42
+    depend on the schema: the statement did not fit it, and the request may succeed with a newer snapshot.
     """
     if is_lost(error):
         log.warn("database connection lost: {error}", error=error)
@@ -166,12 +166,12 @@ def api_error(error: psycopg2.Error) -> ApiError:
     meaning = meaning_of(sqlstate)
     raised = said.source_function == _RAISED
     if raised and sqlstate[:2] not in MEANINGS:
-        # A SQLSTATE that the trigger's author has made up.
+        # The author of the trigger has invented this SQLSTATE.
         meaning = MEANINGS["P0001"]
     message = meaning.message
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message
-    # Collections are tables of the schema public. A trigger may give any names.
+    # Only tables of the schema public are collections. The names in a trigger's error may be arbitrary.
     table = said.table_name if said.schema_name == "public" and not raised else None
     found = meaning.error(
         message,
@@ -190,16 +190,16 @@ def _unavailable(meaning: Meaning) -> ApiError:
 # --- the log
 
 _TELLING = ("08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58")
-"""Classes of SQLSTATEs whose messages name tables, columns, functions and conditions, and quote no values."""
+"""Classes of SQLSTATEs whose messages name tables, columns, functions and conditions, and contain no values."""
 
 _QUOTING = frozenset({"42601", "42602"})
-"""SQLSTATEs of these classes whose messages quote the statement."""
+"""SQLSTATEs of these classes whose messages do quote the statement."""
 
 
 def without_values(error: BaseException) -> str:
-    """What the log may say of an error. PostgreSQL's errors quote values and statements: of these it gives the SQLSTATE, the names of
-    what is concerned, and the message only where it quotes no value. Of others it gives the message; of an ApiError that is made of one
-    of PostgreSQL's, what it gives of that."""
+    """Returns the description of an error for the log. PostgreSQL's errors quote values and statements: for these the description
+    holds the SQLSTATE, the names of the objects concerned, and the message only if it contains no values. An ApiError caused by
+    an error of PostgreSQL is described like its cause. Other errors are described by their message."""
     if isinstance(error, FirstError):
         return without_values(error.subFailure)
     if isinstance(error, Failure):
