@@ -25,13 +25,13 @@ Place = tuple[Hashable, Hashable]
 
 
 class _Entry:
-    __slots__ = ("asked", "place", "value", "weight")
+    __slots__ = ("place", "used", "value", "weight")
 
     def __init__(self, place: Place, value: Any, weight: int) -> None:
         self.place = place
         self.value = value
         self.weight = weight
-        self.asked = False
+        self.used = False
 
 
 class _Share:
@@ -70,7 +70,7 @@ class Cache(Generic[V]):
             value = make()
             self._add(place, value, weigh(value))
             return value
-        found.asked = True
+        found.used = True
         return found.value  # type: ignore[no-any-return]
 
     def _add(self, place: Place, value: V, weight: int) -> None:
@@ -96,9 +96,9 @@ class Cache(Generic[V]):
             entry = (share.new if new else share.proven).popleft()
             if new:
                 share.new_weight -= entry.weight
-            if not entry.asked:
+            if not entry.used:
                 break
-            entry.asked = False
+            entry.used = False
             share.proven.append(entry)
         del self._entries[entry.place]
         if new:

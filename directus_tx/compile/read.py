@@ -46,7 +46,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
     bounds = Bounds(limits)
     selector = Selector(access, bounds)
     selection = selector.select(grant, [parse_fields(shape.fields, bounds)])
-    missing = [".".join(asked.path) for asked in shape.deep if asked.path not in selector.lists]
+    missing = [".".join(nested.path) for nested in shape.deep if nested.path not in selector.lists]
     if missing:
         raise UnknownField(f"deep names no list that the fields open: {', '.join(missing)}.")
     conditions = Conditions(access, bounds)

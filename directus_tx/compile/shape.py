@@ -83,7 +83,7 @@ def read_shape_of(
         NOTHING._replace(scope=chain_of(query.scope)) if by_key else narrowing_of(query),
         query.sort,
         () if by_key else query.groups,
-        tuple([list_shape_of(path, asked) for path, asked in query.deep]),
+        tuple([list_shape_of(path, nested) for path, nested in query.deep]),
         bool(query.lang) and "*" not in query.lang,
         by_key,
         created,

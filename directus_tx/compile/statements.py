@@ -161,7 +161,7 @@ class Compiler:
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
             conditions.append(OPERATORS["in"].apply("t0", language, lambda values: values.query.lang))
-        index = next((index for index, asked in enumerate(self.shape.deep) if asked.path == opened.path), None)
+        index = next((index for index, nested in enumerate(self.shape.deep) if nested.path == opened.path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
         where, chain = all_of(conditions), Conditions(self.access, self.bounds)
@@ -177,10 +177,10 @@ class Compiler:
     ) -> Clause:
         """Returns *where* restricted by the filter, limit and offset of `deep`, applied to each list. *holder*: the column that identifies
         the list of a row; *index*: the index in `deep`."""
-        asked = self.shape.deep[index]
-        chain = conditions.chain("t0", grant, asked.filter, lambda query: query.deep[index][1].filter)
+        nested = self.shape.deep[index]
+        chain = conditions.chain("t0", grant, nested.filter, lambda query: query.deep[index][1].filter)
         where = all_of([where, chain])
-        if not asked.paged:
+        if not nested.paged:
             return where
         key = column("t0", grant.collection.primary_key.field)
         table = grant.table("t0")

@@ -101,11 +101,11 @@ async def lock_rows(
         alive.sql,
         column("t", key.field),
     )
-    asked = ctx.bind_values()
-    bound = [value for clause in judged for value in clause.parameters(asked)]
+    bound_values = ctx.bind_values()
+    bound = [value for clause in judged for value in clause.parameters(bound_values)]
     found: dict[Key, Locked] = {}
     hidden: list[Row] = []
-    for line in await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(asked)]):
+    for line in await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(bound_values)]):
         row = _row(collection, line)
         version, seen, update, delete = line[-4:]
         if not seen:
@@ -178,13 +178,14 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     administrators; for other callers they raise the same error as rows that the caller may not read."""
     collection = grant.collection
     key = collection.primary_key
-    allowed, asked = grant.condition("delete", "t"), ctx.bind_values()
+    allowed, bound_values = grant.condition("delete", "t"), ctx.bind_values()
     where = all_of([_among(collection, keys), allowed])
     sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(
         Identifier(collection.collection), where.sql, _stored_columns(collection)
     )
     gone = {
-        stored_key(collection, row[key.field]): row for row in _rows(collection, await ctx.db.query(sql, where.parameters(asked)))
+        stored_key(collection, row[key.field]): row
+        for row in _rows(collection, await ctx.db.query(sql, where.parameters(bound_values)))
     }
     left = [each for each in dict.fromkeys(keys) if each not in gone]
     if not left or grant.admin:
@@ -194,7 +195,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     sql = SQL("SELECT {}, {} FROM {} AS t WHERE {}").format(
         _safe_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
     )
-    lines = await ctx.db.query(sql, [*seen.parameters(asked), *rest.parameters(asked)])
+    lines = await ctx.db.query(sql, [*seen.parameters(bound_values), *rest.parameters(bound_values)])
     raise undeletable(
         grant,
         public=access.public,

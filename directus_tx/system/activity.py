@@ -141,8 +141,8 @@ async def _permission(ctx: Context, grant: Grant, item: Key) -> Permission | Non
         column("t", collection.primary_key.field),
         seen.sql,
     )
-    asked = ctx.bind_values()
-    rows = await ctx.db.query(sql, [keys_of(collection, [item]), *seen.parameters(asked)])
+    bound_values = ctx.bind_values()
+    rows = await ctx.db.query(sql, [keys_of(collection, [item]), *seen.parameters(bound_values)])
     return grant.of(rows[0][0]) if rows else None
 
 

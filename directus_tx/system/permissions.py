@@ -61,11 +61,11 @@ async def explain(ctx: Context, collection: str, action: str, item: str | None, 
     access = Access(ctx.schema, who)
     grant = access.grant(collection)
     field = grant.collection.status_field
-    asked = BindValues(Query(), user=who.user)
+    bound_values = BindValues(Query(), user=who.user)
     status: Any = field.default_value if field is not None and action == "create" else None
     found: Item = {}
     if item is not None and action != "create":
-        found = await _item(ctx, grant, item, asked)
+        found = await _item(ctx, grant, item, bound_values)
         status = found["status"]
     permission = grant.of(status)
     level = grant.level(permission, action)
@@ -94,7 +94,7 @@ async def explain(ctx: Context, collection: str, action: str, item: str | None, 
         "hidden": sorted(hidden),
         "unwritable": sorted(permission.unwritable),
         "condition": None if condition is None else condition.text,
-        "parameters": [] if condition is None else condition.parameters(asked),
+        "parameters": [] if condition is None else condition.parameters(bound_values),
     }
 
 
@@ -110,7 +110,7 @@ async def _user(ctx: Context, user: str | None) -> tuple[Accountability, bool]:
     return Accountability(id, role), status == "active"
 
 
-async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Item:
+async def _item(ctx: Context, grant: Grant, item: str, bound_values: BindValues) -> Item:
     """Returns the status and owner of an item, the actions that are allowed on its row, and which masked fields are shown. Raises
     ItemNotFound."""
     collection = grant.collection
@@ -125,7 +125,7 @@ async def _item(ctx: Context, grant: Grant, item: str, asked: BindValues) -> Ite
         Identifier(collection.collection),
         column("t", collection.primary_key.field),
     )
-    bound = [value for clause in judged for value in clause.parameters(asked)]
+    bound = [value for clause in judged for value in clause.parameters(bound_values)]
     rows = await ctx.db.query(sql, [*bound, keys_of(collection, [item])])
     if not rows:
         raise ItemNotFound(f'There is no such item in "{collection.collection}".')
