@@ -1,28 +1,30 @@
-r"""The patterns of `validation` and `password_policy`: expressions as PHP's preg functions take them, matched by PCRE2, PHP's own engine.
+r"""The patterns of `validation` and `password_policy`: expressions of PHP's preg functions, matched by PCRE2, the engine of PHP.
 
 How a stored text is read
-    "$email" stands for an e-mail address. Else a text is *delimited*, as PHP and JavaScript write it ("/^[a-z]+$/i", "#...#", "{...}x"),
-    or a *bare* expression ("^[a-z]+$"). It is delimited where PHP reads it so: blanks, a delimiter, the expression, the same delimiter
-    or the bracket that closes it, and nothing but flags. A delimiter is any ASCII character but a letter, a digit or a backslash.
-    These are bare, although PHP would look for delimiters in them:
+    "$email" matches e-mail addresses. Any other text is *delimited*, as in PHP and JavaScript ("/^[a-z]+$/i", "#...#", "{...}x"),
+    or a *bare* expression ("^[a-z]+$"). It is delimited if PHP reads it so: optional blanks, a delimiter, the expression, the
+    same delimiter or the closing bracket, and only flags after that. A delimiter is any ASCII character except letters, digits
+    and the backslash. The following are bare, although PHP would look for delimiters in them:
 
     - texts that begin with "^" or ".";
     - groups, "(?...)" and "(*...)", and a class of characters without an inner bracket, "[...]";
-    - texts with something other than flags behind the closing bracket, "(a|b)c", or other than letters behind another closing delimiter.
+    - texts with something other than flags after the closing bracket, "(a|b)c", or other than letters after another closing
+      delimiter.
 
-    Between slashes, more slashes may stand unescaped ("/^https?://.+/"); other delimiters end at the first that is not escaped.
+    Slashes between delimiting slashes need not be escaped ("/^https?://.+/"). With other delimiters, the expression ends at the
+    first closing delimiter that is not escaped.
 
 How it is matched
-    As PCRE2 does, over characters: with or without the flag "u", "." is one character and "é" is one. As in PHP, "\d", "\w" and their
-    like mean ASCII without "u", and Unicode with it. JavaScript's "\u00e9" and "\u{1f600}", and its flags "g", "d" and "y", are
-    understood as well. An escaped letter that means nothing ("\i") is that letter, unless the flag "X" is given.
+    As PCRE2 does, by characters: with or without the flag "u", "." is one character and "é" is one. As in PHP, "\d", "\w" and
+    similar escapes match ASCII without "u", and Unicode with it. JavaScript's "\u00e9" and "\u{1f600}", and its flags "g", "d"
+    and "y", are supported. An escaped letter without a meaning ("\i") is that letter, unless the flag "X" is given.
 
-What bounds it
-    PCRE2 counts the steps of a match, so that what a pattern takes or refuses does not depend on the machine or its load. A pattern that
-    would need more than `MAX_STEPS` refuses the value. Steps may pass over much text at once, after a possessive quantifier for
-    instance: then there may be fewer, so that steps times characters stay below `MAX_REACH`. PCRE2 counts anew from each character that a
-    match may begin at; so the expression is anchored, and the search for its beginning made a part of it, whose steps count too.
-    `Matching` bounds what all matches of a request take together.
+How it is limited
+    PCRE2 counts the steps of a match, so that the result does not depend on the machine or its load. A value whose match would
+    take more than `MAX_STEPS` is refused. A step may pass over much text at once, for example with a possessive quantifier: in
+    that case fewer steps are allowed, so that steps times characters stay below `MAX_REACH`. PCRE2 starts counting again at each
+    character where a match may begin. Therefore the expression is anchored, and the search for its beginning is made part of it,
+    so that its steps count too. `Matching` limits the total time of all matches of a request.
 """
 
 import re
@@ -37,16 +39,16 @@ from attrs import define, field, frozen
 from directus_tx.errors import InvalidPayload, InvalidRequest
 
 MAX_PATTERN_LENGTH = 4096
-"""Characters that a pattern may have."""
+"""The maximum length of a pattern."""
 
 MAX_STEPS = 1_000_000
-"""Steps that one match may take, as PHP's `pcre.backtrack_limit`: about 10 ms."""
+"""The maximum steps of one match, like PHP's `pcre.backtrack_limit`: about 10 ms."""
 
 MAX_REACH = 10**9
-"""Steps of one match, times the characters that a step may pass over: about 300 ms."""
+"""The maximum of the steps of one match times the characters that a step may pass over: about 300 ms."""
 
 MAX_HEAP = 64 * 1024
-"""KiB that one match may use."""
+"""The maximum memory of one match in KiB."""
 
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
@@ -56,28 +58,28 @@ FLAGS = {
     "s": 0x00000020,  # PCRE2_DOTALL
     "x": 0x00000080,  # PCRE2_EXTENDED
     "n": 0x00002000,  # PCRE2_NO_AUTO_CAPTURE
-    "u": 0,  # Unicode properties for \d, \w and their like: what the binding does unless told not to
+    "u": 0,  # Unicode properties for \d, \w and similar escapes: the default of the binding
     "A": 0,  # anchored: see _Compiled
     "D": 0x00000010,  # PCRE2_DOLLAR_ENDONLY
     "U": 0x00040000,  # PCRE2_UNGREEDY
     "J": 0x00000040,  # PCRE2_DUPNAMES
-    "X": 0,  # escapes that mean nothing are errors: see _Reader
-    "S": 0,  # PHP's hint to study the pattern, without a meaning today
-    "g": 0,  # JavaScript's: all matches; no difference to whether there is one
-    "d": 0,  # JavaScript's: places of the groups; likewise
-    "y": 0,  # JavaScript's: from the start, as "A"
+    "X": 0,  # escapes without a meaning are errors: see _Reader
+    "S": 0,  # PHP's hint to study the pattern, without effect today
+    "g": 0,  # JavaScript's: all matches; does not change whether there is one
+    "d": 0,  # JavaScript's: positions of the groups; likewise
+    "y": 0,  # JavaScript's: from the start, like "A"
 }
-"""The options of PCRE2 that flags stand for."""
+"""The PCRE2 option of each flag."""
 
-_NO_AUTO_POSSESS = 0x00004000  # else PCRE2 makes quantifiers possessive where it can, and passes over text without counting
+_NO_AUTO_POSSESS = 0x00004000  # otherwise PCRE2 makes quantifiers possessive if it can, and passes over text without counting
 
 
 class PatternError(ValueError):
-    """The pattern is broken; the message says how."""
+    """The pattern is not valid; the message says why."""
 
 
 class LimitError(Exception):
-    """The match would take more than its limit; the message says which."""
+    """The match would exceed a limit; the message says which."""
 
 
 # --- what requests use
@@ -85,8 +87,8 @@ class LimitError(Exception):
 
 @define
 class Matching:
-    """The matching of one request: after *seconds* of processor time no further value is matched. *max_length*: characters that a text
-    may have. 0 is no limit. *clock* gives the seconds of processor time that the thread has taken."""
+    """The matching of a request: after *seconds* of processor time no further value is matched. *max_length* is the maximum
+    length of a text. 0 means no limit. *clock* returns the processor time of the thread in seconds."""
 
     seconds: float
     max_length: int
@@ -94,11 +96,12 @@ class Matching:
     spent: float = field(default=0.0, init=False)
 
     def check(self, text: str, pattern: str, *, value: str, rule: str) -> None:
-        """Raises InvalidRequest where a text does not match a pattern or takes too much to match, InvalidPayload where it is too long
-        or the pattern is broken. *value* and *rule* are what the messages call the text and the pattern: '"zip"', 'its validation'."""
+        """Raises InvalidRequest if a text does not match a pattern or the match exceeds a limit, InvalidPayload if the text is
+        too long or the pattern is not valid. *value* and *rule* name the text and the pattern in messages: '"zip"', 'its
+        validation'."""
         if 0 < self.max_length < len(text):
             raise InvalidPayload(
-                f"{value} is too long for {rule}: it takes at most {self.max_length} characters (limits.max_matched_length)."
+                f"{value} is too long for {rule}: the limit is {self.max_length} characters (limits.max_matched_length)."
             )
         if 0 < self.seconds < self.spent:
             raise InvalidRequest(
@@ -109,9 +112,9 @@ class Matching:
         try:
             found = search(pattern, text)
         except PatternError as error:
-            raise InvalidPayload(f"{value} cannot be matched: {rule} is a broken pattern: {error}.") from None
+            raise InvalidPayload(f"{value} cannot be matched: {rule} is not a valid pattern: {error}.") from None
         except LimitError as error:
-            raise InvalidRequest(f"{value} cannot be matched: {rule} takes too much: {error}.") from None
+            raise InvalidRequest(f"{value} cannot be matched: {rule} exceeds a limit: {error}.") from None
         finally:
             self.spent += self.clock() - started
         if not found:
@@ -119,13 +122,13 @@ class Matching:
 
 
 def is_email(text: str) -> bool:
-    """Whether a text is an e-mail address, as far as its form tells."""
+    """Whether a text has the form of an e-mail address."""
     return EMAIL.fullmatch(text) is not None
 
 
 def search(pattern: str, text: str) -> bool:
-    """Whether a text matches a pattern, as it is stored. Raises PatternError where the pattern is broken, LimitError where the match takes
-    too much."""
+    """Whether a text matches a stored pattern. Raises PatternError if the pattern is not valid, LimitError if the match exceeds a
+    limit."""
     if pattern == "$email":
         return is_email(text)
     found = _compiled(pattern)
@@ -139,7 +142,7 @@ def search(pattern: str, text: str) -> bool:
 
 @frozen
 class Expression:
-    """A pattern's expression and flags, without the delimiters. *offset*: where in the pattern the expression begins."""
+    """The expression and flags of a pattern, without delimiters. *offset* is the position of the expression in the pattern."""
 
     body: str
     flags: str = ""
@@ -153,7 +156,8 @@ _INNER_BRACKET = re.compile(r"(?:\\.|[^\\])*?(?<!\\)\[(?![:.=])", re.DOTALL)
 
 
 def read(pattern: str) -> Expression:
-    """What a stored pattern means: see the module's description. Raises PatternError for one that is blank or has unknown flags."""
+    """Returns the expression of a stored pattern: see the module's docstring. Raises PatternError if it is blank or has unknown
+    flags."""
     text = pattern.lstrip(_BLANKS)
     if not text:
         raise PatternError("it is empty")
@@ -172,12 +176,12 @@ def read(pattern: str) -> Expression:
     if unknown and opening != closing:
         return bare
     if unknown:
-        raise PatternError(f'there is no flag "{unknown[0]}"')
+        raise PatternError(f'unknown flag "{unknown[0]}"')
     return Expression(body, flags, len(pattern) - len(text) + 1)
 
 
 def _end(text: str, opening: str, closing: str) -> int | None:
-    """The place of the delimiter that ends a pattern; None where there is none."""
+    """Returns the position of the closing delimiter, or None if there is none."""
     depth = 1
     found = None
     place = 1
@@ -197,7 +201,7 @@ def _end(text: str, opening: str, closing: str) -> int | None:
     return found
 
 
-# --- what PHP or JavaScript mean otherwise than the binding of PCRE2 does
+# --- translation of PHP's and JavaScript's syntax to that of the PCRE2 binding
 
 _START_ITEMS = re.compile(
     r"(?:\(\*(?:UTF8?|UCP|CR|LF|CRLF|ANYCRLF|ANY|NUL|BSR_ANYCRLF|BSR_UNICODE|NOTEMPTY|NOTEMPTY_ATSTART|NO_[A-Z_]+"
@@ -214,11 +218,13 @@ _HARMLESS_VERBS = frozenset({"", "ACCEPT", "F", "FAIL", "MARK"})
 
 
 class _Reader:
-    """One pass over an expression. Gives it as the binding takes it, `result`, and what its limits depend on:
+    """Reads an expression in one pass. `result` is the expression in the syntax of the binding. Its limits depend on:
 
-    `passes_over`: whether a step may pass over any length of text (possessive quantifiers, atomic groups, assertions, back references,
-    counted repeats); `weight`: how much longer than one character's comparison the comparison with its largest class may take;
-    `whole`: whether it speaks of the whole expression (recursion into it, verbs that govern backtracking), which then must not be wrapped.
+    - `passes_over`: whether a step may pass over any length of text (possessive quantifiers, atomic groups, assertions, back
+      references, counted repeats);
+    - `weight`: the time of a comparison with its largest class, as a multiple of the comparison with one character;
+    - `whole`: whether it refers to the whole expression (recursion into it, verbs that control backtracking) and must not be
+      wrapped.
     """
 
     def __init__(self, body: str, *, strict: bool, extended: bool) -> None:
@@ -235,12 +241,12 @@ class _Reader:
         self.result = "".join(parts)
 
     def _take(self, end: int) -> str:
-        """The expression from here to *end*, as it is; goes on there."""
+        """Returns the expression from the current place to *end*, unchanged, and moves there."""
         start, self.place = self.place, min(end, len(self.body))
         return self.body[start : self.place]
 
     def _take_through(self, text: str, start: int) -> str:
-        """The expression from here through the next *text* after *start*, or to its end."""
+        """Returns the expression from the current place through the next *text* after *start*, or to its end, and moves there."""
         found = self.body.find(text, start)
         return self._take(len(self.body) if found < 0 else found + len(text))
 
@@ -291,11 +297,11 @@ class _Reader:
                 self.extended.append(extended)
             return self._take(found.end())
         self.extended.append(self.extended[-1])
-        # Of a condition, "(?(", the second parenthesis is a group of its own.
+        # In a condition, "(?(", the second parenthesis is a separate group.
         return self._take(place + (2 if body.startswith("(?", place) else 1))
 
     def _extended(self, options: str) -> bool:
-        """Whether blanks and comments are left out after "(?...)"."""
+        """Whether blanks and comments are ignored after "(?...)"."""
         on, _, off = options.partition("-")
         if "x" in on:
             return True
@@ -366,12 +372,12 @@ class _Reader:
 
     def _meaningless(self, letter: str) -> str:
         if self.strict:
-            raise PatternError(f'"\\{letter}" means nothing')
+            raise PatternError(f'"\\{letter}" has no meaning')
         self._take(self.place + 2)
         return letter
 
     def _hex(self) -> str:
-        r"""\x41, \x9 and \x{1f600}, whose braces the binding takes for text."""
+        r"""Reads \x41, \x9 and \x{1f600}. The binding would treat the braces as text."""
         found = _HEX.match(self.body, self.place + 2)
         if found is None and self.body.startswith("{", self.place + 2):
             raise PatternError("the character code of \\x{...} is not hexadecimal")
@@ -382,7 +388,7 @@ class _Reader:
         return self._character(found[1] or "0")
 
     def _unicode(self) -> str:
-        r"""JavaScript's \u00e9 and \u{1f600}; a pair of surrogates is one character."""
+        r"""Reads JavaScript's \u00e9 and \u{1f600}; a pair of surrogates is one character."""
         found = _HEX.match(self.body, self.place + 2) or re.compile(r"([0-9A-Fa-f]{4})").match(self.body, self.place + 2)
         if found is None:
             return self._meaningless("u")
@@ -396,7 +402,7 @@ class _Reader:
         return self._character(f"{code:x}")
 
     def _character(self, digits: str) -> str:
-        """A character by its code, as the binding takes it."""
+        """Returns the character with a code in the syntax of the binding."""
         code = int(digits, 16) if len(digits) <= 8 else 0x110000
         if code > 0x10FFFF or 0xD800 <= code < 0xE000:
             raise PatternError(f"there is no character {digits}")
@@ -407,7 +413,7 @@ class _Reader:
 
 
 class _Compiled:
-    """A compiled pattern. Its limits are part of PCRE2's code; there is one for each size of text that has a limit of its own."""
+    """A compiled pattern. Limits are part of PCRE2's code, so `by_limit` holds one code for each limit."""
 
     def __init__(self, pattern: str) -> None:
         if len(pattern) > MAX_PATTERN_LENGTH:
@@ -425,7 +431,7 @@ class _Compiled:
         self.anchored = "A" in flags or "y" in flags
         self.reader = reader
         self.by_limit: dict[int, Any] = {}
-        # Alone first: wrapped, "a)(b" would be two groups.
+        # Compile it unwrapped first: "a)(b" is not valid, but wrapped it would be two groups.
         self.compile(self.start + reader.result, offset=expression.offset if reader.result == expression.body else None)
         self.text = reader.result
         if not (reader.whole or self.anchored):
@@ -433,7 +439,8 @@ class _Compiled:
         self.length = len(pattern)
 
     def compile(self, text: str, *, offset: int | None = None) -> Any:
-        """PCRE2's code. Raises PatternError, which says where in the pattern it is broken, if *offset* is where *text* begins in it."""
+        """Returns PCRE2's code. Raises PatternError; if *offset*, the position of *text* in the pattern, is given, the message
+        contains the position of the fault."""
         try:
             return pcre2.compile(text, self.options, jit=False)
         except pcre2.LibraryError as error:
@@ -446,17 +453,18 @@ class _Compiled:
             raise PatternError("it cannot be encoded" if isinstance(error, UnicodeError) else "it is too large") from None
 
     def wrapped(self, body: str) -> str:
-        """An expression that finds *body* from the start of a text on. A comment at its end would swallow the parenthesis."""
+        """Returns an expression that matches from the start of a text and searches for *body*."""
         text = f"(?s-U:.*?)(?:{body})"
         try:
             self.compile(self.start + text)
         except PatternError:
+            # A comment at the end of the expression contains the parenthesis: a line feed ends it.
             text = f"(?s-U:.*?)(?:{body}\n)"
             self.compile(self.start + text)
         return text
 
     def limit(self, length: int) -> int:
-        """Steps that a match with a text of so many characters may take. Lengths count as the next power of two."""
+        """Returns the maximum steps of a match with a text of *length* characters. Lengths are rounded up to powers of two."""
         size = 1 << length.bit_length()
         reach = size if self.reader.passes_over else min(size, self.length)
         steps = min(MAX_STEPS, MAX_REACH // (reach * self.reader.weight))
@@ -478,19 +486,19 @@ class _Compiled:
         except UnicodeError:
             return False
         except MemoryError:
-            raise LimitError("more memory than there is") from None
+            raise LimitError("more memory than is available") from None
         except ValueError as error:
-            # PCRE2 10.47 lets inner codes out for some patterns with verbs, which the binding does not know.
+            # For some patterns with verbs, PCRE2 10.47 returns internal codes, which the binding does not know.
             raise PatternError(f"PCRE2 cannot match it ({error})") from None
 
 
 _LIMITS = {-47: "more than {steps} steps", -53: "more than {steps} steps", -63: "more than {heap} KiB of memory"}
-"""What PCRE2's errors mean: PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_DEPTHLIMIT, PCRE2_ERROR_HEAPLIMIT."""
+"""The messages for PCRE2_ERROR_MATCHLIMIT, PCRE2_ERROR_DEPTHLIMIT and PCRE2_ERROR_HEAPLIMIT."""
 
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> _Compiled | str:
-    """A pattern compiled, or what is broken about it."""
+    """Returns the compiled pattern, or the message of the PatternError if it is not valid."""
     try:
         return _Compiled(pattern)
     except PatternError as error:
