@@ -313,6 +313,10 @@ async def _drop_system_tables(session: Session) -> None:
     )
     for (table,) in tables:
         await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(table)))
-    await session.query(
-        "DROP FUNCTION IF EXISTS directus_touched() CASCADE; DROP FUNCTION IF EXISTS directus_touch(text) CASCADE"
+    functions = await session.query(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE %s",
+        ("directus\\_%",),
     )
+    for (signature,) in functions:
+        # As PostgreSQL writes it, quoted where that is needed.
+        await session.query(f"DROP FUNCTION IF EXISTS {signature} CASCADE")

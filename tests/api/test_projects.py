@@ -355,6 +355,21 @@ async def test_deleting_leaves_a_database_that_was_brought(projects: Projects) -
     assert await name_of(again) == "Name of guest"
 
 
+@ensureDeferred
+async def test_force_replaces_the_project_that_a_database_holds_and_nothing_else_does(projects: Projects) -> None:
+    async with connected(reactor, projects.databases.server) as connection:
+        await connection.run("CREATE DATABASE brought")
+    first = await projects.create(new("first", db_name="brought"))
+    await Session(first.database).transaction(lambda session: session.query("CREATE TABLE things AS SELECT 1 AS id"))
+    await projects.delete("first")
+    with pytest.raises(InvalidRequest, match="force"):
+        await projects.create(new("second", db_name="brought"))
+    second = await projects.create(new("second", db_name="brought", force=True, user_email="second@example.com"))
+    assert await name_of(second) == "Name of second"
+    assert await Session(second.database).query("SELECT email FROM directus_users") == [("second@example.com",)]
+    assert await Session(second.database).query("SELECT id FROM things") == [(1,)]
+
+
 # --- many
 
 

@@ -10,7 +10,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import connected
 from directus_tx.db.session import Session
-from directus_tx.projects.provisioning import checked
+from directus_tx.projects.provisioning import _drop_system_tables, checked
 from directus_tx.projects.registry import Projects
 from directus_tx.schema.migrations import migrations
 from tests.conftest import Client
@@ -62,13 +62,7 @@ async def test_two_servers_that_open_an_older_database_migrate_it_once(server: C
         await connection.run("CREATE DATABASE older")
     await projects.create(checked(attributes("older", db_name="older")))
     project = projects.get("older")
-
-    async def age(session: Any) -> None:
-        rows = await session.query("SELECT tablename FROM pg_tables WHERE tablename LIKE 'directus\\_%%'")
-        await session.query("; ".join(f'DROP TABLE "{name}" CASCADE' for (name,) in rows))
-        await session.query("DROP FUNCTION directus_touched CASCADE; DROP FUNCTION directus_touch CASCADE")
-
-    await Session(project.database).transaction(age)
+    await Session(project.database).transaction(_drop_system_tables)
     await project.database.close()
     hasher = PasswordHasher(reactor)
     pair = [Projects(reactor, tmp_path / "var", projects.databases.server, DatabaseSettings(), hasher) for _ in range(2)]
