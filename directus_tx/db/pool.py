@@ -419,7 +419,7 @@ class Database:
     async def _open_once(self) -> Connection:
         return await open_connection(self.reactor, self.parameters, self.statement_timeout)
 
-    # what connections say
+    # what connections report
 
     def _note(self, connection: Connection) -> None:
         """Compares the epoch, table and versions of a new connection with the last known ones."""
