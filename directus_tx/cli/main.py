@@ -94,8 +94,8 @@ async def project_create(options: argparse.Namespace, backend: Backend) -> None:
 
 async def project_delete(options: argparse.Namespace, backend: Backend) -> None:
     """Deletes a project. Asks the user to type its key, unless --yes is given."""
-    if not options.yes and input(f"Delete project {options.project} and its database? Type its key: ") != options.project:
-        _complain("not deleted")
+    if not options.yes and _answer(f"Delete project {options.project} and its database? Type its key: ") != options.project:
+        _complain("not deleted; use --yes to delete without confirmation")
         raise SystemExit(FAILED)
     await backend.projects.delete(options.project)
     _show(options, {"project": options.project}, f"project {options.project} deleted")
@@ -192,6 +192,13 @@ async def _context(backend: Backend, key: str) -> Context:
     schema = await project.snapshot()
     who = Accountability(None, ADMINISTRATOR, "", "directus command")
     return Context(key, schema, who, moment(time.time()), Session(project.database), "command")
+
+
+def _answer(question: str) -> str:
+    """Asks a question on standard error, so that standard output has only the result. Returns an empty text at the end of input."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().rstrip("\n")
 
 
 def _password(options: argparse.Namespace) -> tuple[str, dict[str, str]]:

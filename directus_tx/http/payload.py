@@ -100,7 +100,10 @@ def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dic
         return _form(content.read())
     if kind == "application/json" or kind.endswith("+json"):
         limits.check_size(size_of(content))
-        return object_or_list(json_text.parse(content.read(), limits.values))
+        data = content.read()
+        if not data.strip():
+            raise UnusableBody("The body is empty.")
+        return object_or_list(json_text.parse(data, limits.values))
     raise UnusableBody("The content type of a body must be JSON or a form.")
 
 

@@ -331,6 +331,9 @@ def test_the_command_manages_projects_beside_a_running_server(daemon: Daemon) ->
     assert status == 1
     assert "name" in message
     assert directus("config", "show")[1]["database"]["url"] == ""
+    for answer in ("", "p\n"):
+        status, said = directus("project", "delete", "q", text=answer)
+        assert (status, "not deleted" in said, "Traceback" in said) == (1, True, False), said
     assert directus("project", "delete", "q", "--yes")[0] == 0
     assert directus("project", "delete", "q", "--yes")[0] == 1
     assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]

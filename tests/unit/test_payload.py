@@ -54,6 +54,14 @@ def values_of(value: object) -> int:
     return 0 if members is None else 1 + max(len(members) - 1, 0) + sum(map(values_of, members))
 
 
+@pytest.mark.parametrize(
+    ("content_type", "data"), [(FORM, b""), *((JSON, data) for data in (b"", b" ", b"\r\n\t")), ("application/vnd.api+json", b"")]
+)
+def test_the_message_about_an_empty_body_says_that_it_is_empty(content_type: str, data: bytes) -> None:
+    with pytest.raises(UnusableBody, match="empty"):
+        said(data, content_type)
+
+
 @given(VALUE, st.booleans(), st.booleans())
 def test_depth_and_values_are_counted_as_they_are_outside_of_strings(value: object, escaped: bool, spaced: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped, indent=1 if spaced else None).encode()
