@@ -1,5 +1,6 @@
 """Creates the parts of a server and connects them."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -127,6 +128,9 @@ class ApiService(MultiService):
         if self.demo:
             await self._make_demo()
         log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
+        # Objects that exist now live as long as the process. The garbage collector does not scan frozen ones, so its pauses are shorter.
+        gc.collect()
+        gc.freeze()
 
     async def _make_demo(self) -> None:
         demo = await create_demo(self.backend.projects, self.backend.items)

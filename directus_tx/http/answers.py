@@ -1,5 +1,6 @@
 """The types that endpoints return. Each knows its status, media type and body."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,25 +28,25 @@ class Rendered:
     body: bytes
 
 
-class Answer:
+class Answer(ABC):
     """An answer whose body is made in one piece."""
 
     headers: Mapping[str, str]
 
+    @abstractmethod
     def render(self, *, public: bool) -> Rendered:
         """Returns the answer for the public or for a user."""
-        raise NotImplementedError
 
 
-class Streamed:
+class Streamed(ABC):
     """An answer that is written while its data is read."""
 
     headers: Mapping[str, str]
     content_type: str
 
+    @abstractmethod
     async def write(self, write: Write, *, public: bool) -> None:
         """Writes the body. An exception before the first bytes is answered as an error."""
-        raise NotImplementedError
 
 
 @frozen
