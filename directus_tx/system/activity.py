@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from directus_tx.access import Grant, Permission, access_of
+from directus_tx.compile.operators import key_among
 from directus_tx.context import Context
 from directus_tx.db.sql import SQL, Identifier, column
 from directus_tx.errors import (
@@ -135,10 +136,10 @@ async def _permission(ctx: Context, grant: Grant, item: Key) -> Permission | Non
     collection = grant.collection
     status = collection.status_field
     seen = grant.condition("read", "t")
-    sql = SQL("SELECT {} FROM {} AS t WHERE {} = ANY(%s) AND {}").format(
+    sql = SQL("SELECT {} FROM {} AS t WHERE {} AND {}").format(
         SQL("NULL") if status is None else column("t", status.field),
         Identifier(collection.collection),
-        column("t", collection.primary_key.field),
+        key_among("t", collection.primary_key),
         seen.sql,
     )
     bound_values = ctx.bind_values()

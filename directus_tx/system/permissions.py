@@ -6,6 +6,7 @@ from typing import Any
 from directus_tx.access import Access, Grant, access_of
 from directus_tx.access.caller import require_administrator
 from directus_tx.access.grant import ROW_LEVELS
+from directus_tx.compile.operators import key_among
 from directus_tx.context import Accountability, Context
 from directus_tx.db.sql import SQL, Composable, Identifier, column
 from directus_tx.errors import InvalidRequest, ItemNotFound
@@ -120,10 +121,10 @@ async def _item(ctx: Context, grant: Grant, item: str, bound_values: BindValues)
         SQL("NULL") if status_field is None else column("t", status_field.field),
         SQL("NULL") if grant.owner is None else column("t", grant.owner),
     ]
-    sql = SQL("SELECT {} FROM {} AS t WHERE {} = ANY(%s)").format(
+    sql = SQL("SELECT {} FROM {} AS t WHERE {}").format(
         SQL(", ").join([*columns, *(clause.sql for clause in judged)]),
         Identifier(collection.collection),
-        column("t", collection.primary_key.field),
+        key_among("t", collection.primary_key),
     )
     bound = [value for clause in judged for value in clause.parameters(bound_values)]
     rows = await ctx.db.query(sql, [*bound, keys_of(collection, [item])])
