@@ -299,46 +299,6 @@ def test_history_past_its_retention_is_removed_while_the_server_runs(tmp_path: p
         assert daemon.stop() == 0
 
 
-def test_the_command_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
-    def directus(*arguments: str, text: str = "") -> Any:
-        command = [str(BIN / "directus"), *arguments, "--json", "--data-dir", str(daemon.directory / "var")]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=daemon.directory, timeout=60)
-        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
-
-    assert directus("project", "list") == (0, [{"project": "p", "private": False}])
-    status, made = directus("project", "create", "q", "--email", "q@example.com", "--generate")
-    assert status == 0
-    signed_in = {"email": "q@example.com", "password": made["password"]}
-    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "1"
-    assert directus("user", "create", "q", "second@example.com", text="second-password\n")[0] == 0
-    assert directus("user", "password", "q", "second@example.com", text="changed-password\n")[0] == 0
-    signed_in = {"email": "second@example.com", "password": "changed-password"}
-    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "2"
-    assert directus("migrate") == (0, {"failed": []})
-    daemon.call("POST", "/p/roles", {"name": "Writers"})
-    status, document = directus("permissions", "export", "p")
-    assert (status, [role["name"] for role in document["roles"]]) == (0, ["Public", "Writers"])
-    file = daemon.directory / "roles.json"
-    file.write_text(json.dumps(document))
-    status, planned = directus("permissions", "import", "q", str(file), "--dry-run")
-    assert (status, planned["dry_run"], planned["changes"][0]["action"]) == (0, True, "create")
-    assert [role["name"] for role in directus("permissions", "export", "q")[1]["roles"]] == ["Public"]
-    assert directus("permissions", "import", "q", str(file)) == (0, planned | {"dry_run": False})
-    assert directus("permissions", "export", "q") == (0, document)
-    assert directus("permissions", "import", "q", "-", text=json.dumps(document)) == (0, {"dry_run": False, "changes": []})
-    file.write_text('{"roles": [{"colour": "red"}]}')
-    status, message = directus("permissions", "import", "q", str(file))
-    assert status == 1
-    assert "name" in message
-    assert directus("config", "show")[1]["database"]["url"] == ""
-    for answer in ("", "p\n"):
-        status, said = directus("project", "delete", "q", text=answer)
-        assert (status, "not deleted" in said, "Traceback" in said) == (1, True, False), said
-    assert directus("project", "delete", "q", "--yes")[0] == 0
-    assert directus("project", "delete", "q", "--yes")[0] == 1
-    assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]
-
-
 def test_a_wheel_holds_all_that_the_server_needs(tmp_path: pathlib.Path) -> None:
     """Builds a wheel and runs the server from it, in an environment that has only the libraries besides."""
     source = tmp_path / "source"

@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
+    "suggestions",
     "errors",
     "cache",
     "schema.numbers",
@@ -90,6 +91,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "write",
         "export",
     ),
+    "cli": ("output", "command", "passwords", "projects", "users", "permissions", "configuration", "main"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "provisioning", "registry", "demo"),

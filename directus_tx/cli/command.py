@@ -1,0 +1,150 @@
+"""What the commands have in common: the options, the configuration, the connection to the projects, and how failures end."""
+
+import functools
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+from attrs import frozen
+from twisted.internet import defer, task
+
+from directus_tx import config
+from directus_tx.cli.output import Output
+from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
+from directus_tx.db.session import Session
+from directus_tx.db.sqlstate import without_values
+from directus_tx.embedded import EmbeddedError
+from directus_tx.errors import ApiError, InternalError
+from directus_tx.service import Backend
+
+FAILED, MISUSED = 1, 2
+"""Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Failed(click.ClickException):
+    """Ends the command with a message and exit status 1."""
+
+    exit_code = FAILED
+
+
+class Misconfigured(click.ClickException):
+    """Ends the command with the mistakes of the configuration and exit status 2."""
+
+    exit_code = MISUSED
+
+
+@frozen
+class Environment:
+    """What a command that uses the projects is called with: the `backend`, which is open, and the `output`."""
+
+    backend: Backend
+    output: Output
+
+    async def context(self, key: str) -> Context:
+        """Returns a context in a project, with the administrator role but no user. Raises ApiError."""
+        project = self.backend.projects.get(key)
+        schema = await project.snapshot()
+        who = Accountability(None, ADMINISTRATOR, "", "directus command")
+        return Context(key, schema, who, moment(time.time()), Session(project.database), "command")
+
+
+def _common(command: F) -> F:
+    """Adds the options that every command has."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Write the result as JSON."),
+        click.option(
+            "--data-dir", "-d", metavar="DIR", help="The data directory of the server (server.data_dir).  [default: ./var]"
+        ),
+        click.option("--config", "-c", "config_file", metavar="FILE", help="The configuration of the server, a TOML file."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(config_file: str | None, data_dir: str | None) -> config.Settings:
+    overrides: dict[tuple[str, str], Any] = {("server", "data_dir"): data_dir} if data_dir else {}
+    try:
+        return config.load(config_file, os.environ, overrides)
+    except config.ConfigError as error:
+        raise Misconfigured("\n  ".join(["the configuration is invalid:", *error.mistakes])) from None
+
+
+def offline(work: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command of a function that is called with the settings, the output and the command's own arguments."""
+
+    @_common
+    @functools.wraps(work)
+    def command(*, config_file: str | None, data_dir: str | None, as_json: bool, **arguments: Any) -> None:
+        work(_settings(config_file, data_dir), Output(as_json=as_json), **arguments)
+
+    return command
+
+
+def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Makes a command of a coroutine function that is called with an Environment and the command's own arguments. If these include
+    *init* and it is true, the data directory is created if it does not exist; otherwise the command fails if no server has used
+    the directory."""
+
+    @_common
+    @functools.wraps(work)
+    def command(*, config_file: str | None, data_dir: str | None, as_json: bool, **arguments: Any) -> None:
+        settings = _settings(config_file, data_dir)
+        if not arguments.pop("init", False):
+            _check_used(pathlib.Path(settings.server.data_dir))
+        failures: list[click.ClickException] = []
+
+        async def run(reactor: Any) -> None:
+            backend = Backend(settings, reactor)
+            output = Output(as_json=as_json)
+            try:
+                await backend.open()
+                if backend.new_super_admin_token:
+                    output.note(f"the super admin token is {backend.new_super_admin_token} (shown this once)")
+                try:
+                    await work(Environment(backend, output), **arguments)
+                finally:
+                    await backend.close()
+            except click.ClickException as error:
+                failures.append(error)
+            except ApiError as error:
+                failures.append(Failed(told(error)))
+            except EmbeddedError as error:
+                failures.append(Failed(str(error)))
+
+        # The command runs to its end before its failure is raised, because `task.react` would log it.
+        try:
+            task.react(lambda reactor: defer.ensureDeferred(run(reactor)))
+        except SystemExit as end:
+            if end.code:
+                raise
+        if failures:
+            raise failures[0]
+
+    return command
+
+
+def told(error: ApiError) -> str:
+    """Returns the message of an error for the user of the command. Internal errors have more details than clients get."""
+    return without_values(error) if isinstance(error, InternalError) else error.message
+
+
+def _check_used(data_dir: pathlib.Path) -> None:
+    """Raises Failed if no server has used a data directory, so that a command in another directory does not make a new server there."""
+    if not any((data_dir / name).exists() for name in ("projects", "postgres", "super_admin_token")):
+        raise Failed(
+            f"{data_dir.absolute()} is not the data directory of a server. Run the command in the directory of the server, or"
+            ' name its data directory with --data-dir. "directus project create --init" makes a new one.'
+        )
+
+
+def ask(question: str) -> str:
+    """Asks a question on standard error, so that standard output has only the result. Returns an empty text at the end of input."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().rstrip("\n")

@@ -1,0 +1,150 @@
+"""directus project, directus migrate."""
+
+import os
+from typing import Any
+
+import click
+from attrs import evolve
+from twisted.internet import defer
+
+from directus_tx.cli.command import Environment, Failed, ask, online, told
+from directus_tx.cli.output import lines_of
+from directus_tx.cli.passwords import password, password_option
+from directus_tx.config import libpq_parameters
+from directus_tx.errors import ApiError
+from directus_tx.projects.files import ProjectDatabase
+from directus_tx.projects.provisioning import checked
+
+MIGRATED_AT_ONCE = 4
+"""The number of projects that are migrated at the same time."""
+
+
+@click.group()
+def project() -> None:
+    """List, create and delete projects."""
+
+
+@project.command("list")
+@online
+async def list_projects(environment: Environment) -> None:
+    """List all projects, including private ones."""
+    files = environment.backend.projects.files
+    public = set(files.keys())
+    rows = [{"project": key, "private": key not in public} for key in files.keys(private=True)]
+    environment.output.table(rows, ("project", "private"), [(row["project"], row["private"]) for row in rows])
+
+
+@project.command("create")
+@click.argument("key", metavar="PROJECT")
+@click.option("--email", required=True, help="The e-mail address of the administrator.")
+@click.option("--name", help="The name of the project.  [default: its key]")
+@click.option("--private", is_flag=True, help="Do not show the project in lists.")
+@click.option("--db-name", metavar="NAME", help="Use an existing database of the configured database server.")
+@click.option(
+    "--database-url",
+    metavar="URL",
+    help="Use an existing database: postgresql://user@host:port/dbname. The password may be in PGPASSWORD.",
+)
+@click.option("--existing", is_flag=True, help="The database has the system tables of a project already. Use them.")
+@click.option("--force", is_flag=True, help="The database has the system tables of a project already. Replace them.")
+@click.option("--init", is_flag=True, help="Create the data directory if it does not exist.")
+@password_option
+@online
+async def create_project(
+    environment: Environment,
+    key: str,
+    email: str,
+    name: str | None,
+    private: bool,
+    db_name: str | None,
+    database_url: str | None,
+    existing: bool,
+    force: bool,
+    generate: bool,
+) -> None:
+    """Create a project and its administrator.
+
+    \b
+    Examples:
+      directus project create shop --email admin@example.com
+      directus project create shop --email admin@example.com --generate --json
+      directus project create shop --email admin@example.com \\
+          --database-url postgresql://shop@db.example.com/shop
+    """
+    if db_name and database_url:
+        raise click.UsageError("--db-name and --database-url exclude each other.")
+    database = _database(database_url) if database_url else ProjectDatabase(db_name) if db_name else None
+    if (existing or force) and database is None:
+        raise click.UsageError("--existing and --force need --db-name or --database-url.")
+    typed, shown = password(generate=generate)
+    attributes = {
+        "project": key,
+        "project_name": name or key,
+        "user_email": email,
+        "user_password": typed,
+        "super_admin_token": environment.backend.projects.super_admin_token(),
+        "private": private,
+        "existing": existing,
+        "force": force,
+    }
+    await environment.backend.projects.create(evolve(checked(attributes), database=database))
+    environment.output.result(
+        {"project": key, "email": email} | shown, f"project {key} created, administrator {email}", *lines_of(shown)
+    )
+
+
+def _database(url: str) -> ProjectDatabase:
+    """Returns the database of a URL. Raises click.BadParameter."""
+    try:
+        found = libpq_parameters(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--database-url") from None
+    name = found.pop("dbname")
+    known: dict[str, Any] = {each: found.pop(each, None) for each in ("host", "port", "user", "password")}
+    # A password in the arguments can be seen by all users of the machine.
+    known["password"] = known["password"] or os.environ.get("PGPASSWORD")
+    if found:
+        names = ", ".join(sorted(found))
+        raise click.BadParameter(f"parameters that a project's database cannot have: {names}", param_hint="--database-url")
+    return ProjectDatabase(name, **known)
+
+
+@project.command("delete")
+@click.argument("key", metavar="PROJECT")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@online
+async def delete_project(environment: Environment, key: str, yes: bool) -> None:
+    """Delete a project, and its database if the server created it."""
+    if not yes and ask(f"Delete project {key} and its database? Type its key: ") != key:
+        raise Failed("not deleted; use --yes to delete without confirmation")
+    await environment.backend.projects.delete(key)
+    environment.output.result({"project": key}, f"project {key} deleted")
+
+
+@click.command()
+@online
+async def migrate(environment: Environment) -> None:
+    """Bring the system tables of all projects up to date."""
+    projects = environment.backend.projects
+    keys = projects.files.keys(private=True)
+    failed: list[str] = []
+    with environment.output.progress() as progress:
+        bar = progress.add_task("migrating", total=len(keys))
+
+        async def open_each(rest: list[str]) -> None:
+            while rest:
+                key = rest.pop(0)
+                try:
+                    # Opening a project brings its system tables up to date.
+                    await projects.get(key).snapshot()
+                except ApiError as error:
+                    failed.append(key)
+                    environment.output.note(f"{key}: {told(error)}")
+                progress.advance(bar)
+
+        rest = list(keys)
+        await defer.gatherResults([defer.ensureDeferred(open_each(rest)) for _ in range(MIGRATED_AT_ONCE)])
+    summary = "all projects are up to date" if not failed else f"{len(failed)} of {len(keys)} projects failed"
+    environment.output.result({"failed": sorted(failed)}, summary)
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,105 @@
+"""directus user."""
+
+import click
+
+from directus_tx.cli.command import Environment, Failed, online
+from directus_tx.cli.output import lines_of
+from directus_tx.cli.passwords import password, password_option
+from directus_tx.context import ADMINISTRATOR, Context
+from directus_tx.items import create_items, update_items
+from directus_tx.query import Query, WriteOptions
+from directus_tx.suggestions import suggestion
+
+USERS = "directus_users"
+LISTED = ("id", "email", "first_name", "last_name", "role", "status", "last_access_on")
+
+
+@click.group()
+def user() -> None:
+    """List and create users, set passwords."""
+
+
+@user.command("list")
+@click.argument("project")
+@online
+async def list_users(environment: Environment, project: str) -> None:
+    """List the users of a project."""
+    ctx = await environment.context(project)
+    rows = await ctx.db.query(
+        "SELECT u.id, u.email, u.first_name, u.last_name, r.name, u.status, u.last_access_on"
+        " FROM directus_users AS u LEFT JOIN directus_roles AS r ON r.id = u.role ORDER BY u.id"
+    )
+    environment.output.table([dict(zip(LISTED, row, strict=True)) for row in rows], LISTED, rows)
+
+
+@user.command("create")
+@click.argument("project")
+@click.argument("email")
+@click.option("--role", default=str(ADMINISTRATOR), help="The name or the id of the role.  [default: administrator]")
+@click.option("--first-name")
+@click.option("--last-name")
+@password_option
+@online
+async def create_user(
+    environment: Environment,
+    project: str,
+    email: str,
+    role: str,
+    first_name: str | None,
+    last_name: str | None,
+    generate: bool,
+) -> None:
+    """Create an active user.
+
+    \b
+    Examples:
+      directus user create shop somebody@example.com
+      directus user create shop editor@example.com --role Editor --generate
+    """
+    ctx = await environment.context(project)
+    payload = {"email": email, "role": _role(ctx, role), "status": "active", "first_name": first_name, "last_name": last_name}
+    typed, shown = password(generate=generate)
+    result = await create_items(
+        environment.backend.items,
+        ctx,
+        USERS,
+        payload | {"password": typed},
+        Query(fields=("id", "email", "role")),
+        WriteOptions(),
+    )
+    environment.output.result(result.data | shown, f"user {result.data['id']} created", *lines_of(shown))
+
+
+def _role(ctx: Context, named: str) -> int:
+    """Returns the id of the role with a name, without regard to case, or with an id. Raises Failed."""
+    roles = {str(role["name"]).lower(): int(role["id"]) for role in ctx.schema.roles.values()}
+    if named.isascii() and named.isdigit() and int(named) in roles.values():
+        return int(named)
+    if named.lower() in roles:
+        return roles[named.lower()]
+    names = (str(role["name"]) for role in ctx.schema.roles.values())
+    raise Failed(f"there is no role {named}{suggestion(named, names)}")
+
+
+@user.command("password")
+@click.argument("project")
+@click.argument("email")
+@password_option
+@online
+async def set_password(environment: Environment, project: str, email: str, generate: bool) -> None:
+    """Set the password of a user, found by e-mail address."""
+    ctx = await environment.context(project)
+    rows = await ctx.db.query("SELECT id FROM directus_users WHERE lower(email) = lower(%s)", (email,))
+    if not rows:
+        raise Failed(f"there is no user {email}")
+    typed, shown = password(generate=generate)
+    await update_items(
+        environment.backend.items,
+        ctx,
+        USERS,
+        [str(rows[0][0])],
+        {"password": typed},
+        Query(fields=("id",)),
+        WriteOptions(),
+    )
+    environment.output.result({"id": rows[0][0]} | shown, f"password of {email} changed", *lines_of(shown))

@@ -1,0 +1,195 @@
+"""The `directus` command as a real process, beside a running daemon and without one."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from tests.daemon import BIN, Daemon
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A running daemon on an embedded database, with a project `p`."""
+    found = Daemon(tmp_path_factory.mktemp("server")).start()
+    found.create_project("p")
+    yield found
+    found.stop()
+
+
+def run(
+    directory: pathlib.Path, *arguments: str, text: str = "", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a directory."""
+    return subprocess.run(
+        [str(BIN / "directus"), *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        timeout=60,
+        env=os.environ | (environment or {}),
+    )
+
+
+def test_it_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
+    def directus(*arguments: str, text: str = "") -> Any:
+        done = run(daemon.directory, *arguments, "--json", "--data-dir", str(daemon.directory / "var"), text=text)
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    assert directus("project", "list") == (0, [{"project": "p", "private": False}])
+    status, made = directus("project", "create", "q", "--email", "q@example.com", "--generate")
+    assert status == 0
+    signed_in = {"email": "q@example.com", "password": made["password"]}
+    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "1"
+    assert directus("user", "create", "q", "second@example.com", text="second-password\n")[0] == 0
+    assert directus("user", "password", "q", "second@example.com", text="changed-password\n")[0] == 0
+    signed_in = {"email": "second@example.com", "password": "changed-password"}
+    assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "2"
+    assert directus("migrate") == (0, {"failed": []})
+    daemon.call("POST", "/p/roles", {"name": "Writers"})
+    status, document = directus("permissions", "export", "p")
+    assert (status, [role["name"] for role in document["roles"]]) == (0, ["Public", "Writers"])
+    file = daemon.directory / "roles.json"
+    file.write_text(json.dumps(document))
+    status, planned = directus("permissions", "import", "q", str(file), "--dry-run")
+    assert (status, planned["dry_run"], planned["changes"][0]["action"]) == (0, True, "create")
+    assert [role["name"] for role in directus("permissions", "export", "q")[1]["roles"]] == ["Public"]
+    assert directus("permissions", "import", "q", str(file)) == (0, planned | {"dry_run": False})
+    assert directus("permissions", "export", "q") == (0, document)
+    assert directus("permissions", "import", "q", "-", text=json.dumps(document)) == (0, {"dry_run": False, "changes": []})
+    file.write_text('{"roles": [{"colour": "red"}]}')
+    status, message = directus("permissions", "import", "q", str(file))
+    assert status == 1
+    assert "name" in message
+    assert directus("config", "show")[1]["database"]["url"] == ""
+    for answer in ("", "p\n"):
+        status, said = directus("project", "delete", "q", text=answer)
+        assert (status, "not deleted" in said, "Traceback" in said) == (1, True, False), said
+    assert directus("project", "delete", "q", "--yes")[0] == 0
+    assert directus("project", "delete", "q", "--yes")[0] == 1
+    assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("project", "list"),
+        ("project", "create", "shop", "--email", "a@example.com", "--generate"),
+        ("project", "delete", "shop", "--yes"),
+        ("user", "list", "shop"),
+        ("permissions", "export", "shop"),
+        ("migrate",),
+    ],
+)
+def test_it_makes_no_server_where_there_is_none(tmp_path: pathlib.Path, arguments: tuple[str, ...]) -> None:
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not the data directory of a server" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_makes_a_data_directory(tmp_path: pathlib.Path) -> None:
+    made = run(tmp_path, "project", "create", "shop", "--email", "a@example.com", "--init", text="password\n")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == "project shop created, administrator a@example.com\n"
+    assert "the super admin token is" in made.stderr
+    assert run(tmp_path, "project", "list").stdout == "shop\tno\n"
+
+
+def test_a_database_of_ones_own_is_used_and_stays(daemon: Daemon, postgres: dict[str, Any]) -> None:
+    connection = psycopg2.connect(**postgres)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute("CREATE DATABASE own_shop ENCODING 'UTF8' TEMPLATE template0")
+    url = f"postgresql://{postgres['user']}:any@/own_shop?host={postgres['host']}"
+    created = run(
+        daemon.directory, "project", "create", "own", "--email", "a@example.com", "--generate", "--json", "--database-url", url
+    )
+    assert created.returncode == 0, created.stderr
+    sign_in = {"email": "a@example.com", "password": json.loads(created.stdout)["password"]}
+    assert daemon.call("POST", "/own/auth/authenticate", sign_in, token=None)["data"]["user"]["id"] == "1"
+    assert run(daemon.directory, "project", "delete", "own", "--yes").returncode == 0
+    cursor.execute("SELECT count(*) FROM pg_database WHERE datname = 'own_shop'")
+    assert cursor.fetchone() == (1,)
+    connection.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://h/d?colour=red", "shop"])
+def test_a_url_that_is_none_is_refused(daemon: Daemon, url: str) -> None:
+    done = run(daemon.directory, "project", "create", "x", "--email", "a@example.com", "--generate", "--database-url", url)
+    assert (done.returncode, "--database-url" in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+@pytest.mark.parametrize("action", ["create", "password"])
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_password_is_refused(daemon: Daemon, action: str, text: str) -> None:
+    email = "admin@example.com" if action == "password" else "empty@example.com"
+    done = run(daemon.directory, "user", action, "p", email, text=text)
+    assert (done.returncode, "the password is empty" in done.stderr) == (1, True), done.stderr
+    assert "empty@example.com" not in run(daemon.directory, "user", "list", "p").stdout
+
+
+def test_roles_are_found_by_name_or_id(daemon: Daemon) -> None:
+    daemon.call("POST", "/p/roles", {"name": "Editors"})
+
+    def create(email: str, role: str) -> subprocess.CompletedProcess[str]:
+        return run(daemon.directory, "user", "create", "p", email, "--role", role, "--generate")
+
+    assert create("one@example.com", "editors").returncode == 0
+    assert create("two@example.com", "1").returncode == 0
+    listed = run(daemon.directory, "user", "list", "p", "--json")
+    roles = {user["email"]: user["role"] for user in json.loads(listed.stdout)}
+    assert (roles["one@example.com"], roles["two@example.com"]) == ("Editors", "Administrator")
+    for role, said in (
+        ("Editor", 'there is no role Editor; did you mean "Editors"?'),
+        ("99", "there is no role 99"),
+    ):
+        done = create("three@example.com", role)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
+def test_mistyped_commands_are_told_the_one_that_was_meant(tmp_path: pathlib.Path) -> None:
+    for arguments, meant in ((("projct",), "project"), (("user", "creat"), "create"), (("config", "show", "--jsn"), "--json")):
+        done = run(tmp_path, *arguments)
+        assert (done.returncode, meant in done.stderr) == (2, True), done.stderr
+
+
+def test_help_and_version_need_no_configuration(tmp_path: pathlib.Path) -> None:
+    wrong = {"DIRECTUS_SERVER_COLOUR": "red"}
+    assert re.search(r"\d+\.\d+", run(tmp_path, "--version", environment=wrong).stdout)
+    assert "Examples:" in run(tmp_path, "user", "create", "--help", environment=wrong).stdout
+    done = run(tmp_path, "config", "check", environment=wrong)
+    assert (done.returncode, "DIRECTUS_SERVER_COLOUR" in done.stderr) == (2, True)
+
+
+def test_the_shell_completes_its_words(tmp_path: pathlib.Path) -> None:
+    words = {"_DIRECTUS_COMPLETE": "bash_complete", "COMP_WORDS": "directus project cr", "COMP_CWORD": "2"}
+    assert run(tmp_path, environment=words).stdout == "plain,create\n"
+
+
+def test_a_terminal_is_shown_a_table(daemon: Daemon) -> None:
+    primary, secondary = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [str(BIN / "directus"), "project", "list"],
+            cwd=daemon.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=secondary,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
+        )
+        assert process.wait(60) == 0
+        shown = os.read(primary, 65536).decode()
+    finally:
+        os.close(primary)
+        os.close(secondary)
+    assert "private" in shown
+    assert "│ p " in shown
