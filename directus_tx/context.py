@@ -1,5 +1,6 @@
 """The context of a request: who makes it, for which project, with which schema, when, and over which database session."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,6 +19,12 @@ PUBLIC = 2
 def moment(seconds: float) -> datetime:
     """Returns a time in seconds since 1970 as an aware datetime in UTC, without microseconds."""
     return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def current_time() -> datetime:
+    """Returns the time of the system clock as `moment` does. The system clock may be set back or forward: measure intervals with the
+    reactor's clock instead."""
+    return moment(time.time())
 
 
 @frozen

@@ -5,6 +5,9 @@ import os
 import pathlib
 import signal
 import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -17,6 +20,7 @@ from twisted.python.components import Componentized
 from directus_tx import logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
+from directus_tx.context import current_time
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
@@ -29,6 +33,18 @@ from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
 
 log = Logger()
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Makes `callLater` and `seconds` of a reactor follow the monotonic clock, for the whole process. Twisted's reactors follow the system
+    clock: if it is set back by an hour, every timer is an hour late. Timers that are already scheduled keep the seconds that are left."""
+    if reactor.seconds is time.monotonic:
+        return
+    scheduled = [(timer, max(timer.getTime() - reactor.seconds(), 0.0)) for timer in reactor.getDelayedCalls()]
+    reactor.seconds = time.monotonic
+    for timer, left in scheduled:
+        timer.seconds = time.monotonic
+        timer.reset(left)
 
 
 class Backend:
@@ -69,17 +85,19 @@ class Backend:
 
 class ApiService(MultiService):
     """The server as a service of Twisted. Starting it opens the backend and listens. Stopping it stops the jobs and stops listening, waits
-    for running requests (at most shutdown_timeout seconds), and closes the backend."""
+    for running requests (at most shutdown_timeout seconds), and closes the backend. *now* returns the time of day."""
 
-    def __init__(self, settings: Settings, reactor: Any, *, demo: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, *, demo: bool = False, now: Callable[[], datetime] = current_time
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.reactor = reactor
         self.demo = demo
         self.backend = Backend(settings, reactor)
-        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings)
+        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings, now)
         self.app = App(reactor, services)
-        for job in (retention_job(reactor, self.backend.projects, settings.history),):
+        for job in (retention_job(reactor, self.backend.projects, settings.history, now),):
             if job is not None:
                 JobRunner(reactor, job).setServiceParent(self)
         self._started: defer.Deferred[None] | None = None

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from directus_tx import config
-from directus_tx.service import ApiService
+from directus_tx.service import ApiService, use_monotonic_clock
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
@@ -47,4 +47,5 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> MultiService:
     """Returns the service that twistd runs."""
+    use_monotonic_clock(reactor)
     return ApiService(options["settings"], reactor, demo=bool(options["demo"]))

@@ -28,10 +28,12 @@ from directus_tx.config import Settings, load
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
-from directus_tx.service import Backend
+from directus_tx.service import Backend, use_monotonic_clock
 
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+use_monotonic_clock(reactor)
 
 # A root of this run's own for temporary directories: each run of pytest shuts the one that they share by default to other users, also
 # while the database of another run works in it, which another user runs where the tests are run by root.

@@ -4,7 +4,6 @@ import functools
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,12 +13,12 @@ from twisted.internet import defer, task
 
 from directus_tx import config
 from directus_tx.cli.output import Output
-from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
+from directus_tx.context import ADMINISTRATOR, Accountability, Context, current_time
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError
-from directus_tx.service import Backend
+from directus_tx.service import Backend, use_monotonic_clock
 
 FAILED, MISUSED = 1, 2
 """Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""
@@ -51,7 +50,7 @@ class Environment:
         project = self.backend.projects.get(key)
         schema = await project.snapshot()
         who = Accountability(None, ADMINISTRATOR, "", "directus command")
-        return Context(key, schema, who, moment(time.time()), Session(project.database), "command")
+        return Context(key, schema, who, current_time(), Session(project.database), "command")
 
 
 def _common(command: F) -> F:
@@ -100,6 +99,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         failures: list[click.ClickException] = []
 
         async def run(reactor: Any) -> None:
+            use_monotonic_clock(reactor)
             backend = Backend(settings, reactor)
             output = Output(as_json=as_json)
             try:

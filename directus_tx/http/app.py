@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from directus_tx.accounts.tokens import identify
-from directus_tx.context import PUBLIC, Accountability, Context, moment
+from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
@@ -158,7 +158,7 @@ class App:
         project.verify_in_time()
         session = Session(project.database)
         request.use(session)
-        now = moment(self.reactor.seconds())
+        now = self.services.now()
         bearer = None if token is None else await identify(project, session, token, now)
         ip, agent = self.proxies.ip(request), request.getHeader("user-agent") or ""
         who = Accountability(None, None, ip, agent) if bearer is None else Accountability(bearer.user, bearer.role, ip, agent)

@@ -1,6 +1,7 @@
 """The interface of endpoints: the routes, who may call them, and the `Call` that is passed to an endpoint."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -8,7 +9,7 @@ from attrs import evolve, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
-from directus_tx.context import Accountability, Context
+from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
 from directus_tx.http.answers import Answer, Empty, Envelope, Streamed
 from directus_tx.http.client import Proxies, token_of
@@ -23,12 +24,13 @@ from directus_tx.query import Query, WriteOptions
 
 @frozen
 class Services:
-    """The services that endpoints use."""
+    """The services that endpoints use. `now` returns the time of day, aware, in UTC, without microseconds."""
 
     projects: Projects
     items: Items
     hasher: PasswordHasher
     settings: Settings
+    now: Callable[[], datetime] = current_time
 
 
 class Caller(Enum):

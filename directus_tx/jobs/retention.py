@@ -3,7 +3,7 @@
 Comments are kept, because users wrote them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from directus_tx.config import HistorySettings, Retention, retention_of
-from directus_tx.context import moment
+from directus_tx.context import current_time
 from directus_tx.db.session import Session
 from directus_tx.jobs.runner import Job
 from directus_tx.projects.registry import Projects
@@ -112,14 +112,19 @@ async def _batch(session: Session, collection: str, last: int, oldest: datetime 
     return Pruned(len(ids), revisions)
 
 
-def retention_job(reactor: Any, projects: Projects, settings: HistorySettings) -> Job | None:
-    """Returns the job that prunes the history of all projects, or None if there are no rules."""
+def retention_job(
+    reactor: Any, projects: Projects, settings: HistorySettings, now: Callable[[], datetime] = current_time
+) -> Job | None:
+    """Returns the job that prunes the history of all projects, or None if there are no rules. *now* returns the time of day."""
     rules = [retention_of(text) for text in settings.retention]
-    return Job("retention", settings.prune_interval, lambda: prune_all(reactor, projects, rules)) if rules else None
+    return Job("retention", settings.prune_interval, lambda: prune_all(reactor, projects, rules, now)) if rules else None
 
 
-async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]) -> dict[str, Pruned]:
-    """Prunes the history of all projects, and returns what was removed from each. A failure is logged, and the project is skipped."""
+async def prune_all(
+    reactor: Any, projects: Projects, rules: Sequence[Retention], now: Callable[[], datetime] = current_time
+) -> dict[str, Pruned]:
+    """Prunes the history of all projects, and returns what was removed from each. A failure is logged, and the project is skipped.
+    *now* returns the time of day."""
 
     def pause() -> "defer.Deferred[None]":
         return deferLater(reactor, PAUSE)
@@ -128,7 +133,7 @@ async def prune_all(reactor: Any, projects: Projects, rules: Sequence[Retention]
     for key in projects.files.keys(private=True):
         try:
             session = Session(projects.get(key).database)
-            done[key] = await prune(session, rules, moment(reactor.seconds()), pause)
+            done[key] = await prune(session, rules, now(), pause)
         except defer.CancelledError:
             raise
         except Exception as error:

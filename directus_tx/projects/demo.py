@@ -1,13 +1,12 @@
 """The demo project: a small blog with fixed content, created through the same services as every project."""
 
 import secrets
-import time
 from typing import Any
 
 from attrs import frozen
 
 from directus_tx import schema_service
-from directus_tx.context import ADMINISTRATOR, Accountability, Context, moment
+from directus_tx.context import ADMINISTRATOR, Accountability, Context, current_time
 from directus_tx.db.session import Session
 from directus_tx.items import create_items
 from directus_tx.items.service import Items
@@ -181,7 +180,7 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
     async def context() -> Context:
         who = Accountability(1, ADMINISTRATOR, "127.0.0.1", "directus_tx demo")
         schema = await project.snapshot()
-        return Context(project.key, schema, who, moment(time.time()), Session(project.database), "demo")
+        return Context(project.key, schema, who, current_time(), Session(project.database), "demo")
 
     for collection in COLLECTIONS:
         await schema_service.create_collection(service, await context(), collection, options)

@@ -8,12 +8,13 @@ from typing import Any
 
 import jwt
 import pytest
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
 from directus_tx.accounts import tokens
 from directus_tx.config import Retention
-from directus_tx.context import moment
+from directus_tx.context import current_time, moment
 from directus_tx.db.connection import connected
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Identifier
@@ -55,22 +56,9 @@ def zone(request: pytest.FixtureRequest) -> Iterator[str]:
     time.tzset()
 
 
-class Clock:
-    """The reactor with a clock that stands."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-
-    def seconds(self) -> float:
-        return self.now.timestamp()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(reactor, name)
-
-
 def at(client: Client, now: datetime) -> None:
     """Sets the clock of the server."""
-    client.app.reactor = Clock(now)
+    client.app.services = evolve(client.app.services, now=lambda: now)
 
 
 def shown(now: datetime) -> str:
@@ -205,7 +193,7 @@ async def test_a_database_in_another_zone_stores_utc_as_well(client: Client, zon
     await client.collection("things", field("created", "datetime_created", "DATETIME", None))
     default = field("since", "datetime", "DATETIME", None, default_value="CURRENT_TIMESTAMP")
     assert (await client.post("~/fields/things", default)).status == 200
-    now = moment(reactor.seconds())
+    now = current_time()
     item = (await client.post("~/items/things", {})).data
     for value in (item["created"], item["since"] + "+00:00"):
         assert abs(datetime.fromisoformat(value) - now) < timedelta(minutes=5)
