@@ -1,10 +1,15 @@
 """The log: one line for each event, as text or JSON. It contains no tokens, passwords or bodies: the path of a request is written without
 the query string, and a database error without the values that it quotes."""
 
+import os
+import select
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from functools import lru_cache
+from typing import Any
 
 import orjson
 from twisted.internet.defer import FirstError
@@ -15,6 +20,7 @@ from zope.interface import implementer
 
 from directus_tx.db.sqlstate import without_values
 
+log = Logger()
 REQUEST = "{method} {path} {status} {ms} ms"
 
 
@@ -39,40 +45,221 @@ def log_request(log: Logger, request: Any, status: int, now: float) -> None:
 NOTED = ("request_id", "project", "user", "method", "path", "status", "ms", "statements")
 
 
-@implementer(ILogObserver)
-class LineObserver:
-    """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty."""
+MAX_WAITING = 4 * 2**20
+"""The characters that may wait to be written. Further lines are dropped."""
 
-    def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
+COLLECTED_FOR = 0.01
+"""Seconds for which lines are collected before they are written together."""
+
+PIECE = 64 * 1024
+"""Characters from which lines are passed to the operating system in another call."""
+
+LAST_WAIT = 2.0
+"""Seconds for which the process waits at its end until all lines are written."""
+
+
+class LineWriter:
+    """Writes lines to the file *name*, or to standard output if *name* is empty.
+
+    Writing can block: a pipe that nobody reads, a terminal that is stopped, a disk of another machine. Therefore a thread writes, from
+    `start` to the end of the process. Before `start`, lines are kept, because twistd forks when it becomes a daemon. Lines that do not fit
+    into the queue and lines that cannot be written are dropped, and a line of *notice*, called with their number and the reason, takes
+    their place as soon as writing succeeds.
+
+    Raises OSError if the file cannot be opened.
+    """
+
+    def __init__(self, name: str, notice: Callable[[int, str], str]) -> None:
         self.name = name
-        self.write = write
-        self.stream: IO[str] = sys.stdout
-        self.reopen()
+        self.notice = notice
+        self._lock = threading.Lock()
+        self._filled = threading.Event()
+        self._idle = threading.Condition(self._lock)
+        self._lines: list[str] = []
+        self._size = 0
+        self._overflowed = 0
+        self._reopened = False
+        self._writing = False
+        self._thread: threading.Thread | None = None
+        self._last_moment: float | None = None
+        # Used only while lines are written.
+        self._lost = 0
+        self._reason = ""
+        self._torn = False
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        if self.name:
+            return os.open(self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Standard output is None if its descriptor was closed: then another file may have the number 1.
+        return sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
+
+    def start(self) -> None:
+        """Starts the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Has a line written, which ends with a newline. Does not block, except after `finish`. Can be called in any thread."""
+        with self._lock:
+            if self._size + len(line) > MAX_WAITING:
+                self._overflowed += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
+        if not self._filled.is_set():
+            self._filled.set()
+        if self._last_moment is not None:
+            self._wait_until(self._last_moment)
 
     def reopen(self) -> None:
-        """Opens the file again, because it may have been moved (log rotation)."""
-        if self.name:
-            old, self.stream = self.stream, open(self.name, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process
-            if old is not sys.stdout:
-                old.close()
+        """Has the file opened again, because it may have been moved (log rotation)."""
+        self._reopened = True
+        self._filled.set()
+
+    def flush(self, seconds: float) -> bool:
+        """Waits until all lines are written, at most this many seconds. Returns whether they are."""
+        return self._wait_until(time.monotonic() + seconds)
+
+    def finish(self) -> None:
+        """Call this when the process may end at any time. Waits until all lines are written, and makes `write` do so as well, LAST_WAIT
+        seconds in all."""
+        if self._last_moment is None:
+            self._last_moment = time.monotonic() + LAST_WAIT
+        self._wait_until(self._last_moment)
+
+    def _wait_until(self, moment: float) -> bool:
+        if self._thread is None:
+            self._write_collected()
+        if threading.current_thread() is self._thread:
+            return False
+        with self._lock:
+            return self._idle.wait_for(self._is_idle, max(moment - time.monotonic(), 0))
+
+    def _is_idle(self) -> bool:
+        return not (self._lines or self._writing or self._overflowed)
+
+    # in the thread, or before it is started
+
+    def _run(self) -> None:
+        while True:
+            self._filled.wait()
+            time.sleep(COLLECTED_FOR)
+            self._write_collected()
+
+    def _write_collected(self) -> None:
+        with self._lock:
+            self._filled.clear()
+            lines, self._lines, self._size = self._lines, [], 0
+            overflowed, self._overflowed = self._overflowed, 0
+            self._writing = True
+        try:
+            if self._reopened:
+                self._reopened = False
+                self._open_again()
+            self._write_all(lines, overflowed)
+        finally:
+            with self._lock:
+                self._writing = False
+                self._idle.notify_all()
+
+    def _open_again(self) -> None:
+        if not self.name:
+            return
+        try:
+            old, self._descriptor = self._descriptor, self._open()
+        except OSError as error:
+            log.error("the log file cannot be opened again: {error}", error=error)
+            return
+        self._torn = False
+        os.close(old)
+
+    def _write_all(self, lines: Sequence[str], overflowed: int) -> None:
+        """Writes lines. *overflowed* lines that came after them were dropped."""
+        piece: list[str] = []
+        size = 0
+        for line in lines:
+            piece.append(line)
+            size += len(line)
+            if size >= PIECE:
+                self._write_piece(piece)
+                piece, size = [], 0
+        if piece:
+            self._write_piece(piece)
+        if overflowed:
+            self._lost += overflowed
+            self._reason = "the queue was full"
+            self._write_piece([])
+
+    def _write_piece(self, lines: Sequence[str]) -> None:
+        notice = self.notice(self._lost, self._reason) if self._lost else ""
+        parts = [text.encode(errors="backslashreplace") for text in ("\n" if self._torn else "", notice, *lines)]
+        data = memoryview(b"".join(parts))
+        written = 0
+        try:
+            while written < len(data):
+                try:
+                    written += os.write(self._descriptor, data[written:])
+                except BlockingIOError:
+                    # Another process has made the descriptor non-blocking.
+                    waiting = select.poll()
+                    waiting.register(self._descriptor, select.POLLOUT)
+                    waiting.poll()
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+        if written >= len(parts[0]) + len(parts[1]):
+            self._lost = 0
+        if written:
+            self._torn = data[written - 1] != ord("\n")
+        rest = len(data) - written
+        for part in reversed(parts[2:]):
+            if rest <= 1:
+                # Of this line only the newline is missing, which is written before the next line.
+                break
+            self._lost += 1
+            rest -= len(part)
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty. `lines` is the writer."""
+
+    def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
+        self.write = write
+        self.lines = LineWriter(name, self._notice)
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["log_level"] is LogLevel.debug:
             return
-        for name, value in event.items():
-            if isinstance(value, BaseException) and name != "log_failure":
-                event = event | {name: without_values(value)}
-        try:
-            self.stream.write(self.write(event))
-            self.stream.flush()
-        except (OSError, ValueError):
-            # There is no other place to report the failure.
-            pass
+        if event.get("log_format") is not REQUEST:
+            for name, value in event.items():
+                if isinstance(value, BaseException) and name != "log_failure":
+                    event = event | {name: without_values(value)}
+        self.lines.write(self.write(event))
+
+    def _notice(self, number: int, reason: str) -> str:
+        """Returns the line that says that lines were dropped."""
+        return self.write(
+            {
+                "log_time": time.time(),
+                "log_level": LogLevel.warn,
+                "log_namespace": __name__,
+                "log_format": "{number} lines of the log were dropped: {reason}",
+                "number": number,
+                "reason": reason,
+            }
+        )
+
+
+@lru_cache(maxsize=2)
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def text_line(event: dict[str, Any]) -> str:
     """Returns an event as a line of text."""
-    time = datetime.fromtimestamp(event["log_time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = _time(int(event["log_time"]))
     if event.get("log_format") is REQUEST:
         project, user = event["project"] or "-", event["user"] or "-"
         return (

@@ -1,10 +1,10 @@
 """Creates the parts of a server and connects them."""
 
+import atexit
 import gc
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -104,6 +104,9 @@ class ApiService(MultiService):
         self._stopping = False
         self._ports: list[Any] = []
         self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
+        self._console = logs.LineWriter("", lambda number, reason: "") if settings.server.log_file else self._observer.lines
+        for lines in {self._observer.lines, self._console}:
+            atexit.register(lines.finish)
 
     def setServiceParent(self, parent: Any) -> None:
         """Makes the application of twistd use our log observer. twistd looks for one before it starts logging."""
@@ -113,6 +116,8 @@ class ApiService(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        self._observer.lines.start()
+        self.reactor.addSystemEventTrigger("after", "shutdown", self._observer.lines.finish)
         # After a turn of the reactor, because Twisted installs its signal handlers when the reactor starts running.
         self.reactor.callWhenRunning(self.reactor.callLater, 0, self._handle_signals)
         self._started = defer.Deferred.fromCoroutine(self._start())
@@ -128,7 +133,7 @@ class ApiService(MultiService):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._observer.reopen))
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._observer.lines.reopen))
 
     def _stop_once(self) -> None:
         if self.reactor.running and not self._stopping:
@@ -138,7 +143,7 @@ class ApiService(MultiService):
     async def _start(self) -> None:
         await self.backend.open()
         if self.backend.new_super_admin_token:
-            _tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
+            self._tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
             log.info("the super admin token is stored in {file}", file=str(self.backend.projects.super_admin_token_file))
         await self.backend.projects.migrate_all()
         for description in self.settings.server.listen:
@@ -153,7 +158,7 @@ class ApiService(MultiService):
     async def _make_demo(self) -> None:
         demo = await create_demo(self.backend.projects, self.backend.items)
         hosts = [str(port.getHost().port) for port in self._ports if hasattr(port.getHost(), "port")]
-        _tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
+        self._tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
 
     def _start_failed(self, failure: Any) -> None:
         """Logs the failure and ends the process with status 1."""
@@ -175,10 +180,7 @@ class ApiService(MultiService):
             await waiting
         await self.backend.close()
 
-
-def _tell(*lines: str) -> None:
-    """Writes to standard output, even if the log goes to a file: passwords and tokens must not be stored in the log."""
-    stream = sys.__stdout__
-    if stream is not None:
-        stream.write("\n" + "\n".join(lines) + "\n\n")
-        stream.flush()
+    def _tell(self, *lines: str) -> None:
+        """Writes to standard output, even if the log goes to a file: passwords and tokens must not be stored in the log."""
+        self._console.start()
+        self._console.write("\n" + "\n".join(lines) + "\n\n")

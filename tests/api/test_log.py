@@ -1,8 +1,7 @@
 """The log tells of failures without telling what was in the statements that failed."""
 
-import io
 import json
-import sys
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,16 +21,26 @@ from tests.live.test_embedded import FAILING, SECRET
 log = Logger()
 
 
+class Written:
+    """A log of which each reading returns what was written since the last."""
+
+    def __init__(self, format: str, path: pathlib.Path) -> None:
+        self.observer = logs.observer(format, str(path))
+        self.file = path.open(encoding="utf-8")
+
+    def read(self) -> str:
+        assert self.observer.lines.flush(30)
+        return self.file.read()
+
+
 @pytest.fixture(params=["text", "json"])
-def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the log has written, in each of its formats."""
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stream)
-    observer = logs.observer(request.param)
-    monkeypatch.undo()
-    globalLogPublisher.addObserver(observer)
-    yield stream
-    globalLogPublisher.removeObserver(observer)
+def written(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Written]:
+    """The log, in each of its formats."""
+    found = Written(request.param, tmp_path / "log")
+    globalLogPublisher.addObserver(found.observer)
+    yield found
+    globalLogPublisher.removeObserver(found.observer)
+    found.file.close()
 
 
 @pytest.fixture
@@ -60,17 +69,15 @@ NAMES = {"an unknown column"}
 """Where the secret is the name of a column."""
 
 
-def test_tracebacks_of_the_database_quote_no_values(errors: dict[str, psycopg2.Error], written: io.StringIO) -> None:
+def test_tracebacks_of_the_database_quote_no_values(errors: dict[str, psycopg2.Error], written: Written) -> None:
     assert sum(SECRET in str(error) for error in errors.values()) > 10
     for name, error in errors.items():
         if name in NAMES:
             continue
         for caught in (error, defer.FirstError(Failure(error), 0)):
-            written.seek(0)
-            written.truncate()
             log.failure("it failed", Failure(caught))
             log.error("it failed: {error}", error=caught)
-            text = written.getvalue()
+            text = written.read()
             assert SECRET not in text, name
             assert text.count(f"SQLSTATE {error.pgcode}") == 2, name
             assert "Traceback (most recent call last)" in text
@@ -86,7 +93,7 @@ def test_what_is_concerned_is_named(errors: dict[str, psycopg2.Error]) -> None:
 
 
 @ensureDeferred
-async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(client: Client, written: io.StringIO) -> None:
+async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(client: Client, written: Written) -> None:
     await client.collection("things", field("name"))
 
     async def put(session: Session) -> None:
@@ -100,7 +107,7 @@ async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(
     answer = await client.post("~/items/things", {"name": SECRET})
     assert (answer.status, answer.code) == (500, 0)
     assert SECRET not in answer.body.decode()
-    text = written.getvalue()
+    text = written.read()
     assert SECRET not in text
     assert "SQLSTATE XX001" in text
     assert answer.headers["x-request-id"] in text

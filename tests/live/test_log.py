@@ -1,0 +1,177 @@
+"""The log of a real process: nothing that takes its lines, or does not, stops the server; what was logged before an end is written."""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.daemon import BIN, Daemon, free_port, wait_for
+
+PATIENCE = 60.0
+NO_DATABASE = "postgresql://postgres@127.0.0.1:1/postgres"
+"""Where no database answers."""
+
+
+class Server(Daemon):
+    """A daemon whose standard output is a pipe, which the test reads or does not. `reader` is its end, or -1 when it is closed."""
+
+    reader = -1
+
+    def start(self) -> "Server":
+        self.reader, end = os.pipe()
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        arguments = [self.command, "-n", "--pidfile=", "directus", "--data-dir", str(self.directory / "var"), "--listen", listen]
+        with self.log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*arguments, *self.options], env=self.environment, cwd=self.directory, stdout=end, stderr=errors
+            )
+        os.close(end)
+        wait_for(self.listens)
+        return self
+
+    def close_output(self) -> None:
+        os.close(self.reader)
+        self.reader = -1
+
+    def rest_of_output(self) -> bytes:
+        """What the process writes until it ends."""
+        parts = []
+        while data := os.read(self.reader, 65536):
+            parts.append(data)
+        return b"".join(parts)
+
+    def ping(self, number: int) -> None:
+        """Sends so many requests over one connection, and asserts that all are answered."""
+        received = 0
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            request = b"GET /server/ping HTTP/1.1\r\nHost: test\r\n\r\n"
+
+            def send() -> None:
+                for _ in range(number // 100):
+                    connection.sendall(request * 100)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            left = b""
+            while received < number:
+                data = connection.recv(65536)
+                assert data, "the server closed the connection"
+                left += data
+                received += left.count(b"HTTP/1.1 200 OK\r\n")
+                left = left[left.rfind(b"HTTP/1.1 200 OK\r\n") + 1 :]
+            sender.join()
+        assert received == number
+
+
+def requests(log: bytes) -> int:
+    """How many requests a log has."""
+    return len(re.findall(rb"GET /server/ping 200 ", log))
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> Iterator[Server]:
+    found = Server(tmp_path)
+    yield found
+    if found.process is not None and found.process.poll() is None:
+        found.process.kill()
+        found.process.wait()
+    if found.reader >= 0:
+        os.close(found.reader)
+
+
+@pytest.fixture
+def file(server: Server) -> pathlib.Path:
+    """The file that the server logs to."""
+    found = server.directory / "directus.log"
+    server.environment["DIRECTUS_SERVER_LOG_FILE"] = str(found)
+    return found
+
+
+def test_an_output_that_nobody_reads_stops_neither_answers_nor_the_end(server: Server) -> None:
+    server.start()
+    server.ping(20_000)
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 30
+
+
+def test_an_output_that_is_read_late_has_every_line(server: Server) -> None:
+    server.start()
+    server.ping(3000)
+    output: list[bytes] = []
+    reader = threading.Thread(target=lambda: output.append(server.rest_of_output()))
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    reader.start()
+    assert server.process.wait(PATIENCE) == 0
+    reader.join(PATIENCE)
+    lines = output[0].splitlines()
+    assert requests(output[0]) == 3000
+    assert lines[-1].endswith(b"Server Shut Down.")
+
+
+def test_an_output_that_is_closed_costs_nothing(server: Server) -> None:
+    server.start()
+    server.close_output()
+    server.ping(2000)
+    assert server.stop() == 0
+
+
+def test_a_log_file_on_a_full_disk_is_written_again_when_there_is_room(server: Server, file: pathlib.Path) -> None:
+    file.symlink_to("/dev/full")
+    server.start()
+    server.ping(2000)
+    file.unlink()
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(file.exists)
+    server.ping(100)
+    assert server.stop() == 0
+    said, rest = file.read_bytes().split(b"\n", 1)
+    found = re.search(rb"warn directus_tx.logs: (\d+) lines of the log were dropped: No space left on device", said)
+    assert found is not None
+    assert int(found[1]) + requests(rest) >= 2100
+    assert requests(rest) >= 100
+
+
+def test_a_log_file_that_was_moved_loses_no_line(server: Server, file: pathlib.Path) -> None:
+    server.start()
+    moved = file.with_suffix(".1")
+    for turn in range(3):
+        server.ping(200)
+        file.rename(moved.with_suffix(f".{turn}"))
+        server.ping(200)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(file.exists)
+    server.ping(100)
+    assert server.stop() == 0
+    assert sum(requests(path.read_bytes()) for path in server.directory.glob("directus.*")) == 3 * 400 + 100
+
+
+@pytest.mark.parametrize("daemonized", [False, True])
+def test_a_server_that_cannot_start_says_so(tmp_path: pathlib.Path, daemonized: bool) -> None:
+    log = tmp_path / "directus.log"
+    environment: dict[str, Any] = {**os.environ, "DIRECTUS_DATABASE_URL": NO_DATABASE, "DIRECTUS_SERVER_LOG_FILE": str(log)}
+    options = ["--pidfile=twistd.pid"] if daemonized else ["-n", "--pidfile="]
+    arguments = [*options, "directus", "--data-dir", str(tmp_path / "var"), "--listen", f"tcp:{free_port()}"]
+    done = subprocess.run([str(BIN / "twistd"), *arguments], env=environment, cwd=tmp_path, timeout=PATIENCE)
+    assert done.returncode == (0 if daemonized else 1)
+    # A daemon has left its first process behind.
+    wait_for(lambda: log.exists() and "the server cannot start" in log.read_text())
+    wait_for(lambda: not (tmp_path / "twistd.pid").exists() or not pathlib.Path(f"/proc/{read_pid(tmp_path)}").exists())
+    text = log.read_text()
+    assert "The database cannot be reached." in text
+    assert "starting up" in text
+
+
+def read_pid(directory: pathlib.Path) -> str:
+    return (directory / "twistd.pid").read_text().strip()
