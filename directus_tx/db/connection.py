@@ -1,11 +1,11 @@
 """Connections to PostgreSQL: opened with the session settings that the code relies on, and statements run on them.
 
-txpostgres connects. After that, psycopg2's asynchronous connection is polled here and not by txpostgres, for two reasons. First,
-libpq closes its socket within `execute()` and `poll()` when the connection is lost, while txpostgres still has the socket
-registered with the reactor: a closed descriptor stays registered, and the next socket with the same number is never read. Second,
-txpostgres adds and removes the descriptor and schedules a call for each statement, which takes a tenth of the time of a small
-request. `Connection` registers a duplicate of the descriptor once. Only `Connection.close` closes the duplicate, after removing
-it from the reactor.
+txpostgres polls a connection while it is being opened. After that psycopg2's asynchronous connection is polled here and not by
+txpostgres, for two reasons. First, libpq closes its socket within `execute()` and `poll()` when the connection is lost, while
+txpostgres still has the socket registered with the reactor: a closed descriptor stays registered, and the next socket with the same
+number is never read. Second, txpostgres adds and removes the descriptor and schedules a call for each statement, which takes a tenth
+of the time of a small request. `Connection` registers a duplicate of the descriptor once. Only `Connection.close` closes the
+duplicate, after removing it from the reactor.
 """
 
 import math
@@ -295,20 +295,51 @@ def _ignore(*arguments: Any) -> None:
     """Does nothing."""
 
 
+class _Opening(txpostgres._PollingMixin):  # type: ignore[misc]
+    """A connection that is being opened. Unlike txpostgres.Connection, it is registered with the reactor only while it waits, because
+    libpq closes its socket, and may open another one, within `poll()`."""
+
+    prefix = "database"
+    _pollingD: "defer.Deferred[Any] | None" = None
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._driver: Any = None
+
+    def pollable(self) -> Any:
+        return self._driver
+
+    async def open(self, parameters: Parameters) -> None:
+        """Returns when the connection is open. Raises psycopg2.Error."""
+        self._driver = psycopg2.connect(**parameters, async_=True)
+        await self.poll()
+
+    def close(self) -> None:
+        """Gives up. `open` raises psycopg2.OperationalError."""
+        if self._driver is None:
+            return
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
+        with suppress(psycopg2.Error):
+            self._driver.close()
+        waiting, self._pollingD = self._pollingD, None
+        if waiting is not None:
+            waiting.errback(psycopg2.OperationalError("the database did not answer in time"))
+
+
 async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
     """Opens a connection. *statement_timeout* is in seconds. Raises ServiceUnavailable if the database cannot be reached."""
     settings = dict(_SESSION_SETTINGS)
     if statement_timeout is not None:
         settings["statement_timeout"] = int(statement_timeout * 1000)
     options = " ".join([parameters.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())])
-    opening = txpostgres.Connection(reactor)
-    timer = reactor.callLater(CONNECT_TIMEOUT, _give_up, opening)
+    opening = _Opening(reactor)
+    timer = reactor.callLater(CONNECT_TIMEOUT, opening.close)
     try:
-        await opening.connect(**{"application_name": "directus_tx", **_TCP_SETTINGS, **parameters, "options": options.strip()})
-        reactor.removeReader(opening)
+        await opening.open({"application_name": "directus_tx", **_TCP_SETTINGS, **parameters, "options": options.strip()})
         connection = Connection(reactor, opening.pollable())
     except Exception as error:
-        _give_up(opening)
+        opening.close()
         log.warn("cannot connect to database {dbname} at {host}: {error}", error=str(error).strip(), **_named(parameters))
         raise unavailable("The database cannot be reached.") from error
     finally:
@@ -318,12 +349,6 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
         connection.timeout = statement_deadline(statement_timeout)
     _register_types(opening.pollable())
     return connection
-
-
-def _give_up(opening: Any) -> None:
-    """Closes a connection that txpostgres is opening."""
-    if opening.pollable() is not None:
-        opening.close()
 
 
 def _named(parameters: Parameters) -> dict[str, Any]:

@@ -13,9 +13,12 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
+from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 
-from directus_tx.db.connection import connected
+from directus_tx.db.connection import connected, open_connection
 from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
@@ -682,6 +685,46 @@ async def test_a_database_that_is_not_there_leaves_nobody_waiting(make: Make, po
     assert all(failure.check(ServiceUnavailable) for ok, failure in results if not ok)
     await pause(0)
     assert (down.size, budget.open) == (0, up.size)
+
+
+class _Ending(Protocol):
+    """A server that declines SSLRequest, and ends the connection after it has sent *answer* to the startup message."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+
+    def dataReceived(self, data: bytes) -> None:
+        if data[4:8] == b"\x04\xd2\x16\x2f":
+            self.transport.write(b"N")
+            return
+        self.transport.write(self.answer)
+        self.transport.loseConnection()
+
+
+@pytest.mark.parametrize("answer", [b"", b"R", b"R\0\0\0\x08\0\0\0\0", b"E\0\0\0\x05\0", b"nonsense"])
+@ensureDeferred
+async def test_connections_that_are_lost_while_they_are_opened_leave_nothing_with_the_reactor(answer: bytes) -> None:
+    class Factory(ServerFactory):
+        def buildProtocol(self, address: Any) -> Protocol:
+            return _Ending(answer)
+
+    critical: list[Any] = []
+    observer = FilteringLogObserver(critical.append, [LogLevelFilterPredicate(LogLevel.error)])
+    globalLogPublisher.addObserver(observer)
+    port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+    before = set(reactor.getReaders()) | set(reactor.getWriters())
+    try:
+        parameters = {"host": "127.0.0.1", "port": port.getHost().port, "user": "nobody", "dbname": "nothing"}
+        asked = [start(open_connection(reactor, parameters)) for _ in range(20)]
+        results = await defer.DeferredList(asked, consumeErrors=True)
+        assert all(not ok and failure.check(ServiceUnavailable) for ok, failure in results)
+        await pause(0.05)
+        left = (set(reactor.getReaders()) | set(reactor.getWriters())) - before
+        assert not [each for each in left if not isinstance(each, Server)]
+    finally:
+        globalLogPublisher.removeObserver(observer)
+        await defer.maybeDeferred(port.stopListening)
+    assert critical == []
 
 
 # --- percent signs
