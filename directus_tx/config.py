@@ -33,6 +33,19 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."
     )
+    max_connections: int = setting(
+        0,
+        "Maximum number of open connections. Beyond it, idle ones are closed, and new ones answered with 503. 0: as many as the limit"
+        " on open files (RLIMIT_NOFILE) allows, at most 10000.",
+    )
+    max_connections_per_address: int = setting(
+        0,
+        "Maximum number of open connections from one IPv4 address or one IPv6 network of 64 bits, except trusted_proxies. 0: half of"
+        " max_connections.",
+    )
+    backlog: int = setting(
+        1024, "Maximum number of connections that wait to be accepted, for addresses in listen that do not set their own. 0: 50."
+    )
     max_body_size: int = setting(100 * 2**20, "Maximum size of the body of a request, uploaded files included, in bytes.")
     request_timeout: float = setting(
         30.0, "Maximum time for the headers of a request to arrive, and maximum pause in its body, in seconds. 0: no limit."

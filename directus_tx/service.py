@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import defer
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -23,6 +22,7 @@ from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
+from directus_tx.http.listening import listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
 from directus_tx.jobs.retention import retention_job
@@ -146,8 +146,7 @@ class ApiService(MultiService):
             self._tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
             log.info("the super admin token is stored in {file}", file=str(self.backend.projects.super_admin_token_file))
         await self.backend.projects.migrate_all()
-        for description in self.settings.server.listen:
-            self._ports.append(await serverFromString(self.reactor, description).listen(self.app.site))
+        self._ports = await listen(self.reactor, self.app.site, self.settings)
         if self.demo:
             await self._make_demo()
         log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))

@@ -36,7 +36,8 @@ def free_port() -> int:
 
 
 class Daemon:
-    """A server with its data in *directory*. `output` is what it has printed. *checkout*: run the code of another checkout."""
+    """A server with its data in *directory*. `output` is what it has printed. *checkout*: run the code of another checkout.
+    *prepare* is called in the process before the server starts."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Daemon:
         url: str | None = None,
         command: str | None = None,
         checkout: pathlib.Path | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.directory = directory
         self.options = options
@@ -54,6 +56,7 @@ class Daemon:
             self.environment["PYTHONPATH"] = str(checkout.absolute())
         if url is not None:
             self.environment["DIRECTUS_DATABASE_URL"] = url
+        self.prepare = prepare
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.log = directory / f"log-{self.port}"
@@ -65,7 +68,12 @@ class Daemon:
         arguments = [self.command, "-n", "--pidfile=", "directus", "--data-dir", str(self.directory / "var"), "--listen", listen]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*arguments, *self.options], env=self.environment, cwd=self.directory, stdout=log, stderr=log
+                [*arguments, *self.options],
+                env=self.environment,
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+                preexec_fn=self.prepare,
             )
         until = time.monotonic() + 60
         while True:

@@ -68,7 +68,7 @@ class App:
         self.klein.handle_errors(HTTPException)(self._unrouted)
         self.klein.handle_errors(Exception)(self._failed)
         self.spool = Spool(services.settings.server.spool_size)
-        self.site = ApiSite(self, reactor, services.settings, self.payloads)
+        self.site = ApiSite(self, reactor, services.settings, self.payloads, self.proxies)
 
     def _register(self, route: Route) -> None:
         def view(request: Any, **path: str) -> defer.Deferred[bytes]:

@@ -4,7 +4,6 @@ import fcntl
 import termios
 from array import array
 from enum import Enum, auto
-from http import HTTPStatus
 from typing import Any
 
 from attrs import frozen
@@ -68,15 +67,50 @@ class ApiChannel(http.HTTPChannel):
     sent = 0.0
     """When the client last received bytes, while there are more to send."""
     unsent = -1
+    idle_since = 0.0
+    """When the connection was made, or the last answer ended."""
+    address: str | None = None
+    """The address that the connection is counted for. None if it has no limit of its own."""
+    _located = False
+    """Whether the address of the client is known. A proxy that uses the PROXY protocol names it after the connection is made."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.since = self.site.seconds()
-        self.site.channels.add(self)
+        self.since = self.idle_since = self.site.seconds()
+        self.site.connections.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
+        self.site.connections.remove(self)
         super().connectionLost(reason)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the connection waits for a request or the rest of its headers."""
+        return self.phase in (Phase.IDLE, Phase.HEADERS) and not self.closing and not self._waitingForTransport
+
+    def make_room(self, refusal: bytes) -> None:
+        """Closes the connection, which waits for a request, because there are too many. If a part of the request has been received, it
+        is answered with *refusal*."""
+        if self.phase is Phase.HEADERS:
+            self.transport.write(refusal)
+        self.persistent = False
+        if self.isSecure():
+            # Closing politely would take an answer of the client.
+            self.closing = True
+            self.transport.abortConnection()
+        else:
+            self.loseConnection()
+
+    def _locate(self) -> None:
+        """Counts the connection for the address of the client, if a proxy has named another one than that of the peer."""
+        self._located = True
+        address = self.site.connections.address_of(self.transport.getPeer())
+        if address != self.address:
+            refusal = self.site.connections.move(self, address)
+            if refusal is not None:
+                self.transport.write(refusal)
+                self.persistent = False
+                self.loseConnection()
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -88,6 +122,10 @@ class ApiChannel(http.HTTPChannel):
         if self.closing and self.phase is not Phase.ANSWER:
             return
         if self.phase is Phase.IDLE:
+            if not self._located:
+                self._locate()
+                if self.closing:
+                    return
             self._enter(Phase.HEADERS)
         elif self.phase is Phase.BODY:
             self.moved = self.site.seconds()
@@ -103,7 +141,11 @@ class ApiChannel(http.HTTPChannel):
 
     def requestDone(self, request: Any) -> None:
         self._enter(Phase.IDLE)
+        self.idle_since = self.since
         super().requestDone(request)
+        if self.phase is Phase.IDLE and (self.requests or self._buffer):
+            # The beginning of the next request was received while this one was answered.
+            self._enter(Phase.HEADERS)
 
     def pauseProducing(self) -> None:
         self.sent = self.site.seconds()
@@ -169,13 +211,7 @@ class ApiChannel(http.HTTPChannel):
         """Writes an error for a request that is not complete, unless an answer has begun, and closes the connection."""
         log.info("client {peer}: {error}", peer=self._peer(), error=error.message)
         if not (self.requests and self.requests[-1].startedWriting):
-            body = encode.refusal(error)
-            status = HTTPStatus(error.status)
-            head = (
-                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                "Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
+            self.transport.write(encode.raw_refusal(error))
         self.persistent = False
         self.loseConnection()
 

@@ -56,23 +56,26 @@ class Proxies:
     def ip(self, request: Any) -> str:
         """Returns the IP address of the client: that of the peer, or the one that a trusted proxy forwards."""
         peer = getattr(request.getClientAddress(), "host", None) or ""
-        if self.networks and self._trusted(peer):
+        if self.trusts(peer):
             forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
             # Each proxy appends the address that it sees. The first addresses may have been sent by the client.
             for address in reversed(forwarded):
-                if not self._trusted(address):
+                if not self.trusts(address):
                     return address
         return peer
 
     def base(self, request: Any) -> str:
         """Returns the URL that the client uses, without a path: "https://example.com"."""
         scheme = "https" if request.isSecure() else "http"
-        if self.networks and self._trusted(getattr(request.getClientAddress(), "host", None) or ""):
+        if self.trusts(getattr(request.getClientAddress(), "host", None) or ""):
             scheme = request.getHeader("x-forwarded-proto") or scheme
         host = request.getHeader("host") or f"{request.getHost().host}:{request.getHost().port}"
         return f"{scheme}://{host}"
 
-    def _trusted(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether an address is that of a trusted proxy."""
+        if not self.networks:
+            return False
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

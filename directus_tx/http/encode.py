@@ -5,6 +5,7 @@ import hmac
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -48,6 +49,18 @@ def notices(messages: Sequence[Notice]) -> list[dict[str, Any]]:
 def refusal(error: ApiError) -> bytes:
     """Returns the body of an error."""
     return orjson.dumps({"error": {"code": error.code, "message": error.message}})
+
+
+def raw_refusal(error: ApiError) -> bytes:
+    """Returns the whole answer for an error, with status line and headers, after which the connection must be closed."""
+    body = refusal(error)
+    status = HTTPStatus(error.status)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Access-Control-Allow-Origin: *\r\n{headers}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def encoded(body: Any) -> bytes:

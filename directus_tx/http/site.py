@@ -8,6 +8,8 @@ from twisted.web.resource import Resource
 from directus_tx.config import Settings
 from directus_tx.errors import ApiError, BadRequest, NotFound
 from directus_tx.http.channel import ApiChannel, TimeLimits
+from directus_tx.http.client import Proxies
+from directus_tx.http.connections import Connections, Refusal
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.request import ApiRequest
 
@@ -15,19 +17,19 @@ OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
 class ApiSite(server.Site):
-    """The site of an app. `channels` are the open connections, whose time limits are checked while the site listens. The site does not
+    """The site of an app. `connections` are the open connections, whose time limits are checked while the site listens. The site does not
     parse bodies, which endpoints do, and does not log requests, which the app does."""
 
     protocol: Any = ApiChannel
     reactor: Any
 
-    def __init__(self, app: Any, reactor: Any, settings: Settings, payloads: PayloadReader) -> None:
+    def __init__(self, app: Any, reactor: Any, settings: Settings, payloads: PayloadReader, proxies: Proxies) -> None:
         super().__init__(
             RootResource(app), requestFactory=ApiRequest, reactor=reactor, timeout=None, parsePOSTFormSubmission=False
         )
         self.payloads = payloads
         self.limits = TimeLimits.of(settings.server)
-        self.channels: set[ApiChannel] = set()
+        self.connections = Connections(reactor, proxies)
         self._watching: Any = None
 
     def seconds(self) -> float:
@@ -45,8 +47,19 @@ class ApiSite(server.Site):
     def _watch(self) -> None:
         self._watching = self.reactor.callLater(self.limits.interval, self._watch)
         now = self.seconds()
-        for channel in list(self.channels):
+        for channel in self.connections.each():
             channel.check(now, self.limits)
+        self.connections.report(now)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Returns a channel for a connection, or a protocol that refuses it if there are too many."""
+        address = self.connections.address_of(addr)
+        refusal = self.connections.refusal_for(address)
+        if refusal is not None:
+            return Refusal(self.connections, refusal)
+        channel = super().buildProtocol(addr)
+        channel.address = address
+        return channel
 
     def log(self, request: Any) -> None:
         """Does nothing, because the app logs requests."""

@@ -242,7 +242,12 @@ async def test_a_sender_that_is_slow_is_cut_off(client: Client) -> None:
             answer = await receive(connection)
             assert answer[9:12] == expected
             assert not expected or json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == 21
-    await until(lambda: not client.app.site.channels or all(channel.requests == [] for channel in client.app.site.channels))
+    await until(
+        lambda: (
+            not client.app.site.connections.channels
+            or all(channel.requests == [] for channel in client.app.site.connections.channels)
+        )
+    )
 
 
 @ensureDeferred

@@ -72,7 +72,7 @@ def peer() -> Iterator[Peer]:
     found = Peer()
     yield found
     # A request that has not come to its end holds a file for its body until its connection is lost.
-    if found.site.channels:
+    if found.site.connections.channels:
         found.channel.connectionLost(Failure(ConnectionAborted()))
 
 
@@ -183,9 +183,9 @@ def test_no_limit_is_none() -> None:
 
 
 def test_what_has_gone_is_not_watched(peer: Peer) -> None:
-    assert len(peer.site.channels) == 1
+    assert len(peer.site.connections.channels) == 1
     peer.channel.connectionLost(Failure(ConnectionAborted()))
-    assert peer.site.channels == set()
+    assert peer.site.connections.channels == set()
     peer.wait(500)
     assert not peer.transport.aborting
 
