@@ -50,6 +50,7 @@ class ServerSettings:
     request_timeout: float = setting(
         30.0, "Maximum time for the headers of a request to arrive, and maximum pause in its body, in seconds. 0: no limit."
     )
+    body_timeout: float = setting(3600.0, "Maximum time for the whole body of a request to arrive, in seconds. 0: no limit.")
     min_body_rate: float = setting(
         1000.0,
         "Minimum average rate of a body that has been arriving for longer than request_timeout, in bytes per second. 0: no limit.",

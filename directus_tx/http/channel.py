@@ -24,6 +24,7 @@ class TimeLimits:
     """How long a client may take, in seconds; `rate` is in bytes per second."""
 
     request: float
+    body: float
     rate: float
     idle: float
     stall: float
@@ -31,14 +32,14 @@ class TimeLimits:
     @classmethod
     def of(cls, settings: ServerSettings) -> "TimeLimits":
         """Returns the limits of the settings. A setting of 0 means no limit."""
-        seconds = (settings.request_timeout, settings.keep_alive_timeout, settings.stall_timeout)
-        request, idle, stall = (each or float("inf") for each in seconds)
-        return cls(request, settings.min_body_rate, idle, stall)
+        seconds = (settings.request_timeout, settings.body_timeout, settings.keep_alive_timeout, settings.stall_timeout)
+        request, body, idle, stall = (each or float("inf") for each in seconds)
+        return cls(request, body, settings.min_body_rate, idle, stall)
 
     @property
     def interval(self) -> float:
         """Seconds between two checks of a connection: a quarter of the shortest limit, but at least 0.02 and at most 5."""
-        return min(max(min(self.request, self.idle, self.stall) / 4, 0.02), 5.0)
+        return min(max(min(self.request, self.body, self.idle, self.stall) / 4, 0.02), 5.0)
 
 
 class Phase(Enum):
@@ -175,6 +176,8 @@ class ApiChannel(http.HTTPChannel):
         elif self.phase is Phase.BODY:
             if now - self.moved > limits.request:
                 self._refuse(RequestTimeout("The body of the request stopped arriving (server.request_timeout)."))
+            elif now - self.since > limits.body:
+                self._refuse(RequestTimeout("The body of the request took too long to arrive (server.body_timeout)."))
             elif self.requests[-1].received < (now - self.since - limits.request) * limits.rate:
                 self._refuse(RequestTimeout("The body of the request arrived too slowly (server.min_body_rate)."))
 

@@ -21,8 +21,10 @@ HALF = b"POST /x/items/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return evolve(settings, server=evolve(settings.server, trusted_proxies=("127.0.0.9",)))
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """As other tests have them, with a trusted proxy, and what the test's mark `limits` says."""
+    mark = request.node.get_closest_marker("limits")
+    return evolve(settings, server=evolve(settings.server, trusted_proxies=("127.0.0.9",), **(mark.kwargs if mark else {})))
 
 
 def connect(port: int, source: str, data: bytes) -> socket.socket:
@@ -124,6 +126,17 @@ async def test_a_client_behind_the_proxy_protocol_is_counted_for_its_own_address
                     await until(lambda host=host, number=number: _busy(connections, host) == number + 1)
                 assert "server.max_connections_per_address" in refused(await answer(port, "127.0.0.9", header + PING))
         await until(lambda: not connections.each())
+    finally:
+        await defer.maybeDeferred(listening.stopListening)
+
+
+@pytest.mark.limits(keep_alive_timeout=0.5, request_timeout=0.5)
+@pytest.mark.parametrize("sent", [b"", b"PROXY TCP4 192.0.2.1 192", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"])
+@ensureDeferred
+async def test_a_header_of_the_proxy_protocol_has_a_time_in_which_to_arrive(server: Client, sent: bytes) -> None:
+    listening = await endpoint_of(reactor, "haproxy:tcp:0:interface=127.0.0.1", 100).listen(server.app.site)
+    try:
+        assert await answer(listening.getHost().port, "127.0.0.9", sent) == b""
     finally:
         await defer.maybeDeferred(listening.stopListening)
 

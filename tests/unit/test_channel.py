@@ -108,6 +108,64 @@ def test_a_body_arrives_at_a_rate(peer: Peer) -> None:
     assert peer.error() == (408, 21)
 
 
+CHUNKED = b"POST /p/items/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (POST % 10**6, b"x"),
+        (POST % 10**6, b""),
+        ((POST % 10**6).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"), b""),
+        ((POST % 10**6).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"), b"x"),
+        (CHUNKED, b"1\r\nx\r\n"),
+        (CHUNKED, b"1;" + b"e" * 900 + b"\r\nx\r\n"),
+        (CHUNKED, b""),
+        (CHUNKED + b"1\r\nx\r\n0\r\n", b"A: b\r\n"),
+        (PING + POST % 10**6, b"x"),
+        (PING + CHUNKED, b"1\r\nx\r\n"),
+        (PING[:-2], b"X"),
+        (PING + PING[:-2], b"X"),
+        (PING + PING[:20], b""),
+        (PING + b"G", b""),
+    ],
+)
+def test_every_kind_of_request_has_a_time_in_which_to_arrive(head: bytes, piece: bytes) -> None:
+    peer = Peer()
+    peer.channel.dataReceived(head)
+    peer.transport.clear()
+    peer.wait(29, lambda: peer.channel.dataReceived(piece) if piece else None)
+    assert peer.transport.open
+    peer.wait(20, lambda: peer.channel.dataReceived(piece) if piece else None)
+    assert not peer.transport.open
+    assert peer.error() == (408, 21)
+    peer.channel.connectionLost(Failure(ConnectionAborted()))
+
+
+@pytest.mark.parametrize("head", [POST % 10**6, CHUNKED])
+@pytest.mark.parametrize("body_timeout", [100.0, 0.0])
+def test_a_body_that_keeps_the_rate_has_a_time_in_which_to_arrive(head: bytes, body_timeout: float) -> None:
+    peer = Peer(evolve(SERVER, body_timeout=body_timeout))
+    piece = b"x" * 150 if head != CHUNKED else b"96\r\n" + b"x" * 150 + b"\r\n"
+    peer.channel.dataReceived(head)
+    peer.wait(100, lambda: peer.channel.dataReceived(piece))
+    assert peer.transport.open
+    peer.wait(10, lambda: peer.channel.dataReceived(piece))
+    assert peer.transport.open is not bool(body_timeout)
+    if body_timeout:
+        assert peer.error() == (408, 21)
+        assert b"server.body_timeout" in peer.transport.value()
+    peer.channel.connectionLost(Failure(ConnectionAborted()))
+
+
+def test_bytes_that_came_fast_earn_no_more_than_the_whole_time() -> None:
+    peer = Peer(evolve(SERVER, body_timeout=100.0))
+    peer.channel.dataReceived(POST % 10**6 + b"x" * 900_000)
+    peer.wait(110, lambda: peer.channel.dataReceived(b"x"))
+    assert peer.error() == (408, 21)
+    peer.channel.connectionLost(Failure(ConnectionAborted()))
+
+
 def test_a_slow_client_that_keeps_the_rate_is_served(peer: Peer) -> None:
     body = b" " * 19_998 + b"{}"
     peer.channel.dataReceived((POST % len(body)).replace(b"/p/items/x", b"/server/nope"))
