@@ -79,3 +79,5 @@ class BindValues:
     offset: int = 0
     now: datetime | None = None
     user: int | None = None
+    most: int | None = None
+    """The maximum number of rows that a statement of related items returns. None: all."""

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from attrs import field as attribute
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
@@ -13,14 +14,14 @@ from directus_tx.access.view import text_of
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
 from directus_tx.compile.operators import folded, is_number, is_text
-from directus_tx.compile.plan import Prepared, keep_plan
+from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
 from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
 from directus_tx.compile.statements import FEW_TABLES
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Query
-from directus_tx.schema.datatypes import family, is_float
+from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
 
@@ -45,22 +46,28 @@ OF_NUMBERS = frozenset({"sum", "avg"})
 
 
 @frozen
-class Aggregate:
-    """A compiled aggregate: the statement, the names of the groups, (function, field) for each result, and the functions that convert
-    values for the API."""
+class GroupLayout:
+    """The values of a row: the names of the groups, (function, field) for each result, and the functions that convert values for the
+    API."""
 
-    select: Prepared
     groups: tuple[str, ...]
     results: tuple[tuple[str, str], ...]
     casts: tuple[Callable[[Any], Any] | None, ...]
 
     @property
-    def weight(self) -> int:
-        """The approximate size in bytes."""
-        return self.select.weight + 200 * len(self.results)
+    def shows_nothing(self) -> bool:
+        return False
 
-    def items(self, rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-        """Returns the rows as the API shows them."""
+    @property
+    def has_lists(self) -> bool:
+        return False
+
+    def empty_items_as_lists(self, items: list[Any]) -> list[Any]:
+        """Returns the items: none of them is empty."""
+        return items
+
+    def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Any]:
+        """Returns the rows as the API shows them. They have no related items."""
         start = len(self.groups)
         items = []
         for row in rows:
@@ -70,6 +77,20 @@ class Aggregate:
                 item.setdefault(function, {})[name] = value
             items.append(item)
         return items
+
+
+@frozen
+class Aggregate:
+    """A compiled aggregate: the statement and the layout of its rows."""
+
+    select: Prepared
+    layout: GroupLayout
+    width: Width = attribute(factory=Width, eq=False, repr=False)
+
+    @property
+    def weight(self) -> int:
+        """The approximate size in bytes."""
+        return self.select.weight + 200 * len(self.layout.results)
 
 
 def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSettings) -> Aggregate:
@@ -101,7 +122,11 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
         sql = SQL("{} GROUP BY {} ORDER BY {}").format(sql, SQL(", ").join(by), order)
     statement = Statement(SQL("{} LIMIT %s OFFSET %s").format(sql), many_tables=conditions.relations > FEW_TABLES)
     binds = (*table.binds, *where.binds, lambda values: values.limit, lambda values: values.offset)
-    return Aggregate(Prepared(statement, binds), shape.groupby, shape.aggregate, tuple(casts))
+    layout = GroupLayout(shape.groupby, shape.aggregate, tuple(casts))
+    columns = grant.collection.columns
+    shows = [*shape.groupby, *(name if function in ("min", "max") else "" for function, name in shape.aggregate)]
+    width = Width([place for place, name in enumerate(shows) if name in columns and is_long(columns[name])])
+    return Aggregate(Prepared(statement, binds), layout, width)
 
 
 def _cast(field: Field, function: str) -> Callable[[Any], Any] | None:

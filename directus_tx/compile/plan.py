@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from directus_tx.access import Access
 from directus_tx.db.sql import Bind, Statement
@@ -30,6 +30,73 @@ class Prepared:
     def weight(self) -> int:
         """The approximate size in bytes."""
         return 300 + len(self.statement.text) + 150 * len(self.binds)
+
+
+class Width:
+    """The size of the rows of a statement, as learned from rows that were read. Sizes are in bytes and approximate: `ROW` for each row,
+    and the lengths of the texts at the positions *columns*, which have no maximum length or a large one."""
+
+    __slots__ = ("average", "columns")
+
+    def __init__(self, columns: Sequence[int] = ()) -> None:
+        self.columns = tuple(columns)
+        self.average: float | None = None if columns else ROW
+        """The average size of a row, that of the widest rows read lately. None: unknown."""
+
+    @property
+    def known(self) -> bool:
+        return self.average is not None
+
+    def rows_in(self, size: int) -> int:
+        """Returns how many rows take *size* bytes, at least 1. `FIRST_ROWS` at most if the size of the rows is unknown, and at most
+        `WIDE_ROWS` if they hold long texts, because the next rows may be longer."""
+        if self.average is None:
+            return FIRST_ROWS
+        found = max(int(size // self.average), 1)
+        return min(found, WIDE_ROWS) if self.columns and self.average > WIDE else found
+
+    def measure(self, rows: Sequence[Row]) -> int:
+        """Returns the size of rows, and learns from it."""
+        size = ROW * len(rows)
+        if self.columns and rows:
+            for column in self.columns:
+                size += sum([len(value) for row in rows if isinstance(value := row[column], (str, bytes))])
+            average = size / len(rows)
+            if self.average is None or average > self.average:
+                self.average = average
+            else:
+                # Narrow rows are forgotten soon, wide ones slowly.
+                self.average += (average - self.average) / 16
+        return size
+
+
+ROW = 800
+"""Bytes that are counted for each row in addition to its long texts."""
+
+FIRST_ROWS = 20
+"""How many rows are read first if their size is unknown."""
+
+WIDE = 4000
+WIDE_ROWS = 250
+"""How many rows are read at most at once if they take more than `WIDE` bytes."""
+
+
+class Layout(Protocol):
+    """How to build items from the rows of a statement."""
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether no item has visible fields."""
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether the items, or the items in their many-to-one fields, have lists."""
+
+    def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Any]:
+        """Returns the items of the rows. Appends the lists still to be read to *pending*."""
+
+    def empty_items_as_lists(self, items: list[Any]) -> list[Any]:
+        """Returns the complete items with an empty list in place of each item without visible fields."""
 
 
 @frozen
@@ -59,6 +126,11 @@ class ItemLayout:
     def shows_nothing(self) -> bool:
         """Whether no item has visible fields."""
         return not (self.names or self.items or self.lists)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether the item, or an item in its many-to-one fields, has lists."""
+        return bool(self.lists) or any(below.has_lists for below in self.items)
 
     @cached_property
     def may_be_empty(self) -> bool:
@@ -122,11 +194,25 @@ class ItemsPlan:
 
     select: Prepared
     layout: ItemLayout
+    width: Width = field(factory=Width, eq=False, repr=False)
 
     @property
     def weight(self) -> int:
         """The approximate size in bytes, lists included."""
         return self.select.weight + self.layout.weight
+
+
+class ListedPlan(Protocol):
+    """A statement whose rows are a list: of items, or of groups."""
+
+    @property
+    def select(self) -> Prepared: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def width(self) -> Width: ...
 
 
 @frozen

@@ -15,11 +15,12 @@ from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions
 from directus_tx.compile.operators import OPERATORS, equal_keys, folded, is_text, key_among, key_text, same_kind_of_key
-from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared
+from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
 from directus_tx.errors import InvalidPayload, UnknownField
 from directus_tx.query import BindValues, Sort
+from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
 
@@ -99,7 +100,7 @@ class Compiler:
             select.add_value("t0", grant.version("t0"))
         if key is not None:
             select.add_value("t0", key)
-        table, page = grant.table("t0"), PAGE if paged else ALL
+        table, page = grant.table("t0"), PAGE if paged else MOST
         joins = len(select.joins)
         # A page ordered by the key is read along its index, whatever is joined.
         sorts = len(order.terms) > 1
@@ -108,7 +109,7 @@ class Compiler:
             where = page = ALL
         found = select_sql(select.columns, [table, *select.joins], where, order, page)
         many = joins > FEW_JOINS or joins + relations > FEW_TABLES
-        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout)
+        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout, Width(select.long))
 
     def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
         """Adds a selection of the table *alias* to a statement. Many-to-one fields are joined, which costs less than separate
@@ -116,6 +117,7 @@ class Compiler:
         grant, names = selection.grant, selection.names
         fields, primary_key = grant.collection.fields, grant.collection.primary_key.field
         start = select.add(alias, names)
+        select.long += [start + place for place, name in enumerate(names) if is_long(fields[name])]
         key = None if alias == "t0" else select.position(alias, primary_key)
         items = [
             key_alone(select, alias, field, below)
@@ -217,6 +219,8 @@ class SelectBuilder:
         """The columns of the first table that are shown or joined by."""
         self.values: list[int] = []
         """The positions of expressions over the first table."""
+        self.long: list[int] = []
+        """The positions of columns that may hold long texts."""
         self._positions: dict[tuple[str, str], int] = {}
 
     def add_value(self, alias: str, value: Composable) -> int:
@@ -257,9 +261,8 @@ class SelectBuilder:
 
 
 PAGE = Clause(SQL(" LIMIT %s OFFSET %s"), (lambda values: values.limit, lambda values: values.offset))
+MOST = Clause(SQL(" LIMIT %s"), (lambda values: values.most,))
 ALL = Clause(SQL(""))
-FENCE = Clause(SQL(" OFFSET 0"))
-"""Prevents PostgreSQL from merging a subquery into the query."""
 
 
 def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
@@ -293,7 +296,8 @@ def rows_first(
         name = next(names)
         inner.append(renamed(columns[position], name))
         columns[position] = column("t0", name)
-    rows = select_sql(inner, [grant.table("t0")], where, order, FENCE if page is ALL else page)
+    # Its LIMIT keeps PostgreSQL from merging the subquery into the statement.
+    rows = select_sql(inner, [grant.table("t0")], where, order, page)
     return Clause(renamed(SQL("({})").format(rows.sql), "t0"), rows.binds), columns, Order(tuple(terms))
 
 

@@ -45,6 +45,11 @@ class Statement:
         self._before = "SET LOCAL join_collapse_limit = 4; " if many_tables else ""
         self.text = self._before + self.select
 
+    @property
+    def count(self) -> str:
+        """The statement that counts the rows."""
+        return f"{self._before}SELECT count(*) FROM ({self.select}) AS found"
+
     def cursor(self, name: str) -> str:
         """Returns the statement that opens a cursor over the rows. *name* is not quoted."""
         return f"{self._before}DECLARE {name} NO SCROLL CURSOR FOR {self.select}"

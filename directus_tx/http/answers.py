@@ -9,14 +9,15 @@ from attrs import field, frozen
 from directus_tx.errors import Notice
 from directus_tx.http import encode
 from directus_tx.items import Item
+from directus_tx.items.read import Take
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 Write = Callable[[bytes], Awaitable[None]]
 """Writes the next bytes of a body. It may make the caller wait."""
 
-ReadItems = Callable[[Callable[[list[Item]], Awaitable[None]]], Awaitable[None]]
-"""Reads items and passes them in batches to its argument."""
+ReadItems = Callable[[Take], Awaitable[None]]
+"""Reads items and passes them in batches to its argument, with the meta of the list."""
 
 
 @frozen
@@ -113,26 +114,33 @@ class Document(Answer):
 
 @frozen
 class ItemStream(Streamed):
-    """A list of items that is written while `read` reads it: in an envelope without meta, or without an envelope if `bare`."""
+    """A list of items that is written while `read` reads it: in an envelope, or without one if `bare`. `complete` adds to the meta what
+    depends on the request."""
 
     read: ReadItems
     messages: Sequence[Notice] = ()
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     bare: bool = False
     headers: Mapping[str, str] = field(factory=dict)
     content_type: str = JSON
 
     async def write(self, write: Write, *, public: bool) -> None:
-        head, tail = (b"[", b"]") if self.bare else encode.around_items(public=public, messages=self.messages)
-        before = head
+        before = b""
+        tail = b"]"
 
-        async def take(items: list[Item]) -> None:
-            nonlocal before
+        async def take(items: list[Item], meta: Mapping[str, Any] | None) -> None:
+            nonlocal before, tail
+            if not before:
+                before = b"["
+                if not self.bare:
+                    shown = None if meta is None else self.complete(meta)
+                    before, tail = encode.around_items(shown, public=public, messages=self.messages)
             if items:
                 await write(before + encode.encoded(items)[1:-1])
                 before = b","
 
         await self.read(take)
-        await write(tail if before == b"," else head + tail)
+        await write(tail if before == b"," else before + tail)
 
 
 @frozen

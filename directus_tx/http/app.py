@@ -51,6 +51,10 @@ CLIENT_GONE = 499
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+class _HeadAnswered(Exception):
+    """Ends the reading of a body of which a HEAD request wants only the headers."""
+
+
 class App:
     """The app of a server. `site` is the factory to listen with; `running` holds the requests that are being answered."""
 
@@ -186,24 +190,22 @@ class App:
         started = False
         status = 200
 
-        def begin() -> None:
-            nonlocal started
-            started = True
-            self._begin(request, status)
-            request.setHeader(b"Content-Type", answer.content_type)
-
         async def write(data: bytes) -> None:
+            nonlocal started
             if not started:
-                begin()
+                started = True
+                self._begin(request, status)
+                request.setHeader(b"Content-Type", answer.content_type)
+                if request.method == b"HEAD":
+                    raise _HeadAnswered
                 sender.begin()
             await sender.write(data)
 
         try:
-            if request.method == b"HEAD":
-                begin()
-            else:
-                await answer.write(write, public=public)
-                await sender.finish()
+            await answer.write(write, public=public)
+            await sender.finish()
+        except _HeadAnswered:
+            pass
         except ClientGone:
             status = CLIENT_GONE
         except Exception:

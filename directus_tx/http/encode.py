@@ -34,10 +34,10 @@ def envelope(data: Any, meta: Mapping[str, Any] | None = None, *, public: bool =
     return encoded(body)
 
 
-def around_items(*, public: bool, messages: Sequence[Notice]) -> tuple[bytes, bytes]:
+def around_items(meta: Mapping[str, Any] | None = None, *, public: bool, messages: Sequence[Notice]) -> tuple[bytes, bytes]:
     """Returns the parts of an envelope before and after the items of a list."""
     # NUL marks the place of the items. It cannot occur elsewhere, because JSON escapes it in strings.
-    head, _, tail = envelope(orjson.Fragment(b"[\0]"), public=public, messages=messages).partition(b"\0")
+    head, _, tail = envelope(orjson.Fragment(b"[\0]"), meta, public=public, messages=messages).partition(b"\0")
     return head, tail
 
 

@@ -11,12 +11,12 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
-from directus_tx.http.answers import Answer, Empty, Envelope, Streamed
+from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.encode import precondition
 from directus_tx.http.params import Params, links
 from directus_tx.http.payload import PayloadReader
-from directus_tx.items import Result
+from directus_tx.items import LongList, Result
 from directus_tx.items.service import Items
 from directus_tx.projects.registry import Project, Projects
 from directus_tx.query import Query, WriteOptions
@@ -114,10 +114,21 @@ class Call:
 
     def answer(self, result: Result) -> Answer:
         """Returns the answer for a result. Adds the links to `meta`, which need the URL of the request."""
-        meta = result.meta
-        if meta is not None and "page" in meta:
-            meta = meta | {"links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
-        return Empty() if result.data is None else Envelope(result.data, meta, result.messages, result.version)
+        if result.data is None:
+            return Empty()
+        meta = None if result.meta is None else self._with_links(result.meta)
+        return Envelope(result.data, meta, result.messages, result.version)
+
+    def listed(self, found: Result | LongList) -> Answer | Streamed:
+        """Returns the answer for the result of a read. A long list is written while it is read."""
+        if isinstance(found, Result):
+            return self.answer(found)
+        return ItemStream(found.read, found.notices, self._with_links)
+
+    def _with_links(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "page" not in meta:
+            return meta
+        return {**meta, "links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
 
 
 Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]

@@ -3,11 +3,12 @@
 from directus_tx.compile.plan import Item
 from directus_tx.items.export import write_csv
 from directus_tx.items.meta import chosen_meta
-from directus_tx.items.read import Result, keys_of, read_back, read_items, stream_items
+from directus_tx.items.read import LongList, Result, keys_of, long_list, read_back, read_items
 from directus_tx.items.write import Writer, create_items, delete_items, in_transaction, revert_item, update_items
 
 __all__ = [
     "Item",
+    "LongList",
     "Result",
     "Writer",
     "chosen_meta",
@@ -15,10 +16,10 @@ __all__ = [
     "delete_items",
     "in_transaction",
     "keys_of",
+    "long_list",
     "read_back",
     "read_items",
     "revert_item",
-    "stream_items",
     "update_items",
     "write_csv",
 ]

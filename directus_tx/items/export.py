@@ -16,7 +16,7 @@ from directus_tx.access import access_of
 from directus_tx.compile.plan import Item
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
-from directus_tx.items.read import stream_items
+from directus_tx.items.read import long_list
 from directus_tx.items.service import Items
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family
@@ -43,19 +43,18 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
     rows = csv.writer(out)
     rows.writerow(columns if raw else [escaped(name) for name in columns])
 
-    async def sink(items: list[Item]) -> None:
+    async def take(items: list[Item], meta: Mapping[str, Any] | None) -> None:
         for item in items:
             # An item without visible fields is an empty list.
             flat = _flat(item or {})
             cells = [(name, flat.get(name)) for name in columns]
             rows.writerow([escaped(v) if isinstance(v, str) and name not in as_they_are else _cell(v) for name, v in cells])
-        await write(out.getvalue().encode())
+        data = out.getvalue().encode()
         out.seek(0)
         out.truncate()
+        await write(data)
 
-    await stream_items(service, ctx, collection, query, sink)
-    if out.tell():
-        await write(out.getvalue().encode())
+    await long_list(service, ctx, collection, query).read(take)
 
 
 def escaped(text: str) -> str:
@@ -92,6 +91,6 @@ def _flat(item: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, (bool, dict, list)):
+    if isinstance(value, (bool, dict, list, orjson.Fragment)):
         return orjson.dumps(value).decode()
     return str(value)

@@ -1,20 +1,20 @@
 """Reads the items of any collection: runs the statements of a plan and builds a tree of items from their rows."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import evolve, frozen
-from twisted.internet import defer
 
 from directus_tx.access import Grant, access_of
 from directus_tx.access.refusals import no_item
 from directus_tx.compile.aggregates import aggregate_for
-from directus_tx.compile.plan import Item, ItemsPlan, ListPlan, Plan, Row
+from directus_tx.compile.plan import Item, ListedPlan, Plan, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
+from directus_tx.items.batches import BATCH, SHORT, Budget, LongReader, TooMuch, complete, load_short, together
 from directus_tx.items.changes import Key
 from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
@@ -23,9 +23,6 @@ from directus_tx.query import BindValues, Query
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.types import NO_MATCH, member
-
-BATCH = 1000
-"""Rows that a streamed read holds at once."""
 
 
 @frozen
@@ -41,9 +38,11 @@ class Result:
     counts the writes to all databases of the server."""
 
 
-async def read_items(service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None) -> Result:
-    """Returns the items that a query finds. With *keys*, returns those items and ignores filter, q and status: one key returns the item,
-    several return a list without missing items.
+async def read_items(
+    service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None
+) -> "Result | LongList":
+    """Returns the items that a query finds: a `LongList` if they are more or larger than what is held at once. With *keys*, returns those
+    items and ignores filter, q and status: one key returns the item, several return a list without missing items.
 
     Raises CollectionNotFound; ItemNotFound for one key or `single`; and the errors of `plan_for`.
     """
@@ -59,47 +58,21 @@ async def read_items(service: Items, ctx: Context, collection: str, query: Query
     if keys is not None:
         found = keys_of(access.grant(collection).collection, keys)
         limit = len(keys) if query.limit is None else limit
-    most = service.limits.max_rows
-    reading = _reading(service, ctx, collection, query, found, _up_to(most, limit), offset, version=by_one_key)
-    if one or not query.meta:
-        rows, items = await reading.load(ctx.db)
-        counts: dict[str, Any] = {}
-    else:
-        (rows, items), counts = await _together(reading.load(ctx.db), _counts(ctx.db, reading.plan, reading.values))
-    _refuse_more(most, len(items))
-    reading.present(items, Shown.LISTED if keys is None else Shown.BY_KEY)
+    reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key)
     if not one:
-        items = [] if reading.plan.items.layout.shows_nothing else items
-        return Result(items, list_meta(query, collection, len(items), counts, ctx.schema.default_limit), reading.notices)
+        return await reading.load_list(Shown.LISTED if keys is None else Shown.BY_KEY)
+    rows, items = await reading.load()
+    reading.present(items, Shown.LISTED if keys is None else Shown.BY_KEY)
     if not items:
         raise ItemNotFound(f'There is no such item in "{collection}".')
     version = version_of(access.grant(collection).collection, rows[0][-1], rows[0][-2]) if by_one_key else None
     return Result(items[0], item_meta(query, collection), reading.notices, version)
 
 
-async def stream_items(
-    service: Items, ctx: Context, collection: str, query: Query, sink: Callable[[list[Item]], Awaitable[None]]
-) -> None:
-    """Passes the items of a query to *sink* in batches, so that memory does not grow with their number. A cursor in one transaction reads
-    them, so they are consistent. Raises the errors of `read_items` before the first batch."""
+def long_list(service: Items, ctx: Context, collection: str, query: Query) -> "LongList":
+    """Returns the list of items that a query finds, to be read in batches whatever its length. Raises the errors of `plan_for`."""
     limit, offset = paging(query, ctx.schema.default_limit)
-    most = service.limits.max_rows
-    reading = _reading(service, ctx, collection, query, None, _up_to(most, limit), offset)
-    select = reading.plan.items.select
-
-    async def work(session: Session) -> None:
-        await session.query(select.statement.cursor("items"), select.parameters(reading.values))
-        number = 0
-        while rows := await session.query(f"FETCH {BATCH} FROM items"):
-            number += len(rows)
-            _refuse_more(most, number)
-            if reading.plan.items.layout.shows_nothing:
-                return
-            items = await _items_of(session, reading.plan.items, reading.values, rows)
-            reading.present(items, Shown.LISTED)
-            await sink(items)
-
-    await ctx.db.long_read(work)
+    return LongList(_reading(service, ctx, collection, query, None, limit, offset), Shown.LISTED)
 
 
 async def read_back(
@@ -110,12 +83,15 @@ async def read_back(
     if not access_of(ctx).grant(collection).read:
         return Result(None)
     shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
-    reading = _reading(service, ctx, collection, shown, keys, None, 0, created=created)
-    rows, found = await reading.load(ctx.db)
     held = ctx.schema.collections[collection]
-    by_key = {stored_key(held, row[-1]): item for row, item in zip(rows, found, strict=True)}
+    by_key: dict[Key, Item] = {}
+    for start in range(0, len(keys), BATCH):
+        some = keys[start : start + BATCH]
+        reading = _reading(service, ctx, collection, shown, some, None, 0, created=created, written=True)
+        rows, found = await reading.load()
+        by_key.update((stored_key(held, row[-1]), item) for row, item in zip(rows, found, strict=True))
+        reading.present(found, Shown.WRITTEN)
     items = [by_key[key] for key in keys if key in by_key]
-    reading.present(items, Shown.WRITTEN)
     if not items:
         return Result(None)
     if one:
@@ -128,20 +104,59 @@ async def read_back(
 
 @frozen
 class _Reading:
-    """A read that is ready to run: the query, its plan, and the bind values. The plan also reads the fields that the rules of
-    the collection need."""
+    """A read that is ready to run: the query, the plan of its rows, and the bind values. The plan also reads the fields that the rules
+    of the collection need. `counted` is the plan of the counts of meta and of the warnings, None for aggregates. `most` is the setting
+    limits.max_rows."""
 
     ctx: Context
     rules: CollectionRules
+    collection: str
     query: Query
-    plan: Plan
+    plan: ListedPlan
+    counted: Plan | None
     values: BindValues
+    most: int
 
-    async def load(self, db: Session) -> tuple[list[Row], list[Item]]:
-        """Returns the rows and the items, nested items included."""
-        return await _load(db, self.plan.items, self.values)
+    async def load_list(self, shown_for: Shown) -> "Result | LongList":
+        """Returns a list. Raises InvalidRequest if it has more items than limits.max_rows allows."""
+        db = self.ctx.db
+        counts: dict[str, Any] = {}
+        if self.query.meta and self.counted is not None:
+            found, counts = await together(load_short(db, self.plan, self.values), _counts(db, self.counted, self.values))
+        else:
+            found = await load_short(db, self.plan, self.values)
+        if found is None:
+            return LongList(self, shown_for)
+        items = found[1]
+        _refuse_more(self.most, len(items))
+        self.present(items, shown_for)
+        items = [] if self.plan.layout.shows_nothing else items
+        return Result(items, self.meta(len(items), counts), self.notices)
 
-    def present(self, items: list[Item], shown_for: Shown) -> None:
+    async def load(self) -> tuple[list[Row], list[Item]]:
+        """Returns the rows and the items, related items included, for one item and for items by key. Lists of related items that are long
+        are JSON."""
+        values = self.values
+        rows = await self.ctx.db.query(self.plan.select.statement, self.plan.select.parameters(values))
+        size = self.plan.width.measure(rows)
+        try:
+            return rows, await complete(self.ctx.db, self.plan, values, rows, Budget(SHORT - size))
+        except TooMuch:
+            pass
+
+        async def work(session: Session) -> tuple[list[Row], list[Item]]:
+            rows = await session.query(self.plan.select.statement, self.plan.select.parameters(values))
+            return rows, await LongReader(session).complete_as_json(self.plan, values, rows)
+
+        if self.ctx.db.in_transaction:
+            return await work(self.ctx.db)
+        return await self.ctx.db.long_read(work)
+
+    def meta(self, shown: int, counts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns the meta of a list with *shown* items."""
+        return list_meta(self.query, self.collection, shown, counts, self.ctx.schema.default_limit)
+
+    def present(self, items: Sequence[Item], shown_for: Shown) -> None:
         """Lets the rules of the collection change the items, and removes fields that only the rules needed."""
         rules, fields = self.rules, self.query.fields
         if rules is NO_RULES:
@@ -157,11 +172,63 @@ class _Reading:
     @property
     def notices(self) -> tuple[Notice, ...]:
         """Returns a warning that names the relations into collections that the caller may not read."""
-        names = self.plan.unreadable
+        names = self.counted.unreadable if self.counted is not None else ()
         if not names:
             return ()
         text = "The items behind some fields may not be read: " + ", ".join(f'"{name}"' for name in names) + "."
         return (Notice(UNREADABLE, text, names),)
+
+
+class Take(Protocol):
+    """Takes the next items of a list. *meta* is that of the list."""
+
+    async def __call__(self, items: list[Item], meta: Mapping[str, Any] | None) -> None: ...
+
+
+@frozen
+class LongList:
+    """A list that is not held in memory: `read` reads it."""
+
+    reading: _Reading
+    shown_for: Shown
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        return self.reading.notices
+
+    async def read(self, take: Take) -> None:
+        """Passes the items to *take* in batches, at least one, which may be empty. They are read in one transaction, so they are
+        consistent, also with their meta. Raises InvalidRequest before the first batch if the list has more items than limits.max_rows
+        allows."""
+        reading = self.reading
+
+        async def work(session: Session) -> None:
+            meta = await self._meta(session)
+            shown = False
+            async for _, items in LongReader(session).batches(reading.plan, reading.values):
+                if reading.plan.layout.shows_nothing:
+                    break
+                reading.present(items, self.shown_for)
+                await take(items, meta)
+                shown = True
+            if not shown:
+                await take([], meta)
+
+        await reading.ctx.db.long_read(work)
+
+    async def _meta(self, session: Session) -> Mapping[str, Any] | None:
+        """Returns the meta of the list. Raises InvalidRequest if the list is too long."""
+        reading = self.reading
+        names = meta_names(reading.query)
+        number = 0
+        if "result_count" in names or _may_exceed(reading.most, reading.values.limit):
+            select = reading.plan.select
+            ((number,),) = await session.query(select.statement.count, select.parameters(reading.values))
+            _refuse_more(reading.most, number)
+        if reading.plan.layout.shows_nothing:
+            number = 0
+        counts = {} if reading.counted is None else await _counts(session, reading.counted, reading.values)
+        return reading.meta(number, counts)
 
 
 def _reading(
@@ -175,32 +242,42 @@ def _reading(
     *,
     created: bool = False,
     version: bool = False,
+    written: bool = False,
 ) -> _Reading:
-    """Prepares the read of a page of a list, or of items by key. Raises the errors of `plan_for`."""
+    """Prepares the read of a page of a list, or of items by key. *written*: the items have just been written, and all of them are
+    returned. Raises the errors of `plan_for`."""
     rules = service.rules_of(collection)
     needing = evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
     plan = plan_for(
         access_of(ctx), collection, needing, service.limits, by_key=keys is not None, created=created, version=version
     )
-    return _Reading(ctx, rules, query, plan, ctx.bind_values(needing, keys or (), limit, offset))
+    most = 0 if written else service.limits.max_rows
+    values = ctx.bind_values(needing, keys or (), _up_to(most, limit), offset)
+    return _Reading(ctx, rules, collection, query, plan.items, plan, values, most)
+
+
+async def _aggregates(service: Items, ctx: Context, collection: str, query: Query) -> "Result | LongList":
+    """Returns the aggregates that a query asks for."""
+    plan = aggregate_for(access_of(ctx), collection, query, service.limits)
+    limit, offset = paging(query, ctx.schema.default_limit)
+    most = service.limits.max_rows
+    values = ctx.bind_values(query, (), _up_to(most, limit), offset)
+    return await _Reading(ctx, NO_RULES, collection, query, plan, None, values, most).load_list(Shown.LISTED)
+
+
+def _may_exceed(most: int, limit: int | None) -> bool:
+    """Whether a list with the limit may have more than *most* items (0: no limit)."""
+    return most > 0 and (limit is None or limit > most)
 
 
 def _up_to(most: int, limit: int | None) -> int | None:
-    """Returns the limit, at most *most* + 1 (0: no limit). A result of *most* + 1 rows shows that there are too many, without counting."""
-    return most + 1 if most and (limit is None or limit > most) else limit
+    """Returns the limit, at most *most* + 1. A result of *most* + 1 rows shows that there are too many, without counting."""
+    return most + 1 if _may_exceed(most, limit) else limit
 
 
 def _refuse_more(most: int, number: int) -> None:
     if most and number > most:
         raise InvalidRequest(f"A list may hold up to {most} items (limits.max_rows): ask for a page of it.")
-
-
-async def _aggregates(service: Items, ctx: Context, collection: str, query: Query) -> Result:
-    """Returns the aggregates that a query asks for."""
-    found = aggregate_for(access_of(ctx), collection, query, service.limits)
-    values = ctx.bind_values(query, (), *paging(query, ctx.schema.default_limit))
-    items = found.items(await ctx.db.query(found.select.statement, found.select.parameters(values)))
-    return Result(items, list_meta(query, collection, len(items)))
 
 
 def version_of(collection: Collection, key: Key, written: str) -> str:
@@ -232,51 +309,6 @@ def key_of(grant: Grant, key: Any) -> Key:
     return found[0]
 
 
-async def _load(db: Session, plan: ItemsPlan, values: BindValues) -> tuple[list[Row], list[Item]]:
-    """Runs a statement. Returns its rows and items, nested items included."""
-    rows = await db.query(plan.select.statement, plan.select.parameters(values))
-    return rows, await _items_of(db, plan, values, rows)
-
-
-async def _items_of(db: Session, plan: ItemsPlan, values: BindValues, rows: list[Row]) -> list[Item]:
-    """Returns the items of the rows. Their one-to-many fields are read concurrently."""
-    pending: list[tuple[ListPlan, list[Item | None]]] = []
-    items = plan.layout.items_of(rows, pending)
-    if len(pending) == 1:
-        await _read_lists(db, *pending[0], values, rows)
-    elif pending:
-        await _together(*(_read_lists(db, each, holders, values, rows) for each, holders in pending))
-    return plan.layout.empty_items_as_lists(items)
-
-
-async def _read_lists(db: Session, each: ListPlan, holders: list[Item | None], values: BindValues, rows: list[Row]) -> None:
-    """Reads one one-to-many field of all items and stores the lists in the items."""
-    source, name, layout = each.source, each.name, each.plan.layout
-    keys = {row[source] for row in rows}
-    keys.discard(None)
-    found: list[Row] = []
-    related: list[Item] = []
-    if keys:
-        found, related = await _load(db, each.plan, evolve(values, keys=list(keys)))
-    lists: dict[Any, list[Item]] = {key: [] for key in keys}
-    if not layout.shows_nothing:
-        for row, item in zip(found, related, strict=True):
-            lists[row[-1]].append(item)
-    flag = each.flag
-    for row, holder in zip(rows, holders, strict=True):
-        if holder is not None and (flag is None or row[flag] is True):
-            holder[name] = lists.get(row[source], [])
-
-
-async def _together(*work: Awaitable[Any]) -> list[Any]:
-    """Runs coroutines concurrently and returns their results. Raises the first failure."""
-    deferreds: list[defer.Deferred[Any]] = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
-    try:
-        return await defer.gatherResults(deferreds, consumeErrors=True)
-    except defer.FirstError as first:
-        raise first.subFailure.value from None  # type: ignore[misc]
-
-
 async def _counts(db: Session, plan: Plan, values: BindValues) -> dict[str, Any]:
     """Returns the counts that meta asks for, and those needed for its pages, by name."""
     names = meta_names(values.query)
@@ -287,7 +319,7 @@ async def _counts(db: Session, plan: Plan, values: BindValues) -> dict[str, Any]
         wanted["filter_count"] = plan.filter_count
     if "status_count" in names and plan.status_count is not None:
         wanted["status_count"] = plan.status_count
-    found = await _together(*(db.query(each.statement, each.parameters(values)) for each in wanted.values()))
+    found = await together(*(db.query(each.statement, each.parameters(values)) for each in wanted.values()))
     rows = dict(zip(wanted, found, strict=True))
     counts: dict[str, Any] = {name: rows[name][0][0] for name in ("total_count", "filter_count") if name in rows}
     if "total_count" in counts:

@@ -205,6 +205,19 @@ def is_float(field: Field) -> bool:
     return base_type(field.column_type) in ("double precision", "real")
 
 
+LONG = 1000
+"""Characters that a text may have without counting as long."""
+
+
+def is_long(field: Field) -> bool:
+    """Whether the values of the column may be long: texts and bytes without a maximum length or with a large one, JSON, arrays."""
+    kind = family(field)
+    if kind == "text":
+        most = maximum_length(field)
+        return most is None or most > LONG
+    return kind in ("binary", "other")
+
+
 def maximum_length(field: Field) -> int | None:
     """Returns the maximum length of a text column; None if it is not limited."""
     found = LENGTH.search(field.column_type or "")

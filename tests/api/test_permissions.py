@@ -9,7 +9,7 @@ from twisted.internet.endpoints import serverFromString
 from directus_tx.config import Settings
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
-from directus_tx.items.read import BATCH
+from directus_tx.items.batches import BATCH
 from directus_tx.service import Backend
 from tests.conftest import Client, field
 

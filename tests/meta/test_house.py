@@ -86,6 +86,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "values",
         "service",
         "meta",
+        "batches",
         "read",
         "counters",
         "rows",

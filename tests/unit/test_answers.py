@@ -1,7 +1,7 @@
 """Answers as bytes."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hypothesis import given
@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 
 from directus_tx.errors import Notice
 from directus_tx.http.answers import Document, Empty, Envelope, ItemStream, Redirect, Stream, Streamed, Text
+from directus_tx.items.read import Take
 
 VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=3)
 ITEMS = st.dictionaries(st.text(max_size=5) | st.integers(0, 3), VALUES, max_size=4) | st.just([])
+METAS = st.none() | st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
 NOTICES = st.lists(st.builds(Notice, st.integers(1, 99), st.text(max_size=9), st.tuples(st.text(max_size=4))), max_size=2)
 
 
@@ -29,21 +31,23 @@ def written(answer: Streamed, *, public: bool) -> bytes:
     return b"".join(pieces)
 
 
-def reading(batches: list[list[Any]]) -> Callable[[Callable[[list[Any]], Awaitable[None]]], Awaitable[None]]:
-    async def read(take: Callable[[list[Any]], Awaitable[None]]) -> None:
+def reading(batches: list[list[Any]], meta: Mapping[str, Any] | None = None) -> Callable[[Take], Awaitable[None]]:
+    async def read(take: Take) -> None:
         for batch in batches:
-            await take(batch)
+            await take(batch, meta)
 
     return read
 
 
-@given(st.lists(st.lists(ITEMS, max_size=4), max_size=4), NOTICES, st.booleans())
+@given(st.lists(st.lists(ITEMS, max_size=4), min_size=1, max_size=4), NOTICES, METAS, st.booleans())
 def test_a_list_that_is_streamed_has_the_bytes_of_one_that_is_not(
-    batches: list[list[Any]], messages: list[Notice], public: bool
+    batches: list[list[Any]], messages: list[Notice], meta: dict[str, Any] | None, public: bool
 ) -> None:
     whole = [item for batch in batches for item in batch]
-    short = Envelope(whole, messages=messages).render(public=public)
-    assert written(ItemStream(reading(batches), messages), public=public) == short.body
+    more = None if meta is None else {**meta, "links": "a"}
+    short = Envelope(whole, more, messages).render(public=public)
+    stream = ItemStream(reading(batches, meta), messages, lambda meta: {**meta, "links": "a"})
+    assert written(stream, public=public) == short.body
     assert ItemStream(reading(batches)).content_type == short.content_type
     bare = written(ItemStream(reading(batches), bare=True), public=public)
     assert bare == Document(whole).render(public=public).body

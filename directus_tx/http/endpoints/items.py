@@ -9,8 +9,7 @@ from directus_tx.access import access_of, refusals
 from directus_tx.errors import CreateForbidden, InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection, UpdateForbidden
 from directus_tx.http.answers import Answer, Empty, ItemStream, Stream, Streamed
 from directus_tx.http.routes import Call, Caller, Routes
-from directus_tx.items import Item, create_items, delete_items, read_items, revert_item, stream_items, update_items, write_csv
-from directus_tx.items.read import BATCH
+from directus_tx.items import Item, create_items, delete_items, long_list, read_items, revert_item, update_items, write_csv
 from directus_tx.query import Condition, Query
 from directus_tx.schema.numbers import whole_number
 
@@ -39,34 +38,27 @@ async def payload_of(call: Call) -> Item | list[Item]:
 
 
 async def listing(call: Call, collection: str) -> Answer | Streamed:
-    """Returns a list of items, or a file if the parameter `export` is set. A list without a limit that has more than BATCH items is written
-    while it is read."""
+    """Returns a list of items, or a file if the parameter `export` is set."""
     query = call.query()
     kind = call.params.text("export")
     if kind:
         return _export(call, collection, query, kind)
-    endless = query.limit is not None and query.limit < 0 and not (query.single or query.meta or query.aggregate)
-    if not endless:
-        return call.answer(await read_items(call.items, call.ctx, collection, query))
-    first = await read_items(call.items, call.ctx, collection, evolve(query, limit=BATCH + 1, offset=0, page=None))
-    if len(first.data) <= BATCH:
-        return call.answer(first)
-    return ItemStream(partial(stream_items, call.items, call.ctx, collection, query), first.messages)
+    return call.listed(await read_items(call.items, call.ctx, collection, query))
 
 
 def _export(call: Call, collection: str, query: Query, kind: str) -> Streamed:
     name = quote(f"{collection}.{kind}")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
     if kind == "json":
-        return ItemStream(partial(stream_items, call.items, call.ctx, collection, query), bare=True, headers=headers)
+        return ItemStream(long_list(call.items, call.ctx, collection, evolve(query, meta=None)).read, bare=True, headers=headers)
     if kind == "csv":
         raw = call.params.text("export_raw") in ("1", "true")
         return Stream(partial(write_csv, call.items, call.ctx, collection, query, raw=raw), "text/csv; charset=utf-8", headers)
     raise InvalidRequest("The parameter export must be csv or json.")
 
 
-async def reading(call: Call, collection: str, ids: str) -> Answer:
-    return call.answer(await read_items(call.items, call.ctx, collection, call.query(), call.keys(ids)))
+async def reading(call: Call, collection: str, ids: str) -> Answer | Streamed:
+    return call.listed(await read_items(call.items, call.ctx, collection, call.query(), call.keys(ids)))
 
 
 def _may_update(call: Call, collection: str) -> bool:
@@ -109,22 +101,22 @@ async def deleting(call: Call, collection: str, ids: str) -> Answer:
     return Empty()
 
 
-async def revisions(call: Call, collection: str, key: str) -> Answer:
+async def revisions(call: Call, collection: str, key: str) -> Answer | Streamed:
     """Returns the revisions of an item. Filters of the caller on collection and item are ignored."""
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = call.query()
     query = evolve(query, scope=scope, filter=tuple(c for c in query.filter if c.path not in (("collection",), ("item",))))
-    return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
+    return call.listed(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
-async def revision(call: Call, collection: str, key: str, offset: str) -> Answer:
+async def revision(call: Call, collection: str, key: str, offset: str) -> Answer | Streamed:
     """Returns one revision of an item. *offset* counts from the oldest, which is 0. Raises InvalidRequest, ItemNotFound."""
     number = whole_number(offset)
     if number is None:
         raise InvalidRequest("The offset of a revision must be a number.")
     scope = (Condition(("collection",), "eq", collection), Condition(("item",), "eq", key))
     query = evolve(call.query(), scope=scope, filter=(), sort=(), q=None, single=True, limit=1, page=None, offset=number)
-    return call.answer(await read_items(call.items, call.ctx, REVISIONS, query))
+    return call.listed(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
 @routes.get(ITEMS, Caller.PUBLIC)
@@ -143,7 +135,7 @@ async def update_many(call: Call) -> Answer:
 
 
 @routes.get(ITEMS + "/<ids>", Caller.PUBLIC)
-async def read(call: Call) -> Answer:
+async def read(call: Call) -> Answer | Streamed:
     return await reading(call, _collection(call), call.path["ids"])
 
 
@@ -158,12 +150,12 @@ async def delete(call: Call) -> Answer:
 
 
 @routes.get(ITEMS + "/<key>/revisions", Caller.PUBLIC)
-async def list_revisions(call: Call) -> Answer:
+async def list_revisions(call: Call) -> Answer | Streamed:
     return await revisions(call, call.path["collection"], call.path["key"])
 
 
 @routes.get(ITEMS + "/<key>/revisions/<offset>", Caller.PUBLIC)
-async def read_revision(call: Call) -> Answer:
+async def read_revision(call: Call) -> Answer | Streamed:
     return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])
 
 

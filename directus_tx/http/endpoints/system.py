@@ -82,7 +82,7 @@ def _serve(address: Address) -> None:
     if address.revisions:
         routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address), Caller.PUBLIC)
 
-        async def revision(call: Call) -> Answer:
+        async def revision(call: Call) -> Answer | Streamed:
             return await items.revision(call, name, _ids(call, address), call.path["offset"])
 
         routes.add("GET", f"{one}/revisions/<offset>", revision, Caller.PUBLIC)
@@ -103,7 +103,9 @@ async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:
     return await items.updating(call, collection, ids, whole=True)
 
 
-async def _with_ids(work: Callable[[Call, str, str], Awaitable[Answer]], call: Call, address: Address) -> Answer:
+async def _with_ids(
+    work: Callable[[Call, str, str], Awaitable[Answer | Streamed]], call: Call, address: Address
+) -> Answer | Streamed:
     return await work(call, address.collection, _ids(call, address))
 
 

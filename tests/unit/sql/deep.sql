@@ -20,3 +20,4 @@ SELECT "j1"."name", "j1"."id", "t0"."article"
  WHERE "t1"."id" = "t0"."tag" AND (lower("t1"."name") IS DISTINCT FROM lower(%s) AND "t1"."name" IS NOT NULL)))) AS ranked
  WHERE place > %s AND place <= %s)
  ORDER BY "t0"."article", "t0"."id" DESC
+ LIMIT %s

@@ -14,3 +14,4 @@ SELECT "j1"."id", "j1"."name", "j1"."sort", "t0"."article"
  LEFT JOIN "tags" AS "j1" ON "j1"."id" = "t0"."tag" AND TRUE
  WHERE "t0"."article" = ANY(%s::bigint[])
  ORDER BY "t0"."article", "t0"."id"
+ LIMIT %s

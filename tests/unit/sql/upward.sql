@@ -14,3 +14,4 @@ SELECT "t0"."article", "t0"."article"
  FROM "articles_tags" AS "t0"
  WHERE "t0"."article" = ANY(%s::bigint[])
  ORDER BY "t0"."article", "t0"."id"
+ LIMIT %s

@@ -1,0 +1,194 @@
+"""Reads rows and the lists of their related items so that memory does not grow with their number.
+
+A list of up to `BATCH` items that takes less than `SHORT` bytes is *short*. It is read with one statement for each level of lists. Other
+lists are read in batches, in one transaction, so that they are consistent. An item whose lists are longer than that gets them as JSON:
+it takes a fraction of the memory of the items.
+"""
+
+from collections.abc import AsyncIterator, Awaitable
+from itertools import groupby
+from typing import Any
+
+import orjson
+from attrs import evolve
+from twisted.internet import defer
+
+from directus_tx.compile.plan import Item, ListedPlan, ListPlan, Row
+from directus_tx.db.session import Session
+from directus_tx.query import BindValues
+
+BATCH = 1000
+"""Rows of a list that are held at once, without related items."""
+
+BATCH_SIZE = 4 * 2**20
+"""Bytes of a batch, related items included. A larger item is a batch of its own."""
+
+SHORT = 8 * 2**20
+"""Bytes up to which a list is short, related items included."""
+
+WITH_LISTS = 64
+"""Items of the first batch of a list whose items have lists: their size is unknown."""
+
+
+class Budget:
+    """The bytes that related items may still take."""
+
+    __slots__ = ("left", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = self.left = size
+
+
+class TooMuch(Exception):
+    """The related items exceed the budget."""
+
+
+async def load_short(db: Session, plan: ListedPlan, values: BindValues) -> tuple[list[Row], list[Any]] | None:
+    """Returns the rows of a list and its items, with their related items. None if the list is not short."""
+    width, limit = plan.width, values.limit
+    while True:
+        known = width.known
+        most = min(width.rows_in(SHORT), BATCH)
+        cut = limit is None or limit > most
+        asked = evolve(values, limit=most + 1) if cut else values
+        rows = await db.query(plan.select.statement, plan.select.parameters(asked))
+        size = width.measure(rows)
+        if not cut or len(rows) <= most:
+            break
+        if known:
+            return None
+    try:
+        return rows, await complete(db, plan, values, rows, Budget(SHORT - size))
+    except TooMuch:
+        return None
+
+
+async def complete(db: Session, plan: ListedPlan, values: BindValues, rows: list[Row], budget: Budget) -> list[Any]:
+    """Returns the items of rows, with their related items: different lists are read concurrently. Raises TooMuch."""
+    pending: list[tuple[ListPlan, list[Item | None]]] = []
+    items = plan.layout.items_of(rows, pending)
+    if len(pending) == 1:
+        await _read_list(db, *pending[0], values, rows, budget)
+    elif pending:
+        await together(*(_read_list(db, each, holders, values, rows, budget) for each, holders in pending))
+    return plan.layout.empty_items_as_lists(items)
+
+
+async def _read_list(
+    db: Session, each: ListPlan, holders: list[Item | None], values: BindValues, rows: list[Row], budget: Budget
+) -> None:
+    """Reads one one-to-many field of all items and stores the lists in the items. Raises TooMuch."""
+    keys = {row[each.source] for row in rows}
+    keys.discard(None)
+    lists: dict[Any, Any] = {key: [] for key in keys}
+    if keys:
+        nested = evolve(values, keys=list(keys))
+        found = await _related_rows(db, each.plan, nested, budget)
+        related = await complete(db, each.plan, nested, found, budget)
+        if not each.plan.layout.shows_nothing:
+            for row, item in zip(found, related, strict=True):
+                lists[row[-1]].append(item)
+    _store(each, holders, rows, lists)
+
+
+def _store(each: ListPlan, holders: list[Item | None], rows: list[Row], lists: dict[Any, Any]) -> None:
+    """Stores the lists, by key, in the items that show them."""
+    source, name, flag = each.source, each.name, each.flag
+    for row, holder in zip(rows, holders, strict=True):
+        if holder is not None and (flag is None or row[flag] is True):
+            holder[name] = lists.get(row[source], [])
+
+
+async def _related_rows(db: Session, plan: ListedPlan, values: BindValues, budget: Budget) -> list[Row]:
+    """Returns the rows of related items. Raises TooMuch if they exceed the budget."""
+    width = plan.width
+    while True:
+        known = width.known
+        most = width.rows_in(budget.left)
+        found = await db.query(plan.select.statement, plan.select.parameters(evolve(values, most=most + 1)))
+        size = width.measure(found)
+        if len(found) <= most:
+            budget.left -= size
+            return found
+        if known:
+            raise TooMuch
+
+
+async def together(*work: Awaitable[Any]) -> list[Any]:
+    """Runs coroutines concurrently and returns their results. Raises the first failure."""
+    deferreds: list[defer.Deferred[Any]] = [defer.ensureDeferred(each) for each in work]  # type: ignore[arg-type]
+    try:
+        return await defer.gatherResults(deferreds, consumeErrors=True)
+    except defer.FirstError as first:
+        raise first.subFailure.value from None  # type: ignore[misc]
+
+
+class LongReader:
+    """Reads long lists with cursors, in the transaction of *session*."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._cursors = 0
+
+    async def batches(self, plan: ListedPlan, values: BindValues) -> AsyncIterator[tuple[list[Row], list[Any]]]:
+        """Yields the rows of a list and its items, with their related items, in batches."""
+        name = await self._open(plan, values)
+        width = plan.width
+        number = WITH_LISTS if plan.layout.has_lists else BATCH
+        rows: list[Row] = []
+        while True:
+            if not rows:
+                rows = await self._fetch(name, plan, min(number, width.rows_in(BATCH_SIZE), BATCH))
+                if not rows:
+                    break
+            part = rows[:number]
+            budget = Budget(BATCH_SIZE)
+            try:
+                items = await complete(self.session, plan, values, part, budget)
+            except TooMuch:
+                if len(part) > 1:
+                    number = len(part) // 2
+                    continue
+                items = await self.complete_as_json(plan, values, part)
+            else:
+                if budget.left > budget.size * 3 // 4:
+                    number = min(number * 2, BATCH)
+            rows = rows[len(part) :]
+            yield part, items
+        await self.session.query(f"CLOSE {name}")
+
+    async def complete_as_json(self, plan: ListedPlan, values: BindValues, rows: list[Row]) -> list[Any]:
+        """Returns the items of rows. Their lists are `orjson.Fragment`, however long they are."""
+        pending: list[tuple[ListPlan, list[Item | None]]] = []
+        items = plan.layout.items_of(rows, pending)
+        for each, holders in pending:
+            keys = {row[each.source] for row in rows}
+            keys.discard(None)
+            lists = await self._lists_as_json(each.plan, evolve(values, keys=list(keys))) if keys else {}
+            _store(each, holders, rows, lists)
+        return plan.layout.empty_items_as_lists(items)
+
+    async def _lists_as_json(self, plan: ListedPlan, values: BindValues) -> dict[Any, Any]:
+        """Returns the lists of related items as JSON, by the key of their item, without empty lists."""
+        if plan.layout.shows_nothing:
+            return {}
+        texts: dict[Any, list[bytes]] = {}
+        name = await self._open(plan, values)
+        while rows := await self._fetch(name, plan, min(plan.width.rows_in(BATCH_SIZE), BATCH)):
+            items = await self.complete_as_json(plan, values, rows)
+            for key, members in groupby(zip(rows, items, strict=True), key=lambda each: each[0][-1]):
+                texts.setdefault(key, []).append(orjson.dumps([item for _, item in members])[1:-1])
+        await self.session.query(f"CLOSE {name}")
+        return {key: orjson.Fragment(b"[" + b",".join(text) + b"]") for key, text in texts.items()}
+
+    async def _open(self, plan: ListedPlan, values: BindValues) -> str:
+        """Opens a cursor over the rows of a statement and returns its name."""
+        name = f"rows{self._cursors}"
+        self._cursors += 1
+        await self.session.query(plan.select.statement.cursor(name), plan.select.parameters(values))
+        return name
+
+    async def _fetch(self, name: str, plan: ListedPlan, number: int) -> list[Row]:
+        rows = await self.session.query(f"FETCH {number} FROM {name}")
+        plan.width.measure(rows)
+        return rows
