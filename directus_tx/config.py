@@ -86,6 +86,11 @@ class DatabaseSettings:
     )
     queue_timeout: float = setting(10.0, "Seconds that a request waits for a connection before it is answered with 503.")
     statement_timeout: float = setting(30.0, "Maximum duration of a statement, in seconds.")
+    lock_timeout: float = setting(
+        1.0,
+        "Maximum time that a change of the schema waits for a table in use, in seconds. Meanwhile other requests for that table wait."
+        " After four attempts it is answered with 503. 0: no limit.",
+    )
     schema_interval: float = setting(
         10.0, "Seconds after which the next request checks whether other programs have changed the tables. 0: never."
     )

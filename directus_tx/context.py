@@ -63,6 +63,10 @@ class Context:
         becomes part of it."""
         return await self.db.transaction(lambda session: work(evolve(self, db=session)))
 
+    async def schema_change(self, work: "Callable[[Context], Awaitable[T]]") -> T:
+        """Calls *work* with this context in a `Session.schema_change` and returns its result."""
+        return await self.db.schema_change(lambda session: work(evolve(self, db=session)))
+
     def bind_values(
         self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0
     ) -> BindValues:

@@ -150,6 +150,7 @@ class Database:
         queue_size: int = 1000,
         queue_timeout: float = 10.0,
         statement_timeout: float = 30.0,
+        lock_timeout: float = 1.0,
     ) -> None:
         self.reactor = reactor
         self.budget = budget
@@ -160,6 +161,7 @@ class Database:
         self.queue_size = queue_size
         self.queue_timeout = queue_timeout
         self.statement_timeout = statement_timeout
+        self.lock_timeout = lock_timeout
         self.connections: set[Connection] = set()
         self.idle: deque[Connection] = deque()
         self.waiting: deque[defer.Deferred[Connection]] = deque()

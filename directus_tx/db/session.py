@@ -2,21 +2,38 @@
 failure."""
 
 import math
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import psycopg2
 from twisted.internet import defer
 
-from directus_tx.db.connection import Connection, Row
+from directus_tx.db.connection import Connection, Row, unavailable
 from directus_tx.db.pool import Database, pause
-from directus_tx.db.sql import Composable, Statement
-from directus_tx.db.sqlstate import RETRIED, api_error, is_lost
-from directus_tx.errors import ApiError, ClientGone, ServiceUnavailable
+from directus_tx.db.sql import SQL, Composable, Identifier, Statement
+from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE, RETRIED, api_error, is_lost
+from directus_tx.errors import ApiError, ClientGone, Conflict, ServiceUnavailable
 
 T = TypeVar("T")
 ATTEMPTS = 4
 """The maximum number of times that a transaction is run if it fails with a deadlock or serialization failure."""
+
+LOCK_PAUSES = (0.2, 0.4, 0.8)
+"""Seconds between the attempts of a schema change that finds a table in use, on average: each pause is random, so that two processes
+do not meet again and again."""
+
+NEXT_LOCK_TIMEOUT = 0.2
+"""Seconds that a schema change waits for its second table and the following ones, while it holds locks. It gives up before
+PostgreSQL looks for deadlocks (deadlock_timeout, by default 1 second), so the transactions that wait for it do not fail."""
+
+COMMIT_UNKNOWN = (
+    "The connection to the database was lost during COMMIT: it is not known whether the change was made."
+    " Check before you repeat the request."
+)
+
+SCHEMA_LOCK = 0x6469726563747573
+"""The key of the advisory lock of a transaction that changes the schema: one at a time in a database."""
 
 BEGIN = "BEGIN"
 BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -24,18 +41,18 @@ BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 class RunAgain(Exception):
     """Raised in a transaction to roll it back and run it again, after *prepare* has been called with the session outside of the
-    transaction. *error* is raised instead if the transaction has been run ATTEMPTS times."""
+    transaction. *error* is raised instead if the transaction has been run as often as it may be."""
 
-    def __init__(self, error: ApiError, prepare: "Callable[[Session], Awaitable[None]]") -> None:
+    def __init__(self, error: ApiError, prepare: "Callable[[Session], Awaitable[None]] | None" = None) -> None:
         super().__init__(error)
         self.error = error
         self.prepare = prepare
 
 
 class Usage:
-    """The state that all sessions of a request share: the number of statements, whether changes are `committed`, the connections
-    that are `reading` for it, and the Deferreds of connections for reading for which it is `waiting`. `abandoned`: its client is
-    gone."""
+    """The state that all sessions of a request share: the number of statements, whether changes are `committed` or may be, the
+    connections that are `reading` for it, and the Deferreds of connections for reading for which it is `waiting`. `abandoned`: its
+    client is gone."""
 
     __slots__ = ("abandoned", "committed", "reading", "statements", "waiting")
 
@@ -54,7 +71,7 @@ class Session:
     only read, because a statement whose connection is lost is run again.
     """
 
-    __slots__ = ("_connection", "_lock", "_read_only", "_usage", "database")
+    __slots__ = ("_connection", "_lock", "_read_only", "_retried", "_usage", "database")
 
     def __init__(
         self,
@@ -63,10 +80,12 @@ class Session:
         usage: Usage | None = None,
         *,
         read_only: bool = False,
+        retried: frozenset[str] = RETRIED,
     ) -> None:
         self.database = database
         self._connection = connection
         self._read_only = read_only
+        self._retried = retried
         self._usage = usage if usage is not None else Usage()
         self._lock = defer.DeferredLock() if connection is not None else None
 
@@ -77,7 +96,7 @@ class Session:
 
     @property
     def committed(self) -> bool:
-        """Whether a transaction of the request has been committed that was not read-only."""
+        """Whether a transaction of the request has been committed that was not read-only, or may have been."""
         return self._usage.committed
 
     @property
@@ -96,20 +115,28 @@ class Session:
 
     async def query(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
         """Runs a statement and returns its rows; an empty list if it has no result. Raises the ApiError for an error of the
-        database (`sqlstate.api_error`); in a transaction, errors of `RETRIED` are raised as psycopg2.Error, so that `transaction`
-        runs it again. Raises ClientGone after `abandon`."""
+        database (`sqlstate.api_error`); in a transaction, errors after which it is run again are raised as psycopg2.Error.
+        Outside of one, the statement is run again if the connection is lost, once, and after a deadlock, ATTEMPTS times in all.
+        Raises ClientGone after `abandon`."""
         self._usage.statements += 1
         if self._connection is not None:
             return await self._query_within(self._connection, statement, parameters)
         try:
             return await self._query_once(statement, parameters)
         except psycopg2.Error as error:
-            if not (is_lost(error) or error.pgcode in RETRIED):
-                raise api_error(error) from error
-        try:
-            return await self._query_once(statement, parameters)
-        except psycopg2.Error as error:
-            raise api_error(error) from error
+            failure = error
+        lost = 0
+        for attempt in range(1, ATTEMPTS):
+            lost += is_lost(failure)
+            if lost == 2 or not (is_lost(failure) or failure.pgcode in RETRIED):
+                break
+            if failure.pgcode in RETRIED:
+                await pause(self.database.reactor, _retry_pause(attempt))
+            try:
+                return await self._query_once(statement, parameters)
+            except psycopg2.Error as error:
+                failure = error
+        raise _read_error(failure) from failure
 
     async def _query_once(self, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
         usage = self._usage
@@ -153,7 +180,7 @@ class Session:
             self._check_wanted()
             return await connection.run(statement, parameters)
         except psycopg2.Error as error:
-            if error.pgcode in RETRIED:
+            if error.pgcode in self._retried or (self._read_only and is_lost(error)):
                 raise
             raise api_error(error) from error
         except ApiError:
@@ -173,59 +200,144 @@ class Session:
         self._connection.timeout = math.inf
         await self.query("SET LOCAL statement_timeout = 0")
 
+    async def lock_tables(self, names: Iterable[tuple[str, ...]], *, against: str = "ACCESS EXCLUSIVE") -> None:
+        """Locks tables in a `schema_change`, before it has written anything. *names* are tables, or schemas and tables; *against* is
+        the mode of the lock.
+
+        The locks are taken in the order of the names. For the first one this waits for database.lock_timeout while holding no other;
+        for the others NEXT_LOCK_TIMEOUT. If a table is in use for longer, the schema change is run again.
+        """
+        for place, name in enumerate(sorted(set(names))):
+            if place == 1:
+                await self.query(_lock_timeout(NEXT_LOCK_TIMEOUT))
+            try:
+                await self.query(SQL("LOCK TABLE {} IN {} MODE").format(Identifier(*name), SQL(against)))
+            except psycopg2.Error as error:
+                if error.pgcode != LOCK_NOT_AVAILABLE:
+                    raise
+                raise RunAgain(unavailable(f'The table "{name[-1]}" is in use by others; try again.')) from error
+        await self.query(_lock_timeout(self.database.lock_timeout))
+
     async def transaction(self, work: "Callable[[Session], Awaitable[T]]", *, read_only: bool = False) -> T:
         """Calls *work* with a session in a transaction and returns its result. The transaction is committed when *work* returns
         and rolled back when it raises. If this session is already in a transaction, *work* joins it. A *read_only* transaction
         sees one snapshot of the data.
 
         After a deadlock or serialization failure, or if *work* raises RunAgain, the transaction is run again, ATTEMPTS times in
-        all. Then Conflict or the error of RunAgain is raised.
+        all. Then Conflict, for a read_only transaction ServiceUnavailable, or the error of RunAgain is raised. A read_only
+        transaction whose connection is lost is run again once.
         """
         if self._connection is not None:
             return await work(self)
-        failure: ApiError | None = None
-        for attempt in range(ATTEMPTS):
-            try:
-                return await self._transaction_once(work, read_only)
-            except psycopg2.Error as error:
-                failure = api_error(error)
-                if error.pgcode not in RETRIED:
-                    raise failure from error
-                if attempt + 1 < ATTEMPTS:
-                    await pause(self.database.reactor, 0.01 * 2**attempt)
-            except RunAgain as again:
-                failure = again.error
-                if attempt + 1 < ATTEMPTS:
-                    await again.prepare(self)
-        assert failure is not None
-        raise failure
+        pauses = [_retry_pause(attempt) for attempt in range(1, ATTEMPTS)]
+        return await self._run(work, pauses, read_only=read_only)
 
-    async def long_read(self, work: "Callable[[Session], Awaitable[T]]") -> T:
+    async def schema_change(self, work: "Callable[[Session], Awaitable[T]]", *, patient: bool = False) -> T:
+        """Like `transaction`, for work that runs DDL: it waits for locks for database.lock_timeout only, because while it waits for a
+        table, other requests for that table wait behind it. Then it is rolled back and run again after a pause, without locks and
+        without a connection, len(LOCK_PAUSES) + 1 times in all. Then ServiceUnavailable is raised, which names the table if
+        `lock_tables` has been called.
+
+        One schema change runs at a time in a database. *patient*: wait for another one as long as a statement may take.
+        """
+        assert self._connection is None
+
+        async def locked(session: Session) -> T:
+            lock = f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"
+            if patient:
+                await session.query(lock)
+            await session.query(_lock_timeout(self.database.lock_timeout))
+            if not patient:
+                try:
+                    await session.query(lock)
+                except psycopg2.Error as error:
+                    if error.pgcode != LOCK_NOT_AVAILABLE:
+                        raise
+                    raise RunAgain(unavailable("Another change of the schema is being made; try again.")) from error
+            return await work(session)
+
+        pauses = [seconds * random.uniform(0.5, 1.5) for seconds in LOCK_PAUSES]
+        try:
+            return await self._run(locked, pauses, retried=RETRIED | {LOCK_NOT_AVAILABLE})
+        except Conflict as error:
+            raise unavailable("Others use the tables to be changed; try again.") from error.__cause__
+
+    async def _run(
+        self,
+        work: "Callable[[Session], Awaitable[T]]",
+        pauses: Iterable[float],
+        *,
+        read_only: bool = False,
+        retried: frozenset[str] = RETRIED,
+    ) -> T:
+        """Runs a transaction, and runs it again after errors whose SQLSTATE is in *retried* and if RunAgain is raised, once after each
+        of the *pauses*, in seconds."""
+        left = list(pauses)
+        may_be_lost = read_only
+        while True:
+            try:
+                return await self._transaction_once(work, read_only, retried)
+            except psycopg2.Error as error:
+                if may_be_lost and is_lost(error):
+                    may_be_lost = False
+                    continue
+                if error.pgcode not in retried or not left:
+                    raise (_read_error(error) if read_only else api_error(error)) from error
+                await pause(self.database.reactor, left.pop(0))
+            except RunAgain as again:
+                if not left:
+                    raise again.error from again.__cause__
+                seconds = left.pop(0)
+                if again.prepare is not None:
+                    await again.prepare(self)
+                else:
+                    await pause(self.database.reactor, seconds)
+
+    async def long_read(self, work: "Callable[[Session], Awaitable[T]]", repeatable: Callable[[], bool] = lambda: True) -> T:
         """Calls *work* with a session whose statements read one snapshot of the data, and returns its result. Waits until the
-        number of long reads allows another one. *work* is not run again, because it may have passed on rows. Raises
+        number of long reads allows another one. After a deadlock, or if the connection is lost, *work* is run again while
+        *repeatable* returns True, ATTEMPTS times in all: it must return False after *work* has passed on rows. Raises
         ServiceUnavailable."""
         async with self.database.place_for_long_read():
-            try:
-                return await self._transaction_once(work, read_only=True)
-            except psycopg2.Error as error:
-                raise api_error(error) from error
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await self._transaction_once(work, read_only=True)
+                except psycopg2.Error as error:
+                    again = error.pgcode in RETRIED or is_lost(error)
+                    if not again or attempt == ATTEMPTS or not repeatable():
+                        raise _read_error(error) from error
+                await pause(self.database.reactor, _retry_pause(attempt))
+            raise AssertionError("unreachable")
 
-    async def _transaction_once(self, work: "Callable[[Session], Awaitable[T]]", read_only: bool) -> T:
+    async def _transaction_once(
+        self, work: "Callable[[Session], Awaitable[T]]", read_only: bool, retried: frozenset[str] = RETRIED
+    ) -> T:
         connection = await self._begin(read_only)
         broken = True
         try:
             try:
-                result = await work(Session(self.database, connection, self._usage, read_only=read_only))
-                await connection.commit()
+                result = await work(Session(self.database, connection, self._usage, read_only=read_only, retried=retried))
+                await (connection.commit() if read_only else self._commit(connection))
             except BaseException:
                 broken = not await _rolled_back(connection)
                 raise
-            self._usage.committed |= not read_only
             broken = False
             return result
         finally:
             self._usage.reading.discard(connection)
             self.database.release(connection, broken=broken)
+
+    async def _commit(self, connection: Connection) -> None:
+        """Commits. If the connection is lost before the answer arrives, PostgreSQL may have committed or not: then the request counts
+        as `committed`, so that nothing of it is run again, and ServiceUnavailable is raised."""
+        try:
+            await connection.commit()
+        except (psycopg2.Error, ServiceUnavailable) as error:
+            if connection.closed or (isinstance(error, psycopg2.Error) and is_lost(error)):
+                self._usage.committed = True
+                raise unavailable(COMMIT_UNKNOWN) from error
+            raise
+        self._usage.committed = True
 
     async def _begin(self, read_only: bool) -> Connection:
         """Acquires a connection and begins a transaction. If the connection is lost, another one is acquired, once."""
@@ -240,6 +352,21 @@ class Session:
                 if attempt == 2 or not (isinstance(error, psycopg2.Error) and is_lost(error)):
                     raise
         raise AssertionError("unreachable")
+
+
+def _lock_timeout(seconds: float) -> str:
+    return f"SET LOCAL lock_timeout = {math.ceil(seconds * 1000)}"
+
+
+def _retry_pause(attempt: int) -> float:
+    """Returns the seconds to wait after an attempt, the first of which is 1."""
+    return 0.005 * float(2**attempt)
+
+
+def _read_error(error: psycopg2.Error) -> ApiError:
+    """Returns the error of the API for a read. A read changes nothing, so a deadlock is no Conflict but ServiceUnavailable."""
+    found = api_error(error)
+    return unavailable("Others are changing what is read; try again.") if isinstance(found, Conflict) else found
 
 
 async def _rolled_back(connection: Connection) -> bool:

@@ -27,6 +27,9 @@ log = Logger()
 RETRIED = frozenset({"40001", "40P01"})
 """The SQLSTATEs after which a transaction may succeed when it is run again: serialization failure and deadlock."""
 
+LOCK_NOT_AVAILABLE = "55P03"
+"""The SQLSTATE of a statement that has waited for a lock for lock_timeout."""
+
 _ENDING = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
 """The SQLSTATEs, in addition to class 08, with which PostgreSQL ends or refuses a connection."""
 
@@ -116,6 +119,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "54011": Meaning(InvalidRequest, "A table cannot have that many columns."),
     "55": Meaning(Conflict, "The objects to be changed are in use; try again."),
     "55000": _FAILURE,
+    LOCK_NOT_AVAILABLE: Meaning(ServiceUnavailable, "A table or an item is in use by others; try again."),
     "57": Meaning(ServiceUnavailable, "The database stopped the statement."),
     "57014": Meaning(ServiceUnavailable, "The statement took too long (database.statement_timeout) or was cancelled."),
     "57P01": _LOST,
@@ -154,7 +158,8 @@ def api_error(error: psycopg2.Error) -> ApiError:
     """Returns the error of the API for an error of the database.
 
     The message of a trigger's RAISE is passed on, unless its SQLSTATE means an InternalError. Errors of the classes 0A and 42
-    depend on the schema: the statement did not fit it, and the request may succeed with a newer snapshot.
+    depend on the schema: the statement did not fit it, and the request may succeed with a newer snapshot. So do internal errors of
+    PostgreSQL (XX000): it raises them if an object is dropped or changed while a statement is being planned.
     """
     if is_lost(error):
         log.warn("database connection lost: {error}", error=error)
@@ -178,7 +183,7 @@ def api_error(error: psycopg2.Error) -> ApiError:
         headers={"Retry-After": "1"} if meaning.error in (ServiceUnavailable, Conflict) else None,
         diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name) if table else Diagnostics(sqlstate),
     )
-    if sqlstate[:2] in ("0A", "42"):
+    if sqlstate[:2] in ("0A", "42") or sqlstate == "XX000":
         found.depends_on_schema = True
     return found
 

@@ -18,6 +18,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import PUBLIC, Accountability, Context
+from directus_tx.db.connection import unavailable
 from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
@@ -41,6 +42,9 @@ from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
+
+SCHEMA_ATTEMPTS = 4
+"""The maximum number of times that an endpoint is called while the schema changes."""
 
 LARGE = 256 * 1024
 """Size in bytes from which a body is sent in pieces."""
@@ -110,12 +114,15 @@ class App:
             call = Call(request, params, self.services, self.payloads, self.proxies, path)
             await self._enter(route, call)
             route.check(call)
-            try:
-                return await self._respond(route, call)
-            except ApiError as error:
-                if not await self._has_new_schema(call, error):
-                    raise
-            return await self._respond(route, call)
+            failure: Exception | None = None
+            for _ in range(SCHEMA_ATTEMPTS):
+                try:
+                    return await self._respond(route, call)
+                except Exception as error:
+                    if not await self._has_new_schema(call, error):
+                        raise
+                    failure = error
+            raise unavailable("The schema of the project is being changed; try again.") from failure
         except InternalError:
             return self._failed(request, Failure())
         except ApiError as error:
@@ -136,12 +143,23 @@ class App:
         body = self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
 
-    async def _has_new_schema(self, call: Call, error: ApiError) -> bool:
-        """Whether to call the endpoint again, because the schema has been changed by another program and the call has not committed
-        anything. In that case, sets the new schema in the context of the call."""
-        if not error.depends_on_schema or call.ctx is None or call.ctx.db.committed:
+    async def _has_new_schema(self, call: Call, error: Exception) -> bool:
+        """Whether to call the endpoint again, because the schema has changed since the call began and the call has not committed
+        anything. In that case, sets the new schema in the context of the call. An exception that is not an ApiError may be caused by a
+        row that does not fit the old schema."""
+        if call.ctx is None or call.ctx.db.committed or isinstance(error, ClientGone):
             return False
-        schema = await call.project.verified(call.ctx.schema)
+        if isinstance(error, ApiError):
+            if not error.depends_on_schema:
+                return False
+            schema = await call.project.verified(call.ctx.schema)
+        elif call.request.startedWriting:
+            return False
+        else:
+            try:
+                schema = await call.project.verified(call.ctx.schema)
+            except ApiError:
+                return False
         if schema is call.ctx.schema:
             return False
         call.ctx = evolve(call.ctx, schema=schema)

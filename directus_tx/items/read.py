@@ -201,20 +201,23 @@ class LongList:
         consistent, also with their meta. Raises InvalidRequest before the first batch if the list has more items than limits.max_rows
         allows."""
         reading = self.reading
+        passed = False
 
         async def work(session: Session) -> None:
+            nonlocal passed
             meta = await self._meta(session)
             shown = False
             async for _, items in LongReader(session).batches(reading.plan, reading.values):
                 if reading.plan.layout.shows_nothing:
                     break
                 reading.present(items, self.shown_for)
+                passed = shown = True
                 await take(items, meta)
-                shown = True
             if not shown:
+                passed = True
                 await take([], meta)
 
-        await reading.ctx.db.long_read(work)
+        await reading.ctx.db.long_read(work, repeatable=lambda: not passed)
 
     async def _meta(self, session: Session) -> Mapping[str, Any] | None:
         """Returns the meta of the list. Raises InvalidRequest if the list is too long."""

@@ -15,11 +15,11 @@ from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
 from directus_tx.db.connection import Connection, Parameters, connected
 from directus_tx.db.pool import ConnectionBudget, Database
-from directus_tx.db.session import Session
+from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
-from directus_tx.schema.migrations import LOCK, fingerprint, migrate
+from directus_tx.schema.migrations import fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.patterns import is_email
 from directus_tx.schema.types import MAX_HASHED
@@ -152,6 +152,7 @@ class Databases:
             queue_size=settings.queue_size,
             queue_timeout=settings.queue_timeout,
             statement_timeout=settings.statement_timeout,
+            lock_timeout=settings.lock_timeout,
         )
 
     def parameters(self, place: ProjectDatabase) -> Parameters:
@@ -229,7 +230,7 @@ class Databases:
         """Creates the database that others are copied from, unless it exists: one for each set of migrations, also if several
         servers start at the same time."""
         async with connected(self.reactor, self.server) as connection:
-            await connection.run("SELECT pg_advisory_lock(%s)", (LOCK,))
+            await connection.run("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
             if await connection.run("SELECT 1 FROM pg_database WHERE datname = %s", (template(),)):
                 return
             unfinished = f"{template()}_new"
@@ -292,7 +293,7 @@ async def _install(session: Session, new: NewProject, hashed: str) -> None:
     if taken and new.database is not None and not (new.existing or new.force):
         raise InvalidRequest("The database already contains a project: set existing to use it, or force to replace it.")
     if taken and new.force:
-        await session.transaction(_drop_system_tables)
+        await session.schema_change(_drop_system_tables)
     await migrate(session)
 
     async def work(session: Session) -> None:
@@ -308,9 +309,11 @@ async def _install(session: Session, new: NewProject, hashed: str) -> None:
 
 
 async def _drop_system_tables(session: Session) -> None:
+    # Another server may use the database.
     tables = await session.query(
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE %s", ("directus\\_%",)
     )
+    await session.lock_tables(tables)
     for (table,) in tables:
         await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(table)))
     functions = await session.query(

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import DatabaseSettings
-from directus_tx.db.connection import Parameters
+from directus_tx.db.connection import Parameters, unavailable
 from directus_tx.db.pool import Database
 from directus_tx.db.session import Session
-from directus_tx.errors import InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
 from directus_tx.projects.files import (
     BrokenProjectFile,
     ProjectConfig,
@@ -29,6 +29,8 @@ from directus_tx.schema.migrations import migrate
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
+READ_ATTEMPTS = 4
+"""The maximum number of times that a snapshot is read while other programs change the schema."""
 
 
 class Project:
@@ -123,15 +125,29 @@ class Project:
         work.addErrback(lambda failure: log.warn("project {project}: {error}", project=self.key, error=failure.value))
 
     async def _read(self, session: Session) -> Snapshot:
-        """Reads the snapshot, and reads it again if the schema changes meanwhile. The version in the database counts, even if it
-        is lower than one that was notified before."""
+        """Reads the snapshot, which is as new as this call. If the schema changes meanwhile, the next request reads it again. The version
+        in the database counts, even if it is lower than one that was notified before."""
         self._verify_from = time.monotonic() + self._schema_interval
         while True:
             heard, restores = self._version, self._restores
-            snapshot = await read_snapshot(session)
-            if restores == self._restores and (snapshot.version >= self._version or heard == self._version):
-                self._snapshot, self._version = snapshot, snapshot.version
+            snapshot = await self._read_once(session)
+            if restores == self._restores:
+                if heard == self._version:
+                    self._version = snapshot.version
+                self._snapshot = snapshot
                 return snapshot
+
+    async def _read_once(self, session: Session) -> Snapshot:
+        """Reads the snapshot. Reading fails if PostgreSQL finds a table dropped that it has found in its catalogue before."""
+        failure: ApiError | None = None
+        for _ in range(READ_ATTEMPTS):
+            try:
+                return await read_snapshot(session)
+            except ApiError as error:
+                if not error.depends_on_schema:
+                    raise
+                failure = error
+        raise unavailable("The schema of the project is being changed; try again.") from failure
 
     def _restored(self) -> None:
         """Discards everything that is cached of the database, which may have been replaced by an older one."""

@@ -207,6 +207,17 @@ WHERE i.indrelid = quote_ident(%(table)s)::regclass AND NOT i.indisprimary AND i
 included."""
 
 
+LINKED = """
+SELECT DISTINCT n.nspname, c.relname
+FROM pg_constraint o
+JOIN pg_class c ON c.oid IN (o.conrelid, o.confrelid)
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON (a.attrelid = o.conrelid AND a.attnum = ANY (o.conkey)) OR (a.attrelid = o.confrelid AND a.attnum = ANY (o.confkey))
+WHERE o.contype = 'f' AND a.attrelid = to_regclass(quote_ident(%(table)s)) AND (a.attname = ANY (%(columns)s) OR %(columns)s IS NULL)
+"""
+"""The tables that are linked to a table by foreign keys with one of its columns, or with any (NULL), as (schema, table)."""
+
+
 def drop_index(collection: str, name: str, constraint: str | None = None) -> Composable:
     """Drops an index, or the constraint that it belongs to."""
     if constraint is not None:

@@ -12,13 +12,18 @@ from directus_tx.schema import datatypes
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
 
+# With a table as its second argument, pg_get_expr waits for transactions that are changing that table, as pg_get_indexdef does. Both
+# are used only for expressions that can contain columns.
+#
 # A table that is not visible is hidden by another of the same name, such as pg_authid in pg_catalog.
 _COLUMNS = """
-SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid),
-       a.attnotnull, a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false), a.attgenerated
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), d.expression,
+       a.attnotnull, a.attidentity <> '' OR coalesce(d.expression LIKE 'nextval(%%', false), a.attgenerated
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+LEFT JOIN (
+    SELECT adrelid, adnum, pg_get_expr(adbin, CASE WHEN adbin::text LIKE '%%{VAR %%' THEN adrelid ELSE 0 END) AS expression FROM pg_attrdef
+) AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
 ORDER BY c.relname, a.attnum
 """
@@ -27,9 +32,10 @@ ORDER BY c.relname, a.attnum
 # or on lower() of one.
 _INDEXES = r"""
 SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
-       i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND pg_get_indexdef(i.indexrelid, 1, true) IN (
-           quote_ident(k.names[1]), 'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
-       )
+       i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND CASE WHEN i.indexprs IS NULL THEN true
+           ELSE pg_get_indexdef(i.indexrelid, 1, true) IN (
+               'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
+           ) END
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_class x ON x.oid = i.indexrelid

@@ -8,6 +8,7 @@ from typing import Any
 
 from directus_tx.access import access_of
 from directus_tx.context import Context
+from directus_tx.db.connection import unavailable
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import (
     AlterForbidden,
@@ -32,8 +33,8 @@ from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
-from directus_tx.schema.introspect import read_snapshot
-from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.introspect import read_fingerprint, read_snapshot
+from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
 from directus_tx.schema_service.payloads import (
     COLLECTION_ATTRIBUTES,
     COLLECTIONS,
@@ -75,6 +76,11 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
+        columns = [] if present is None else [f for f in fields if f.has_column and f.field not in present.columns]
+        if columns:
+            await _lock(ctx, {name: ()})
+        elif present is not None:
+            await _lock_for_index(ctx, present, payload)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload} | {"managed": True}
         if payload.get("managed") is False:
             row["managed"] = False
@@ -82,10 +88,8 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
             # Rows of a collection of this name whose table another program has dropped.
             await _forget_collection(ctx, writer, name)
             await _execute(ctx, ddl.create_table(name, fields))
-        else:
-            for field in fields:
-                if field.has_column and field.field not in present.columns:
-                    await _execute(ctx, ddl.add_column(field))
+        for field in columns:
+            await _execute(ctx, ddl.add_column(field))
         if present is not None and present.has_row:
             await writer.update(COLLECTIONS, [(name, {n: v for n, v in row.items() if n != "collection"})])
         else:
@@ -98,7 +102,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await in_transaction(service, ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def update_collection(service: Items, ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
@@ -118,6 +122,8 @@ async def update_collection(service: Items, ctx: Context, name: str, payload: Ma
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
+        if not await _lock_for_fields(ctx, present, fields):
+            await _lock_for_index(ctx, present, payload)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload and n != "collection"}
         if present.has_row:
             await writer.update(COLLECTIONS, [(name, row)])
@@ -125,15 +131,16 @@ async def update_collection(service: Items, ctx: Context, name: str, payload: Ma
             await writer.create(COLLECTIONS, [{"collection": name, **row}])
         await _declare_collection(ctx, name, payload)
         for each in fields:
-            if each.get("field") in present.fields:
-                await _change(ctx, writer, present.fields[each["field"]], each)
+            old = _named_field(present, each)
+            if old is not None:
+                await _change(ctx, writer, old, each)
             else:
                 await _add(ctx, writer, present, each)
         schema = await _reread(ctx)
         await _index_searches(ctx, present, schema.collections[name])
         return collection_answer(schema, schema.collections[name])
 
-    return await in_transaction(service, ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def _declare_collection(ctx: Context, name: str, payload: Mapping[str, Any]) -> None:
@@ -173,10 +180,11 @@ async def delete_collection(service: Items, ctx: Context, name: str, options: Wr
 
     async def work(writer: Writer) -> None:
         ctx = writer.ctx
+        await _lock(ctx, {name: None})
         await _drop_collection(ctx, writer, name)
         await _touch(ctx)
 
-    await in_transaction(service, ctx, options, work, trusted=True)
+    await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
@@ -208,11 +216,12 @@ async def create_field(service: Items, ctx: Context, collection: str, payload: M
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
+        await _lock_for_fields(ctx, present, [payload])
         field = await _add(ctx, writer, present, payload)
         schema = await _reread(ctx)
         return field_answer(schema.collections[collection].fields[field.field])
 
-    return await in_transaction(service, ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def update_fields(
@@ -231,12 +240,13 @@ async def update_fields(
 
     async def work(writer: Writer) -> list[Item]:
         ctx = writer.ctx
+        await _lock_for_fields(ctx, present, [{**payload, "field": name} for name, payload in changes])
         for name, payload in changes:
             await _change(ctx, writer, present.fields[name], payload)
         schema = await _reread(ctx)
         return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes]
 
-    return await in_transaction(service, ctx, options, work, trusted=True)
+    return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def delete_field(
@@ -256,6 +266,11 @@ async def delete_field(
 
     async def work(writer: Writer) -> None:
         ctx = writer.ctx
+        altered: dict[str, Iterable[str] | None] = {collection: [name]} if field.has_column else {}
+        if delete_junction:
+            altered |= dict.fromkeys(_junctions(ctx.schema, field))
+        if altered:
+            await _lock(ctx, altered)
         await _delete_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
             await _execute(ctx, [ddl.drop_column(field)])
@@ -267,7 +282,7 @@ async def delete_field(
             await writer.delete("directus_permissions", [row[0] for row in rows])
         await _touch(ctx)
 
-    await in_transaction(service, ctx, options, work, trusted=True)
+    await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def _forget_relations(ctx: Context, writer: Writer, field: Field, *, delete_junction: bool) -> None:
@@ -292,6 +307,18 @@ async def _forget_relations(ctx: Context, writer: Writer, field: Field, *, delet
             else:
                 both = [r.id for r in ctx.schema.relations if r.id is not None and _in_junction(r, relation)]
                 await writer.delete("directus_relations", both)
+
+
+def _junctions(schema: Snapshot, field: Field) -> list[str]:
+    """Returns the collections that are the junction of a field."""
+    return [
+        relation.collection_many
+        for relation in schema.relations
+        if relation.junction_field is not None
+        and (relation.collection_one, relation.field_one) == (field.collection, field.field)
+        and relation.id is not None
+        and relation.collection_many in schema.collections
+    ]
 
 
 def _in_junction(relation: Relation, first: Relation) -> bool:
@@ -399,6 +426,81 @@ async def _declare(ctx: Context, fields: Sequence[Field]) -> None:
             " FROM (VALUES {}) AS v(collection, field, datatype, length, signed) WHERE (t.collection, t.field) = (v.collection, v.field)"
         )
         await ctx.db.query(sql.format(values(len(chunk), 5)), bound)
+
+
+# --- locks
+
+
+async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, against: str = "ACCESS EXCLUSIVE") -> None:
+    """Locks the tables of collections before anything is written, and checks that the schema of *ctx* is still that of the database.
+
+    *columns* holds by collection the columns that are dropped or get another type, None for all of them. Tables with a foreign key on
+    one of these columns, or to which it refers, are locked, too, because PostgreSQL locks them. Transactions that write items take the
+    locks of tables in the order of their payloads, so there is no order in which a change of the schema could wait for one table while
+    it holds another: see `Session.lock_tables`.
+
+    Raises ServiceUnavailable, which depends on the schema, if another program or request has changed the schema.
+    """
+    tables: list[tuple[str, ...]] = [(collection,) for collection in columns]
+    for collection, names in columns.items():
+        bound = {"table": collection, "columns": None if names is None else list(names)}
+        tables += [
+            (table,) if namespace == "public" else (namespace, table)
+            for namespace, table in await ctx.db.query(ddl.LINKED, bound)
+        ]
+    await ctx.db.lock_tables(tables, against=against)
+    if await read_fingerprint(ctx.db) != ctx.schema.fingerprint:
+        changed = unavailable("The schema has changed; try again.")
+        changed.depends_on_schema = True
+        raise changed
+
+
+def _alters(old: Field, new: Field, *, search: bool) -> bool:
+    """Whether `_change_column` changes the table. *search*: the collection has trigram indexes."""
+    if not (old.has_column and new.has_column):
+        return old.has_column or new.has_column
+    return (
+        old.column_type != new.column_type
+        or old.unique != new.unique
+        or old.default_value != new.default_value
+        or (search and searched(old) != searched(new))
+        or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES)
+    )
+
+
+def _refitted(old: Field, new: Field) -> bool:
+    """Whether the column is dropped or gets another type."""
+    return old.has_column and (not new.has_column or old.column_type != new.column_type)
+
+
+async def _lock_for_fields(ctx: Context, collection: Collection, payloads: Iterable[Mapping[str, Any]]) -> bool:
+    """Locks the table of a collection if a payload adds or alters a column. Returns whether it is locked."""
+    altered, refitted = False, []
+    for payload in payloads:
+        old = _named_field(collection, payload)
+        if old is None:
+            altered |= payload.get("type") not in tuple(ALIAS_TYPES)
+            continue
+        new = changed_field(old, payload)
+        altered |= _alters(old, new, search=collection.search_index)
+        if _refitted(old, new):
+            refitted.append(old.field)
+    if altered:
+        await _lock(ctx, {collection.collection: refitted})
+    return altered
+
+
+def _named_field(collection: Collection, payload: Mapping[str, Any]) -> Field | None:
+    """Returns the field of a collection that a payload names, if there is one."""
+    name = payload.get("field")
+    return collection.fields.get(name) if isinstance(name, str) else None
+
+
+async def _lock_for_index(ctx: Context, collection: Collection, payload: Mapping[str, Any]) -> None:
+    """Locks the table of a collection if the payload changes `search_index`: to create the indexes against writes only."""
+    wanted = payload.get("search_index")
+    if wanted is not None and wanted != collection.search_index:
+        await _lock(ctx, {collection.collection: ()}, against="SHARE" if wanted else "ACCESS EXCLUSIVE")
 
 
 # --- the database

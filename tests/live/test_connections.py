@@ -17,7 +17,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg2
@@ -55,7 +55,7 @@ class Answer:
             retry_after = error.headers["Retry-After"]
         self.seconds = time.monotonic() - started
         assert self.status < 500 or (self.status == 503 and int(retry_after or 0) > 0), content
-        self.body = json.loads(content)
+        self.body = json.loads(content or b"null")
 
     @property
     def data(self) -> Any:
@@ -138,14 +138,22 @@ class Proxy:
 class Place:
     """A server of ours in front of a PostgreSQL that the test stops and starts as it likes, with a proxy between them."""
 
-    def __init__(self, directory: pathlib.Path, *, statement_timeout: float = 2, queue_timeout: float = 3) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        statement_timeout: float = 2,
+        queue_timeout: float = 3,
+        lock_timeout: float = 0.3,
+        proxy: Callable[[int], Proxy] = Proxy,
+    ) -> None:
         self.port = free_port()
         (directory / "database").mkdir()
         self.postgres = EmbeddedPostgres(
             directory / "database", options=f"-c listen_addresses=127.0.0.1 -c port={self.port} -c deadlock_timeout=20ms"
         )
         self.postgres.start()
-        self.proxy = Proxy(self.port)
+        self.proxy = proxy(self.port)
         url = f"postgresql://postgres@127.0.0.1:{self.proxy.port}/postgres"
         self.daemon = Daemon(directory, url=url)
         self.daemon.environment |= {
@@ -153,6 +161,7 @@ class Place:
             "DIRECTUS_DATABASE_IDLE_TIMEOUT": str(IDLE_TIMEOUT),
             "DIRECTUS_DATABASE_QUEUE_TIMEOUT": str(queue_timeout),
             "DIRECTUS_DATABASE_STATEMENT_TIMEOUT": str(statement_timeout),
+            "DIRECTUS_DATABASE_LOCK_TIMEOUT": str(lock_timeout),
         }
         self.daemon.start()
         blog(self.daemon)

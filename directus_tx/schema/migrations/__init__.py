@@ -6,11 +6,10 @@ from importlib.resources import files
 
 from attrs import frozen
 
+from directus_tx.db.connection import unavailable
 from directus_tx.db.session import Session
+from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE
 from directus_tx.errors import ServiceUnavailable
-
-LOCK = 0x6469726563747573
-"""The key of the advisory lock that a server holds while it migrates a database."""
 
 
 @frozen
@@ -48,17 +47,19 @@ def fingerprint() -> str:
 async def migrate(session: Session) -> list[int]:
     """Runs the missing migrations, each in a transaction, and returns their versions.
 
-    Raises NewerSchema, and changes nothing, if the database was migrated by a newer version of the program.
+    Raises NewerSchema, and changes nothing, if the database was migrated by a newer version of the program, and ServiceUnavailable if
+    others use the system tables.
     """
     done: list[int] = []
-    for migration in migrations():
+    present = await current_version(session)
+    _check_not_newer(present)
+    for migration in (each for each in migrations() if each.version > present):
 
         async def work(session: Session, migration: Migration = migration) -> bool:
-            await session.query("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             version = await current_version(session)
-            if version > migrations()[-1].version:
-                raise NewerSchema
+            _check_not_newer(version)
             if version >= migration.version:
+                # Another process has migrated the database.
                 return False
             await session.query(migration.sql)
             await session.query(
@@ -68,9 +69,22 @@ async def migrate(session: Session) -> list[int]:
             )
             return True
 
-        if await session.transaction(work):
+        try:
+            changed = await session.schema_change(work, patient=True)
+        except ServiceUnavailable as error:
+            if error.diagnostics is None or error.diagnostics.sqlstate != LOCK_NOT_AVAILABLE:
+                raise
+            raise unavailable(
+                f"The system tables are in use by others: they cannot be migrated to {migration.version} ({migration.name}) now."
+            ) from error
+        if changed:
             done.append(migration.version)
     return done
+
+
+def _check_not_newer(version: int) -> None:
+    if version > migrations()[-1].version:
+        raise NewerSchema
 
 
 async def current_version(session: Session) -> int:
