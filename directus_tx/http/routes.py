@@ -14,6 +14,7 @@ from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFoun
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.encode import precondition
+from directus_tx.http.operations import Operation
 from directus_tx.http.params import Params, links
 from directus_tx.http.payload import PayloadReader
 from directus_tx.items import LongList, Result
@@ -136,13 +137,15 @@ Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
 
 @frozen
 class Route:
-    """A route: method, path with <arguments>, endpoint, and who may call it. Other callers get the error `refusal`, the public gets
-    `public_refusal` if there is one. A call has a context if the path starts with "/<project>" or the caller must be signed in."""
+    """A route: method, path with <arguments>, endpoint, who may call it, and its description. Other callers get the error `refusal`, the
+    public gets `public_refusal` if there is one. A call has a context if the path starts with "/<project>" or the caller must be signed
+    in."""
 
     method: str
     path: str
     endpoint: Endpoint
     caller: Caller
+    about: Operation
     refusal: type[ApiError] = Unauthorized
     public_refusal: type[ApiError] | None = None
 
@@ -176,27 +179,31 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, **refusals: type[ApiError]) -> None:
+    def add(
+        self, method: str, path: str, endpoint: Endpoint, caller: Caller, about: Operation, **refusals: type[ApiError]
+    ) -> None:
         """Adds a route. *refusals* are `refusal` and `public_refusal` of `Route`."""
-        self._routes.append(Route(method, path, endpoint, caller, **refusals))
+        self._routes.append(Route(method, path, endpoint, caller, about, **refusals))
 
-    def route(self, method: str, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+    def route(
+        self, method: str, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]
+    ) -> Callable[[Endpoint], Endpoint]:
         """Returns a decorator that makes a function the endpoint of a route."""
 
         def register(endpoint: Endpoint) -> Endpoint:
-            self.add(method, path, endpoint, caller, **refusals)
+            self.add(method, path, endpoint, caller, about, **refusals)
             return endpoint
 
         return register
 
-    def get(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("GET", path, caller, **refusals)
+    def get(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("GET", path, caller, about, **refusals)
 
-    def post(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("POST", path, caller, **refusals)
+    def post(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("POST", path, caller, about, **refusals)
 
-    def patch(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("PATCH", path, caller, **refusals)
+    def patch(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("PATCH", path, caller, about, **refusals)
 
-    def delete(self, path: str, caller: Caller, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("DELETE", path, caller, **refusals)
+    def delete(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
+        return self.route("DELETE", path, caller, about, **refusals)

@@ -58,6 +58,8 @@ LAYERS = (
     "http.payload",
     "http.client",
     "http.encode",
+    "http.pages",
+    "http.operations",
     "http.answers",
     "http.request",
     "http.channel",
@@ -358,6 +360,6 @@ def test_the_picture_of_the_imports_is_as_the_code_imports() -> None:
 def test_every_route_is_documented_with_its_caller() -> None:
     lines = (ROOT / "docs" / "routes.rst").read_text().splitlines()
     documented = [re.split(r"\s{2,}", line.strip()) for line in lines if re.match(r"(GET|POST|PUT|PATCH|DELETE) ", line)]
-    assert documented == [[route.method, route.path, route.caller.value] for route in all_routes()]
+    assert documented == [[route.method, route.path, route.caller.value, route.about.summary] for route in all_routes()]
     text = "\n".join(lines)
     assert [each.value for each in Caller if f"\n{each.value}\n    " not in text] == []

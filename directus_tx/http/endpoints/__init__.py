@@ -10,6 +10,7 @@ from directus_tx.http.endpoints import (
     home,
     items,
     permissions,
+    reference,
     server,
     specs,
     system,
@@ -18,7 +19,7 @@ from directus_tx.http.endpoints import (
 )
 from directus_tx.http.routes import Route
 
-GROUPS = (home, server, types, auth, activity, collections, fields, items, permissions, specs, system, utilities)
+GROUPS = (home, server, types, auth, activity, collections, fields, items, permissions, specs, reference, system, utilities)
 
 
 def all_routes() -> Iterator[Route]:

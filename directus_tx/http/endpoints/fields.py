@@ -8,36 +8,43 @@ from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidPayload,
 from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import payload_of
+from directus_tx.http.operations import Items, Operation, Shape
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, chosen_meta
 
 routes = Routes()
 FIELDS = "/<project>/fields"
+_ONE, _ALL, _EITHER = (Items(shape, schema_service.FIELDS) for shape in (Shape.ITEM, Shape.LIST, Shape.EITHER))
 
 
-@routes.get(FIELDS, Caller.PUBLIC)
+@routes.get(FIELDS, Caller.PUBLIC, Operation("List the fields of all collections", _ALL))
 async def list_all_fields(call: Call) -> Answer:
     return call.answer(schema_service.read_fields(call.ctx, call.query()))
 
 
-@routes.get(FIELDS + "/<collection>", Caller.PUBLIC)
+@routes.get(FIELDS + "/<collection>", Caller.PUBLIC, Operation("List the fields of a collection", _ALL))
 async def list_fields(call: Call) -> Answer:
     return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"]))
 
 
-@routes.get(FIELDS + "/<collection>/<names>", Caller.PUBLIC)
+@routes.get(FIELDS + "/<collection>/<names>", Caller.PUBLIC, Operation("Read one or several fields", _EITHER))
 async def read_fields(call: Call) -> Answer:
     names = call.keys(call.path["names"])
     return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
 
 
-@routes.post(FIELDS + "/<collection>", Caller.ADMINISTRATOR, refusal=CreateForbidden)
+@routes.post(FIELDS + "/<collection>", Caller.ADMINISTRATOR, Operation("Create a field", _ONE, _ONE), refusal=CreateForbidden)
 async def create_field(call: Call) -> Answer:
     item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], await call.item(), call.options())
     return written(call, schema_service.FIELDS, item)
 
 
-@routes.patch(FIELDS + "/<collection>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
+@routes.patch(
+    FIELDS + "/<collection>",
+    Caller.ADMINISTRATOR,
+    Operation("Change several fields, each in its own way", _ALL, _ALL),
+    refusal=UpdateForbidden,
+)
 async def update_fields(call: Call) -> Answer:
     """Updates several fields with a payload for each."""
     _refuse_system(call)
@@ -53,7 +60,12 @@ async def update_fields(call: Call) -> Answer:
     return _many(call, await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options()))
 
 
-@routes.patch(FIELDS + "/<collection>/<names>", Caller.ADMINISTRATOR, refusal=UpdateForbidden)
+@routes.patch(
+    FIELDS + "/<collection>/<names>",
+    Caller.ADMINISTRATOR,
+    Operation("Change one field, or several in the same way", _EITHER, _ONE),
+    refusal=UpdateForbidden,
+)
 async def update_field(call: Call) -> Answer:
     """Updates one field, or several fields with the same payload."""
     names = call.keys(call.path["names"])
@@ -65,7 +77,15 @@ async def update_field(call: Call) -> Answer:
     return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])
 
 
-@routes.delete(FIELDS + "/<collection>/<name>", Caller.ADMINISTRATOR, refusal=DeleteForbidden)
+@routes.delete(
+    FIELDS + "/<collection>/<name>",
+    Caller.ADMINISTRATOR,
+    Operation(
+        "Delete a field with its values",
+        query=(("delete_junction", "1: also delete the junction collection of a many-to-many relation."),),
+    ),
+    refusal=DeleteForbidden,
+)
 async def delete_field(call: Call) -> Answer:
     junction = call.params.text("delete_junction") in ("1", "true")
     await schema_service.delete_field(

@@ -1,9 +1,11 @@
-"""/ and /:project: information about the server and about a project."""
+"""/ and /:project: the start page, and information about a project."""
 
 import platform
 
 from directus_tx import __version__
-from directus_tx.http.answers import Answer, Empty, Envelope, Redirect
+from directus_tx.http import pages
+from directus_tx.http.answers import Answer, Empty, Envelope, Redirect, Text
+from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.system.settings import shown
 
@@ -24,13 +26,19 @@ PUBLIC_SETTINGS = [
 ]
 
 
-@routes.get("/", Caller.PUBLIC)
+PROJECT = Operation("Name, appearance and versions of a project", ANY)
+
+
+@routes.get("/", Caller.PUBLIC, Operation("The start page for browsers; others are redirected to the admin app", ANY))
 async def root(call: Call) -> Answer:
-    return Redirect("./admin/")
+    if b"text/html" not in (call.request.getHeader(b"accept") or b"").lower():
+        return Redirect("./admin/")
+    headers = {"Content-Security-Policy": pages.START_POLICY, "Vary": "Accept"}
+    return Text(pages.start_page(call.services.projects.listed()), headers=headers)
 
 
-@routes.get("/<project>", Caller.PUBLIC)
-@routes.get("/<project>/", Caller.PUBLIC)
+@routes.get("/<project>", Caller.PUBLIC, PROJECT)
+@routes.get("/<project>/", Caller.PUBLIC, PROJECT)
 async def home(call: Call) -> Answer:
     """Returns the public settings of a project: its name and appearance. Users also get the versions and limits of the server."""
     settings = call.ctx.schema.settings
@@ -45,7 +53,7 @@ async def home(call: Call) -> Answer:
     return Envelope({"api": api, "server": {"max_upload_size": call.services.settings.server.max_body_size, "general": general}})
 
 
-@routes.post("/<project>/update", Caller.ADMINISTRATOR)
+@routes.post("/<project>/update", Caller.ADMINISTRATOR, Operation("Bring the system tables up to date"))
 async def update(call: Call) -> Answer:
     """Does nothing, because the system tables are brought up to date when the project is opened."""
     return Empty()

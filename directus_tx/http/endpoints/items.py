@@ -8,6 +8,7 @@ from attrs import evolve
 from directus_tx.access import access_of, refusals
 from directus_tx.errors import CreateForbidden, InvalidPayload, InvalidRequest, ItemNotFound, SystemCollection, UpdateForbidden
 from directus_tx.http.answers import Answer, Empty, ItemStream, Stream, Streamed
+from directus_tx.http.operations import EITHER, ITEM, LIST, Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Item, create_items, delete_items, long_list, read_items, revert_item, update_items, write_csv
 from directus_tx.query import Condition, Query
@@ -16,6 +17,16 @@ from directus_tx.schema.numbers import whole_number
 routes = Routes()
 ITEMS = "/<project>/items/<collection>"
 REVISIONS = "directus_revisions"
+
+LISTING = Operation("List items", LIST, parameters=Parameters.QUERY)
+READING = Operation("Read one or several items", EITHER, parameters=Parameters.FIELDS)
+CREATING = Operation("Create one or several items", EITHER, EITHER, Parameters.FIELDS)
+UPDATING = Operation("Change one item, or several in the same way", EITHER, ITEM, Parameters.FIELDS)
+UPDATING_MANY = Operation("Change several items, each in its own way", LIST, LIST, Parameters.FIELDS)
+DELETING = Operation("Delete one or several items")
+LISTING_REVISIONS = Operation("List the revisions of an item", Items(Shape.LIST, REVISIONS), parameters=Parameters.QUERY)
+READING_REVISION = Operation("Read a revision of an item", Items(Shape.ITEM, REVISIONS), parameters=Parameters.FIELDS)
+REVERTING = Operation("Revert an item to a revision", ITEM, parameters=Parameters.FIELDS)
 
 
 def _collection(call: Call) -> str:
@@ -119,47 +130,47 @@ async def revision(call: Call, collection: str, key: str, offset: str) -> Answer
     return call.listed(await read_items(call.items, call.ctx, REVISIONS, query))
 
 
-@routes.get(ITEMS, Caller.PUBLIC)
+@routes.get(ITEMS, Caller.PUBLIC, LISTING)
 async def list_items(call: Call) -> Answer | Streamed:
     return await listing(call, _collection(call))
 
 
-@routes.post(ITEMS, Caller.PUBLIC)
+@routes.post(ITEMS, Caller.PUBLIC, CREATING)
 async def create(call: Call) -> Answer:
     return await creating(call, _collection(call))
 
 
-@routes.patch(ITEMS, Caller.PUBLIC)
+@routes.patch(ITEMS, Caller.PUBLIC, UPDATING_MANY)
 async def update_many(call: Call) -> Answer:
     return await updating_many(call, _collection(call))
 
 
-@routes.get(ITEMS + "/<ids>", Caller.PUBLIC)
+@routes.get(ITEMS + "/<ids>", Caller.PUBLIC, READING)
 async def read(call: Call) -> Answer | Streamed:
     return await reading(call, _collection(call), call.path["ids"])
 
 
-@routes.patch(ITEMS + "/<ids>", Caller.PUBLIC)
+@routes.patch(ITEMS + "/<ids>", Caller.PUBLIC, UPDATING)
 async def update(call: Call) -> Answer:
     return await updating(call, _collection(call), call.path["ids"])
 
 
-@routes.delete(ITEMS + "/<ids>", Caller.PUBLIC)
+@routes.delete(ITEMS + "/<ids>", Caller.PUBLIC, DELETING)
 async def delete(call: Call) -> Answer:
     return await deleting(call, _collection(call), call.path["ids"])
 
 
-@routes.get(ITEMS + "/<key>/revisions", Caller.PUBLIC)
+@routes.get(ITEMS + "/<key>/revisions", Caller.PUBLIC, LISTING_REVISIONS)
 async def list_revisions(call: Call) -> Answer | Streamed:
     return await revisions(call, call.path["collection"], call.path["key"])
 
 
-@routes.get(ITEMS + "/<key>/revisions/<offset>", Caller.PUBLIC)
+@routes.get(ITEMS + "/<key>/revisions/<offset>", Caller.PUBLIC, READING_REVISION)
 async def read_revision(call: Call) -> Answer | Streamed:
     return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])
 
 
-@routes.patch(ITEMS + "/<key>/revert/<revision>", Caller.PUBLIC)
+@routes.patch(ITEMS + "/<key>/revert/<revision>", Caller.PUBLIC, REVERTING)
 async def revert(call: Call) -> Answer:
     key, revision = call.path["key"], call.path["revision"]
     return call.answer(await revert_item(call.items, call.ctx, _collection(call), key, revision, call.query(), call.options()))

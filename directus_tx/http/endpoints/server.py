@@ -4,18 +4,19 @@ import platform
 
 from directus_tx import __version__
 from directus_tx.http.answers import Answer, Empty, Envelope, Text
+from directus_tx.http.operations import ANY, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.projects.provisioning import checked
 
 routes = Routes()
 
 
-@routes.get("/server/ping", Caller.PUBLIC)
+@routes.get("/server/ping", Caller.PUBLIC, Operation("Whether the server is running", TEXT, media_type="text/html"))
 async def ping(call: Call) -> Answer:
     return Text("pong")
 
 
-@routes.get("/server/info", Caller.SUPER_ADMIN)
+@routes.get("/server/info", Caller.SUPER_ADMIN, Operation("Versions of the server and its database", ANY))
 async def info(call: Call) -> Answer:
     """Returns the versions of the system, Python and the database. Clients expect the keys about PHP."""
     projects = call.services.projects
@@ -37,18 +38,18 @@ async def info(call: Call) -> Answer:
     )
 
 
-@routes.get("/server/projects", Caller.PUBLIC)
+@routes.get("/server/projects", Caller.PUBLIC, Operation("List the projects", {"type": "array", "items": TEXT}))
 async def list_projects(call: Call) -> Answer:
     return Envelope(call.services.projects.listed())
 
 
-@routes.post("/server/projects", Caller.SUPER_ADMIN_BY_PAYLOAD)
+@routes.post("/server/projects", Caller.SUPER_ADMIN_BY_PAYLOAD, Operation("Create a project", payload=ANY))
 async def create_project(call: Call) -> Answer:
     await call.services.projects.create(checked(await call.item()))
     return Empty()
 
 
-@routes.delete("/server/projects/<key>", Caller.SUPER_ADMIN)
+@routes.delete("/server/projects/<key>", Caller.SUPER_ADMIN, Operation("Delete a project"))
 async def delete_project(call: Call) -> Answer:
     await call.services.projects.delete(call.path["key"])
     return Empty()

@@ -4,12 +4,13 @@ from directus_tx.access import access_of
 from directus_tx.http import endpoints, openapi
 from directus_tx.http.answers import Answer, Document
 from directus_tx.http.endpoints.system import ADDRESSES
+from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 
 routes = Routes()
 
 
-@routes.get("/<project>/specs/oas", Caller.PUBLIC)
+@routes.get("/<project>/specs/oas", Caller.PUBLIC, Operation("This document", ANY, media_type="application/json"))
 async def describe(call: Call) -> Answer:
     """Returns the OpenAPI document of the collections and routes that the caller may use, without an envelope."""
     systems = {address.path: address.collection for address in ADDRESSES}

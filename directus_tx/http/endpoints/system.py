@@ -8,6 +8,7 @@ from directus_tx.access import access_of
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.answers import Answer, Streamed
 from directus_tx.http.endpoints import items
+from directus_tx.http.operations import ANY, ITEM, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema_service import read_setting_fields
@@ -69,31 +70,39 @@ def _serve(address: Address) -> None:
     path, name = f"/<project>/{address.path}", address.collection
     one = f"{path}/<ids>"
 
-    def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer | Streamed]]) -> None:
+    def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer | Streamed]], about: Operation) -> None:
         if letter in address.methods:
-            routes.add(method, path, work, Caller.PUBLIC)
+            routes.add(method, path, work, Caller.PUBLIC, about)
 
-    on("r", "GET", path, lambda call: items.listing(call, name))
-    on("c", "POST", path, lambda call: items.creating(call, name))
-    on("b", "PATCH", path, lambda call: items.updating_many(call, name))
-    on("r", "GET", one, lambda call: _with_ids(items.reading, call, address))
-    on("u", "PATCH", one, lambda call: _with_ids(_updating_whole if address.whole else items.updating, call, address))
-    on("d", "DELETE", one, lambda call: _with_ids(items.deleting, call, address))
+    on("r", "GET", path, lambda call: items.listing(call, name), items.LISTING)
+    on("c", "POST", path, lambda call: items.creating(call, name), items.CREATING)
+    on("b", "PATCH", path, lambda call: items.updating_many(call, name), items.UPDATING_MANY)
+    on("r", "GET", one, lambda call: _with_ids(items.reading, call, address), items.READING)
+    updating = _updating_whole if address.whole else items.updating
+    on("u", "PATCH", one, lambda call: _with_ids(updating, call, address), items.UPDATING)
+    on("d", "DELETE", one, lambda call: _with_ids(items.deleting, call, address), items.DELETING)
     if address.revisions:
-        routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address), Caller.PUBLIC)
+        about = items.LISTING_REVISIONS
+        routes.add("GET", f"{one}/revisions", lambda call: _with_ids(items.revisions, call, address), Caller.PUBLIC, about)
 
         async def revision(call: Call) -> Answer | Streamed:
             return await items.revision(call, name, _ids(call, address), call.path["offset"])
 
-        routes.add("GET", f"{one}/revisions/<offset>", revision, Caller.PUBLIC)
+        routes.add("GET", f"{one}/revisions/<offset>", revision, Caller.PUBLIC, items.READING_REVISION)
 
 
-@routes.get("/<project>/settings/fields", Caller.PUBLIC)
+@routes.get(
+    "/<project>/settings/fields", Caller.PUBLIC, Operation("List the fields of the settings", {"type": "array", "items": ANY})
+)
 async def setting_fields(call: Call) -> Answer:
     return call.answer(read_setting_fields(call.ctx, call.query()))
 
 
-@routes.patch("/<project>/users/<ids>/tracking/page", Caller.SIGNED_IN)
+@routes.patch(
+    "/<project>/users/<ids>/tracking/page",
+    Caller.SIGNED_IN,
+    Operation("Store the page that a user has opened", ITEM, record(last_page=TEXT)),
+)
 async def tracking_page(call: Call) -> Answer:
     key = _ids(call, USERS)
     return call.answer(await track_page(call.items, call.ctx, key, await call.item(), call.query()))

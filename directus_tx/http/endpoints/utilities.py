@@ -10,6 +10,7 @@ from typing import Any
 from directus_tx.accounts.hashes import MAX_BCRYPT_COST, check_length
 from directus_tx.errors import InvalidRequest, UnknownHasher
 from directus_tx.http.answers import Answer, Envelope
+from directus_tx.http.operations import FLAG, INTEGER, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 
@@ -18,6 +19,7 @@ UTILS = "/<project>/utils"
 ALPHABET = string.digits + string.ascii_letters + "!@#$%^&*()_+}{;?>.<,"
 DIGESTS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 MAX_LENGTH = 100_000
+SECRET = {"type": "object", "properties": {"2fa_secret": TEXT}}
 MIN_COST = 4
 _FAIR = 256 - 256 % len(ALPHABET)
 """Random bytes below this number map to each letter of the alphabet equally often; other bytes are dropped."""
@@ -47,7 +49,7 @@ def _hasher(payload: dict[str, Any]) -> str:
     return str(name)
 
 
-@routes.post(UTILS + "/hash", Caller.PUBLIC)
+@routes.post(UTILS + "/hash", Caller.PUBLIC, Operation("Hash a text", record(hash=TEXT), record(string=TEXT)))
 async def make_hash(call: Call) -> Answer:
     payload = await call.item()
     text, hasher = _string(payload), _hasher(payload)
@@ -60,7 +62,11 @@ async def make_hash(call: Call) -> Answer:
     return Envelope({"hash": await call.services.hasher.bcrypt(text, cost)})
 
 
-@routes.post(UTILS + "/hash/match", Caller.PUBLIC)
+@routes.post(
+    UTILS + "/hash/match",
+    Caller.PUBLIC,
+    Operation("Compare a text with a hash", record(valid=FLAG), record(string=TEXT, hash=TEXT)),
+)
 async def match_hash(call: Call) -> Answer:
     payload = await call.item()
     text, hashed, hasher = _string(payload), _text(payload, "hash"), _hasher(payload)
@@ -70,7 +76,9 @@ async def match_hash(call: Call) -> Answer:
     return Envelope({"valid": await call.services.hasher.matches(text, hashed)})
 
 
-@routes.post(UTILS + "/random/string", Caller.PUBLIC)
+@routes.post(
+    UTILS + "/random/string", Caller.PUBLIC, Operation("Generate a random text", record(random=TEXT), record(length=INTEGER))
+)
 async def make_string(call: Call) -> Answer:
     length = (await call.item()).get("length")
     if length is None:
@@ -90,6 +98,6 @@ def _random_text(length: int) -> str:
     return found.decode()
 
 
-@routes.get(UTILS + "/2fa_secret", Caller.PUBLIC)
+@routes.get(UTILS + "/2fa_secret", Caller.PUBLIC, Operation("Generate a secret for two-factor authentication", SECRET))
 async def make_secret(call: Call) -> Answer:
     return Envelope({"2fa_secret": base64.b32encode(secrets.token_bytes(10)).decode()})

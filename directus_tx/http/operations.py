@@ -1,0 +1,65 @@
+"""Descriptions of routes, for the OpenAPI document and the documentation."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import frozen
+
+Json = Mapping[str, Any]
+"""A JSON Schema."""
+
+
+class Shape(Enum):
+    """How many items a body has."""
+
+    ITEM = "item"
+    LIST = "list"
+    EITHER = "either"
+    """One item if the path has one key or the payload is one item, otherwise a list."""
+
+
+@frozen
+class Items:
+    """Items of a collection: that of the route, or a named one."""
+
+    shape: Shape
+    collection: str = ""
+
+
+ITEM, LIST, EITHER = Items(Shape.ITEM), Items(Shape.LIST), Items(Shape.EITHER)
+
+
+class Parameters(Enum):
+    """The query parameters of a route."""
+
+    NONE = "none"
+    FIELDS = "fields"
+    """Those that choose the fields of an answer."""
+    QUERY = "query"
+    """Those of lists: fields, filter, sort, limit and others."""
+
+
+@frozen
+class Operation:
+    """The description of a route. `payload` is its body, None if it takes none. `data` is the data of its answer, None if the answer
+    has no body. `media_type`: the answer is not in an envelope, but is a body of this type."""
+
+    summary: str
+    data: Items | Json | None = None
+    payload: Items | Json | None = None
+    parameters: Parameters = Parameters.NONE
+    query: tuple[tuple[str, str], ...] = ()
+    """Other query parameters, with their descriptions."""
+    media_type: str = ""
+
+
+def record(**properties: Items | Json) -> Json:
+    """Returns the schema of an object that has all these properties. A property can be an item of a collection."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+TEXT: Json = {"type": "string"}
+INTEGER: Json = {"type": "integer"}
+FLAG: Json = {"type": "boolean"}
+ANY: Json = {"type": "object"}

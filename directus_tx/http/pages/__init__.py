@@ -1,0 +1,67 @@
+"""The pages for browsers: the start page of the server, and the API reference of a project, whose viewer is Swagger UI."""
+
+import gzip
+from functools import cache
+from html import escape
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from urllib.parse import quote
+
+from attrs import frozen
+
+VIEWER = "flask_swagger_ui"
+"""The package that has the files of Swagger UI. It is the extra `reference`. Its Python code is not used."""
+
+CONTENT_TYPES = {"css": "text/css; charset=utf-8", "html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+
+START_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+REFERENCE_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of the pages. Swagger UI has style attributes and images in data URLs."""
+
+OWN = frozenset({"reference.html", "reference.css", "reference.js"})
+OF_VIEWER = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+
+
+@frozen
+class File:
+    """A file of the API reference. `compressed` is its content compressed with gzip."""
+
+    content_type: str
+    content: bytes
+    compressed: bytes
+
+
+def reference_file(name: str) -> File | None:
+    """Returns a file of the API reference; None if there is no such file or the viewer is not installed. The first call for each file
+    blocks for a moment, so call it in a thread."""
+    viewer = find_spec(VIEWER)
+    if viewer is None or not viewer.submodule_search_locations or name not in OWN | OF_VIEWER:
+        return None
+    return _read(name, viewer.submodule_search_locations[0])
+
+
+@cache
+def _read(name: str, viewer: str) -> File:
+    own = name in OWN
+    content = files(__package__).joinpath(name).read_bytes() if own else (Path(viewer) / "dist" / name).read_bytes()
+    return File(CONTENT_TYPES[name.rpartition(".")[2]], content, gzip.compress(content, mtime=0))
+
+
+@cache
+def _start_template() -> Template:
+    return Template(files(__package__).joinpath("start.html").read_text(encoding="utf-8"))
+
+
+def start_page(projects: list[str]) -> str:
+    """Returns the start page, with links for these projects."""
+    rows = [
+        f'<li><a href="./{quote(key)}/docs/">{escape(key)}</a> <a class="plain" href="./{quote(key)}/">/{escape(key)}/</a></li>'
+        for key in projects
+    ]
+    shown = f"<ul>{''.join(rows)}</ul>" if rows else "<p>There are no public projects.</p>"
+    return _start_template().substitute(projects=shown)
