@@ -24,7 +24,7 @@ from txpostgres import txpostgres
 from zope.interface import implementer
 
 from directus_tx.db.sql import Composable, Statement
-from directus_tx.db.sqlstate import meaning_of
+from directus_tx.db.sqlstate import READ_ONLY, api_error, meaning_of
 from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
 
 log = Logger()
@@ -95,7 +95,8 @@ class Connection:
 
     - `idle_since`: when the connection was released;
     - `pid`: the process id of its backend;
-    - `epoch`: identifies the database and the start of its server;
+    - `epoch`: identifies the database, the start of its server, and whether that is a standby;
+    - `standby`: the server was a standby when the connection was opened, so the connection is not notified of changes;
     - `table`: identifies the table of versions, which may be replaced;
     - `versions`: the last version of each kind that the connection has reported;
     - `held`: its statement is being cancelled, so that it must not be acquired, or the next statement might be cancelled instead;
@@ -105,6 +106,7 @@ class Connection:
     idle_since = 0.0
     pid = 0
     epoch = ""
+    standby = False
     table: int | None = None
     held = False
     released = False
@@ -115,6 +117,8 @@ class Connection:
         self.on_notify: Callable[[Connection, Any], None] = _ignore
         self.on_close: Callable[[Connection], None] = _ignore
         self.opened = time.monotonic()
+        self.refused_to_write = False
+        """Whether a statement has failed because the database is read-only, which may no longer be so for a new connection."""
         self.versions: dict[str, int] = {}
         self.statements = 0
         """The number of statements started. It distinguishes a statement to be cancelled from the next one."""
@@ -261,6 +265,8 @@ class Connection:
         if error is None:
             answer.callback(None)
         else:
+            if isinstance(error, psycopg2.Error) and error.pgcode == READ_ONLY:
+                self.refused_to_write = True
             answer.errback(error)
 
     def close(self, error: Exception | None = None) -> None:
@@ -358,11 +364,14 @@ def _named(parameters: Parameters) -> dict[str, Any]:
 @asynccontextmanager
 async def connected(reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT) -> AsyncIterator[Connection]:
     """A context with a connection outside of any pool, for statements that cannot run in a transaction, such as CREATE DATABASE.
-    The connection is closed after *timeout* seconds at the latest. Raises ServiceUnavailable."""
+    The connection is closed after *timeout* seconds at the latest. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error
+    that is raised in the context."""
     connection = await open_connection(reactor, parameters)
     timer = reactor.callLater(timeout, connection.close, unavailable(NO_ANSWER))
     try:
         yield connection
+    except psycopg2.Error as error:
+        raise api_error(error) from error
     finally:
         if timer.active():
             timer.cancel()

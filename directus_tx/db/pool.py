@@ -27,7 +27,7 @@ from directus_tx.db.connection import (
     unavailable,
 )
 from directus_tx.db.long_reads import LongReads
-from directus_tx.db.sqlstate import is_lost
+from directus_tx.db.sqlstate import READ_ONLY, api_error, is_lost, meaning_of
 from directus_tx.errors import ApiError, ServiceUnavailable
 
 log = Logger()
@@ -44,6 +44,9 @@ LIFETIME = 600.0
 """Seconds after which a connection is replaced, so that a database server that replaces another one is noticed even if the old
 one still answers."""
 
+READ_ONLY_LIFETIME = 1.0
+"""Seconds after which a connection is replaced that has refused to write."""
+
 REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds to wait between attempts to connect to a database server that has reached its connection limit."""
 
@@ -53,12 +56,16 @@ CANCEL_AFTER = 0.1
 CANCEL_TIMEOUT = 5.0
 """Seconds within which PostgreSQL must cancel a statement; otherwise its connection is closed."""
 
-_INTRODUCTION = f"""
-LISTEN {CHANNEL};
+_LISTEN = f"LISTEN {CHANNEL};"
+_INTRODUCTION = """
 SELECT pg_backend_pid(),
-       concat_ws(' ', pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database())),
+       concat_ws(
+           ' ', pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_is_in_recovery()
+       ),
+       pg_is_in_recovery(),
        to_regclass('directus_versions')::oid
 """
+_IS_STANDBY = "SELECT pg_is_in_recovery()"
 _VERSIONS = "SELECT kind, version FROM directus_versions"
 
 
@@ -114,6 +121,7 @@ class ConnectionBudget:
         now = time.monotonic()
         for database in list(self.databases):
             database.close_overdue(now)
+            database.watch_standby()
             database.close_idle(sum(connection.idle_since <= now - self.idle_timeout for connection in database.idle))
             if not database.size and not database.waiting:
                 self.databases.discard(database)
@@ -177,6 +185,7 @@ class Database:
         self._serving = False
         self._unwanted: list[tuple[Connection, int]] = []
         self._cancelling = False
+        self._watching = False
 
     # the state
 
@@ -247,6 +256,64 @@ class Database:
             if timer.active():
                 timer.cancel()
 
+    async def acquire_for_writing(self) -> Connection:
+        """Returns a connection as `acquire` does, but not to a standby. Raises ServiceUnavailable also if the server is a standby."""
+        while True:
+            connection = await self.acquire()
+            if not connection.standby:
+                return connection
+            still = False
+            try:
+                still = await self._is_still_standby(connection)
+            finally:
+                self.release(connection, broken=not still)
+            if still:
+                raise unavailable(meaning_of(READ_ONLY).message)
+
+    async def _is_still_standby(self, connection: Connection) -> bool:
+        """Whether the server of a connection to a standby has not been promoted. If it has, closes the idle connections, because none of
+        them listens. Raises ServiceUnavailable."""
+        try:
+            ((still,),) = await connection.run(_IS_STANDBY)
+        except psycopg2.Error as error:
+            raise api_error(error) from error
+        if not still:
+            log.info("database {dbname} was promoted", dbname=self.parameters.get("dbname"))
+            self.close_idle(len(self.idle))
+        return bool(still)
+
+    def watch_standby(self) -> None:
+        """Reads the versions from a standby, which does not notify of changes, and finds out whether it was promoted."""
+        if self._watching or self.closed or not any(connection.standby for connection in self.connections):
+            return
+        self._watching = True
+        defer.ensureDeferred(self._watch_standby()).addErrback(lambda failure: log.failure("watching a standby", failure))
+
+    async def _watch_standby(self) -> None:
+        try:
+            connection = await self.acquire()
+        except ServiceUnavailable:
+            # The next attempt follows in SWEEP_INTERVAL.
+            self._watching = False
+            return
+        idle_since, still = max(connection.idle_since, connection.opened), False
+        try:
+            still = not connection.standby or await self._is_still_standby(connection)
+            if still and connection.table:
+                versions: dict[str, int] = dict(await connection.run(_VERSIONS))
+                if any(version < self._versions.get(kind, 0) for kind, version in versions.items()):
+                    self._restored(connection)
+                for kind, version in versions.items():
+                    self._heard(kind, version)
+        except (ApiError, psycopg2.Error) as error:
+            still = False
+            log.warn("cannot watch a standby: {error}", error=error)
+        finally:
+            self._watching = False
+            self.release(connection, broken=not still)
+            # Watching is no use of the connection.
+            connection.idle_since = idle_since
+
     def place_for_long_read(self) -> AbstractAsyncContextManager[None]:
         """A context in which a long read may run. Raises ServiceUnavailable if it cannot start in time."""
         return self.budget.long_reads.place(self, self.pool_size, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
@@ -272,6 +339,7 @@ class Database:
             self.closed
             or connection.epoch != self._epoch
             or time.monotonic() > connection.opened + LIFETIME
+            or (connection.refused_to_write and time.monotonic() > connection.opened + READ_ONLY_LIFETIME)
             or self.budget.wanted_elsewhere(self)
         ):
             connection.close()
@@ -389,7 +457,7 @@ class Database:
             connection.on_notify = self._notified
             timer = self.reactor.callLater(CONNECT_TIMEOUT, connection.close, unavailable(NO_ANSWER))
             try:
-                ((connection.pid, connection.epoch, connection.table),) = await connection.run(_INTRODUCTION)
+                await self._introduce(connection)
                 connection.versions |= dict(await connection.run(_VERSIONS)) if connection.table else {}
                 return connection
             except psycopg2.Error as error:
@@ -405,6 +473,20 @@ class Database:
                 if timer.active():
                     timer.cancel()
         return None
+
+    async def _introduce(self, connection: Connection) -> None:
+        """Makes a connection listen, unless the server is a standby, on which PostgreSQL allows neither LISTEN nor NOTIFY. Reads what
+        identifies the connection."""
+        try:
+            rows = await connection.run(_LISTEN + _INTRODUCTION)
+        except psycopg2.Error as error:
+            if error.pgcode != READ_ONLY:
+                raise
+            rows = await connection.run(_INTRODUCTION)
+            if not rows[0][2]:
+                # The standby has been promoted meanwhile.
+                rows = await connection.run(_LISTEN + _INTRODUCTION)
+        ((connection.pid, connection.epoch, connection.standby, connection.table),) = rows
 
     async def _open_patiently(self) -> Connection:
         """Opens a connection. If the database server has reached its connection limit, the attempt is repeated for a short time,

@@ -342,7 +342,7 @@ class Session:
     async def _begin(self, read_only: bool) -> Connection:
         """Acquires a connection and begins a transaction. If the connection is lost, another one is acquired, once."""
         for attempt in (1, 2):
-            connection = await (self._acquired_for_reading() if read_only else self.database.acquire())
+            connection = await (self._acquired_for_reading() if read_only else self.database.acquire_for_writing())
             try:
                 await connection.run(BEGIN_READ_ONLY if read_only else BEGIN)
                 return connection

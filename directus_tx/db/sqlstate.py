@@ -113,6 +113,8 @@ MEANINGS: Mapping[str, Meaning] = {
     "42P17": _NO_DEFINITION,
     "44": Meaning(InvalidRequest, "A value is not allowed."),
     "53": Meaning(ServiceUnavailable, "The database is out of resources."),
+    "53100": Meaning(ServiceUnavailable, "The disk of the database is full."),
+    "53200": Meaning(ServiceUnavailable, "The database is out of memory."),
     "53300": Meaning(ServiceUnavailable, "The database has reached its connection limit."),
     "54": Meaning(InvalidRequest, "The request is too complex for the database: simplify it."),
     "54000": Meaning(InvalidPayload, "A value is too large for the database or for an index."),
@@ -127,15 +129,21 @@ MEANINGS: Mapping[str, Meaning] = {
     "57P03": _LOST,
     "57P04": _LOST,
     "57P05": _LOST,
-    "58": _FAILURE,
+    "58": Meaning(ServiceUnavailable, "The database cannot read or write its files."),
     "72": Meaning(ServiceUnavailable, "The data requested is no longer available in the database."),
     "F0": _FAILURE,
     "HV": _FAILURE,
     "P0": _FAILURE,
     "P0001": Meaning(InvalidRequest, "A trigger of the database rejected the change."),
-    "XX": _FAILURE,
+    "XX": Meaning(ServiceUnavailable, "The database failed."),
 }
 """The meaning of each SQLSTATE or class (the first two characters). docs/database.rst has the same table."""
+
+READ_ONLY = "25006"
+"""The SQLSTATE with which PostgreSQL refuses to write: the server is a standby, or default_transaction_read_only is on."""
+
+_REPORTED = ("53", "58", "XX")
+"""The classes of SQLSTATEs that are logged, because an administrator must act."""
 
 _RAISED = "exec_stmt_raise"
 """The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
@@ -167,6 +175,8 @@ def api_error(error: psycopg2.Error) -> ApiError:
     sqlstate = error.pgcode
     if sqlstate is None:
         return InternalError()
+    if sqlstate.startswith(_REPORTED):
+        log.error("the database failed: {error}", error=error)
     said = error.diag
     meaning = meaning_of(sqlstate)
     raised = said.source_function == _RAISED

@@ -12,8 +12,11 @@ from typing import Any
 
 import tomli_w
 from attrs import asdict, field, fields, frozen
+from twisted.logger import Logger
 
-from directus_tx.errors import ProjectExists
+from directus_tx.errors import ProjectExists, ServiceUnavailable
+
+log = Logger()
 
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,39}")
 RESERVED = frozenset({"admin", "interfaces", "layouts", "modules", "server", "types", "uploads"})
@@ -89,6 +92,8 @@ class ProjectFiles:
                 found = os.stat(path)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise BrokenProjectFile(f"{path}: {error.strerror}") from error
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             read = self._read.get(path)
             if read is None or read[0] != stamp:
@@ -102,7 +107,14 @@ class ProjectFiles:
         return None
 
     def add(self, config: ProjectConfig) -> None:
-        """Writes the file of a new project, completely or not at all, readable by its owner only. Raises ProjectExists."""
+        """Writes the file of a new project, completely or not at all, readable by its owner only. Raises ProjectExists, and
+        ServiceUnavailable if the file cannot be written."""
+        try:
+            self._write(config)
+        except OSError as error:
+            raise _not_changed(config, "written", error) from error
+
+    def _write(self, config: ProjectConfig) -> None:
         path = self._path(config.key, config.private)
         temporary = f"{path}.{secrets.token_hex(4)}.new"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -122,11 +134,20 @@ class ProjectFiles:
             os.unlink(temporary)
 
     def remove(self, config: ProjectConfig) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(config.key, config.private))
+        """Removes the file of a project, if it exists. Raises ServiceUnavailable if it cannot be removed."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(config.key, config.private))
+        except OSError as error:
+            raise _not_changed(config, "removed", error) from error
 
     def _path(self, key: str, private: bool) -> str:
         return f"{self.directory}/{PRIVATE if private else ''}{key}.toml"
+
+
+def _not_changed(config: ProjectConfig, what: str, error: OSError) -> ServiceUnavailable:
+    log.error("project {project}: its file cannot be {what}: {error}", project=config.key, what=what, error=error)
+    return ServiceUnavailable(f"The file of the project cannot be {what}: {error.strerror}.", headers={"Retry-After": "5"})
 
 
 _TEXTS = ("secret_key", "public_key", "mail_from")

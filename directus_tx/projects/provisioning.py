@@ -17,7 +17,7 @@ from directus_tx.db.connection import Connection, Parameters, connected
 from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
-from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
@@ -213,18 +213,27 @@ class Databases:
             self._template.release()
         # The suffix prevents a conflict with the database of a deleted project of the same key that could not be dropped.
         name = f"directus_{key}_{secrets.token_hex(3)}"
+        try:
+            await self._copy_template(name)
+        except ServiceUnavailable:
+            # Whether the database exists is not known if the connection was lost.
+            await self.drop(name)
+            raise
+        return ProjectDatabase(name, owned=True)
+
+    async def _copy_template(self, name: str) -> None:
+        create = SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template()))
         async with connected(self.reactor, self.server) as connection:
             try:
-                await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
+                await connection.run(create)
             except psycopg2.errors.InvalidCatalogName:
                 # The template has been dropped since it was created.
                 await self._make_template()
-                await connection.run(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template())))
+                await connection.run(create)
             except psycopg2.errors.InsufficientPrivilege:
                 raise InvalidRequest(
                     "The server has no permission to create databases: give the name of an existing one as db_name."
                 ) from None
-        return ProjectDatabase(name, owned=True)
 
     async def _make_template(self) -> None:
         """Creates the database that others are copied from, unless it exists: one for each set of migrations, also if several
@@ -254,7 +263,7 @@ class Databases:
         try:
             async with connected(self.reactor, self.server) as connection:
                 await connection.run(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
-        except (psycopg2.Error, ServiceUnavailable) as error:
+        except ApiError as error:
             log.error("database {name} could not be dropped: {error}", name=name, error=error)
 
 

@@ -99,7 +99,7 @@ async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(
     async def put(session: Session) -> None:
         await session.query(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
-            " BEGIN RAISE EXCEPTION 'no %%', NEW.name USING DETAIL = NEW.name, ERRCODE = 'XX001'; END $$;"
+            " BEGIN RAISE EXCEPTION 'no %%', NEW.name USING DETAIL = NEW.name, ERRCODE = '24000'; END $$;"
             "CREATE TRIGGER refuse BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
 
@@ -109,7 +109,7 @@ async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(
     assert SECRET not in answer.body.decode()
     text = written.read()
     assert SECRET not in text
-    assert "SQLSTATE XX001" in text
+    assert "SQLSTATE 24000" in text
     assert answer.headers["x-request-id"] in text
     if text.startswith("{"):
         assert all(json.loads(line) for line in text.splitlines())

@@ -100,7 +100,9 @@ async def test_a_creation_that_fails_at_any_step_leaves_neither_database_nor_fil
     before = await databases(projects)
     with monkeypatch.context() as patch:
         patch.setattr(STEPS[step], migrating_by_half if step == "migrate" else failing)
-        with pytest.raises(OSError, match="injected"):
+        # Clients are told what is wrong with the file.
+        error = ServiceUnavailable if step in ("write", "fsync", "link") else OSError
+        with pytest.raises(error, match="injected"):
             await projects.create(new("broken", private=private))
     assert await databases(projects) == before
     assert left_files(projects) == []
