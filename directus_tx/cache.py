@@ -5,6 +5,7 @@ end move to a long queue, and so do values that are requested again soon after e
 assignment.
 """
 
+import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,9 @@ NEW = 0.25
 LARGEST = 1 / 16
 """The largest share of the cache that one value can take. Larger values are not cached."""
 
+
+ROOM = 1 / 16
+"""The share of a full cache that is emptied at once."""
 
 REMEMBERED = 4096
 """How many evicted values are remembered, by the hashes of their keys."""
@@ -49,7 +53,7 @@ class _Share:
 class Cache(Generic[V]):
     """Values by owner and key. `weight`, the total weight, does not exceed `most`.
 
-    When the cache is full, values of the owner with the greatest weight are evicted.
+    When the cache is full, values of the owners with the greatest weight are evicted.
     """
 
     def __init__(self, most: int) -> None:
@@ -85,8 +89,21 @@ class Cache(Generic[V]):
             share.new_weight += weight
         share.weight += weight
         self.weight += weight
-        while self.weight > self.most:
-            self._evict(max(self._shares, key=lambda owner: self._shares[owner].weight))
+        if self.weight > self.most:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Removes values of the heaviest owners. There may be many owners, so they are compared once for many values."""
+        heaviest = [(-share.weight, number, owner) for number, (owner, share) in enumerate(self._shares.items())]
+        heapq.heapify(heaviest)
+        while self.weight > self.most * (1 - ROOM):
+            _, number, owner = heaviest[0]
+            self._evict(owner)
+            share = self._shares.get(owner)
+            if share is None:
+                heapq.heappop(heaviest)
+            else:
+                heapq.heapreplace(heaviest, (-share.weight, number, owner))
 
     def _evict(self, owner: Hashable) -> None:
         """Removes one value of an owner."""

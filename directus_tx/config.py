@@ -91,6 +91,11 @@ class DatabaseSettings:
         "Maximum time that a change of the schema waits for a table in use, in seconds. Meanwhile other requests for that table wait."
         " After four attempts it is answered with 503. 0: no limit.",
     )
+    plan_cache_size: int = setting(
+        8 * 2**20,
+        "Maximum size of the compiled queries that are kept for each project, in bytes (approximate). A query that takes more than a"
+        " sixteenth of it is not kept.",
+    )
     schema_interval: float = setting(
         10.0, "Seconds after which the next request checks whether other programs have changed the tables. 0: never."
     )

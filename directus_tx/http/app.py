@@ -33,7 +33,7 @@ from directus_tx.http import cors, encode
 from directus_tx.http.answers import Answer, Envelope, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
 from directus_tx.http.endpoints import all_routes
-from directus_tx.http.params import parsed
+from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender, Spool
@@ -68,6 +68,7 @@ class App:
         self.proxies = Proxies(services.settings.server.trusted_proxies)
         self.cache_control = services.settings.server.cache_control.encode()
         self.payloads = PayloadReader(reactor, services.settings)
+        self.query_strings = QueryStrings()
         self.running: set[defer.Deferred[Any]] = set()
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False
@@ -110,7 +111,7 @@ class App:
 
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
         try:
-            params = parsed(request.uri.partition(b"?")[2])
+            params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
             call = Call(request, params, self.services, self.payloads, self.proxies, path)
             await self._enter(route, call)
             route.check(call)

@@ -1,23 +1,22 @@
-"""Parses query strings with the bracketed parameters of PHP, and converts them to a Query.
-
-`parsed` is called for every request and caches its results.
-"""
+"""Parses query strings with the bracketed parameters of PHP, and converts them to a Query."""
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote_plus
 
 from attrs import frozen
 
+from directus_tx.cache import Cache
 from directus_tx.errors import InvalidRequest, UnknownOperator
 from directus_tx.query import Condition, Query, Sort, WriteOptions
 from directus_tx.schema.numbers import whole_number
 
 MAX_PARAMETERS = 1000
 MAX_BRACKETS = 64
-REMEMBERED = 2000
-"""Maximum length in bytes of a query string whose result is cached. Longer ones are rare, and a thousand of them take much memory."""
+KEPT = 4 * 2**20
+"""The approximate size in bytes of all cached query strings."""
+
 Tree = dict[str, Any]
 
 
@@ -81,12 +80,24 @@ class Params:
         )
 
 
+class QueryStrings:
+    """A cache of the parameters of query strings, bounded by their size and fair between clients."""
+
+    def __init__(self, size: int = KEPT) -> None:
+        self.cache: Cache[Params] = Cache(size)
+
+    def parsed(self, client: str, raw: bytes) -> Params:
+        """Returns `parsed` of a raw query string that a client has sent. *client* is its address."""
+        return self.cache.get(client, raw, lambda: parsed(raw), lambda params: weight_of(raw, params))
+
+
+def weight_of(raw: bytes, params: Params) -> int:
+    """Returns the approximate size in bytes of a query string, its parameters and its Query."""
+    return 600 + 15 * len(raw) + 600 * len(params.pairs)
+
+
 def parsed(raw: bytes) -> Params:
     """Returns the parameters of a raw query string. Raises InvalidRequest if it is not UTF-8, contains a NUL or exceeds a limit."""
-    return _remembered(raw) if len(raw) <= REMEMBERED else _parsed(raw)
-
-
-def _parsed(raw: bytes) -> Params:
     try:
         pairs = pairs_of(raw)
     except UnicodeDecodeError:
@@ -95,9 +106,6 @@ def _parsed(raw: bytes) -> Params:
         raise InvalidRequest(f"A query string may have up to {MAX_PARAMETERS} parameters.")
     refuse_nul(pairs)
     return Params(tuple(pairs), nested(pairs))
-
-
-_remembered = lru_cache(maxsize=1000)(_parsed)
 
 
 def pairs_of(raw: bytes) -> list[tuple[str, str]]:

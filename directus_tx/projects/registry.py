@@ -8,10 +8,12 @@ import secrets
 import time
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import Parameters, unavailable
 from directus_tx.db.pool import Database
@@ -37,7 +39,7 @@ class Project:
     """A project that is in use. `tag_key` is the key of its entity tags. `accounts` caches the bearers of tokens; when an account
     changes, it is emptied and `accounts_version` changes."""
 
-    def __init__(self, config: ProjectConfig, database: Database, schema_interval: float = 0.0) -> None:
+    def __init__(self, config: ProjectConfig, database: Database, settings: DatabaseSettings) -> None:
         self.config = config
         self.key = config.key
         self.secret_key = config.secret_key
@@ -52,7 +54,8 @@ class Project:
         self._version = 0
         self._restores = 0
         self._migrated = False
-        self._schema_interval = schema_interval
+        self._schema_interval = settings.schema_interval
+        self._plan_cache_size = settings.plan_cache_size
         self._verify_from = 0.0
         self._verifications = 0
         self._verified = 0
@@ -130,7 +133,7 @@ class Project:
         self._verify_from = time.monotonic() + self._schema_interval
         while True:
             heard, restores = self._version, self._restores
-            snapshot = await self._read_once(session)
+            snapshot = evolve(await self._read_once(session), plans=Cache(self._plan_cache_size))
             if restores == self._restores:
                 if heard == self._version:
                     self._version = snapshot.version
@@ -198,9 +201,7 @@ class Projects:
         if config is None:
             raise Unauthorized("There is no such project.")
         if project is None:
-            self._open[key] = project = Project(
-                config, self.databases.pool(config.database), self.databases.settings.schema_interval
-            )
+            self._open[key] = project = Project(config, self.databases.pool(config.database), self.databases.settings)
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:

@@ -369,3 +369,21 @@ async def test_statuses_of_every_datatype_are_listed_by_the_parameter_status(cli
         answer = await client.get(f"~/items/things?fields=status&status={quote(asked)}")
         assert answer.status == 200, (asked, answer.body)
         assert len(answer.data) == found, asked
+
+
+@ensureDeferred
+async def test_the_setting_bounds_the_compiled_queries(client: Client) -> None:
+    """Anonymous filters of many conditions, each of another shape."""
+    project = client.backend.projects.get(client.project)
+    project._plan_cache_size = 500_000
+    await client.collection("things", field("name"))
+    assert (await client.post("~/permissions", {"collection": "things", "role": 2, "read": "full"})).status == 200
+    for number in range(60):
+        conditions = [f"filter[{'name' if number >> bit & 1 else 'id'}][{bit}][eq]=1" for bit in range(60)]
+        answer = await client.get("~/items/things?" + "&".join(conditions), token=None)
+        assert answer.status == 200, answer.body
+        snapshot = project.current()
+        assert snapshot is not None
+        assert snapshot.plans.most == 500_000
+        assert 0 < snapshot.plans.weight <= 500_000
+    assert len(snapshot.plans) < 60

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from directus_tx.errors import ApiError, InvalidRequest, UnknownOperator
-from directus_tx.http.params import links, parsed
+from directus_tx.http.params import QueryStrings, links, parsed
 from directus_tx.items.meta import page_meta
 from directus_tx.query import Condition, Sort
 
@@ -160,3 +160,31 @@ def test_any_query_string_is_a_query_or_refused(parts: list[tuple[str, list[str]
         parsed(raw.encode("utf-8", "replace")).query()
     except ApiError:
         pass
+
+
+def test_query_strings_are_parsed_once_for_each_client() -> None:
+    cache = QueryStrings()
+    for client in ("10.0.0.1", "10.0.0.2"):
+        first = cache.parsed(client, b"limit=1&fields=a")
+        assert first is cache.parsed(client, b"limit=1&fields=a")
+        assert first.query() is cache.parsed(client, b"limit=1&fields=a").query()
+    assert len(cache.cache) == 2
+
+
+@pytest.mark.parametrize("length", [1, 100, 1000, 10_000])
+def test_a_client_that_sends_many_query_strings_does_not_remove_those_of_others(length: int) -> None:
+    cache = QueryStrings()
+    raws = [f"limit={number}".encode() for number in range(50)]
+    known = [cache.parsed("10.0.0.1", raw) for raw in raws]
+    for number in range(10_000_000 // (600 + 15 * length) * 2):
+        cache.parsed("10.0.0.2", b"q=%d" % number + b"x" * length)
+        assert cache.cache.weight <= cache.cache.most
+    assert [cache.parsed("10.0.0.1", raw) for raw in raws] == known
+
+
+def test_a_query_string_that_is_refused_is_not_cached() -> None:
+    cache = QueryStrings()
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            cache.parsed("10.0.0.1", b"a=%00")
+    assert len(cache.cache) == 0
