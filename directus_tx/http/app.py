@@ -120,6 +120,9 @@ class App:
                 try:
                     return await self._respond(route, call)
                 except Exception as error:
+                    # A snapshot that has been read since the request began may be the reason of a refusal.
+                    if failure is not None and _follows_from_snapshot(error):
+                        raise
                     if not await self._has_new_schema(call, error):
                         raise
                     failure = error
@@ -314,6 +317,11 @@ class App:
             except ApiError as unknown:
                 return unknown
         return None
+
+
+def _follows_from_snapshot(error: Exception) -> bool:
+    """Whether an error is a refusal that the snapshot alone has caused, for example because of an unknown field, and not the database."""
+    return isinstance(error, ApiError) and error.status < 500 and error.diagnostics is None
 
 
 def _check_address(schema: Snapshot, who: Accountability) -> None:

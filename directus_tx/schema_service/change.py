@@ -6,6 +6,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from attrs import asdict
+
 from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.db.connection import unavailable
@@ -432,14 +434,14 @@ async def _declare(ctx: Context, fields: Sequence[Field]) -> None:
 
 
 async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, against: str = "ACCESS EXCLUSIVE") -> None:
-    """Locks the tables of collections before anything is written, and checks that the schema of *ctx* is still that of the database.
+    """Locks the tables of collections before anything is written, and checks that these collections are still as *ctx* has them.
 
     *columns* holds by collection the columns that are dropped or get another type, None for all of them. Tables with a foreign key on
     one of these columns, or to which it refers, are locked, too, because PostgreSQL locks them. Transactions that write items take the
     locks of tables in the order of their payloads, so there is no order in which a change of the schema could wait for one table while
     it holds another: see `Session.lock_tables`.
 
-    Raises ServiceUnavailable, which depends on the schema, if another program or request has changed the schema.
+    Raises ServiceUnavailable, which depends on the schema, if another program or request has changed one of the collections.
     """
     tables: list[tuple[str, ...]] = [(collection,) for collection in columns]
     for collection, names in columns.items():
@@ -449,10 +451,21 @@ async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, ag
             for namespace, table in await ctx.db.query(ddl.LINKED, bound)
         ]
     await ctx.db.lock_tables(tables, against=against)
-    if await read_fingerprint(ctx.db) != ctx.schema.fingerprint:
+    if await read_fingerprint(ctx.db) == ctx.schema.fingerprint:
+        return
+    newest = await read_snapshot(ctx.db)
+    if newest.relations != ctx.schema.relations or any(
+        _described(newest, each) != _described(ctx.schema, each) for each in columns
+    ):
         changed = unavailable("The schema has changed; try again.")
         changed.depends_on_schema = True
         raise changed
+
+
+def _described(schema: Snapshot, name: str) -> Mapping[str, Any] | None:
+    """Returns a collection with its fields as plain values; None if there is none."""
+    collection = schema.collections.get(name)
+    return None if collection is None else asdict(collection)
 
 
 def _alters(old: Field, new: Field, *, search: bool) -> bool:
