@@ -63,6 +63,11 @@ class ServerSettings:
         2**30,
         "Maximum size of the temporary files that hold answers until clients read them, in bytes. Reading waits beyond it.",
     )
+    shutdown_delay: float = setting(
+        0.0,
+        "Seconds for which a server that is told to stop continues to accept requests, while /health tells load balancers to send"
+        " no more.",
+    )
     shutdown_timeout: float = setting(10.0, "Seconds that running requests have to finish when the server stops.")
 
 

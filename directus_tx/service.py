@@ -1,17 +1,22 @@
 """Creates the parts of a server and connects them."""
 
 import atexit
+import contextlib
 import gc
+import math
 import os
 import pathlib
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import defer
+from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -20,19 +25,36 @@ from directus_tx import logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
-from directus_tx.embedded import EmbeddedPostgres
+from directus_tx.db.pool import pause
+from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
+from directus_tx.errors import ServiceUnavailable
+from directus_tx.health import Health
 from directus_tx.http.app import App
-from directus_tx.http.listening import listen
+from directus_tx.http.listening import endpoint_of, listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
 from directus_tx.jobs.retention import retention_job
-from directus_tx.jobs.runner import JobRunner
+from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.plugins.manager import Plugins
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
 
 log = Logger()
+
+
+CONNECT_PAUSES = (0.25, 0.5, 1.0)
+"""Seconds between attempts to reach the database server at start. The last one is used for all further attempts."""
+
+REMINDER = 30.0
+"""Seconds after which the log says again that the database server cannot be reached."""
+
+OPENING_INTERVAL = 15.0
+"""Seconds after which projects that could not be opened are tried again."""
+
+
+class StartError(Exception):
+    """The server cannot be started with this configuration; the message says why."""
 
 
 def use_monotonic_clock(reactor: Any) -> None:
@@ -49,7 +71,7 @@ def use_monotonic_clock(reactor: Any) -> None:
 
 class Backend:
     """The parts that the server and the `directus` command share: the database server, the projects, the password hasher. Call `open`
-    before use and `close` afterwards."""
+    before use and `close` afterwards. Raises StartError if the data directory cannot be used."""
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
@@ -60,21 +82,58 @@ class Backend:
         self.plugins = Plugins()
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher)
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
-        self.data_dir.mkdir(parents=True, exist_ok=True)
         self.new_super_admin_token: str | None = None
-        """The super admin token if `open` has generated it, otherwise None."""
-        self.projects = Projects(reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token)
+        """The super admin token if `provide_token` has generated it, otherwise None."""
+        with _data_directory(self.data_dir):
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.projects = Projects(
+                reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token
+            )
 
-    async def open(self) -> None:
-        """Starts the embedded PostgreSQL if it is used, and generates the super admin token if there is none."""
+    def prepare(self) -> None:
+        """Finds plugins and starts threads."""
         names = self.plugins.find()
         if names:
             log.info("plugins: {names}", names=", ".join(names))
         self.hasher.start()
+
+    def provide_token(self) -> None:
+        """Generates the super admin token if there is none. Raises StartError if it cannot be stored."""
+        with _data_directory(self.data_dir):
+            self.new_super_admin_token = self.projects.provide_super_admin_token()
+
+    async def start_database(self) -> None:
+        """Starts the embedded PostgreSQL if it is used. Raises EmbeddedError."""
         if self.embedded is not None:
             await deferToThread(self.embedded.start)
+
+    async def open(self) -> None:
+        """Prepares, starts the embedded PostgreSQL if it is used, and connects to the database server. Raises StartError,
+        EmbeddedError and ServiceUnavailable."""
+        self.prepare()
+        self.provide_token()
+        await self.start_database()
         await self.projects.databases.measure()
-        self.new_super_admin_token = self.projects.provide_super_admin_token()
+
+    async def open_when_possible(self) -> None:
+        """Starts the embedded PostgreSQL if it is used, or waits until the database server can be reached. Raises EmbeddedError."""
+        availability = self.projects.availability
+        await self.start_database()
+        told, told_at = "", -math.inf
+        pauses = chain(CONNECT_PAUSES, repeat(CONNECT_PAUSES[-1]))
+        while True:
+            try:
+                await self.projects.databases.measure()
+                break
+            except ServiceUnavailable as error:
+                reason = str(error.__cause__ or error.message).strip()
+            availability.fail(reason)
+            now = self.reactor.seconds()
+            if reason != told or now > told_at + REMINDER:
+                told, told_at = reason, now
+                log.error("the database server cannot be reached yet: {error}; the server tries again", error=reason)
+            await pause(self.reactor, next(pauses))
+        availability.finish()
 
     async def close(self) -> None:
         await self.projects.close()
@@ -83,9 +142,21 @@ class Backend:
             await deferToThread(self.embedded.stop)
 
 
+@contextlib.contextmanager
+def _data_directory(directory: pathlib.Path) -> Iterator[None]:
+    """A context that raises StartError for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(
+            f"the data directory {directory} cannot be used: {error.filename or directory}: {error.strerror}"
+        ) from error
+
+
 class ApiService(MultiService):
-    """The server as a service of Twisted. Starting it opens the backend and listens. Stopping it stops the jobs and stops listening, waits
-    for running requests (at most shutdown_timeout seconds), and closes the backend. *now* returns the time of day."""
+    """The server as a service of Twisted. It listens first, and then starts or waits for the database; `health` says when it is ready.
+    Stopping it waits for shutdown_delay, stops the jobs and stops listening, waits for running requests (at most shutdown_timeout
+    seconds), and closes the backend. *now* returns the time of day."""
 
     def __init__(
         self, settings: Settings, reactor: Any, *, demo: bool = False, now: Callable[[], datetime] = current_time
@@ -94,16 +165,23 @@ class ApiService(MultiService):
         self.settings = settings
         self.reactor = reactor
         self.demo = demo
+        self.now = now
         self.backend = Backend(settings, reactor)
-        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings, now)
+        self.backend.projects.availability.begin()
+        embedded = self.backend.embedded
+        self.supervisor = None if embedded is None else Supervisor(reactor, embedded)
+        self.health = Health(self.backend.projects, self.supervisor)
+        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings, now, self.health)
         self.app = App(reactor, services)
-        for job in (retention_job(reactor, self.backend.projects, settings.history, now),):
-            if job is not None:
-                JobRunner(reactor, job).setServiceParent(self)
         self._started: defer.Deferred[None] | None = None
+        self._opening: defer.Deferred[None] | None = None
+        self._ready = False
         self._stopping = False
         self._ports: list[Any] = []
-        self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
+        try:
+            self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
+        except OSError as error:
+            raise StartError(f"the file of the log, {settings.server.log_file}, cannot be written: {error.strerror}") from error
         self._console = logs.LineWriter("", lambda number, reason: "") if settings.server.log_file else self._observer.lines
         for lines in {self._observer.lines, self._console}:
             atexit.register(lines.finish)
@@ -138,21 +216,48 @@ class ApiService(MultiService):
     def _stop_once(self) -> None:
         if self.reactor.running and not self._stopping:
             self._stopping = True
+            self.health.stopping = True
             self.reactor.stop()
 
     async def _start(self) -> None:
-        await self.backend.open()
+        self.backend.prepare()
+        await self._listen()
+        self.backend.provide_token()
         if self.backend.new_super_admin_token:
             self._tell(f"super admin token  {self.backend.new_super_admin_token}   (shown this once)")
             log.info("the super admin token is stored in {file}", file=str(self.backend.projects.super_admin_token_file))
-        await self.backend.projects.migrate_all()
-        self._ports = await listen(self.reactor, self.app.site, self.settings)
+        self._opening = defer.Deferred.fromCoroutine(self.backend.open_when_possible())
+        await self._opening
+        if self._stopping:
+            return
+        if self.supervisor is not None:
+            self.supervisor.startService()
+        projects = self.backend.projects
+        opening = Job("opening projects", OPENING_INTERVAL, projects.open_all, at_once=True)
+        for job in (opening, retention_job(self.reactor, projects, self.settings.history, self.now)):
+            if job is not None:
+                JobRunner(self.reactor, job).setServiceParent(self)
         if self.demo:
             await self._make_demo()
-        log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
+        self._ready = True
+        log.info("the server is ready")
         # Objects that exist now live as long as the process. The garbage collector does not scan frozen ones, so its pauses are shorter.
         gc.collect()
         gc.freeze()
+
+    async def _listen(self) -> None:
+        """Listens on the configured addresses. Raises StartError."""
+        settings = self.settings.server
+        for description in settings.listen:
+            try:
+                endpoint_of(self.reactor, description, settings.backlog)
+            except Exception as error:
+                raise StartError(f'"{description}" (server.listen) is not a Twisted endpoint: {error}') from error
+        try:
+            self._ports = await listen(self.reactor, self.app.site, self.settings)
+        except (CannotListenError, OSError) as error:
+            raise StartError(f"the server cannot listen (server.listen): {error}") from error
+        log.info("listening on {listen}", listen=", ".join(settings.listen))
 
     async def _make_demo(self) -> None:
         demo = await create_demo(self.backend.projects, self.backend.items)
@@ -160,23 +265,42 @@ class ApiService(MultiService):
         self._tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
 
     def _start_failed(self, failure: Any) -> None:
-        """Logs the failure and ends the process with status 1."""
-        log.failure("the server cannot start", failure)
+        """Logs why the server cannot start, and ends the process with status 1."""
+        if self._stopping and failure.check(defer.CancelledError, Interrupted):
+            return
+        if failure.check(StartError, EmbeddedError):
+            log.critical("the server cannot start: {error}", error=str(failure.value))
+            if self.settings.server.log_file:
+                sys.stderr.write(f"directus_tx: the server cannot start: {failure.value}\n")
+        else:
+            log.failure("the server cannot start", failure)
         self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         self.reactor.callWhenRunning(self.reactor.stop)
 
     def stopService(self) -> "defer.Deferred[None]":
+        self._stopping = self.health.stopping = True
+        self.backend.projects.availability.fail("The server is stopping.", "The server is stopping.")
+        if self._opening is not None:
+            # A thread that starts the embedded database is interrupted when the backend is closed.
+            self._opening.cancel()
         started = self._started or defer.succeed(None)
         return started.addBoth(lambda _: defer.Deferred.fromCoroutine(self._stop()))
 
     async def _stop(self) -> None:
+        if self._ready and self.settings.server.shutdown_delay:
+            await pause(self.reactor, self.settings.server.shutdown_delay)
         await defer.maybeDeferred(super().stopService)
         for port in self._ports:
             await defer.maybeDeferred(port.stopListening)
-        if self.app.running:
+        self.app.closing = True
+        until = self.reactor.seconds() + self.settings.server.shutdown_timeout
+        while self.app.running and (left := until - self.reactor.seconds()) > 0:
+            # Meanwhile further requests arrive on open connections.
             waiting = defer.DeferredList(list(self.app.running))
-            waiting.addTimeout(self.settings.server.shutdown_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
+            waiting.addTimeout(left, self.reactor, onTimeoutCancel=lambda *_: None)
             await waiting
+        if self.supervisor is not None:
+            await defer.maybeDeferred(self.supervisor.stopService)
         await self.backend.close()
 
     def _tell(self, *lines: str) -> None:

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from directus_tx import config
-from directus_tx.service import ApiService, use_monotonic_clock
+from directus_tx.service import ApiService, StartError, use_monotonic_clock
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
@@ -46,6 +46,9 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> MultiService:
-    """Returns the service that twistd runs."""
+    """Returns the service that twistd runs. If the data directory cannot be used, ends the process with status 1 and one line."""
     use_monotonic_clock(reactor)
-    return ApiService(options["settings"], reactor, demo=bool(options["demo"]))
+    try:
+        return ApiService(options["settings"], reactor, demo=bool(options["demo"]))
+    except StartError as error:
+        raise SystemExit(f"directus_tx: the server cannot start: {error}") from None

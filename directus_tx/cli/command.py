@@ -18,7 +18,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError
-from directus_tx.service import Backend, use_monotonic_clock
+from directus_tx.service import Backend, StartError, use_monotonic_clock
 
 FAILED, MISUSED = 1, 2
 """Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""
@@ -100,9 +100,9 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         async def run(reactor: Any) -> None:
             use_monotonic_clock(reactor)
-            backend = Backend(settings, reactor)
             output = Output(as_json=as_json)
             try:
+                backend = Backend(settings, reactor)
                 await backend.open()
                 if backend.new_super_admin_token:
                     output.note(f"the super admin token is {backend.new_super_admin_token} (shown this once)")
@@ -114,7 +114,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
                 failures.append(error)
             except ApiError as error:
                 failures.append(Failed(told(error)))
-            except EmbeddedError as error:
+            except (EmbeddedError, StartError) as error:
                 failures.append(Failed(str(error)))
 
         # The command runs to its end before its failure is raised, because `task.react` would log it.

@@ -135,8 +135,9 @@ async def migrate(environment: Environment) -> None:
             while rest:
                 key = rest.pop(0)
                 try:
-                    # Opening a project brings its system tables up to date.
-                    await projects.get(key).snapshot()
+                    project = projects.get(key)
+                    await project.open(until_migrated=True)
+                    await project.snapshot()
                 except ApiError as error:
                     failed.append(key)
                     environment.output.note(f"{key}: {told(error)}")

@@ -210,6 +210,11 @@ class Database:
         return time.monotonic() < self._down_until
 
     @property
+    def failing(self) -> bool:
+        """Whether the last attempt to connect failed and no connection is open."""
+        return self._failing and not self.connections
+
+    @property
     def wants(self) -> bool:
         """Whether a connection should be opened for a waiting caller. After a failure to connect, only one connection at a time
         is opened until one succeeds."""
@@ -495,7 +500,7 @@ class Database:
             try:
                 return await self._open_once()
             except ServiceUnavailable as error:
-                if not re.search(r"too many clients|connection slots", str(error.__cause__)):
+                if not is_refused_for_limit(error):
                     raise
             await pause(self.reactor, seconds)
         return await self._open_once()
@@ -594,6 +599,11 @@ class Database:
                 if connection.released:
                     connection.released = False
                     self.release(connection)
+
+
+def is_refused_for_limit(error: ServiceUnavailable) -> bool:
+    """Whether the database server refused a connection because it has reached its connection limit."""
+    return re.search(r"too many clients|connection slots", str(error.__cause__)) is not None
 
 
 def _unreachable() -> ServiceUnavailable:

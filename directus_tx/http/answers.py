@@ -107,9 +107,11 @@ class Document(Answer):
 
     value: Any
     headers: Mapping[str, str] = field(factory=dict)
+    status: int = 200
+    content_type: str = JSON
 
     def render(self, *, public: bool) -> Rendered:
-        return Rendered(200, JSON, encode.encoded(self.value))
+        return Rendered(self.status, self.content_type, encode.encoded(self.value))
 
 
 @frozen

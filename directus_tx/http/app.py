@@ -60,7 +60,8 @@ class _HeadAnswered(Exception):
 
 
 class App:
-    """The app of a server. `site` is the factory to listen with; `running` holds the requests that are being answered."""
+    """The app of a server. `site` is the factory to listen with; `running` holds the requests that are being answered. When the server
+    stops, `closing` is set: connections are closed after their answers."""
 
     def __init__(self, reactor: Any, services: Services) -> None:
         self.reactor = reactor
@@ -70,6 +71,7 @@ class App:
         self.payloads = PayloadReader(reactor, services.settings)
         self.query_strings = QueryStrings()
         self.running: set[defer.Deferred[Any]] = set()
+        self.closing = False
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False
         for route in all_routes():
@@ -281,6 +283,9 @@ class App:
         request.setHeader(b"X-Request-Id", request.request_id)
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         cors.allow_origin(request)
+        if self.closing and request.channel is not None:
+            request.setHeader(b"Connection", b"close")
+            request.channel.persistent = False
         if request.accountability is not None and not request.accountability.public and self.cache_control:
             request.setHeader(b"Cache-Control", self.cache_control)
 
@@ -331,4 +336,4 @@ def _check_address(schema: Snapshot, who: Accountability) -> None:
         raise AddressNotAllowed
 
 
-UNPREFIXED = frozenset({"types", "interfaces", "layouts", "modules"})
+UNPREFIXED = frozenset({"health", "types", "interfaces", "layouts", "modules"})

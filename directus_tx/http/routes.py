@@ -5,12 +5,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from attrs import evolve, frozen, mutable
+from attrs import evolve, field, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
+from directus_tx.health import Health
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.encode import precondition
@@ -32,6 +33,11 @@ class Services:
     hasher: PasswordHasher
     settings: Settings
     now: Callable[[], datetime] = current_time
+    health: Health = field()
+
+    @health.default
+    def _health(self) -> Health:
+        return Health(self.projects)
 
 
 class Caller(Enum):

@@ -14,11 +14,12 @@ log = Logger()
 @frozen
 class Job:
     """A job: its `name` in the log, the `interval` in seconds between the end of a run and the start of the next, and the coroutine
-    function `run`. The first run starts after one interval."""
+    function `run`. The first run starts after one interval, or with *at_once* without delay."""
 
     name: str
     interval: float
     run: Callable[[], Awaitable[Any]]
+    at_once: bool = False
 
 
 class JobRunner(Service):
@@ -33,7 +34,10 @@ class JobRunner(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._wait()
+        if self.job.at_once:
+            self._start()
+        else:
+            self._wait()
 
     def stopService(self) -> "defer.Deferred[Any] | None":
         super().stopService()  # type: ignore[no-untyped-call]

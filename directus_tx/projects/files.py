@@ -19,7 +19,7 @@ from directus_tx.errors import ProjectExists, ServiceUnavailable
 log = Logger()
 
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,39}")
-RESERVED = frozenset({"admin", "interfaces", "layouts", "modules", "server", "types", "uploads"})
+RESERVED = frozenset({"admin", "health", "interfaces", "layouts", "modules", "server", "types", "uploads"})
 PRIVATE = "private."
 
 
@@ -106,13 +106,22 @@ class ProjectFiles:
             return read[1]
         return None
 
+    def check_writable(self, key: str) -> None:
+        """Raises ServiceUnavailable if the file of a new project could not be written."""
+        path = f"{self.directory}/{key}.{secrets.token_hex(4)}.new"
+        try:
+            with open(path, "xb"):
+                os.unlink(path)
+        except OSError as error:
+            raise _not_changed(key, "written", error) from error
+
     def add(self, config: ProjectConfig) -> None:
         """Writes the file of a new project, completely or not at all, readable by its owner only. Raises ProjectExists, and
         ServiceUnavailable if the file cannot be written."""
         try:
             self._write(config)
         except OSError as error:
-            raise _not_changed(config, "written", error) from error
+            raise _not_changed(config.key, "written", error) from error
 
     def _write(self, config: ProjectConfig) -> None:
         path = self._path(config.key, config.private)
@@ -139,14 +148,14 @@ class ProjectFiles:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(config.key, config.private))
         except OSError as error:
-            raise _not_changed(config, "removed", error) from error
+            raise _not_changed(config.key, "removed", error) from error
 
     def _path(self, key: str, private: bool) -> str:
         return f"{self.directory}/{PRIVATE if private else ''}{key}.toml"
 
 
-def _not_changed(config: ProjectConfig, what: str, error: OSError) -> ServiceUnavailable:
-    log.error("project {project}: its file cannot be {what}: {error}", project=config.key, what=what, error=error)
+def _not_changed(key: str, what: str, error: OSError) -> ServiceUnavailable:
+    log.error("project {project}: its file cannot be {what}: {error}", project=key, what=what, error=error)
     return ServiceUnavailable(f"The file of the project cannot be {what}: {error.strerror}.", headers={"Retry-After": "5"})
 
 

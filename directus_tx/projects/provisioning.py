@@ -13,11 +13,12 @@ from twisted.logger import Logger
 
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
-from directus_tx.db.connection import Connection, Parameters, connected
-from directus_tx.db.pool import ConnectionBudget, Database
+from directus_tx.db.connection import NO_ANSWER, Connection, Parameters, connected, unavailable
+from directus_tx.db.pool import ConnectionBudget, Database, is_refused_for_limit
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
@@ -126,13 +127,14 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
 
 class Databases:
     """Opens pools for the databases of projects, and creates and drops databases. `server` is the database server on which they
-    are created."""
+    are created; `availability` says whether it can be used yet."""
 
     def __init__(self, reactor: Any, server: Parameters, settings: DatabaseSettings) -> None:
         self.reactor = reactor
         self.server = server
         self.settings = settings
         self._budgets: dict[tuple[Any, Any], ConnectionBudget] = {}
+        self.availability = Availability(reactor)
         self._template = defer.DeferredLock()
         self._has_template = False
 
@@ -160,13 +162,13 @@ class Databases:
         other database servers, and the configured password is not used with another user."""
         named = {"host": place.host, "port": place.port, "user": place.user, "password": place.password, "dbname": place.name}
         named = {key: value for key, value in named.items() if value is not None}
-        if not self._is_own(place):
+        if not self.is_own(place):
             return {key: value for key, value in self.server.items() if key in _SHARED} | named
         if place.user is not None:
             return {key: value for key, value in self.server.items() if key not in _CREDENTIALS} | named
         return {**self.server, **named}
 
-    def _is_own(self, place: ProjectDatabase) -> bool:
+    def is_own(self, place: ProjectDatabase) -> bool:
         """Whether a database is on the configured database server."""
         port = str(self.server.get("port") or DEFAULT_PORT)
         return place.host in (None, self.server.get("host")) and (place.port is None or str(place.port) == port)
@@ -175,7 +177,7 @@ class Databases:
         """Returns the missing ones of "host", "user" and "password", which a database on another server must have. The password
         is not required if the host is the directory of a Unix socket, because PostgreSQL then knows the user of the operating
         system."""
-        if self._is_own(place):
+        if self.is_own(place):
             return []
         needed = ("host", "user") if (place.host or "").startswith("/") else ("host", "user", "password")
         return [name for name in needed if not getattr(place, name)]
@@ -189,21 +191,42 @@ class Databases:
         return self._budgets[where]
 
     async def measure(self) -> None:
-        """Asks the database server how many connections it allows, unless the setting max_connections is given."""
+        """Connects to the database server, and asks it how many connections it allows, unless the setting max_connections is given.
+        Raises ServiceUnavailable."""
+        ((allowed,),) = await self._ask("SELECT current_setting('max_connections')::int")
         if not self.settings.max_connections:
-            async with connected(self.reactor, self.server) as connection:
-                ((allowed,),) = await connection.run("SELECT current_setting('max_connections')::int")
             self.budget(self.server).limit = max(allowed - RESERVED_CONNECTIONS, 1)
 
+    async def check(self, timeout: float) -> None:
+        """Asks the database server to answer. Raises ServiceUnavailable if it does not within *timeout* seconds. A server that refuses
+        the connection because it has reached its limit answers."""
+        asking = defer.Deferred.fromCoroutine(self._ask("SELECT 1"))
+        try:
+            await asking.addTimeout(timeout, self.reactor)
+        except defer.TimeoutError:
+            raise unavailable(NO_ANSWER) from None
+        except ServiceUnavailable as error:
+            if not is_refused_for_limit(error):
+                raise
+
     async def engine(self) -> str:
-        """Returns the name and version of the database server."""
-        async with connected(self.reactor, self.server) as connection:
-            ((version,),) = await connection.run("SELECT current_setting('server_version')")
+        """Returns the name and version of the database server. Raises ServiceUnavailable."""
+        await self.availability.wait()
+        ((version,),) = await self._ask("SELECT current_setting('server_version')")
         return f"PostgreSQL {version}"
+
+    async def _ask(self, statement: str) -> list[Any]:
+        """Runs a statement on a new connection to the database server. Raises ServiceUnavailable."""
+        try:
+            async with connected(self.reactor, self.server) as connection:
+                return await connection.run(statement)
+        except psycopg2.Error as error:
+            raise unavailable("The database server does not answer.") from error
 
     async def make(self, key: str) -> ProjectDatabase:
         """Creates a database with the system tables, as a copy of the template. Raises InvalidRequest if the role may not create
-        databases."""
+        databases, ServiceUnavailable if the database server cannot be used."""
+        await self.availability.wait()
         await self._template.acquire()
         try:
             if not self._has_template:

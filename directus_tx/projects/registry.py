@@ -11,6 +11,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
@@ -18,7 +19,17 @@ from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import Parameters, unavailable
 from directus_tx.db.pool import Database
 from directus_tx.db.session import Session
-from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.db.sqlstate import without_values
+from directus_tx.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    ProjectExists,
+    ServiceUnavailable,
+    Unauthorized,
+)
+from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import (
     BrokenProjectFile,
     ProjectConfig,
@@ -27,19 +38,28 @@ from directus_tx.projects.files import (
 )
 from directus_tx.projects.provisioning import Databases, NewProject, install
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
-from directus_tx.schema.migrations import migrate
+from directus_tx.schema.migrations import is_outdated, migrate
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
 READ_ATTEMPTS = 4
 """The maximum number of times that a snapshot is read while other programs change the schema."""
 
+MIGRATION_PATIENCE = 3.0
+"""Seconds that a request waits while the project is being migrated."""
+
+OPENED_AT_ONCE = 2
+"""The number of projects that are opened at the same time in the background. A request opens its project at once."""
+
 
 class Project:
     """A project that is in use. `tag_key` is the key of its entity tags. `accounts` caches the bearers of tokens; when an account
-    changes, it is emptied and `accounts_version` changes."""
+    changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is the configured one.
+    `error` is the error of the last attempt to open the project, None if it succeeded."""
 
-    def __init__(self, config: ProjectConfig, database: Database, settings: DatabaseSettings) -> None:
+    def __init__(
+        self, config: ProjectConfig, database: Database, settings: DatabaseSettings, availability: Availability | None = None
+    ) -> None:
         self.config = config
         self.key = config.key
         self.secret_key = config.secret_key
@@ -54,6 +74,11 @@ class Project:
         self._version = 0
         self._restores = 0
         self._migrated = False
+        self.error: BaseException | None = None
+        self._availability = availability
+        self._opening = False
+        self._slow = False
+        self._waiting: dict[defer.Deferred[None], bool] = {}
         self._schema_interval = settings.schema_interval
         self._plan_cache_size = settings.plan_cache_size
         self._verify_from = 0.0
@@ -68,21 +93,19 @@ class Project:
         return found if found is not None and found.version >= self._version and self.database.listening else None
 
     async def snapshot(self) -> Snapshot:
-        """Returns the newest snapshot and reads it if necessary; concurrent callers share the work. Migrates older system tables.
+        """Returns the newest snapshot and reads it if necessary; concurrent callers share the work. If the project has not been opened,
+        opens it.
 
-        Raises ServiceUnavailable if the database cannot be reached or is newer than this program.
+        Raises ServiceUnavailable if the database cannot be reached, is newer than this program, or is still being migrated.
         """
         found = self.current()
         if found is not None:
             return found
+        if not self._migrated:
+            await self.open()
         await self._building.acquire()
         try:
             session = Session(self.database)
-            if not self._migrated:
-                done = await migrate(session)
-                if done:
-                    log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
-                self._migrated = True
             seen = self._snapshot
             if seen is not None:
                 # No connection was open that would have been notified of changes: ask the database.
@@ -92,6 +115,75 @@ class Project:
             return await self._read(session)
         finally:
             self._building.release()
+
+    @property
+    def state(self) -> str:
+        """ "ready" if the project has been opened, "failing" if that or the last attempt to connect failed, otherwise "pending"."""
+        if self.error is not None or self.database.failing:
+            return "failing"
+        return "ready" if self._migrated else "pending"
+
+    async def open(self, *, until_migrated: bool = False) -> None:
+        """Migrates older system tables, unless that has been done. Concurrent callers share the work, which continues if they do not
+        wait for it. They wait for a migration up to MIGRATION_PATIENCE seconds, or *until_migrated*.
+
+        Raises ServiceUnavailable if the database cannot be reached, is newer than this program, or is still being migrated.
+        """
+        if self._migrated:
+            return
+        if self._slow and not until_migrated:
+            raise _migrating()
+        waiter: defer.Deferred[None] = defer.Deferred(self._leave)
+        self._waiting[waiter] = until_migrated
+        if not self._opening:
+            self._opening = True
+            defer.Deferred.fromCoroutine(self._migrate()).addBoth(self._opened)
+        await waiter
+
+    def _leave(self, waiter: "defer.Deferred[None]") -> None:
+        self._waiting.pop(waiter, None)
+
+    async def _migrate(self) -> None:
+        if self._availability is not None:
+            await self._availability.wait()
+        restores = self._restores
+        session = Session(self.database)
+        if await is_outdated(session):
+            log.info("project {project}: migrating the system tables", project=self.key)
+            timer = self.database.reactor.callLater(MIGRATION_PATIENCE, self._refuse_waiting)
+            try:
+                done = await migrate(session)
+            finally:
+                self._slow = False
+                if timer.active():
+                    timer.cancel()
+            if done:
+                log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+        self._migrated = restores == self._restores
+
+    def _refuse_waiting(self) -> None:
+        """Ends the waiting of callers that do not wait until the project is migrated, and refuses further ones."""
+        self._slow = True
+        for waiter in [waiter for waiter, until_migrated in self._waiting.items() if not until_migrated]:
+            del self._waiting[waiter]
+            waiter.errback(_migrating())
+
+    def _opened(self, result: Any) -> None:
+        """Tells the callers of `open` how it has ended."""
+        error = result.value if isinstance(result, Failure) else None
+        if error is not None and not isinstance(error, ApiError):
+            log.failure("project {project} could not be opened", result, project=self.key)
+        self.error = error
+        self._opening = False
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            if error is None:
+                waiter.callback(None)
+                continue
+            # An exception of its own for each caller, because a traceback is added to it.
+            copy = type(error)(error.message, headers=error.headers) if isinstance(error, ApiError) else InternalError()
+            copy.__cause__ = error.__cause__ if isinstance(error, ApiError) else error
+            waiter.errback(copy)
 
     async def verified(self, seen: Snapshot) -> Snapshot:
         """Asks the database and returns the newest snapshot, or *seen* itself if the schema has not changed. Unlike `snapshot`,
@@ -168,6 +260,10 @@ class Project:
             self.accounts.clear()
 
 
+def _migrating() -> ServiceUnavailable:
+    return unavailable("The project's database is being migrated.")
+
+
 class Projects:
     """All projects of a server. `server` is the database server for projects that do not name another one."""
 
@@ -187,6 +283,12 @@ class Projects:
         self._token = super_admin_token
         self._open: dict[str, Project] = {}
         self._making: set[str] = set()
+        self._told: dict[str, str] = {}
+
+    @property
+    def availability(self) -> Availability:
+        """Whether the configured database server can be used yet."""
+        return self.databases.availability
 
     # finding
 
@@ -201,7 +303,9 @@ class Projects:
         if config is None:
             raise Unauthorized("There is no such project.")
         if project is None:
-            self._open[key] = project = Project(config, self.databases.pool(config.database), self.databases.settings)
+            own = self.databases.is_own(config.database)
+            pool = self.databases.pool(config.database)
+            self._open[key] = project = Project(config, pool, self.databases.settings, self.availability if own else None)
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:
@@ -216,13 +320,45 @@ class Projects:
         """Returns the keys of the projects that are not private."""
         return self.files.keys()
 
-    async def migrate_all(self) -> None:
-        """Migrates the databases of all projects, one after the other. A failure is logged, and the next project is migrated."""
+    async def open_all(self) -> None:
+        """Opens the projects that are not open yet, up to OPENED_AT_ONCE at the same time. A failure is logged once, and does not keep
+        other projects waiting; call this again later."""
+        keys = iter(self.files.keys(private=True))
+
+        async def work() -> None:
+            for key in keys:
+                await self._open_one(key)
+
+        works = [defer.Deferred.fromCoroutine(work()) for _ in range(OPENED_AT_ONCE)]
+        await defer.gatherResults(works, consumeErrors=True)
+
+    async def _open_one(self, key: str) -> None:
+        try:
+            project = self.get(key)
+            if project.state != "ready":
+                await project.open(until_migrated=True)
+                await project.snapshot()
+            self._told.pop(key, None)
+        except defer.CancelledError:
+            raise
+        except Exception as error:
+            text = without_values(error)
+            if self._told.get(key) != text:
+                self._told[key] = text
+                log.error("project {key} cannot be opened: {error}", key=key, error=text)
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """Returns the state of each project, and the error if it is failing. Of a project whose file is broken, the error says that."""
+        found: dict[str, tuple[str, str]] = {}
         for key in self.files.keys(private=True):
-            try:
-                await self.get(key).snapshot()
-            except Exception as error:
-                log.error("project {key} cannot be opened: {error}", key=key, error=error)
+            project = self._open.get(key)
+            if project is None:
+                found[key] = ("failing", self._told[key]) if key in self._told else ("pending", "")
+            else:
+                state = project.state
+                text = without_values(project.error) if project.error is not None else "The database cannot be reached."
+                found[key] = (state, text if state == "failing" else "")
+        return found
 
     async def close(self) -> None:
         for project in self._open.values():
@@ -282,6 +418,7 @@ class Projects:
             names = " and ".join(f'"db_{name}"' for name in lacking)
             raise InvalidRequest(f"A database that is not on the configured database server requires {names}.")
         self.check_super_admin(new.super_admin_token)
+        self.files.check_writable(new.key)
         if new.key in self._making or self._config(new.key) is not None:
             raise ProjectExists
         self._making.add(new.key)
@@ -293,6 +430,8 @@ class Projects:
         return self.get(config.key)
 
     async def _make(self, new: NewProject) -> ProjectConfig:
+        if new.database is not None and self.databases.is_own(new.database):
+            await self.availability.wait()
         hashed = await self.hasher.hash(new.user_password)
         place = new.database or await self.databases.make(new.key)
         database = self.databases.pool(place)
@@ -313,13 +452,16 @@ class Projects:
         """Deletes a project. Its database is dropped if the server created it; an existing database that was named is not
         changed.
 
-        Raises NotFound.
+        Raises NotFound, and ServiceUnavailable if its database server cannot be used yet or its file cannot be removed.
         """
         config = self._config(key)
         if config is None:
             raise NotFound("There is no such project.")
+        if config.database.owned:
+            await self.availability.wait()
         self.files.remove(config)
         project = self._open.pop(key, None)
+        self._told.pop(key, None)
         if project is not None:
             await project.database.close()
         if config.database.owned:

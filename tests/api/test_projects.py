@@ -121,6 +121,32 @@ async def test_a_creation_that_the_database_refuses_leaves_nothing(projects: Pro
 
 
 @ensureDeferred
+async def test_where_the_folder_cannot_be_written_nothing_is_made_and_the_client_learns_why(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await projects.create(new("kept"))
+    before = await databases(projects)
+    folder = projects.files.directory
+    folder.rename(folder.with_name("away"))
+    folder.write_text("a file where the folder was")
+
+    async def not_made(key: str) -> Any:
+        raise AssertionError("a database is made, though the file cannot be")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(projects.databases, "make", not_made)
+        with pytest.raises(ServiceUnavailable, match="file of the project cannot be written: Not a directory"):
+            await projects.create(new("broken"))
+    folder.unlink()
+    with pytest.raises(ServiceUnavailable, match="No such file or directory"):
+        await projects.create(new("broken"))
+    assert await databases(projects) == before
+    folder.with_name("away").rename(folder)
+    assert left_files(projects) == ["kept.toml"]
+    assert await name_of(await projects.create(new("broken"))) == "Name of broken"
+
+
+@ensureDeferred
 async def test_a_template_that_could_not_be_made_is_made_the_next_time(
     projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +314,7 @@ async def test_a_broken_file_makes_its_project_unavailable_and_others_go_on(proj
     with pytest.raises(ServiceUnavailable):
         await projects.get("bad").snapshot()
     assert await name_of(projects.get("good")) == "Name of good"
-    await projects.migrate_all()
+    await projects.open_all()
     assert projects.listed() == ["bad", "good"]
 
 

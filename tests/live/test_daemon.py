@@ -250,12 +250,12 @@ def test_memory_does_not_grow_with_a_list(daemon: Daemon) -> None:
 def test_the_demo_is_made_once(tmp_path: pathlib.Path) -> None:
     daemon = Daemon(tmp_path, "--demo").start()
     # The last that it says of its start, after it has announced the demo.
-    wait_for(lambda: "listening on" in daemon.output)
+    wait_for(lambda: "the server is ready" in daemon.output)
     assert daemon.stop() == 0
     assert "(shown this once)" in daemon.output
     daemon.log.write_text("")
     daemon.start()
-    wait_for(lambda: "listening on" in daemon.output)
+    wait_for(lambda: "the server is ready" in daemon.output)
     assert daemon.stop() == 0
     assert "(shown this once)" not in daemon.output
 

@@ -51,6 +51,7 @@ LAYERS = (
     "accounts",
     "system",
     "projects",
+    "health",
     "jobs",
     "logs",
     "http.params",
@@ -81,6 +82,7 @@ LAYERS = (
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": ("bounds", "shape", "operators", "filters", "plan", "fields", "statements", "read", "aggregates"),
+    "embedded": ("processes", "server", "supervisor"),
     "items": (
         "changes",
         "history",
@@ -99,7 +101,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli": ("output", "command", "passwords", "projects", "users", "permissions", "configuration", "main"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
-    "projects": ("files", "provisioning", "registry", "demo"),
+    "projects": ("files", "availability", "provisioning", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
 

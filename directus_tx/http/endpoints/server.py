@@ -1,9 +1,9 @@
-"""/server: whether the server is running, information about it, and its projects."""
+"""/server and /health: whether the server is running and ready, information about it, and its projects."""
 
 import platform
 
 from directus_tx import __version__
-from directus_tx.http.answers import Answer, Empty, Envelope, Text
+from directus_tx.http.answers import Answer, Document, Empty, Envelope, Text
 from directus_tx.http.operations import ANY, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.projects.provisioning import checked
@@ -14,6 +14,21 @@ routes = Routes()
 @routes.get("/server/ping", Caller.PUBLIC, Operation("Whether the server is running", TEXT, media_type="text/html"))
 async def ping(call: Call) -> Answer:
     return Text("pong")
+
+
+@routes.get(
+    "/health",
+    Caller.ANONYMOUS,
+    Operation("Whether the server is ready to answer requests", ANY, media_type="application/health+json"),
+)
+async def health(call: Call) -> Answer:
+    """Returns whether the server is ready to answer requests. Details are only for callers with the super admin token."""
+    token = call.params.text("super_admin_token")
+    if token is not None:
+        call.services.projects.check_super_admin(token)
+    report = await call.services.health.report(detailed=token is not None)
+    headers = {"Cache-Control": "no-store"} | ({} if report.ready else {"Retry-After": "1"})
+    return Document(report.document, headers, 200 if report.ready else 503, "application/health+json")
 
 
 @routes.get("/server/info", Caller.SUPER_ADMIN, Operation("Versions of the server and its database", ANY))

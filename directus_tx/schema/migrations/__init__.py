@@ -44,6 +44,14 @@ def fingerprint() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+async def is_outdated(session: Session) -> bool:
+    """Whether migrations are missing. Raises NewerSchema if the database was migrated by a newer version of the program."""
+    version = await current_version(session)
+    if version > migrations()[-1].version:
+        raise NewerSchema
+    return version < migrations()[-1].version
+
+
 async def migrate(session: Session) -> list[int]:
     """Runs the missing migrations, each in a transaction, and returns their versions.
 

