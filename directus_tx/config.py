@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import Attribute, field, fields, frozen
 
+from directus_tx.suggestions import suggestion
+
 PREFIX = "DIRECTUS_"
 
 
@@ -219,7 +221,9 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[
     }
     for name in list(values):
         if name not in known:
-            mistakes.append(f"{path}: there is no setting {'.'.join(part for part in name if part)}")
+            dotted = ".".join(part for part in name if part)
+            names = (".".join(part for part in each if part) for each in known)
+            mistakes.append(f"{path}: there is no setting {dotted}{suggestion(dotted, names)}")
     values |= _from_environment(known, environ, mistakes)
     values |= overrides or {}
     found = {name: _checked(name, known[name], value, mistakes) for name, value in values.items() if name in known}
@@ -246,7 +250,7 @@ def _from_environment(
         if name is None and variable.endswith("_FILE"):
             name, from_file = names.get(variable.removesuffix("_FILE")), True
         if name is None or (from_file and not known[name].metadata["secret"]):
-            mistakes.append(f"{variable}: there is no such setting")
+            mistakes.append(f"{variable}: there is no such setting{suggestion(variable, names)}")
             continue
         if from_file:
             try:

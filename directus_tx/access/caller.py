@@ -19,7 +19,6 @@ from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
 from directus_tx.errors import (
     AlterForbidden,
     ApiError,
-    CollectionNotFound,
     ReadForbidden,
     Unauthorized,
 )
@@ -73,7 +72,7 @@ class Access:
     def _grant(self, name: str) -> Grant:
         collection = self.schema.collections.get(name)
         if collection is None:
-            raise CollectionNotFound(f'There is no collection "{name}".')
+            raise refusals.no_collection(name, (each for each in self.schema.collections if self.grant(each).read))
         if self.admin:
             whole = EVERYTHING if self.trusted or name not in SERVER_WRITTEN else READ_ONLY
             return Grant(collection, self.role, whole, admin=True)

@@ -1,11 +1,21 @@
 """The errors raised when a grant does not allow a request. Messages name a collection only if the caller may do something with its
 items: a nested write can reach collections that the caller did not name and may not know of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from directus_tx.access.grant import Grant
-from directus_tx.errors import ApiError, DeleteForbidden, ItemNotFound, ReadForbidden, Unauthorized, UpdateForbidden
+from directus_tx.errors import (
+    ApiError,
+    CollectionNotFound,
+    DeleteForbidden,
+    ItemNotFound,
+    ReadForbidden,
+    Unauthorized,
+    UnknownField,
+    UpdateForbidden,
+)
+from directus_tx.suggestions import suggestion
 
 Row = Mapping[str, Any]
 
@@ -21,6 +31,19 @@ NOT_FOR_THE_PUBLIC = frozenset({"directus_roles", "directus_permissions", "direc
 def for_caller(error: ApiError, *, public: bool) -> ApiError:
     """Returns Unauthorized instead of *error* if the caller is not signed in."""
     return Unauthorized() if public else error
+
+
+def no_collection(name: str, readable: Iterable[str]) -> CollectionNotFound:
+    """Returns the error for a collection that does not exist. *readable* are the collections that the caller may read."""
+    return CollectionNotFound(f'There is no collection "{name}"{suggestion(name, readable)}')
+
+
+def no_field(grant: Grant, name: str, purpose: str = "", error: type[ApiError] = UnknownField) -> ApiError:
+    """Returns the error for a field that does not exist, for example with the purpose "to sort by". It suggests a field that the caller
+    may read."""
+    collection = grant.collection
+    readable = (each for each in collection.fields if each not in grant.hidden)
+    return error(f'"{collection.collection}" has no field "{name}"{purpose and " " + purpose}{suggestion(name, readable)}')
 
 
 def no_item(grant: Grant) -> ItemNotFound:

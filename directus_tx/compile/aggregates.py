@@ -24,6 +24,7 @@ from directus_tx.query import Query
 from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import answer
+from directus_tx.suggestions import suggestion
 
 FUNCTIONS: Mapping[str, str] = {
     "count": "count({})",
@@ -151,7 +152,7 @@ def _of_group(field: Field) -> Composable:
 def _result(grant: Grant, function: str, name: str) -> Composable:
     template = FUNCTIONS.get(function)
     if template is None:
-        raise UnknownOperator(f'There is no aggregate function "{function}".')
+        raise UnknownOperator(f'There is no aggregate function "{function}"{suggestion(function, FUNCTIONS)}')
     if name == "*":
         if function != "count":
             raise InvalidPayload(f"{function} needs a field.")

@@ -6,8 +6,8 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
+from directus_tx.access.refusals import no_field
 from directus_tx.compile.bounds import Bounds
-from directus_tx.errors import UnknownField
 from directus_tx.schema.model import Field, Relation
 
 Expressions = Mapping[str, "Expressions"]
@@ -143,7 +143,7 @@ class Selector:
                     continue
                 field = collection.fields.get(head)
                 if field is None:
-                    raise UnknownField(f'"{collection.collection}" has no field "{head}".')
+                    raise no_field(grant, head)
                 if head in relations:
                     named[head] = None
                     if below:

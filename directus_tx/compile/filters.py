@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from directus_tx.access import Access, Grant
+from directus_tx.access.refusals import no_field
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.operators import (
@@ -30,6 +31,7 @@ from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, Unkno
 from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
+from directus_tx.suggestions import suggestion
 
 # --- searches: q, and contains on a many-to-one field
 
@@ -78,9 +80,11 @@ class Conditions:
         self.bounds.check_depth(len(condition.path) - 1)
         operator = OPERATORS.get(condition.operator)
         if operator is None:
-            raise UnknownOperator(f'There is no filter operator "{condition.operator}".')
+            raise UnknownOperator(
+                f'There is no filter operator "{condition.operator}"{suggestion(condition.operator, OPERATORS)}'
+            )
         if len(condition.path) == 1 and condition.path[0] not in grant.collection.fields:
-            raise UnknownField(f'"{grant.collection.collection}" has no field "{condition.path[0]}".')
+            raise no_field(grant, condition.path[0])
         return self._walk(alias, grant, condition.path, condition.operator, operator, condition.empty, value)
 
     def _walk(
@@ -96,7 +100,7 @@ class Conditions:
         collection = grant.collection
         field = collection.fields.get(path[0])
         if field is None:
-            raise FieldNotFound(f'"{collection.collection}" has no field "{path[0]}".')
+            raise no_field(grant, path[0], error=FieldNotFound)
         grant.check_question(field.field)
         schema = self.access.schema
         many = schema.one_to_many.get((collection.collection, field.field))
@@ -234,6 +238,6 @@ def readable_column(grant: Grant, name: str) -> Field:
     """Returns a field with a column that the caller may filter by. Raises UnknownField or HiddenField."""
     field = grant.collection.columns.get(name)
     if field is None:
-        raise UnknownField(f'"{grant.collection.collection}" has no field "{name}" that holds a value.')
+        raise no_field(grant, name, "that holds a value")
     grant.check_question(name)
     return field

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
+from directus_tx.access.refusals import no_field
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
@@ -18,7 +19,7 @@ from directus_tx.compile.operators import OPERATORS, equal_keys, folded, is_text
 from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
-from directus_tx.errors import InvalidPayload, UnknownField
+from directus_tx.errors import InvalidPayload
 from directus_tx.query import BindValues, Sort
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
@@ -56,7 +57,7 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
             continue
         field = collection.fields.get(each.field)
         if field is None:
-            raise UnknownField(f'"{collection.collection}" has no field "{each.field}" to sort by.')
+            raise no_field(grant, each.field, "to sort by")
         grant.check_question(field.field)
         if not field.has_column:
             raise InvalidPayload(f'"{each.field}" holds no value to sort by.')

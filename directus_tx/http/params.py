@@ -8,10 +8,20 @@ from urllib.parse import unquote_plus
 from attrs import frozen
 
 from directus_tx.cache import Cache
-from directus_tx.errors import InvalidRequest, UnknownOperator
+from directus_tx.errors import InvalidRequest, Notice, UnknownOperator
 from directus_tx.query import Condition, Query, Sort, WriteOptions
 from directus_tx.schema.numbers import whole_number
+from directus_tx.suggestions import suggestion
 
+KNOWN = frozenset(
+    (
+        "access_token action activity_skip aggregate collection comment deep delete_junction dry_run export export_raw fields filter"
+        " groupby groups item lang limit meta offset page project q single sort status super_admin_token user"
+    ).split()
+)
+"""The parameters of all routes."""
+
+MAX_NOTICES = 10
 MAX_PARAMETERS = 1000
 MAX_BRACKETS = 64
 KEPT = 4 * 2**20
@@ -50,6 +60,17 @@ class Params:
         if value is None or not value.strip():
             return None
         return whole_number(value.strip(), signed=True) or 0
+
+    @cached_property
+    def notices(self) -> tuple[Notice, ...]:
+        """Warnings of parameters that do not exist and resemble one that does. Other unknown parameters are ignored."""
+        unknown = [name for name in self.tree if name not in KNOWN]
+        found = ((name, suggestion(name, KNOWN)) for name in unknown[:MAX_NOTICES])
+        return tuple(
+            Notice(InvalidRequest.code, f'There is no parameter "{name}"{meant}', (name,))
+            for name, meant in found
+            if meant != "."
+        )
 
     def options(self) -> WriteOptions:
         """Returns the options of a write."""

@@ -120,17 +120,17 @@ class Call:
         return found
 
     def answer(self, result: Result) -> Answer:
-        """Returns the answer for a result. Adds the links to `meta`, which need the URL of the request."""
+        """Returns the answer for a result, with the links in `meta`, which need the URL of the request, and warnings of parameters."""
         if result.data is None:
             return Empty()
         meta = None if result.meta is None else self._with_links(result.meta)
-        return Envelope(result.data, meta, result.messages, result.version)
+        return Envelope(result.data, meta, (*result.messages, *self.params.notices), result.version)
 
     def listed(self, found: Result | LongList) -> Answer | Streamed:
         """Returns the answer for the result of a read. A long list is written while it is read."""
         if isinstance(found, Result):
             return self.answer(found)
-        return ItemStream(found.read, found.notices, self._with_links)
+        return ItemStream(found.read, (*found.notices, *self.params.notices), self._with_links)
 
     def _with_links(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
         if "page" not in meta:

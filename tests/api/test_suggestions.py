@@ -1,0 +1,60 @@
+"""Messages that suggest the name that was meant, and never one that the caller may not know."""
+
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.conftest import Client, field
+
+MISTAKES = {
+    "~/items/articls": "articles",
+    "~/items/articles?fields=titel": "title",
+    "~/items/articles?sort=-titel": "title",
+    "~/items/articles?filter[titel]=x": "title",
+    "~/items/articles?filter[titel.x]=x": "title",
+    "~/items/articles?filter[title][contians]=x": "contains",
+    "~/items/articles?aggregate[cuont]=*": "count",
+    "~/items/articles?groupby=titel&aggregate[count]=*": "title",
+}
+
+
+@pytest.mark.parametrize("path", MISTAKES)
+@ensureDeferred
+async def test_a_similar_name_is_suggested(client: Client, path: str) -> None:
+    await client.collection("articles", field("title"), field("body"))
+    answer = await client.get(path)
+    assert answer.status in (404, 422)
+    assert f'did you mean "{MISTAKES[path]}"?' in answer.json["error"]["message"]
+
+
+@ensureDeferred
+async def test_names_that_the_caller_may_not_read_are_not_suggested(client: Client) -> None:
+    await client.collection("articles", field("title"), field("secret_code"))
+    await client.collection("secrets", field("name"))
+    role = (await client.post("~/roles", {"name": "Readers"})).data["id"]
+    permission: dict[str, Any] = {"collection": "articles", "role": role, "read": "full", "read_field_blacklist": ["secret_code"]}
+    await client.post("~/permissions", permission)
+    user = {"email": "r@example.com", "password": "password", "role": role, "status": "active", "token": "reader-token"}
+    await client.post("~/users", user)
+    for path in (
+        "~/items/secretz",
+        "~/items/articles?fields=secret_cod",
+        "~/items/articles?filter[secret_cod]=1",
+        "~/items/articles?sort=secret_cod",
+    ):
+        answer = await client.get(path, token="reader-token")
+        assert answer.status in (404, 422), path
+        assert "did you mean" not in answer.json["error"]["message"], path
+        assert "did you mean" in (await client.get(path)).json["error"]["message"], path
+
+
+@ensureDeferred
+async def test_misspelled_parameters_are_told_in_messages(client: Client) -> None:
+    await client.collection("articles", field("title"))
+    await client.post("~/items/articles", [{"title": str(number)} for number in range(3)])
+    for limit in ("limt=1", "limt=1&limit=-1"):
+        answer = await client.get(f"~/items/articles?{limit}")
+        assert (answer.status, len(answer.data)) == (200, 3)
+        assert [each["message"] for each in answer.json["messages"]] == ['There is no parameter "limt"; did you mean "limit"?']
+    assert "messages" not in (await client.get("~/items/articles?limit=1&unrelated=1")).json
