@@ -25,6 +25,7 @@ from directus_tx import logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
+from directus_tx.db.addresses import SharedLookups
 from directus_tx.db.pool import pause
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
 from directus_tx.errors import ServiceUnavailable
@@ -67,6 +68,11 @@ def use_monotonic_clock(reactor: Any) -> None:
     for timer, left in scheduled:
         timer.seconds = time.monotonic
         timer.reset(left)
+
+
+def use_shared_lookups(reactor: Any) -> None:
+    """Makes a reactor look up addresses as `SharedLookups` does."""
+    reactor.installNameResolver(SharedLookups(reactor))
 
 
 class Backend:

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from directus_tx import config
-from directus_tx.service import ApiService, StartError, use_monotonic_clock
+from directus_tx.service import ApiService, StartError, use_monotonic_clock, use_shared_lookups
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
@@ -48,6 +48,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> MultiService:
     """Returns the service that twistd runs. If the data directory cannot be used, ends the process with status 1 and one line."""
     use_monotonic_clock(reactor)
+    use_shared_lookups(reactor)
     try:
         return ApiService(options["settings"], reactor, demo=bool(options["demo"]))
     except StartError as error:

@@ -18,7 +18,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError
-from directus_tx.service import Backend, StartError, use_monotonic_clock
+from directus_tx.service import Backend, StartError, use_monotonic_clock, use_shared_lookups
 
 FAILED, MISUSED = 1, 2
 """Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""
@@ -100,6 +100,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         async def run(reactor: Any) -> None:
             use_monotonic_clock(reactor)
+            use_shared_lookups(reactor)
             output = Output(as_json=as_json)
             try:
                 backend = Backend(settings, reactor)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from txpostgres import txpostgres
 from zope.interface import implementer
 
+from directus_tx.db.addresses import UnknownHost, located
 from directus_tx.db.sql import Composable, Statement
 from directus_tx.db.sqlstate import READ_ONLY, api_error, meaning_of
 from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
@@ -339,10 +340,15 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
     if statement_timeout is not None:
         settings["statement_timeout"] = int(statement_timeout * 1000)
     options = " ".join([parameters.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())])
+    try:
+        place = await located(reactor, parameters, CONNECT_TIMEOUT)
+    except UnknownHost as error:
+        log.warn("cannot connect to database {dbname}: {error}", dbname=parameters.get("dbname"), error=str(error))
+        raise unavailable("The database cannot be reached.") from error
     opening = _Opening(reactor)
     timer = reactor.callLater(CONNECT_TIMEOUT, opening.close)
     try:
-        await opening.open({"application_name": "directus_tx", **_TCP_SETTINGS, **parameters, "options": options.strip()})
+        await opening.open({"application_name": "directus_tx", **_TCP_SETTINGS, **place, "options": options.strip()})
         connection = Connection(reactor, opening.pollable())
     except Exception as error:
         opening.close()

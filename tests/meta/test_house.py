@@ -33,6 +33,7 @@ LAYERS = (
     "schema.types",
     "db.sql",
     "db.sqlstate",
+    "db.addresses",
     "db.connection",
     "db.long_reads",
     "db.pool",
