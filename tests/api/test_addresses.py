@@ -133,20 +133,23 @@ async def test_each_address_of_a_host_is_tried(names: NameServer, postgres: dict
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
     def forward() -> None:
         client, _ = listener.accept()
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(f"{postgres['host']}/.s.PGSQL.5432")
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(f"{postgres['host']}/.s.PGSQL.5432")
+            back = threading.Thread(target=copy, args=(server, client), daemon=True)
+            back.start()
+            copy(client, server)
+            back.join(60)
 
-        def copy(source: socket.socket, target: socket.socket) -> None:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.close()
-
-        threading.Thread(target=copy, args=(server, client), daemon=True).start()
-        copy(client, server)
-
-    threading.Thread(target=forward, daemon=True).start()
+    forwarder = threading.Thread(target=forward, daemon=True)
+    forwarder.start()
     async with connected(reactor, {**postgres, "host": "local.test", "port": port, "sslmode": "disable"}) as connection:
         assert await connection.run("SELECT 1") == [(1,)]
+    forwarder.join(60)
     listener.close()
