@@ -1,7 +1,7 @@
 """The context of a request: who makes it, for which project, with which schema, when, and over which database session."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from directus_tx.db.session import Session
 from directus_tx.query import BindValues, Query
 from directus_tx.schema.model import Snapshot
+from directus_tx.slices import in_slices
 
 T = TypeVar("T")
 ADMINISTRATOR = 1
@@ -57,6 +58,10 @@ class Context:
     now: datetime
     db: Session
     request_id: str = ""
+
+    def in_slices(self, items: Iterable[T]) -> AsyncIterator[T]:
+        """Yields the items and lets the reactor serve other requests in between. For work on items whose number clients choose."""
+        return in_slices(self.db.database.reactor, items)
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """Calls *work* with this context in a transaction and returns its result. If a transaction has begun already, *work*

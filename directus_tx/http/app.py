@@ -146,7 +146,7 @@ class App:
             call.request.setHeader(name, value)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
-        body = self._write(call.request, answer, call.public)
+        body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
 
     async def _has_new_schema(self, call: Call, error: Exception) -> bool:
@@ -197,15 +197,18 @@ class App:
 
     # answers
 
-    def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
+    async def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
         found = answer.render(public=public)
+        large = len(found.body) >= LARGE
         if isinstance(answer, Envelope) and request.project is not None and request.method in (b"GET", b"HEAD"):
-            tag = encode.etag(found.body, answer.version, request.project.tag_key)
+            digest = await encode.digest_in_slices(self.reactor, found.body) if large else encode.digest(found.body)
+            tag = encode.etag(digest, answer.version, request.project.tag_key)
             request.setHeader(b"ETag", tag)
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):
                 return self._finish(request, 304, b"", None)
-        return self._finish(request, found.status, found.body, found.content_type)
+        packed = await encode.compressed_in_slices(self.reactor, found.body) if large and _takes_gzip(request) else None
+        return self._finish(request, found.status, found.body, found.content_type, packed)
 
     async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
@@ -289,7 +292,9 @@ class App:
         if request.accountability is not None and not request.accountability.public and self.cache_control:
             request.setHeader(b"Cache-Control", self.cache_control)
 
-    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None) -> bytes:
+    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None, packed: bytes | None = None) -> bytes:
+        """Sets the headers and returns the body to send, compressed if the client accepts that. *packed* is the compressed body if it has
+        been made already."""
         self._begin(request, status)
         if content_type is None:
             request.responseHeaders.removeHeader(b"content-type")
@@ -298,8 +303,8 @@ class App:
             request.setHeader(b"Content-Type", content_type)
         if len(body) >= encode.GZIP_FROM:
             request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
-            if encode.takes_gzip(request.getHeader(b"accept-encoding") or b""):
-                body = encode.compressed(body)
+            if _takes_gzip(request):
+                body = encode.compressed(body) if packed is None else packed
                 request.setHeader(b"Content-Encoding", b"gzip")
         if status not in (204, 304):
             request.setHeader(b"Content-Length", b"%d" % len(body))
@@ -327,6 +332,10 @@ class App:
 def _follows_from_snapshot(error: Exception) -> bool:
     """Whether an error is a refusal that the snapshot alone has caused, for example because of an unknown field, and not the database."""
     return isinstance(error, ApiError) and error.status < 500 and error.diagnostics is None
+
+
+def _takes_gzip(request: Any) -> bool:
+    return encode.takes_gzip(request.getHeader(b"accept-encoding") or b"")
 
 
 def _check_address(schema: Snapshot, who: Accountability) -> None:

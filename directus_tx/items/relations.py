@@ -55,16 +55,17 @@ def nested_in(schema: Snapshot, collection: Collection, changes: Sequence[Change
     manies: list[Nested] = []
     for name in dict.fromkeys(n for change in changes for n in change.payload):
         field = collection.fields[name]
+        relation = (schema.many_to_one if field.has_column else schema.one_to_many).get((collection.collection, name))
+        if relation is None:
+            continue
         values = [(i, change.payload[name]) for i, change in enumerate(changes) if name in change.payload]
         if field.has_column:
-            relation = schema.many_to_one.get((collection.collection, name))
             objects = [(i, value) for i, value in values if isinstance(value, dict)]
-            if relation is not None and objects:
+            if objects:
                 ones.append(Nested(field, relation, objects))
         else:
-            relation = schema.one_to_many.get((collection.collection, name))
             lists = [(i, value) for i, value in values if value is not None and value != []]
-            if relation is not None and lists:
+            if lists:
                 manies.append(Nested(field, relation, lists))
     return ones, manies
 
@@ -83,7 +84,7 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
     new: list[tuple[int, Item]] = []
     keyed: list[tuple[int, Key, Item]] = []
     deleted: list[Key] = []
-    for index, value in nested.values:
+    async for index, value in writer.ctx.in_slices(nested.values):
         rest = {n: v for n, v in value.items() if n != "$delete"}
         key = rest.pop(name, None)
         delete = _deletes(value)
@@ -104,7 +105,7 @@ async def write_many_to_one(writer: NestedWriter, nested: Nested, through: str |
     changed: dict[Key, list[Item]] = {}
     made: set[Key] = set()
     # Objects with more than a key come first, so that others with the same key find the item.
-    for index, key, rest in sorted(keyed, key=lambda each: not each[2]):
+    async for index, key, rest in writer.ctx.in_slices(sorted(keyed, key=lambda each: not each[2])):
         if key in known:
             _add_unlike(changed.setdefault(key, []), rest)
         elif rest:
@@ -144,7 +145,7 @@ async def write_one_to_many(
         if not isinstance(listed, list) or not all(isinstance(member, dict) for member in listed):
             raise InvalidRequest(f'"{nested.field.field}" takes a list of items.')
         parent = (collection.collection, None if new else str(keys[index]))
-        for member in listed:
+        async for member in writer.ctx.in_slices(listed):
             value = {n: v for n, v in member.items() if n != "$delete"}
             key, delete = value.pop(name, None), _deletes(member)
             if key is not None:

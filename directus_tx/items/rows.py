@@ -1,6 +1,6 @@
 """The statements that write rows, a few for many rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -22,6 +22,9 @@ from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
 from directus_tx.schema.model import Collection, Field
 from directus_tx.schema.types import needs_exact_text
+
+MANY = 1000
+"""Rows that are locked by one statement. More take a cursor, which locks them in the same order."""
 
 
 @frozen
@@ -105,7 +108,7 @@ async def lock_rows(
     bound = [value for clause in judged for value in clause.parameters(bound_values)]
     found: dict[Key, Locked] = {}
     hidden: list[Row] = []
-    for line in await ctx.db.query(sql, [*bound, list(keys), *alive.parameters(bound_values)]):
+    async for line in _lines(ctx, sql, [*bound, list(keys), *alive.parameters(bound_values)], len(keys)):
         row = _row(collection, line)
         version, seen, update, delete = line[-4:]
         if not seen:
@@ -118,6 +121,19 @@ async def lock_rows(
     if hidden or any(wanted not in found for wanted in keys):
         raise refusal(hidden[0] if hidden else None)
     return found
+
+
+async def _lines(ctx: Context, sql: Composable, parameters: Sequence[Any], number: int) -> AsyncIterator[tuple[Any, ...]]:
+    """Yields the rows of a SELECT that are at most *number*: in one piece if they are few, otherwise with a cursor."""
+    if number <= MANY:
+        for line in await ctx.db.query(sql, parameters):
+            yield line
+        return
+    await ctx.db.query(SQL("DECLARE locked NO SCROLL CURSOR FOR {}").format(sql), parameters)
+    while lines := await ctx.db.query(f"FETCH {MANY} FROM locked"):
+        for line in lines:
+            yield line
+    await ctx.db.query("CLOSE locked")
 
 
 async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:

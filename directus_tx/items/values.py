@@ -165,7 +165,7 @@ def is_soft_deleted(change: Change) -> bool:
 async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> None:
     """Fills in the values that the server provides: users and times, slugs, hashes."""
     to_hash: list[tuple[Item, str]] = []
-    for change in changes:
+    async for change in ctx.in_slices(changes):
         row, payload = change.row, change.payload
         for name, field in change.collection.columns.items():
             kind = field.type

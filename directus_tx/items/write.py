@@ -67,7 +67,7 @@ async def update_items(
         grant = access_of(ctx).grant(collection)
         changes: list[tuple[Key, Item]]
         if keys is None:
-            changes = [(_key_in(grant, each), _without_key(grant, each)) for each in payload]
+            changes = [(_key_in(grant, each), _without_key(grant, each)) async for each in ctx.in_slices(payload)]
         else:
             shared = _without_key(grant, payload)
             changes = [(key, shared) for key in dict.fromkeys(key_of(grant, key) for key in keys)]
@@ -199,7 +199,7 @@ class Writer:
         """
         grant = self.access.grant(name)
         changes = []
-        for index, payload in enumerate(payloads):
+        async for index, payload in self.ctx.in_slices(enumerate(payloads)):
             grant.check_create(values.payload_of(payload), self.options.comment)
             parent = parents[index] if parents else None
             changes.append(Change(grant.collection, "create", self._writable(name, payload), parent=parent))
@@ -224,7 +224,7 @@ class Writer:
             refusal = partial(refusals.unchangeable, grant, public=self.access.public, several=several)
             locked = await lock_rows(self.ctx, grant, keys, refusal, if_match=if_match)
             batch = []
-            for place, key in zip(places, keys, strict=True):
+            async for place, key in self.ctx.in_slices(zip(places, keys, strict=True)):
                 payload, found = values.payload_of(changes[place][1]), locked[key]
                 grant.check_update(found.row, payload, self.options.comment, update=found.update, delete=found.delete)
                 parent = parents[place] if parents else None
@@ -271,14 +271,14 @@ class Writer:
         ApiError if the caller may not delete one."""
         grant = self.access.grant(name)
         if self.service.plugins.has("item_delete_before"):
-            for key in keys:
+            async for key in self.ctx.in_slices(keys):
                 await self.service.plugins.call("item_delete_before", ctx=self.ctx, collection=name, key=key)
         await self.service.rules_of(name).prepare_delete(self.ctx, keys)
         gone = await delete_rows(self.ctx, self.access, grant, keys)
         status = grant.collection.status_field
         grant.check_delete([row[status.field] if status else None for row in gone.values()], self.options.comment)
         events = [Event("delete", grant.collection, key, gone[key], None) for key in dict.fromkeys(keys) if key in gone]
-        self._emit(events)
+        await self._emit(events)
         await self._follow_rules(name, events)
         return set(gone)
 
@@ -294,7 +294,7 @@ class Writer:
 
     async def tell_plugins(self, ctx: Context) -> None:
         """Calls the `after` hooks of plugins, after the commit. *ctx* is outside of the transaction."""
-        for event in self.events:
+        async for event in ctx.in_slices(self.events):
             hook = _HOOKS_AFTER.get(event.action, "item_update_after")
             if self.service.plugins.has(hook):
                 more = {} if event.after is None else {"payload": event.payload}
@@ -311,25 +311,25 @@ class Writer:
         await self._call_plugins(changes)
         rules = self.service.rules_of(name)
         await rules.prepare(self.ctx, changes)
-        for change in changes:
+        async for change in self.ctx.in_slices(changes):
             values.check_fields(collection, change.payload)
         ones, manies = nested_in(self.access.schema, collection, changes)
         pending = pending_fields(ones)
         policies = rules.policies(self.ctx)
-        for index, change in enumerate(changes):
+        async for index, change in self.ctx.in_slices(enumerate(changes)):
             values.parse_payload(change, self.matching, policies, pending.get(index, ()))
             values.check_stored(change, grant, self.matching)
             values.check_required(change, grant, pending.get(index, ()))
         for nested in ones:
             for index, key in (await write_many_to_one(self, nested, through)).items():
                 changes[index].row[nested.field.field] = changes[index].payload[nested.field.field] = key
-        for index in pending:
+        async for index in self.ctx.in_slices(pending):
             values.check_required(changes[index], grant)
         await values.complete(self.service.hasher, self.ctx, changes)
         await rules.check(self.ctx, grant, changes)
         rows = await self._store(collection, changes)
-        events = [self._event(change, row) for change, row in zip(changes, rows, strict=True)]
-        self._emit(events)
+        events = [self._event(change, row) async for change, row in self.ctx.in_slices(zip(changes, rows, strict=True))]
+        await self._emit(events)
         for nested in manies:
             await write_one_to_many(self, collection, nested, [change.key for change in changes], new=new)
         await self._follow_rules(name, events)
@@ -346,7 +346,7 @@ class Writer:
         hook = "item_create_before" if changes[0].new else "item_update_before"
         if not self.service.plugins.has(hook):
             return
-        for change in changes:
+        async for change in self.ctx.in_slices(changes):
             more = {} if change.new else {"key": change.key}
             name = change.collection.collection
             await self.service.plugins.call(hook, ctx=self.ctx, collection=name, payload=change.payload, **more)
@@ -368,11 +368,11 @@ class Writer:
         action = "soft-delete" if softly else change.action
         return Event(action, change.collection, change.key, change.stored, row, change.payload, change.parent)
 
-    def _emit(self, events: Sequence[Event]) -> None:
+    async def _emit(self, events: Sequence[Event]) -> None:
         """Records events for the history and for plugins. All writes pass here."""
         self.events += events
         if events and not self.options.activity_skip and not self.service.rules_of(events[0].collection.collection).unlogged:
-            self.records += map(record_of, events)
+            self.records += [record_of(event) async for event in self.ctx.in_slices(events)]
 
     async def _follow_rules(self, name: str, events: Sequence[Event]) -> None:
         """Calls the rules of the collection after events."""

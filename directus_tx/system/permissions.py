@@ -32,7 +32,7 @@ class PermissionRules(CollectionRules):
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
         """Raises InvalidRequest for an unknown level."""
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             for name, levels in LEVELS.items():
                 if change.payload.get(name) is not None and change.payload[name] not in levels:
                     raise InvalidRequest(f'"{name}" must be one of {", ".join(levels)}.')

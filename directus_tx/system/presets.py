@@ -23,7 +23,7 @@ class PresetRules(CollectionRules):
         everyone."""
         if _level(access_of(ctx).grant(PRESETS)) == "full" or ctx.accountability.user is None:
             return
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             if change.new and not {"user", "role"} & change.payload.keys():
                 change.payload["user"] = ctx.accountability.user
 

@@ -15,7 +15,7 @@ class RelationRules(CollectionRules):
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
         """Raises SystemCollection if a relation would use a collection of `UNRELATABLE`. Setting the names to null is allowed."""
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             if all(change.row.get(name) is None for name in ("collection_many", "field_many", "collection_one", "field_one")):
                 continue
             after = {**(change.stored or {}), **change.row}

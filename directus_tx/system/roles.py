@@ -33,7 +33,7 @@ class RoleRules(CollectionRules):
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
         """Gives new roles an external id, by which other systems identify them. Raises UpdateForbidden if a caller who is not an
         administrator changes the administrators' role."""
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             if change.new:
                 change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
             elif change.key == ADMINISTRATOR and not ctx.accountability.admin:

@@ -62,7 +62,7 @@ class SettingRules(CollectionRules):
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
         """Converts the values to text. Raises ItemNotFound for a file that does not exist or that the caller may not read."""
         files = []
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             if "value" not in change.payload:
                 continue
             key, value = change.value("key"), change.payload["value"]

@@ -51,7 +51,7 @@ class UserRules(CollectionRules):
         """Gives new users an external id, by which other systems identify them. Raises InvalidRequest for an unknown status;
         UpdateForbidden if a caller who is not an administrator changes an administrator, or the sign-in fields of another user;
         and the errors of `check`."""
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             status = change.value("status") if "status" in change.payload else None
             if status is not None and status not in change.collection.statuses:
                 raise InvalidRequest(f'"{status}" is not a valid status of a user.')
@@ -76,7 +76,7 @@ class UserRules(CollectionRules):
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
         """Raises CreateForbidden or UpdateForbidden if a caller who is not an administrator makes a user an administrator,
         changes their own role, or changes the role of another user without the update level `full`."""
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             if not grant.admin and "role" in change.row:
                 _check_role(ctx, grant, change, change.row["role"])
 
@@ -90,7 +90,7 @@ class UserRules(CollectionRules):
         deletes an administrator, and LastAdministrator if no active administrator would be left."""
         records = []
         lost = False
-        for event in events:
+        async for event in ctx.in_slices(events):
             before, after = event.before, event.after
             if before is None:
                 continue

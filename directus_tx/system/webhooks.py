@@ -16,7 +16,7 @@ class WebhookRules(CollectionRules):
         """Raises CreateForbidden or UpdateForbidden if a webhook would send items or fields that the caller may not read."""
         if grant.admin:
             return
-        for change in changes:
+        async for change in ctx.in_slices(changes):
             name = change.row.get("collection", (change.stored or {}).get("collection"))
             if name not in ctx.schema.collections or not access_of(ctx).grant(str(name)).whole:
                 forbidden = CreateForbidden if change.new else UpdateForbidden

@@ -24,6 +24,7 @@ LAYERS = (
     "suggestions",
     "errors",
     "cache",
+    "slices",
     "schema.numbers",
     "schema.model",
     "query",
