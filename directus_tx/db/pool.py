@@ -181,6 +181,7 @@ class Database:
         self._versions: dict[str, int] = {}
         self._failing = False
         self._down_until = 0.0
+        self._renewed = 0.0
         self._retry: Any = None
         self._serving = False
         self._unwanted: list[tuple[Connection, int]] = []
@@ -344,6 +345,7 @@ class Database:
             self.closed
             or connection.epoch != self._epoch
             or time.monotonic() > connection.opened + LIFETIME
+            or connection.opened <= self._renewed
             or (connection.refused_to_write and time.monotonic() > connection.opened + READ_ONLY_LIFETIME)
             or self.budget.wanted_elsewhere(self)
         ):
@@ -380,6 +382,12 @@ class Database:
             self.close_idle(len(self.idle))
         for connection in overdue:
             connection.close(unavailable(NO_ANSWER))
+
+    def renew(self) -> None:
+        """Replaces the connections: idle ones are closed, those in use when they are released. To be called when tables have changed,
+        because functions in PL/pgSQL keep the types of columns as long as the connection is open, and fail if they differ."""
+        self._renewed = time.monotonic()
+        self.close_idle(len(self.idle))
 
     async def close(self) -> None:
         """Closes all connections; connections in use are closed when they are released."""

@@ -229,6 +229,8 @@ class Project:
             if restores == self._restores:
                 if heard == self._version:
                     self._version = snapshot.version
+                if self._snapshot is not None and snapshot.fingerprint != self._snapshot.fingerprint:
+                    self.database.renew()
                 self._snapshot = snapshot
                 return snapshot
 

@@ -1,5 +1,6 @@
 """The pools against a real server: backends that are killed, deadlocks, a shared budget, a server that goes and comes back."""
 
+import itertools
 import os
 import pathlib
 import random
@@ -231,6 +232,193 @@ async def test_a_transaction_that_always_loses_is_a_conflict_and_leaves_nothing(
         await Session(pool).transaction(work)
     assert runs == 4
     assert await Session(pool).query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+@ensureDeferred
+async def test_a_read_that_always_loses_is_unavailable_and_no_conflict(make: Make, sqlstate: str) -> None:
+    pool = make()
+    session = Session(pool)
+    runs = 0
+    lose = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$"
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(lose)
+
+    async def refused(read: Awaitable[Any]) -> int:
+        before = pool.idle[-1].statements if pool.idle else 0
+        with pytest.raises(ServiceUnavailable) as caught:
+            await read
+        assert caught.value.headers["Retry-After"]
+        return pool.idle[-1].statements - before
+
+    await session.query("SELECT 1")
+    assert await refused(session.query(lose)) == 4
+    for times, read in (
+        (4, session.transaction(work, read_only=True)),
+        (4, session.long_read(work)),
+        (1, session.long_read(work, repeatable=lambda: False)),
+    ):
+        runs = 0
+        await refused(read)
+        assert runs == times
+
+
+@ensureDeferred
+async def test_a_read_in_a_transaction_whose_connection_is_lost_is_run_again_once(make: Make) -> None:
+    pool = make()
+    for lost, transaction in itertools.product((1, 2), ("transaction", "long read")):
+        runs = 0
+
+        async def work(session: Session, lost: int = lost) -> str:
+            nonlocal runs
+            runs += 1
+            await session.query("SELECT pg_terminate_backend(pg_backend_pid())" if runs <= lost else "SELECT 1")
+            return "read"
+
+        session = Session(pool)
+        read = session.transaction(work, read_only=True) if transaction == "transaction" else session.long_read(work)
+        if lost == 1 or transaction == "long read":
+            assert await read == "read"
+        else:
+            with pytest.raises(ServiceUnavailable):
+                await read
+        assert runs == (2 if transaction == "transaction" else lost + 1)
+
+
+# --- changes of the schema
+
+
+@pytest.fixture
+def impatient(make: Make, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A pool in which changes of the schema wait for short times only."""
+    monkeypatch.setattr("directus_tx.db.session.LOCK_PAUSES", (0.01, 0.02, 0.03))
+    pool: Database = make(lock_timeout=0.05)
+    return pool
+
+
+@asynccontextmanager
+async def in_use(database: Database, *tables: str) -> AsyncIterator[None]:
+    """Others read tables in a transaction that does not end before the block."""
+    async with connected(reactor, database.parameters) as connection:
+        await connection.run("BEGIN")
+        for name in tables:
+            await connection.run(SQL("SELECT 1 FROM {}").format(Identifier(name)))
+        yield
+
+
+@ensureDeferred
+async def test_a_schema_change_names_the_table_that_is_in_use_after_four_attempts(impatient: Database) -> None:
+    names = sorted([await table(impatient), await table(impatient)])
+    for used in names:
+        runs = 0
+
+        async def work(session: Session) -> None:
+            nonlocal runs
+            runs += 1
+            await session.lock_tables([(name,) for name in reversed(names)])
+            for name in names:
+                await session.query(SQL("ALTER TABLE {} ADD COLUMN more int").format(Identifier(name)))
+
+        async with in_use(impatient, used):
+            with pytest.raises(ServiceUnavailable, match=f'"{used}" is in use') as caught:
+                await Session(impatient).schema_change(work)
+        assert caught.value.headers["Retry-After"]
+        assert runs == 4
+        assert (impatient.size, impatient.in_use) == (1, 0)
+    await Session(impatient).schema_change(work)
+    assert runs == 5
+    for name in names:
+        await Session(impatient).query(SQL("SELECT more FROM {}").format(Identifier(name)))
+
+
+@ensureDeferred
+async def test_a_schema_change_waits_briefly_for_statements_that_lock_tables_by_themselves(impatient: Database) -> None:
+    name = await table(impatient)
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(SQL("ALTER TABLE {} ADD COLUMN more int").format(Identifier(name)))
+
+    async with in_use(impatient, name):
+        with pytest.raises(ServiceUnavailable) as caught:
+            await Session(impatient).schema_change(work)
+    assert (runs, caught.value.diagnostics and caught.value.diagnostics.sqlstate) == (4, "55P03")
+
+
+@ensureDeferred
+async def test_schema_changes_are_made_one_after_the_other_and_do_not_deadlock(make: Make) -> None:
+    pool = make(pool_size=5)
+    names = [await table(pool) for _ in range(3)]
+    running = 0
+
+    async def change(number: int) -> None:
+        async def work(session: Session) -> None:
+            nonlocal running
+            running += 1
+            assert running == 1
+            for name in names[number % 3 :] + names[: number % 3]:
+                await session.lock_tables([(name,)])
+                await session.query(SQL("ALTER TABLE {} ADD COLUMN {} int").format(Identifier(name), Identifier(f"c{number}")))
+            running -= 1
+
+        await Session(pool).schema_change(work)
+
+    await defer.gatherResults([start(change(number)) for number in range(9)])
+    for name in names:
+        await Session(pool).query(SQL("SELECT c0, c8 FROM {}").format(Identifier(name)))
+
+
+@ensureDeferred
+async def test_a_schema_change_that_always_loses_is_unavailable(impatient: Database) -> None:
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$")
+
+    with pytest.raises(ServiceUnavailable) as caught:
+        await Session(impatient).schema_change(work)
+    assert (runs, bool(caught.value.headers["Retry-After"])) == (4, True)
+
+
+# --- commits
+
+
+@ensureDeferred
+async def test_a_commit_without_an_answer_may_have_been_made_and_is_not_run_again(make: Make) -> None:
+    """A trigger at the commit ends the backend."""
+    pool = make()
+    name = await table(pool)
+    session = Session(pool)
+    runs = 0
+
+    async def end_at_commit(session: Session) -> None:
+        await session.query(
+            f"CREATE FUNCTION end_{name}() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+        )
+        await session.query(
+            f"CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON {name} DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION end_{name}()"
+        )
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(SQL("INSERT INTO {} VALUES (1, 1)").format(Identifier(name)))
+
+    await Session(pool).transaction(end_at_commit)
+    with pytest.raises(ServiceUnavailable, match="not known whether the change was made"):
+        await session.transaction(work)
+    assert (runs, session.committed) == (1, True)
+    assert await session.query(SQL("SELECT * FROM {}").format(Identifier(name))) == []
+    assert (pool.size, pool.in_use, pool.budget.open) == (1, 0, 1)
 
 
 @ensureDeferred

@@ -20,8 +20,10 @@ from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
 from directus_tx.projects.provisioning import NewProject, checked, template
 from directus_tx.projects.registry import Project, Projects
+from directus_tx.schema import migrations as schema_migrations
 from directus_tx.schema.migrations import NewerSchema, migrate
 from directus_tx.service import Backend
+from tests.conftest import Client
 
 
 @pytest_twisted.async_yield_fixture
@@ -415,3 +417,24 @@ async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projec
     rows = await defer.gatherResults(queries, consumeErrors=True)
     assert [row[0][0] for row in rows] == [projects.get(key).config.database.name for key in keys * 2]
     assert budget.open == sum(projects.get(key).database.size for key in keys) <= budget.limit == 90
+
+
+@ensureDeferred
+async def test_a_migration_of_tables_in_use_is_made_when_they_are_not(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = schema_migrations.migrations()
+    more = schema_migrations.Migration(9999, "more", "ALTER TABLE directus_users ADD COLUMN more int")
+    monkeypatch.setattr(schema_migrations, "migrations", lambda: (*known, more))
+    monkeypatch.setattr("directus_tx.db.session.LOCK_PAUSES", (0.01, 0.02, 0.03))
+    database = client.backend.projects.get(client.project).database
+    database.lock_timeout = 0.05
+    async with connected(reactor, database.parameters) as connection:
+        await connection.run("BEGIN")
+        await connection.run("SELECT 1 FROM directus_users")
+        with pytest.raises(ServiceUnavailable, match=r"in use by others: they cannot be migrated to 9999 \(more\)"):
+            await schema_migrations.migrate(Session(database))
+        assert await schema_migrations.current_version(Session(database)) == known[-1].version
+        # The first request to a project migrates it.
+        assert (await client.get("~/users")).status == 503
+    assert (await client.get("~/users")).status == 200
+    assert await schema_migrations.current_version(Session(database)) == 9999
+    assert await schema_migrations.migrate(Session(database)) == []

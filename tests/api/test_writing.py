@@ -130,6 +130,28 @@ async def test_plugins_change_and_refuse_writes_and_hear_of_them(client: Client)
 
 
 @ensureDeferred
+async def test_plugins_do_not_hear_of_a_write_that_may_not_have_been_made(client: Client) -> None:
+    await client.collection("things", field("name"), field("title"))
+    plugin, plugins = Plugin(), Plugins()
+    plugins.register(plugin)
+    client.app.services = evolve(client.app.services, items=evolve(client.app.services.items, plugins=plugins))
+    session = Session(client.backend.projects.get(client.project).database)
+    await session.transaction(
+        lambda session: session.query(
+            "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
+            " CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON things DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION end_it()"
+        )
+    )
+    answer = await client.post("~/items/things", {"name": "a"})
+    assert (answer.status, answer.code) == (503, 16)
+    assert "not known" in answer.json["error"]["message"]
+    assert plugin.heard == []
+    assert (await client.get("~/items/things")).data == []
+
+
+@ensureDeferred
 async def test_a_value_of_type_hash_is_never_stored_as_it_was_sent(client: Client) -> None:
     await client.collection("parents", field("name"), field("secret", "hash"))
     await client.collection("children", field("secret", "hash"), field("parent", "m2o", "INT", 11))

@@ -153,6 +153,52 @@ def test_a_change_that_waited_for_a_short_read_is_made(place: Place, database: A
     assert place.call("DELETE", "/fields/articles/waited").status in (200, 204)
 
 
+# --- what connections keep of a table
+
+TRIGGER = """
+CREATE TABLE seen (number text);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    other record;
+BEGIN
+    SELECT * INTO other FROM articles LIMIT 1;
+    INSERT INTO seen VALUES (NEW.number::text || coalesce(other.number::text, ''));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER see BEFORE INSERT OR UPDATE ON articles FOR EACH ROW EXECUTE FUNCTION see()
+"""
+
+
+def test_triggers_work_on_every_connection_after_the_type_of_a_column_has_changed(
+    place: Place, database: Any, holder: Any
+) -> None:
+    """PL/pgSQL keeps the types of the columns that a function has used for as long as the connection is open, and then raises 42804."""
+    assert place.call("POST", "/fields/articles", field("number", "integer", "INT", 11, signed=True)).status == 200
+    rows(database, TRIGGER)
+    number = 0
+    by_sql = "ALTER TABLE articles ALTER number TYPE int USING number::int"
+    for change in (
+        None,
+        {"type": "integer", "datatype": "BIGINT"},
+        {"type": "string", "datatype": "VARCHAR", "length": 30},
+        by_sql,
+    ):
+        if isinstance(change, dict):
+            assert place.call("PATCH", "/fields/articles/number", change).status == 200
+        elif change is not None:
+            rows(database, change)
+        # All of them wait for the lock, each on a connection of its own.
+        rows(holder, "LOCK TABLE seen IN SHARE MODE")
+        writes = [start(place.call, "POST", "/items/articles", {"title": "t", "number": str(number + n)}) for n in range(10)]
+        wait_for(lambda: rows(database, LOCK_WAITERS) == [(10,)])
+        holder.rollback()
+        assert {write.result(30).status for write in writes} == {200}
+        number += 10
+    assert rows(database, "SELECT count(*) FROM seen") == [(number,)]
+    rows(database, "DROP FUNCTION see CASCADE; DROP TABLE seen")
+    assert place.call("DELETE", "/fields/articles/number").status in (200, 204)
+
+
 # --- a commit whose answer is lost
 
 WRITES = {
