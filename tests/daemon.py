@@ -104,6 +104,10 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
+    def runs(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     def listens(self) -> bool:
         """Whether the port takes connections."""
         with socket.socket() as probe:

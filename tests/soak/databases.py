@@ -153,7 +153,7 @@ class ExternalPostgres(Postgres):
     def stop(self) -> None:
         self._control("-m", "immediate", "stop")
         if self.mounted:
-            subprocess.run(["umount", "-l", str(self.disk)], check=False)
+            unmount(self.disk)
 
 
 class EmbeddedOfServer(Postgres):
@@ -179,16 +179,24 @@ class EmbeddedOfServer(Postgres):
         """Does nothing: that is the server's to do."""
 
     def stop(self) -> None:
+        # The servers have stopped it, unless something went wrong.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            os.kill(self.pid, signal.SIGQUIT)
         if self.mounted:
-            subprocess.run(["umount", "-l", str(self.disk)], check=False)
+            unmount(self.disk)
 
 
-def mount(directory: pathlib.Path) -> bool:
+def mount(directory: pathlib.Path, size: int = DISK) -> bool:
     """Mounts a file system in memory, for tests that fill it. Returns whether this process may."""
     if os.getuid():
         return False
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(directory)]
     try:
         return subprocess.run(command, check=False, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def unmount(directory: pathlib.Path) -> None:
+    """Unmounts it, when nobody uses it any more."""
+    subprocess.run(["umount", "-l", str(directory)], check=False)

@@ -121,14 +121,17 @@ def pause_postgres(scene: Scene) -> None:
 
 @fault("connections taken by another program")
 def take_connections(scene: Scene) -> None:
-    until = time.monotonic() + scene.seconds(1, 8)
-    taken = []
+    """The program takes all that are left, and then those of the servers as they end."""
+    begun, until = time.monotonic(), 0.0
+    taken = [scene.servers.postgres.connect("postgres")]
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < (until or begun + 15):
             try:
                 taken.append(scene.servers.postgres.connect("postgres"))
             except psycopg2.OperationalError:
-                time.sleep(0.02)
+                until = until or time.monotonic() + scene.seconds(1, 8)
+                taken[0].cursor().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+                time.sleep(0.01)
     finally:
         for each in taken:
             each.close()
@@ -186,15 +189,17 @@ def _alter(connection: Any, statement: str) -> None:
         cursor.execute(statement)
 
 
-@fault("the disk full", _mounted)
-def fill_disk(scene: Scene) -> None:
-    filler = scene.servers.postgres.disk / "filler"  # type: ignore[attr-defined]
-    until = time.monotonic() + scene.seconds(1, 8)
-    try:
+@contextlib.contextmanager
+def filled(directory: pathlib.Path) -> Iterator[None]:
+    """A context in which a file system has no space left, and in which what becomes free is taken, too."""
+    filler = directory / "filler"
+    over = threading.Event()
+
+    def fill() -> None:
+        size = 0
         with filler.open("wb") as file:
-            size = 0
-            while time.monotonic() < until:
-                state = os.statvfs(filler)
+            while True:
+                state = os.statvfs(directory)
                 free = state.f_bavail * state.f_frsize
                 try:
                     if free:
@@ -203,11 +208,35 @@ def fill_disk(scene: Scene) -> None:
                 except OSError as error:
                     if error.errno != errno.ENOSPC:
                         raise
-                time.sleep(0.02)
+                if over.wait(0.02):
+                    return
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        yield
     finally:
+        over.set()
+        thread.join(10)
         filler.unlink(missing_ok=True)
+
+
+@fault("the disk full", _mounted)
+def fill_disk(scene: Scene) -> None:
+    with filled(scene.servers.postgres.disk):  # type: ignore[attr-defined]
+        scene.wait(1, 8)
     # Without space for its log PostgreSQL may have ended.
     scene.servers.postgres.revive()
+
+
+@fault("no space for temporary files", lambda servers: servers.temporary_mounted)
+def fill_temporary(scene: Scene) -> None:
+    """Lists that nobody reads and bodies that are long have nowhere to go."""
+    with filled(scene.servers.temporary):
+        unread = _many(scene, 10, _head("GET", f"/{PROJECTS[0]}/items/notes?limit=-1&fields=*"), receive=4096)
+        halves = _many(scene, 10, _head("POST", f"/{PROJECTS[0]}/items/authors", 1_000_000) + b'[{"name": "' + b"x" * 400_000)
+        with unread, halves:
+            scene.wait(1, 8)
 
 
 # --- the network

@@ -156,6 +156,10 @@ class Soak:
         started = time.monotonic()
         for turn, fault in enumerate(self._faults(), 1):
             self._happen(fault)
+            gone = [number for number, daemon in enumerate(self.servers.daemons) if not daemon.runs()]
+            if gone:
+                self.report.errors.append(f"processes {gone} have ended by themselves")
+                return self.report
             if not self.load.alive or (not self.once and time.monotonic() > started + self.seconds):
                 break
             next_one = started + turn * self.interval if not self.once else time.monotonic() + self.interval
@@ -194,6 +198,8 @@ class Soak:
         happened.lasted = window.ended - started
         happened.recovery = recovery(self.servers)
         self.load.during = ""
+        if not all(daemon.runs() for daemon in self.servers.daemons):
+            return
         happened.memory = tuple(self.servers.levels(number).memory for number in range(len(self.servers.daemons)))
         if self.said:
             memory = "/".join(str(each >> 20) for each in happened.memory)

@@ -15,7 +15,7 @@ from attrs import field, frozen, mutable
 from tests.conftest import KEY
 from tests.conftest import field as column
 from tests.daemon import Daemon
-from tests.soak.databases import EmbeddedOfServer, ExternalPostgres, Postgres
+from tests.soak.databases import EmbeddedOfServer, ExternalPostgres, Postgres, mount, unmount
 from tests.soak.proxy import Proxy
 
 IDLE_TIMEOUT = 1.0
@@ -78,6 +78,7 @@ class Servers:
     windows: list[Window] = field(factory=list)
     postgres: Postgres = field(init=False)
     proxy: Proxy | None = None
+    temporary_mounted: bool = False
     databases: dict[str, str] = field(factory=dict)
     permissions: dict[str, int] = field(factory=dict)
 
@@ -90,6 +91,7 @@ class Servers:
             self.proxy = Proxy(self.postgres.port)
             url = f"postgresql://postgres@127.0.0.1:{self.proxy.port}/postgres"
         self.temporary.mkdir()
+        self.temporary_mounted = mount(self.temporary, 64 * 2**20)
         for _ in range(self.number):
             daemon = Daemon(self.directory, url=url)
             daemon.environment |= {**SETTINGS, "TMPDIR": str(self.temporary), **self.environment}
@@ -191,16 +193,18 @@ class Servers:
 
     def stop(self) -> None:
         for daemon in self.daemons:
-            if daemon.process is not None and daemon.process.poll() is None:
+            if daemon.runs():
                 try:
                     daemon.stop()
                 finally:
-                    if daemon.process.poll() is None:
-                        daemon.process.kill()
+                    if daemon.runs():
+                        daemon.stop(signal.SIGKILL)
         if self.proxy is not None:
             self.proxy.stop()
         if hasattr(self, "postgres"):
             self.postgres.stop()
+        if self.temporary_mounted:
+            unmount(self.temporary)
 
 
 _OP = column("op", length=60)
