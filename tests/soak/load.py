@@ -278,6 +278,20 @@ class Client:
     def search(self, project: str) -> None:
         self.ask("GET", f"/{project}/items/notes?q=word%20{self.random.randrange(NOTES)}&limit=5", kind="search")
 
+    def aggregate(self, project: str) -> None:
+        self.ask("GET", f"/{project}/items/articles?aggregate[count]=*&aggregate[max]=views&groupby=author", kind="aggregate")
+
+    def read_history(self, project: str) -> None:
+        """The last revision of its own item is as it has written it last."""
+        mine = self.items.get((project, "authors"))
+        if not mine:
+            return
+        item = self.random.choice(mine)
+        path = f"/{project}/items/authors/{item.key}/revisions?sort=-id&limit=1"
+        answer = self.ask("GET", path, kind="history")
+        if answer.status == 200 and item.op is not None:
+            self._check(answer.data[0]["data"]["op"] == item.op, f"not as written last ({item.op})", answer, path)
+
     def read_all(self, project: str) -> None:
         """A list that is sent while it is read is whole, or its connection is cut."""
         path = f"/{project}/items/notes?limit=-1"
@@ -367,6 +381,14 @@ class Client:
         if self._write(project, name, answer, {"articles": 5}):
             self._keep(project, "articles", *(Item(each["id"], name) for each in answer.data))
 
+    def create_padded(self, project: str) -> None:
+        """A body that is larger than what is kept in memory."""
+        name = self._name()
+        body = json.dumps({"name": name, "op": name}).encode() + b" " * 300_000
+        answer = self.ask("POST", f"/{project}/items/authors", body, kind="create padded")
+        if self._write(project, name, answer, {"authors": 1}):
+            self._keep(project, "authors", Item(answer.data["id"], name))
+
     def update(self, project: str) -> None:
         mine = self.items.get((project, "authors"))
         if not mine:
@@ -429,6 +451,8 @@ KINDS: Mapping[Callable[[Client, str], None], int] = {
     Client.read_nested: 8,
     Client.read_filtered: 6,
     Client.search: 3,
+    Client.aggregate: 1,
+    Client.read_history: 3,
     Client.read_all: 2,
     Client.export: 2,
     Client.read_limited: 4,
@@ -439,6 +463,7 @@ KINDS: Mapping[Callable[[Client, str], None], int] = {
     Client.create: 8,
     Client.create_nested: 6,
     Client.create_batch: 4,
+    Client.create_padded: 1,
     Client.update: 10,
     Client.update_nested: 5,
     Client.update_batch: 4,
