@@ -143,9 +143,11 @@ class LineWriter:
     # in the thread, or before it is started
 
     def _run(self) -> None:
+        pausing = threading.Event()
         while True:
             self._filled.wait()
-            time.sleep(COLLECTED_FOR)
+            # time.sleep fails where libfaketime sets the clock, and the thread would end.
+            pausing.wait(COLLECTED_FOR)
             self._write_collected()
 
     def _write_collected(self) -> None:

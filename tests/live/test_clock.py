@@ -128,4 +128,5 @@ def test_the_server_goes_on_when_the_system_clock_is_set(timed: Timed) -> None:
         assert timed.status("/p/users/me", new) == 401
         timed.set(timed.offset - timedelta(minutes=21))
         assert timed.status("/p/users/me", new) == 200
+    wait_for(lambda: " GET /p/users/me 401 " in timed.daemon.output)
     database.close()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from attrs import field, mutable
 
 from tests.daemon import TOKEN
-from tests.soak.faults import FAULTS, Fault, Scene, clock_file
+from tests.soak.faults import FAULTS, Fault, Scene, clock_file, set_offset
 from tests.soak.load import Load, Tally
 from tests.soak.oracle import Verdict, judge
 from tests.soak.servers import IDLE_TIMEOUT, PROJECTS, Levels, Servers, Window
@@ -242,12 +242,12 @@ def prepare(directory: pathlib.Path, *, processes: int, embedded: bool, clock: b
     """Started servers with their projects."""
     servers = Servers(directory, processes, embedded)
     if clock and LIBFAKETIME:
-        clock_file(servers).write_text("+0\n")
+        set_offset(servers, 0)
         servers.environment |= {
             "LD_PRELOAD": str(LIBFAKETIME[-1]),
             "FAKETIME_TIMESTAMP_FILE": str(clock_file(servers)),
             "FAKETIME_CACHE_DURATION": "1",
-            "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
     try:
         servers.start()

@@ -176,7 +176,8 @@ class Servers:
         links = []
         for name in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
-                links.append(os.readlink(f"/proc/{pid}/fd/{name}").split(":")[0])
+                # Without the numbers of sockets and processes.
+                links.append(os.readlink(f"/proc/{pid}/fd/{name}").split(":")[0].rstrip("0123456789"))
         return Levels(
             int(status.partition("VmRSS:")[2].split()[0]) * 1024,
             Counter(links),
