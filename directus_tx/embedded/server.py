@@ -327,18 +327,15 @@ class EmbeddedPostgres:
     def _wait(self, process: "subprocess.Popen[bytes]", *, stoppable: bool) -> None:
         """Waits for a process. If *stoppable*, ends it when the start is interrupted, but pg_ctl only after PostgreSQL has noted its
         process id, without which it could not be stopped."""
-        while True:
-            try:
-                process.wait(0.2)
-                return
-            except subprocess.TimeoutExpired:
-                if not stoppable or not self._interrupted.is_set():
-                    continue
-                if str(process.args[0]).endswith("pg_ctl") and self.pid() is None:  # type: ignore[index]
-                    continue
+        pausing = threading.Event()
+        while process.poll() is None:
+            noted = not str(process.args[0]).endswith("pg_ctl") or self.pid() is not None  # type: ignore[index]
+            if stoppable and noted and self._interrupted.is_set():
                 process.terminate()
                 process.wait()
-                raise Interrupted("The start of the embedded database was interrupted.") from None
+                raise Interrupted("The start of the embedded database was interrupted.")
+            # `process.wait` with a timeout calls time.sleep, which fails where libfaketime sets the clock.
+            pausing.wait(0.02)
 
 
 def _noted_pid(path: pathlib.Path) -> int | None:
