@@ -69,6 +69,36 @@ class WriteOptions:
 
 
 @frozen
+class Typed:
+    """A bind value that is the text of a value of a PostgreSQL type: it is written as 'text'::type. PostgreSQL converts it when it parses
+    the statement, before it looks at any row. If the text is not a value of the type, the error names *field*. *type_name* is the type as
+    the catalogue or `schema.datatypes` writes it. *as_text*: the value is then converted to text, in the form that PostgreSQL writes."""
+
+    text: str
+    type_name: str
+    field: str
+    as_text: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@frozen
+class TypedList:
+    """A bind value for the right side of IN. Unlike an array, it can list arrays."""
+
+    members: Sequence[Typed]
+
+
+@frozen
+class Folded:
+    """A bind value that is a text in lower case, by the rules of the database. *padded*: without the blanks at its end."""
+
+    text: str
+    padded: bool = False
+
+
+@frozen
 class BindValues:
     """The values for the placeholders of a compiled statement: the query, the keys to look up, the page, the time, and the caller's
     user id (None for the public)."""

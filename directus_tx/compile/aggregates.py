@@ -10,10 +10,9 @@ from attrs import field as attribute
 from attrs import frozen
 
 from directus_tx.access import Access, Grant
-from directus_tx.access.view import text_of
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
-from directus_tx.compile.operators import folded, is_number, is_text
+from directus_tx.compile.operators import base_column, grouped, is_number, is_text
 from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
 from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
 from directus_tx.compile.statements import FEW_TABLES
@@ -115,7 +114,7 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     for function, name in shape.aggregate:
         shown.append(_result(grant, function, name))
         casts.append(None if name == "*" else _cast(grant.collection.columns[name], function))
-    by = [folded("t0", field) for field in groups]
+    by = [grouped("t0", field) for field in groups]
     table = grant.table("t0")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)
     if by:
@@ -144,9 +143,7 @@ def _whole(value: Any) -> Any:
 
 def _of_group(field: Field) -> Composable:
     """Returns the expression shown for a group: texts that differ only in case form one group, and the smallest of them is shown."""
-    if family(field) == "other":
-        return SQL("min({})").format(text_of("t0", field))
-    return SQL("min({})").format(column("t0", field.field)) if is_text(field) else folded("t0", field)
+    return SQL("min({})").format(column("t0", field.field)) if is_text(field) else grouped("t0", field)
 
 
 def _result(grant: Grant, function: str, name: str) -> Composable:
@@ -161,13 +158,15 @@ def _result(grant: Grant, function: str, name: str) -> Composable:
     if function in OF_NUMBERS and not is_number(field):
         raise InvalidPayload(f'"{name}" holds no numbers to take the {function} of.')
     if function in ("min", "max"):
-        if family(field) not in ORDERED:
-            raise InvalidPayload(f'The values of "{name}" have no order to take the {function} of.')
+        if family(field) not in ORDERED and not (field.native is not None and field.native.minimum):
+            raise InvalidPayload(f'The values of "{name}" ({field.column_type}) have no order to take the {function} of.')
         if family(field) == "boolean":
             template = OF_BOOLEANS[function]
     if function in OF_NUMBERS:
         return SQL(template).format(addable("t0", field))
-    return SQL(template).format(folded("t0", field) if function == "countDistinct" else column("t0", field.field))
+    if function == "countDistinct":
+        return SQL(template).format(grouped("t0", field))
+    return SQL(template).format(base_column("t0", field))
 
 
 def addable(alias: str, field: Field) -> Composable:

@@ -5,7 +5,7 @@ from typing import Any
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.refusals import no_field
-from directus_tx.access.view import not_deleted
+from directus_tx.access.view import not_deleted, text_of
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.operators import (
     CONTAINS,
@@ -175,12 +175,12 @@ class Conditions:
         if name == "all":
             # If one of the values cannot be a key, no item has all of them.
             def wanted(values: BindValues) -> list[Any] | None:
-                keys = list_bind(far, value)(values)
-                return keys if len(keys) == len(several(value(values))) else None
+                texts = several(value(values))
+                keys = texts if far.native is not None else list_bind(far, value)(values)
+                return keys if len(keys) == len(texts) else None
 
-            sql = SQL("ARRAY(SELECT {far} {table}) @> %s::" + comparison_type(far) + "[]").format(
-                far=SQL("({})::" + comparison_type(far)).format(folded(behind, far)), table=table
-            )
+            of, key = comparison_type(far), text_of(behind, far) if far.native is not None else folded(behind, far)
+            sql = SQL("ARRAY(SELECT {far} {table}) @> %s::" + of + "[]").format(far=SQL("({})::" + of).format(key), table=table)
             return Clause(sql, (*view.binds, wanted))
         if operator.ignores_empty and empty:
             return TRUE

@@ -14,10 +14,10 @@ from attrs import frozen
 from directus_tx.access.view import text_of
 from directus_tx.db.sql import SQL, Bind, Clause, Composable, column, negation
 from directus_tx.errors import InvalidPayload, InvalidRequest
-from directus_tx.query import BindValues
+from directus_tx.query import BindValues, Folded, TypedList
 from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import NO_MATCH, comparable, member
+from directus_tx.schema.types import NO_MATCH, asked
 
 
 def is_text(field: Field) -> bool:
@@ -29,9 +29,38 @@ def is_number(field: Field) -> bool:
     return family(field) in ("integer", "number")
 
 
-def as_folded_text(field: Field) -> bool:
-    """Whether the column is compared and sorted as lower-case text: text columns, and types without an order."""
-    return family(field) in ("text", "other")
+def compares_as_text(field: Field) -> bool:
+    """Whether values are compared for equality as text: text columns, and types without an equality operator."""
+    return is_text(field) or (family(field) == "other" and not is_native(field))
+
+
+def is_native(field: Field) -> bool:
+    """Whether the column has a type without a datatype, whose values PostgreSQL compares by the operators of the type."""
+    return field.native is not None and field.native.equatable
+
+
+def has_order(field: Field) -> bool:
+    """Whether PostgreSQL has an order of the values of the column."""
+    return family(field) != "other" or (field.native is not None and field.native.ordered)
+
+
+def sorted_by(alias: str, field: Field) -> Composable:
+    """Returns the expression by which the column is sorted. Raises InvalidPayload if its values have no order."""
+    check_order(field)
+    return base_column(alias, field) if family(field) == "other" else folded(alias, field)
+
+
+def check_comparison(field: Field) -> None:
+    """Raises InvalidPayload if values of the column cannot be compared with less and greater."""
+    check_order(field)
+    if family(field) == "other" and not is_native(field):
+        raise InvalidPayload(f'The values of "{field.field}" ({field.column_type}) can only be compared for equality.')
+
+
+def check_order(field: Field) -> None:
+    """Raises InvalidPayload if the values of the column have no order."""
+    if not has_order(field):
+        raise InvalidPayload(f'The values of "{field.field}" ({field.column_type}) have no order.')
 
 
 _COMPARISON = {
@@ -50,17 +79,50 @@ _COMPARISON = {
 
 def comparison_type(field: Field) -> str:
     """Returns the type that values are cast to for comparison: a wide type that neither truncates nor rounds."""
-    return "double precision" if is_float(field) else _COMPARISON[family(field)]
+    if is_float(field):
+        return "double precision"
+    return "time with time zone" if base_type(field.column_type) == "time with time zone" else _COMPARISON[family(field)]
 
 
 def folded(alias: str, field: Field) -> Composable:
-    """Returns the expression by which the column is compared and sorted."""
-    return SQL("lower({})").format(text_of(alias, field)) if as_folded_text(field) else column(alias, field.field)
+    """Returns the expression by which the column is compared and sorted: text without case, types without an equality operator as text."""
+    if is_text(field):
+        return SQL("lower({})").format(text_of(alias, field))
+    return text_of(alias, field) if compares_as_text(field) else base_column(alias, field)
+
+
+def base_column(alias: str, field: Field) -> Composable:
+    """Returns the column, of the type below its domain if its type has no datatype. PostgreSQL does not find the operators and functions
+    of enums for their domains."""
+    name = column(alias, field.field)
+    if field.native is None or field.domain is None:
+        return name
+    return SQL("{}::" + field.native.name.replace("%", "%%")).format(name)
+
+
+def null_test(alias: str, field: Field, negated: bool = False) -> Composable:
+    """Returns the condition that the column is, or is not, NULL. IS NULL is true of a composite value whose attributes are NULL."""
+    if field.native is not None:
+        return SQL("{} IS DISTINCT FROM NULL" if negated else "{} IS NOT DISTINCT FROM NULL").format(column(alias, field.field))
+    return SQL("{} IS NOT NULL" if negated else "{} IS NULL").format(column(alias, field.field))
 
 
 def bound(field: Field) -> str:
     """Returns the placeholder of a value to compare with `folded`."""
-    return "lower(%s)" if as_folded_text(field) else "%s"
+    if not is_text(field):
+        return "%s"
+    # Trailing blanks of columns of type character do not count.
+    return "lower(%s::bpchar::text)" if is_padded(field) else "lower(%s)"
+
+
+def is_padded(field: Field) -> bool:
+    """Whether values of the column are padded with blanks."""
+    return base_type(field.column_type) in ("character", "bpchar")
+
+
+def grouped(alias: str, field: Field) -> Composable:
+    """Returns the expression by which the column is grouped, which needs an order."""
+    return folded(alias, field) if has_order(field) else text_of(alias, field)
 
 
 def as_text(alias: str, field: Field) -> Composable:
@@ -147,18 +209,43 @@ def scalar_bind(field: Field, value: Value, pick: Callable[[Any], str | None] = 
 
     def bind(values: BindValues) -> Any:
         text = pick(value(values))
-        found = NO_MATCH if text is None else comparable(field, text, values.now)
+        found = NO_MATCH if text is None else asked(field, text, values.now)
         return None if found is NO_MATCH else found
 
     return bind
 
 
 def list_bind(field: Field, value: Value) -> Bind:
-    def bind(values: BindValues) -> list[Any]:
-        found = [member(field, text, values.now) for text in several(value(values))]
-        return [v.lower() if as_folded_text(field) else v for v in found if v is not NO_MATCH]
+    """Returns a bind of the values for `listed`. Texts that are no values of the type are left out."""
+
+    def bind(values: BindValues) -> list[Any] | TypedList:
+        found = [asked(field, text, values.now) for text in several(value(values))]
+        found = [each for each in found if each is not NO_MATCH and not _too_large(field, each)]
+        if _in_list(field):
+            return TypedList(found)
+        if is_text(field):
+            return [Folded(each, padded=is_padded(field)) for each in found]
+        return found
 
     return bind
+
+
+def _too_large(field: Field, value: Any) -> bool:
+    """Whether an array of the column's type cannot hold a number."""
+    return family(field) == "integer" and not (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
+def _in_list(field: Field) -> bool:
+    """Whether several values are bound as a list of typed values."""
+    return field.native is not None and (field.native.equatable or not field.native.named)
+
+
+def listed(field: Field, negated: bool = False) -> str:
+    """Returns the condition that `folded`, for which "{}" stands, is or is not one of the values of `list_bind`."""
+    if _in_list(field):
+        # Not all types have an operator <>.
+        return "NOT ({} IN %s)" if negated else "{} IN %s"
+    return ("{} <> ALL" if negated else "{} = ANY") + "(%s::" + comparison_type(field) + "[])"
 
 
 def pattern_bind(value: Value, make: Callable[[str], str]) -> Bind:
@@ -187,6 +274,8 @@ ColumnOperator = Callable[[str, Field, Value], Clause]
 
 def comparing(sign: str) -> ColumnOperator:
     def operator(alias: str, field: Field, value: Value) -> Clause:
+        if sign != "=":
+            check_comparison(field)
         sql = SQL("{} " + sign + " " + bound(field)).format(folded(alias, field))
         return Clause(sql, (scalar_bind(field, value),))
 
@@ -196,23 +285,23 @@ def comparing(sign: str) -> ColumnOperator:
 def _neq(alias: str, field: Field, value: Value) -> Clause:
     # A text that is not a value of the type is bound as NULL and differs from every value, hence IS DISTINCT FROM. NULL columns
     # do not match.
-    sql = SQL("({} IS DISTINCT FROM " + bound(field) + " AND {} IS NOT NULL)")
-    sql = sql.format(folded(alias, field), column(alias, field.field))  # type: ignore[assignment]
+    sql = SQL("({} IS DISTINCT FROM " + bound(field) + " AND {})")
+    sql = sql.format(folded(alias, field), null_test(alias, field, negated=True))  # type: ignore[assignment]
     return Clause(sql, (scalar_bind(field, value),))
 
 
 def _in(alias: str, field: Field, value: Value) -> Clause:
-    sql = SQL("{} = ANY(%s::" + comparison_type(field) + "[])").format(folded(alias, field))
-    return Clause(sql, (list_bind(field, value),))
+    return Clause(SQL(listed(field)).format(folded(alias, field)), (list_bind(field, value),))
 
 
 def _nin(alias: str, field: Field, value: Value) -> Clause:
-    sql = SQL("({} <> ALL(%s::" + comparison_type(field) + "[]) AND {} IS NOT NULL)")
-    return Clause(sql.format(folded(alias, field), column(alias, field.field)), (list_bind(field, value),))
+    sql = SQL("(" + listed(field, negated=True) + " AND {})")
+    return Clause(sql.format(folded(alias, field), null_test(alias, field, negated=True)), (list_bind(field, value),))
 
 
 def between(negated: bool) -> ColumnOperator:
     def operator(alias: str, field: Field, value: Value) -> Clause:
+        check_comparison(field)
         between = "{} NOT BETWEEN " if negated else "{} BETWEEN "
         sql = SQL(between + bound(field) + " AND " + bound(field)).format(folded(alias, field))
         return Clause(sql, (scalar_bind(field, value, _first), scalar_bind(field, value, _last)))
@@ -229,11 +318,11 @@ def matching(make: Callable[[str], str], negated: bool) -> ColumnOperator:
 
 
 def _null(alias: str, field: Field, value: Value) -> Clause:
-    return Clause(SQL("{} IS NULL").format(column(alias, field.field)))
+    return Clause(null_test(alias, field))
 
 
 def is_not_null(alias: str, field: Field, value: Value) -> Clause:
-    return Clause(SQL("{} IS NOT NULL").format(column(alias, field.field)))
+    return Clause(null_test(alias, field, negated=True))
 
 
 def _empty(alias: str, field: Field, value: Value) -> Clause:

@@ -7,7 +7,7 @@ from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.fields import Selector, parse_fields
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
-from directus_tx.compile.operators import folded, key_among
+from directus_tx.compile.operators import base_column, grouped, key_among
 from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.compile.shape import ReadShape, read_shape_of
 from directus_tx.compile.statements import FEW_TABLES, Compiler, array, order_of
@@ -85,8 +85,8 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
 def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
     """Returns the condition that a row is the first by key among those with the same values of some fields."""
     collection = grant.collection
-    key = column("t0", collection.primary_key.field)
-    values = SQL(", ").join([folded("t0", readable_column(grant, name)) for name in groups])
+    key = base_column("t0", collection.primary_key)
+    values = SQL(", ").join([grouped("t0", readable_column(grant, name)) for name in groups])
     table = grant.table("t0")
     sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} WHERE {3} ORDER BY {1}, {0})").format(
         key, values, table.sql, where.sql

@@ -15,7 +15,16 @@ from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions
-from directus_tx.compile.operators import OPERATORS, equal_keys, folded, is_text, key_among, key_text, same_kind_of_key
+from directus_tx.compile.operators import (
+    OPERATORS,
+    base_column,
+    equal_keys,
+    is_text,
+    key_among,
+    key_text,
+    same_kind_of_key,
+    sorted_by,
+)
 from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
@@ -66,7 +75,7 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
             # By default, nulls are last in both directions; with sort_null_last off they are the lowest. PostgreSQL treats them
             # as the highest.
             direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
-        terms.append((folded(alias, field), direction))
+        terms.append((sorted_by(alias, field), direction))
     if not any(each.field == key.field for each in sort) or is_text(key):
         terms.append((column(alias, key.field), "{}"))
     return Order(tuple(terms))
@@ -185,7 +194,7 @@ class Compiler:
         where = all_of([where, chain])
         if not nested.paged:
             return where
-        key = column("t0", grant.collection.primary_key.field)
+        key = base_column("t0", grant.collection.primary_key)
         table = grant.table("t0")
         sql = SQL(
             "{0} IN (SELECT key FROM (SELECT {0} AS key, row_number() OVER (PARTITION BY {1} ORDER BY {2}) AS place"

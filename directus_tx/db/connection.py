@@ -24,9 +24,10 @@ from txpostgres import txpostgres
 from zope.interface import implementer
 
 from directus_tx.db.addresses import UnknownHost, located
-from directus_tx.db.sql import Composable, Statement
+from directus_tx.db.sql import Composable, Statement, literal, typed_values
 from directus_tx.db.sqlstate import READ_ONLY, api_error, meaning_of
 from directus_tx.errors import InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.query import Typed
 
 log = Logger()
 Row = tuple[Any, ...]
@@ -187,6 +188,12 @@ class Connection:
             await answer
         except extensions.QueryCanceledError:
             raise unavailable(meaning_of("57014").message) from None
+        except psycopg2.Error as error:
+            refused = _refused_value(error, cursor, parameters)
+            if refused is None:
+                raise
+            message = f'"{_shortened(refused.text)}" is not a value of "{refused.field}" ({refused.type_name}).'
+            raise InvalidRequest(message) from error
         return cursor
 
     def _text(self, statement: Statement | Composable | str) -> str:
@@ -286,6 +293,24 @@ class Connection:
                 self.on_close(self)
             finally:
                 self._end(error or psycopg2.OperationalError("the connection is closed"))
+
+
+def _refused_value(error: psycopg2.Error, cursor: Any, parameters: Any) -> Typed | None:
+    """Returns the typed value that PostgreSQL could not convert when it parsed the statement; None if the error is another one."""
+    place = error.diag.statement_position
+    if place is None or not error.pgcode or not parameters:
+        return None
+    rest = None
+    for each in typed_values(parameters):
+        if rest is None:
+            rest = cursor.query.decode()[int(place) - 1 :]
+        if rest.startswith(literal(each, cursor.connection)):
+            return each
+    return None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def unavailable(message: str) -> ServiceUnavailable:

@@ -5,15 +5,16 @@ SQL is built only from these, so that names are always quoted and values always 
 are always doubled, with or without parameters; `Identifier` and `Literal` double their own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from attrs import frozen
 from psycopg2 import sql
+from psycopg2.extensions import QuotedString, register_adapter
 from psycopg2.sql import SQL as SQL
 from psycopg2.sql import Composable as Composable
 
-from directus_tx.query import BindValues
+from directus_tx.query import BindValues, Folded, Typed, TypedList
 
 
 class Identifier(sql.Identifier):
@@ -53,6 +54,71 @@ class Statement:
     def cursor(self, name: str) -> str:
         """Returns the statement that opens a cursor over the rows. *name* is not quoted."""
         return f"{self._before}DECLARE {name} NO SCROLL CURSOR FOR {self.select}"
+
+
+class _Literal:
+    """The base of the adapters of bind values that the driver does not know: *text* as a quoted literal with SQL around it."""
+
+    before = b""
+
+    def __init__(self, text: str, after: bytes) -> None:
+        self._after = after
+        self._quoted = QuotedString(text)
+
+    def prepare(self, connection: Any) -> None:
+        self._quoted.prepare(connection)
+
+    def getquoted(self) -> bytes:
+        """Returns the SQL of the value, as the driver asks for it."""
+        return self.before + bytes(self._quoted.getquoted().strip()) + self._after
+
+
+class _TypedLiteral(_Literal):
+    def __init__(self, value: Typed) -> None:
+        super().__init__(value.text, b"::" + value.type_name.encode() + (b"::text" if value.as_text else b""))
+
+
+class _FoldedLiteral(_Literal):
+    before = b"lower("
+
+    def __init__(self, value: Folded) -> None:
+        super().__init__(value.text, b"::bpchar::text)" if value.padded else b")")
+
+
+class _TypedListLiteral:
+    def __init__(self, value: TypedList) -> None:
+        self._members = [_TypedLiteral(each) for each in value.members]
+
+    def prepare(self, connection: Any) -> None:
+        for each in self._members:
+            each.prepare(connection)
+
+    def getquoted(self) -> bytes:
+        """Returns the SQL of the list, as the driver asks for it. NULL stands for an empty list."""
+        return b"(" + (b", ".join([each.getquoted() for each in self._members]) or b"NULL") + b")"
+
+
+register_adapter(Typed, _TypedLiteral)
+register_adapter(TypedList, _TypedListLiteral)
+register_adapter(Folded, _FoldedLiteral)
+
+
+def literal(value: Typed, connection: Any) -> str:
+    """Returns the SQL of a typed value, as it is in the statements that *connection*, the driver's, runs."""
+    adapter = _TypedLiteral(value)
+    adapter.prepare(connection)
+    return adapter.getquoted().decode()
+
+
+def typed_values(parameters: Any) -> Iterator[Typed]:
+    """Yields the typed values among bind values, those in lists included."""
+    for each in parameters.values() if isinstance(parameters, dict) else parameters:
+        if isinstance(each, Typed):
+            yield each
+        elif isinstance(each, TypedList):
+            yield from each.members
+        elif isinstance(each, list):
+            yield from (member for member in each if isinstance(member, Typed))
 
 
 Bind = Callable[[BindValues], Any]

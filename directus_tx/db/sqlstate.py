@@ -191,7 +191,9 @@ def api_error(error: psycopg2.Error) -> ApiError:
     found = meaning.error(
         message,
         headers={"Retry-After": "1"} if meaning.error in (ServiceUnavailable, Conflict) else None,
-        diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name) if table else Diagnostics(sqlstate),
+        diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name)
+        if table
+        else Diagnostics(sqlstate, domain=said.datatype_name),
     )
     if sqlstate[:2] in ("0A", "42") or sqlstate == "XX000":
         found.depends_on_schema = True

@@ -11,7 +11,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
 from directus_tx.http.operations import Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Caller, Route
-from directus_tx.schema.datatypes import family, maximum_length
+from directus_tx.schema.datatypes import family, is_json, maximum_length
 from directus_tx.schema.model import Field
 
 Json = dict[str, Any]
@@ -338,6 +338,10 @@ _KINDS: Mapping[str, Json] = {
 
 
 def _value(field: Field) -> Json:
+    if is_json(field):
+        return {}
+    if field.native is not None and field.native.member is not None:
+        return {"type": ["array", "null"]}
     if field.type == "json":
         return {"type": ["object", "array", "null"], "items": {}}
     if field.type == "array":

@@ -35,10 +35,21 @@ class Change:
     row: Item = field(factory=dict)
     from_history: bool = False
     """Whether the values of the payload come from a revision."""
+    unchanged: set[str] = field(factory=set)
+    """The fields of the payload whose values are the stored ones."""
 
     @property
     def new(self) -> bool:
         return self.stored is None
+
+    @property
+    def changed_row(self) -> Item:
+        """The values of `row` without those that are the stored ones."""
+        stored = self.stored
+        if stored is None or not self.unchanged:
+            return self.row
+        # The server may have replaced a value since, for example a datetime_updated.
+        return {n: v for n, v in self.row.items() if not (n in self.unchanged and v is stored[n])}
 
     def parse(self, field: Field, value: Any) -> Any:
         """Returns a value of the payload parsed for its column. Raises the errors of `schema.types.parse`."""

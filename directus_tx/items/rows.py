@@ -8,7 +8,7 @@ from attrs import frozen
 from directus_tx.access import Access, Grant
 from directus_tx.access.refusals import undeletable
 from directus_tx.access.view import not_deleted
-from directus_tx.compile.operators import comparison_type, key_among
+from directus_tx.compile.operators import base_column, comparison_type, key_among
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
@@ -142,8 +142,8 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
     if grant.whole:
         return version_of(collection, key, written)
     table = grant.table("t")
-    sql = SQL("SELECT {} FROM {} WHERE {} = %s").format(grant.version("t"), table.sql, column("t", collection.primary_key.field))
-    ((shown,),) = await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), key])
+    sql = SQL("SELECT {} FROM {} WHERE {}").format(grant.version("t"), table.sql, key_among("t", collection.primary_key))
+    ((shown,),) = await ctx.db.query(sql, [*table.parameters(ctx.bind_values()), [key]])
     return version_of(collection, key, shown)
 
 
@@ -154,12 +154,12 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
     for chunk in chunks(rows):
         names = list(dict.fromkeys(name for _, row in chunk for name in row))
         partial = {name for name in names if any(name not in row for _, row in chunk)}
-        sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE t.{} = v.key::{} RETURNING {}").format(
+        sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE {} = v.key::{} RETURNING {}").format(
             Identifier(collection.collection),
             SQL(", ").join(_assignments(collection, names, partial)),
             SQL(", ".join(["(" + ", ".join(["%s"] * (1 + len(names) + len(partial))) + ")"] * len(chunk))),
             SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(partial)))])),
-            Identifier(key.field),
+            base_column("t", key),
             _assigned_type(key),
             _stored_columns(collection),
         )
@@ -185,7 +185,10 @@ def _assignments(collection: Collection, names: Sequence[str], partial: set[str]
 
 
 def _assigned_type(field: Field) -> Composable:
-    """Returns the type that a value is cast to: a wide type that compares with the column, otherwise the type of the column."""
+    """Returns the type that a value is cast to: a wide type that compares with the column, otherwise the type of the column without its
+    length, because a cast would cut values silently."""
+    if field.native is not None:
+        return SQL(field.native.name.replace("%", "%%"))
     return type_name(field) if family(field) == "other" else SQL(comparison_type(field))
 
 

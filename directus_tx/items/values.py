@@ -14,7 +14,7 @@ from directus_tx.items.changes import Change
 from directus_tx.items.rules import Policy
 from directus_tx.schema.model import Collection, Field
 from directus_tx.schema.patterns import Matching
-from directus_tx.schema.types import needs_exact_text, plain_text, stored_text
+from directus_tx.schema.types import answer, in_history, needs_exact_text, plain_text, same_value, stored_text
 
 
 class Hasher(Protocol):
@@ -61,9 +61,17 @@ def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
         raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
-def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Policy], pending: Container[str] = ()) -> None:
+def parse_payload(
+    change: Change,
+    matching: Matching,
+    policies: Mapping[str, Policy],
+    pending: Container[str] = (),
+    hidden: Container[str] = (),
+) -> None:
     """Parses the values of the payload into the row, except *pending* fields, whose values are determined later. Values must match the
-    patterns of their fields and those of *policies*, by field.
+    patterns of their fields and those of *policies*, by field. Values that are sent back as responses show them stay as they are stored:
+    the form of a response can be less exact, and the column may be one that only the database writes. *hidden* are the fields that are
+    hidden from the caller in the item.
 
     Raises the error of the first invalid value; InvalidPayload takes precedence over other errors.
     """
@@ -73,7 +81,13 @@ def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Pol
         if field is None or name in pending:
             continue
         try:
+            if change.stored is not None and _is_unchanged(change, field, value, hidden):
+                change.row[name] = change.stored[name]
+                change.unchanged.add(name)
+                continue
             if field.computed:
+                if value is None and change.new:
+                    continue
                 raise InvalidRequest(f'"{name}" is computed by the database.')
             parsed = change.parse(field, value)
             if parsed not in EMPTY and not change.from_history:
@@ -86,9 +100,58 @@ def parse_payload(change: Change, matching: Matching, policies: Mapping[str, Pol
             if refusal is None or (error.code == InvalidPayload.code != refusal.code):
                 refusal = error
             continue
-        change.row[name] = DEFAULT if parsed is None and field.primary_key and field.auto_increment else parsed
+        change.row[name] = DEFAULT if parsed is None and field.auto_increment and change.new else parsed
     if refusal is not None:
         raise refusal
+
+
+def _is_unchanged(change: Change, field: Field, value: Any, hidden: Container[str]) -> bool:
+    """Whether a value is the stored one in the form of responses, or of revisions if it comes from one.
+
+    A response shows some nulls as 0, false, [] or "". Such a value is only unchanged if the payload is a whole item: on its own, it may be
+    meant to replace the null.
+    """
+    collection = change.collection
+    if collection.system or change.stored is None or field.field in hidden:
+        return False
+    stored = change.stored[field.field]
+    if field.virtual:
+        # Its expression is not evaluated for the stored row, and PostgreSQL does not write it.
+        return True
+    if change.from_history:
+        return same_value(value, in_history(field, stored))
+    shown = answer(field)
+    if not same_value(value, stored if shown is None else shown(stored)):
+        return False
+    key = collection.primary_key.field
+    return stored is not None or value is None or all(n in change.payload or n == key or n in hidden for n in collection.columns)
+
+
+def naming_values(error: ApiError, collection: Collection, changes: Sequence[Change]) -> ApiError:
+    """Returns an error of the statement that writes the changes with the names of the fields that it may concern, if the database does not
+    name them: those whose domain has refused a value, or whose types limit the length of values without a datatype."""
+    said = error.diagnostics
+    if said is None or said.table is not None or said.sqlstate[:2] not in ("22", "23"):
+        return error
+    written = {name for change in changes for name in change.changed_row}
+    if said.domain is not None:
+        names = [name for name in collection.columns if name in written and _has_domain(collection.fields[name], said.domain)]
+    else:
+        limited = (
+            name for name, field in collection.columns.items() if field.native is not None and "(" in (field.column_type or "")
+        )
+        names = [name for name in limited if name in written]
+    if not names:
+        return error
+    message = f'{error.message.rstrip(".")}: {", ".join(names)} of "{collection.collection}".'
+    return type(error)(message, headers=error.headers, diagnostics=said)
+
+
+def _has_domain(field: Field, domain: str) -> bool:
+    """Whether the column or the members of its arrays have a domain, which is named without its schema."""
+    if field.domain is not None and field.domain.rpartition(".")[2].strip('"') == domain:
+        return True
+    return field.native is not None and field.native.member is not None and _has_domain(field.native.member, domain)
 
 
 def check_stored(change: Change, grant: Grant, matching: Matching) -> None:
@@ -124,12 +187,14 @@ def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -
     for name, field in collection.columns.items():
         if not _is_required(field) or name in pending:
             continue
+        # A column that is NOT NULL, without a row in directus_fields, may be empty.
+        empty = EMPTY if field.id is not None else (None,)
         if name in row:
-            missing = row[name] in EMPTY
+            missing = row[name] in empty
         elif change.stored is None:
             missing = field.default_value is None
         else:
-            missing = change.stored[name] in EMPTY and name not in grant.hidden_in(change.stored)
+            missing = change.stored[name] in empty and name not in grant.hidden_in(change.stored)
         if missing:
             raise InvalidRequest(f'"{name}" is required.')
 
@@ -177,7 +242,7 @@ async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> N
                 mirrored = (field.options or {}).get("mirroredField")
                 if mirrored and isinstance(payload.get(mirrored), str):
                     row[name] = slugify(payload[mirrored][:MAX_MIRRORED], replacements=GERMAN)
-            elif kind == "hash" and row.get(name):
+            elif kind == "hash" and row.get(name) and name not in change.unchanged:
                 to_hash.append((row, name))
     if to_hash:
         hashes = await hasher.hash_all([str(row[name]) for row, name in to_hash])

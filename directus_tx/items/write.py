@@ -317,7 +317,8 @@ class Writer:
         pending = pending_fields(ones)
         policies = rules.policies(self.ctx)
         async for index, change in self.ctx.in_slices(enumerate(changes)):
-            values.parse_payload(change, self.matching, policies, pending.get(index, ()))
+            hidden = () if change.stored is None else grant.hidden_in(change.stored)
+            values.parse_payload(change, self.matching, policies, pending.get(index, ()), hidden)
             values.check_stored(change, grant, self.matching)
             values.check_required(change, grant, pending.get(index, ()))
         for nested in ones:
@@ -353,12 +354,21 @@ class Writer:
 
     async def _store(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
         """Inserts or updates the rows and returns them as stored. New items get their keys."""
+        try:
+            return await self._store_rows(collection, changes)
+        except ApiError as error:
+            named = values.naming_values(error, collection, changes)
+            if named is error:
+                raise
+            raise named from error.__cause__
+
+    async def _store_rows(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
         if changes[0].new:
             rows = await insert_rows(self.ctx, collection, [change.row for change in changes])
             for change, row in zip(changes, rows, strict=True):
                 change.key = stored_key(collection, row[collection.primary_key.field])
             return rows
-        written = await update_rows(self.ctx, collection, [(change.key, change.row) for change in changes])
+        written = await update_rows(self.ctx, collection, [(change.key, change.changed_row) for change in changes])
         if len(written) < len(changes):
             raise InvalidRequest(f'An item of "{collection.collection}" is both changed and deleted.')
         return [written[change.key] for change in changes]

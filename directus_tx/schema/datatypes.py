@@ -7,7 +7,7 @@ from functools import lru_cache
 from attrs import frozen
 
 from directus_tx.errors import InvalidPayload, LengthForbidden, LengthRequired, UnknownType
-from directus_tx.schema.model import ALIAS_TYPES, Field
+from directus_tx.schema.model import ALIAS_TYPES, Field, NativeType
 
 FIELD_TYPES = (
     "alias array binary boolean datetime date time file hash group integer decimal json lang m2o o2m slug sort"
@@ -173,9 +173,24 @@ def _kind(column: str) -> tuple[str, str, str]:
     return _KINDS.get(base_type(column), _OTHER_KIND)
 
 
-def nearest(column: str) -> tuple[str, str, str | None]:
-    """Returns the nearest field type, datatype and length of a column that is not declared."""
+def has_datatype(column: str) -> bool:
+    """Whether values of a PostgreSQL type are those of a datatype."""
+    return _kind(column)[0] != "other"
+
+
+def is_json(field: Field) -> bool:
+    """Whether the column is json or jsonb."""
+    return field.column_type in ("json", "jsonb")
+
+
+def nearest(column: str, native: NativeType | None = None) -> tuple[str, str, str | None]:
+    """Returns the nearest field type, datatype and length of a column that is not declared. *native* describes a type without a
+    datatype: an enum is an ENUM of its labels."""
     _, type, datatype = _kind(column)
+    if native is not None and native.member is not None:
+        return "array", datatype, None
+    if native is not None and native.labels:
+        return type, "ENUM", ",".join("'" + label.replace("'", "''") + "'" for label in native.labels)
     if type == "uuid":
         return type, datatype, "36"
     found = LENGTH.search(column) if datatype in ("VARCHAR", "DECIMAL") else None

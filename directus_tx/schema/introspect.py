@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+from attrs import frozen
 
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes
-from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, NativeType, Relation, Snapshot
 from directus_tx.schema.system import CATALOGUE
 
 # With a table as its second argument, pg_get_expr waits for transactions that are changing that table, as pg_get_indexdef does. Both
@@ -18,7 +19,8 @@ from directus_tx.schema.system import CATALOGUE
 # A table that is not visible is hidden by another of the same name, such as pg_authid in pg_catalog.
 _COLUMNS = """
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), d.expression,
-       a.attnotnull, a.attidentity <> '' OR coalesce(d.expression LIKE 'nextval(%%', false), a.attgenerated
+       a.attnotnull, a.attidentity <> '' OR coalesce(d.expression LIKE 'nextval(%%', false), a.attgenerated,
+       a.attidentity, a.atttypid
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN (
@@ -26,6 +28,51 @@ LEFT JOIN (
 ) AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
 ORDER BY c.relname, a.attnum
+"""
+
+# The types of the columns, and those that they are made of: domains of their base, arrays of their members, composite types of their
+# attributes. PostgreSQL compares values with the operators of the default operator class for the type itself, for a pseudo-type that it
+# belongs to, or for a type that it is binary coercible to. Types that are binary coercible to oid are shown as names of objects. They are
+# sorted by the numbers of the objects, but names are compared as text: to parse a name would tell whether the object exists.
+_TYPES = """
+WITH RECURSIVE used(oid) AS (
+    SELECT a.atttypid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    UNION
+    SELECT below.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
+        SELECT t.typbasetype WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+        UNION ALL SELECT a.atttypid FROM pg_attribute a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS below(oid)
+), types AS (
+    SELECT t.*, ARRAY[
+        t.oid,
+        CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN 'anyarray'::regtype WHEN t.typtype = 'e' THEN 'anyenum'::regtype
+             WHEN t.typtype = 'r' THEN 'anyrange'::regtype WHEN t.typtype = 'c' THEN 'record'::regtype
+             WHEN t.typtype = 'm' THEN to_regtype('anymultirange') END
+    ] || ARRAY(
+        SELECT casttarget FROM pg_cast
+        WHERE castsource = t.oid AND castmethod = 'b' AND castcontext = 'i'
+    ) AS compared, m.oid AS member, m.typdelim AS delimiter
+    FROM used JOIN pg_type t ON t.oid = used.oid
+    LEFT JOIN pg_type m ON m.oid = t.typelem AND m.typarray = t.oid
+)
+SELECT t.oid, format_type(t.oid, -1), t.typtype, t.typbasetype, format_type(t.typbasetype, t.typtypmod), t.typnotnull, t.typdefault,
+       t.member, t.delimiter,
+       (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)::text FROM pg_enum e WHERE e.enumtypid = t.oid),
+       (SELECT json_agg(a.atttypid::bigint)::text FROM pg_attribute a
+        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+       EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
+               WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND o.opcintype = ANY (t.compared)
+               AND (o.opcintype <> 'oid'::regtype OR t.oid = 'oid'::regtype)),
+       EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
+               WHERE o.opcdefault AND m.amname = 'btree' AND o.opcintype = ANY (t.compared)),
+       EXISTS (SELECT FROM pg_aggregate g JOIN pg_proc p ON p.oid = g.aggfnoid
+               WHERE p.proname = 'min' AND p.pronamespace = 'pg_catalog'::regnamespace AND p.pronargs = 1
+               AND p.proargtypes[0] = ANY (t.compared[1:2])),
+       'oid'::regtype = ANY (t.compared[2:])
+FROM types t
 """
 
 # The columns of an index: its keys and those in its expressions, without those of INCLUDE and WHERE. The last value: it is on one column,
@@ -68,6 +115,7 @@ WITH tables AS (
     UNION ALL SELECT adrelid, adnum, d.xmin FROM pg_attrdef d JOIN tables t ON t.oid = adrelid
     UNION ALL SELECT conrelid, 0, o.xmin FROM pg_constraint o JOIN tables t ON t.oid = conrelid
     UNION ALL SELECT indrelid, 0, i.xmin FROM pg_index i JOIN tables t ON t.oid = indrelid
+    UNION ALL SELECT enumtypid, 0, e.xmin FROM pg_enum e
 )
 SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin::text), '')) FROM parts
 """
@@ -94,7 +142,8 @@ async def _read(session: Session) -> Snapshot:
     ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
     fingerprint = await read_fingerprint(session)
     indexes = await session.query(_INDEXES)
-    columns = _columns(await session.query(_COLUMNS), indexes)
+    types = Types(await session.query(_TYPES))
+    columns = _columns(await session.query(_COLUMNS), indexes, types)
     constraints = _constraints(indexes, await session.query(_CONSTRAINTS))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
@@ -169,7 +218,101 @@ def _csv(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Column]]:
+@frozen
+class _Type:
+    """A row of `_TYPES`. `base` is the type below a domain: its oid and its text with the length."""
+
+    oid: int
+    name: str
+    kind: str
+    base: tuple[int, str]
+    not_null: bool
+    default: str | None
+    member: int | None
+    delimiter: str | None
+    labels: tuple[str, ...]
+    attributes: tuple[int, ...]
+    equatable: bool
+    ordered: bool
+    minimum: bool
+    named: bool
+
+
+class Types:
+    """The types of columns by oid, with what a Field needs to know of them."""
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._types: dict[int, _Type] = {}
+        for oid, name, kind, base, base_text, not_null, default, member, delimiter, labels, attributes, *operators in rows:
+            self._types[int(oid)] = _Type(
+                int(oid),
+                name,
+                kind,
+                (int(base), base_text),
+                not_null,
+                default,
+                None if member is None else int(member),
+                delimiter,
+                tuple(_json(labels) or ()),
+                tuple(_json(attributes) or ()),
+                *operators,
+            )
+
+    def attributes(self, oid: int, text: str) -> Column:
+        """Returns the attributes of a Field that follow from the type of its column, by its oid and its text."""
+        found = self._types[oid]
+        attributes: Column = {}
+        if found.kind == "d":
+            attributes["domain"] = found.name
+            # The constraints and the default of the outer domain come first.
+            not_null = False
+            default: str | None = None
+            while found.kind == "d":
+                not_null, default = not_null or found.not_null, found.default if default is None else default
+                (oid, text), found = found.base, self._types[found.base[0]]
+            attributes |= {"domain_not_null": not_null, "domain_default": default}
+        return attributes | {"column_type": text, "native": self._native(found, text)}
+
+    def _native(self, found: _Type, text: str) -> NativeType | None:
+        if datatypes.has_datatype(text):
+            return None
+        member = None
+        if found.member is not None:
+            name = self._types[found.member].name
+            attributes = {n: v for n, v in self.attributes(found.member, name).items() if not n.startswith("domain")}
+            type, datatype, length = datatypes.nearest(attributes["column_type"], attributes["native"])
+            member = Field("", "", type, datatype, length, True, **attributes)
+        return NativeType(
+            found.name,
+            equatable=self._compares(found.oid, "equatable"),
+            ordered=self._compares(found.oid, "ordered"),
+            minimum=found.minimum and self._compares(found.oid, "ordered"),
+            named=self._any_named(found.oid),
+            labels=found.labels,
+            member=member,
+            delimiter=found.delimiter or ",",
+        )
+
+    def _compares(self, oid: int, how: str) -> bool:
+        """Whether a type and all that it is made of can be compared. Arrays and composite types raise an error otherwise."""
+        found = self._types[oid]
+        return (found.kind == "d" or bool(getattr(found, how))) and all(self._compares(part, how) for part in self._parts(oid))
+
+    def _any_named(self, oid: int) -> bool:
+        """Whether a type or a type that it is made of is named."""
+        return self._types[oid].named or any(self._any_named(part) for part in self._parts(oid))
+
+    def _parts(self, oid: int) -> tuple[int, ...]:
+        """Returns the types that a type is made of."""
+        found = self._types[oid]
+        if found.kind == "d":
+            return (found.base[0],)
+        return found.attributes if found.member is None else (found.member,)
+
+
+def _columns(
+    columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]], types: Types
+) -> dict[str, dict[str, Column]]:
     """Returns the columns of each table by name, as attributes of a Field."""
     keys: dict[str, str] = {}
     single: set[tuple[str, str]] = set()
@@ -179,13 +322,15 @@ def _columns(columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ..
         elif unique and alone and not partial:
             single.add((table, orjson.loads(names)[0]))
     found: dict[str, dict[str, Column]] = {}
-    for table, column, column_type, default, not_null, counted, generated in columns:
-        found.setdefault(table, {})[column] = {
-            "column_type": column_type,
+    for table, column, column_type, default, not_null, counted, generated, identity, type_oid in columns:
+        attributes = types.attributes(int(type_oid), column_type)
+        not_null |= attributes.pop("domain_not_null", False)
+        default = attributes.pop("domain_default", None) if default is None else default
+        found.setdefault(table, {})[column] = attributes | {
             "default_value": None if counted or generated else default_text(default),
             "nullable": not not_null,
             "auto_increment": counted,
-            "computed": bool(generated),
+            "computed": bool(generated) or identity == "a",
             "virtual": generated == "v",
             "primary_key": keys.get(table) == column,
             "unique": (table, column) in single,
@@ -265,15 +410,17 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
         attributes["translation"] = _json(row["translation"])
         attributes["required"] = row["required"] or attributes.get("primary_key", False)
     if column and not _is_as_declared(column, row):
-        type, datatype, length = datatypes.nearest(column["column_type"])
-        attributes |= {"datatype": datatype, "length": length, "signed": True}
+        type, datatype, length = datatypes.nearest(column["column_type"], column["native"])
+        attributes |= {"datatype": datatype, "length": length, "signed": True, "declared": False}
         attributes.setdefault("type", type)
+    if attributes.get("computed"):
+        attributes["readonly"] = True
     return Field(table, name, **attributes)
 
 
 def _is_as_declared(column: Column, row: Column | None) -> bool:
     """Whether a column has the declared type. Another program may have changed it."""
-    if row is None or row["datatype"] is None:
+    if row is None or row["datatype"] is None or column.get("domain"):
         return False
     try:
         return bool(datatypes.column_type(row["type"], row["datatype"], row["length"], row["signed"]) == column["column_type"])
@@ -290,7 +437,7 @@ def _system_fields(
         column = columns.get(entry["field"], {})
         attributes = dict(column) | {name: entry[name] for name in ("id", *ROW_ATTRIBUTES) if name in entry}
         if column:
-            _, datatype, length = datatypes.nearest(column["column_type"])
+            _, datatype, length = datatypes.nearest(column["column_type"], column["native"])
             # Keys of system collections are bigint columns, but the API shows them as numbers. Declared BIGINT fields are shown as text.
             attributes |= {"datatype": "INT" if datatype == "BIGINT" else datatype, "length": length, "signed": True}
         fields[entry["field"]] = Field(table, entry["field"], **attributes)

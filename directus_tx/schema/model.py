@@ -45,13 +45,34 @@ UNRELATABLE = frozenset({"directus_activity", "directus_collections", "directus_
 
 
 @frozen(eq=False)
+class NativeType:
+    """A type of PostgreSQL without a datatype of the API, as the catalogue describes it.
+
+    `name` is the type as it is written in casts. `equatable`: values are compared for equality by the type's own operators; `ordered`:
+    they have an order; `minimum`: there are aggregates min and max; `named`: values are names of objects of the database. `labels` are the
+    values of an enum, in order. `member` is a field of the type of the members of an array, which `delimiter` separates.
+    """
+
+    name: str
+    equatable: bool = False
+    ordered: bool = False
+    minimum: bool = False
+    named: bool = False
+    labels: tuple[str, ...] = ()
+    member: "Field | None" = None
+    delimiter: str = ","
+
+
+@frozen(eq=False)
 class Field:
     """A field of a collection: its row of directus_fields, if it has one, and its column, if it has one.
 
     `datatype` and `length` are as declared ("VARCHAR", "255"; "DECIMAL", "10,2"), or the nearest name of the vocabulary for
-    a column that is not declared. `column_type` is the PostgreSQL type ("character varying(255)"), None for an alias. `computed`: a
-    generated column; `virtual`: its value is computed when it is read, which can fail. `default_value` is the default as text. `required`
-    is the attribute of the row, or whether the column is NOT NULL without a default.
+    a column that is not declared. `column_type` is the PostgreSQL type ("character varying(255)"), None for an alias; for a column of a
+    domain it is the type below the domain, and `domain` is the domain. `native` describes a type without a datatype. `declared`: the
+    column has the type that the row declares, as in tables that the server has made. `computed`: a generated column, or one GENERATED
+    ALWAYS AS IDENTITY, which only the database writes; `virtual`: its value is computed when it is read, which can fail. `default_value`
+    is the default as text. `required` is the attribute of the row, or whether the column is NOT NULL without a default.
     """
 
     collection: str
@@ -82,6 +103,9 @@ class Field:
     translation: Any = None
     computed: bool = False
     virtual: bool = False
+    domain: str | None = None
+    native: NativeType | None = None
+    declared: bool = True
 
     @property
     def has_column(self) -> bool:

@@ -5,9 +5,12 @@
 """
 
 import base64
+import math
 import re
+import struct
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -15,8 +18,9 @@ from typing import Any
 import orjson
 
 from directus_tx.errors import InvalidFieldValue, InvalidPayload, InvalidRequest
-from directus_tx.schema.datatypes import DATATYPES, LENGTH, enumerated, family, is_float, maximum_length
-from directus_tx.schema.model import Field
+from directus_tx.query import Typed
+from directus_tx.schema.datatypes import DATATYPES, LENGTH, base_type, enumerated, family, is_float, is_json, maximum_length
+from directus_tx.schema.model import Field, NativeType
 
 # --- values of payloads
 
@@ -37,6 +41,8 @@ def parse(field: Field, value: Any) -> Any:
     """
     if value is None:
         return None
+    if field.native is not None:
+        return _parse_native(field, field.native, value)
     if field.type == "array":
         return _parse_array(field, value)
     if field.type == "json":
@@ -57,6 +63,59 @@ def _json_text(field: Field, value: Any) -> str:
     if not text or not _shallow(text, value):
         raise InvalidPayload(f'"{field.field}" takes objects and lists up to {MAX_JSON_DEPTH} deep within each other.')
     return text
+
+
+def _parse_native(field: Field, native: NativeType, value: Any) -> Typed:
+    """Returns a value of a payload for a column whose type has no datatype: a list for an array, any value for json, otherwise
+    PostgreSQL's text. PostgreSQL raises the error for a text that is not a value of the type."""
+    if is_json(field):
+        text = _json_text(field, value)
+    elif native.member is not None:
+        if not isinstance(value, list):
+            raise InvalidRequest(f'"{field.field}" takes a list.')
+        text = _array_text(field, native, value, MAX_DIMENSIONS)
+    elif isinstance(value, (dict, list)):
+        raise InvalidFieldValue(f'"{field.field}" takes a plain value.')
+    else:
+        text = plain_text(value)
+    return Typed(_clean(field, text), native.name, field.field)
+
+
+MAX_DIMENSIONS = 6
+"""The maximum number of dimensions of an array."""
+
+
+_QUOTED = re.compile(r'[{},;"\\\s]')
+"""Matches texts that are quoted in the text of an array, and some that need not be."""
+
+
+def _array_text(field: Field, native: NativeType, values: list[Any], dimensions: int) -> str:
+    """Returns a list as PostgreSQL's text of an array. Lists in it are further dimensions, unless the members are json or arrays."""
+    if not dimensions:
+        raise InvalidRequest(f'"{field.field}" takes lists up to {MAX_DIMENSIONS} deep within each other.')
+    assert native.member is not None
+    below = native.member.native
+    texts = []
+    for value in values:
+        if value is None:
+            texts.append("NULL")
+            continue
+        if is_json(native.member):
+            text = _json_text(field, value)
+        elif below is not None and below.member is not None and isinstance(value, list):
+            text = _array_text(field, below, value, MAX_DIMENSIONS)
+        elif isinstance(value, list):
+            texts.append(_array_text(field, native, value, dimensions - 1))
+            continue
+        elif isinstance(value, dict):
+            raise InvalidFieldValue(f'"{field.field}" takes a list of plain values.')
+        else:
+            text = plain_text(value)
+        if _QUOTED.search(text) or text.upper() in ("", "NULL"):
+            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+            text = f'"{escaped}"'
+        texts.append(text)
+    return "{" + native.delimiter.join(texts) + "}"
 
 
 def _parse_array(field: Field, value: Any) -> str:
@@ -144,7 +203,14 @@ def integer_range(field: Field) -> tuple[int, int]:
     return (-signed - 1 if field.signed else 0), highest
 
 
-def _parse_number(field: Field, value: Any) -> Decimal:
+_NOT_FINITE = {"nan": "NaN", "infinity": "Infinity", "-infinity": "-Infinity"}
+
+
+def _parse_number(field: Field, value: Any) -> Decimal | Typed:
+    special = _NOT_FINITE.get(value.strip().lower()) if isinstance(value, str) else None
+    # A column with a length can hold NaN, but not infinity.
+    if special is not None and (LENGTH.search(field.column_type or "") is None or (special == "NaN" and not field.declared)):
+        return Typed(special, base_type(field.column_type), field.field)
     number = _decimal(field, value)
     found = LENGTH.search(field.column_type or "")
     if found:
@@ -184,11 +250,34 @@ def parse_truth(name: str, value: Any) -> bool:
     return found
 
 
-def _parse_date(field: Field, value: Any) -> str | None:
+_BEYOND = re.compile(r"\s*(-?infinity|\d{4,7}-\d\d-\d\d.*\bbc|\d{5,7}-\d\d-\d\d.*)\s*", re.IGNORECASE | re.ASCII)
+"""Matches dates and times that PostgreSQL has and Python has not."""
+
+_SERVER_MADE = ("timestamp(0) without time zone", "time(0) without time zone", "date")
+"""The columns of DATETIME, TIME and DATE. Values of others have fractions of seconds, and the forms that PostgreSQL takes."""
+
+
+def _foreign_moment(field: Field, value: Any) -> str | Typed | None:
+    """Returns a date or time in a form that only PostgreSQL can parse, if the column takes such; otherwise None."""
+    if not isinstance(value, str) or not value or not (field.column_type not in _SERVER_MADE or _BEYOND.fullmatch(value)):
+        return None
+    if family(field) == "datetime":
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            # A column without a time zone would ignore the offset.
+            with suppress(OverflowError):
+                return (found if found.tzinfo is None else found.astimezone(UTC).replace(tzinfo=None)).isoformat(" ")
+    return Typed(_clean(field, value), base_type(field.column_type), field.field)
+
+
+def _parse_date(field: Field, value: Any) -> str | Typed | None:
     return _moment(field, value, "a date (YYYY-MM-DD)", lambda text: date.fromisoformat(text), _DATE)
 
 
-def _parse_time(field: Field, value: Any) -> str | None:
+def _parse_time(field: Field, value: Any) -> str | Typed | None:
     return _moment(field, value, "a time (HH:MM:SS)", _clock_time, _TIME)
 
 
@@ -197,7 +286,7 @@ def _clock_time(text: str) -> str:
     return datetime.strptime(f"{text}+0000", "%H:%M:%S%z").strftime("%H:%M:%S")
 
 
-def _parse_datetime(field: Field, value: Any) -> str | None:
+def _parse_datetime(field: Field, value: Any) -> str | Typed | None:
     if isinstance(value, str) and _ISO.fullmatch(value):
         try:
             return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
@@ -207,7 +296,7 @@ def _parse_datetime(field: Field, value: Any) -> str | None:
     return _moment(field, value, kind, datetime.fromisoformat, _DATETIME)
 
 
-def _moment(field: Field, value: Any, kind: str, read: Callable[[str], Any], shape: re.Pattern[str]) -> str | None:
+def _moment(field: Field, value: Any, kind: str, read: Callable[[str], Any], shape: re.Pattern[str]) -> str | Typed | None:
     if value == "":
         return None
     if isinstance(value, str) and shape.fullmatch(value):
@@ -217,6 +306,9 @@ def _moment(field: Field, value: Any, kind: str, read: Callable[[str], Any], sha
             pass
         else:
             return value
+    foreign = _foreign_moment(field, value)
+    if foreign is not None:
+        return foreign
     raise InvalidRequest(f'"{field.field}" takes {kind}.')
 
 
@@ -253,12 +345,17 @@ _PARSERS: Mapping[str, Callable[[Field, Any], Any]] = {
 def answer(field: Field) -> Callable[[Any], Any] | None:
     """Returns the function that converts column values for responses, or None if none is needed."""
     kind = family(field)
+    if is_json(field):
+        return _shown_document
+    if field.native is not None and field.native.member is not None:
+        return _shown_members(field.native)
     found = _ANSWERS.get(field.type)
     if found is not None:
         return found
     if kind == "datetime":
-        # The API shows whole seconds. Columns of existing tables can have fractions and time zones.
-        return None if "(0) without" in (field.column_type or "") else _whole_seconds
+        return _shown_moment if "with time zone" in (field.column_type or "") else None
+    if kind == "number":
+        return _shown_finite
     if kind == "binary":
         return _shown_binary
     if kind == "integer":
@@ -271,7 +368,17 @@ def answer(field: Field) -> Callable[[Any], Any] | None:
 def _shown_number(value: Any) -> Any:
     if value is None:
         return 0
-    return value if isinstance(value, (int, float)) else _number_of(value)
+    return _finite(value if isinstance(value, (int, float)) else _number_of(value))
+
+
+def _shown_finite(value: Any) -> Any:
+    return value if value is None else _shown_number(value)
+
+
+def _finite(value: float) -> float | str:
+    """Returns a number, or its text in PostgreSQL if JSON has no number for it."""
+    # The difference is NaN for infinity and NaN, which is not equal to itself.
+    return value if value - value == 0 else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
 
 
 def _number_of(text: Any) -> float:
@@ -296,6 +403,61 @@ def _shown_array(value: Any) -> list[str]:
 
 MAX_JSON_DEPTH = 200
 """Maximum depth of a JSON value: orjson writes 254 levels, including those of the response."""
+
+
+def _shown_document(text: str | None) -> Any:
+    """Returns the value of a json column. What a response or payload cannot hold is shown as text: a NUL or half of a surrogate pair,
+    numbers beyond the range of floats, and too deep nesting."""
+    if text is None:
+        return None
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return text if "\\u0000" in text or not _shallow(text, found) else found
+
+
+def _shown_members(native: NativeType) -> Callable[[Any], Any]:
+    """Returns the function that converts the text of an array for responses."""
+    assert native.member is not None
+    member = native.member
+    delimiter = native.delimiter
+    token = re.compile(rf'[{{}}]|"(?:[^"\\]|\\.)*"|[^{{}}"{re.escape(delimiter)}]+', re.DOTALL)
+    convert = _member_answer(member)
+
+    def shown(text: str | None) -> Any:
+        if text is None:
+            return None
+        # An array whose indexes do not begin at 1 has its bounds in front.
+        found: list[Any] = []
+        open_lists = [found]
+        for part in token.findall(text, text.index("{")):
+            if part == "{":
+                below: list[Any] = []
+                open_lists[-1].append(below)
+                open_lists.append(below)
+            elif part == "}":
+                open_lists.pop()
+            elif part[0] == '"':
+                open_lists[-1].append(convert(_ESCAPED.sub(r"\1", part[1:-1])))
+            else:
+                open_lists[-1].append(None if part == "NULL" else convert(part))
+        return found[0]
+
+    return shown
+
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _member_answer(member: Field) -> Callable[[str], Any]:
+    """Returns the function that converts the text of a member of an array for responses, as a field of its type is shown."""
+    kind = family(member)
+    if kind == "integer" and member.datatype != "BIGINT":
+        return int
+    if kind == "boolean":
+        return lambda text: text == "t"
+    return (answer(member) if kind in ("number", "datetime", "other") else None) or str
 
 
 def _shown_json(value: Any) -> Any:
@@ -332,8 +494,9 @@ def _shown_big(value: int | None) -> str | None:
 _shown_text = _shown_big
 
 
-def _whole_seconds(value: str | None) -> str | None:
-    return value and value[:19]
+def _shown_moment(value: str | None) -> str | None:
+    """Returns a moment without the offset, which is always that of UTC."""
+    return value and value.replace("+00", "", 1)
 
 
 def _shown_iso(value: Any) -> Any:
@@ -389,6 +552,9 @@ def in_history(field: Field, value: Any) -> Any:
     """Returns a stored value in the form of revisions: numbers as text; booleans, json and arrays decoded."""
     if field.type == "boolean":
         return None if value is None else _shown_boolean(value)
+    if field.native is not None:
+        shown = answer(field)
+        return value if shown is None else shown(value)
     if field.type in ("array", "json"):
         return _ANSWERS[field.type](value)
     if isinstance(value, int):
@@ -398,7 +564,7 @@ def in_history(field: Field, value: Any) -> Any:
 
 def restored(field: Field, value: Any) -> Any:
     """Returns a value of a revision as the bind value for its column. Raises the errors of `parse`, because the field may have changed."""
-    if field.type == "array" and isinstance(value, list):
+    if field.native is None and field.type == "array" and isinstance(value, list):
         # Not parsed again: a member with commas has become several members, whose JSON is longer than when it was checked.
         return ",".join(plain_text(member) for member in value)
     if field.type != "json" and isinstance(value, str) and family(field) == "binary":
@@ -434,6 +600,67 @@ def comparable(field: Field, text: str, now: datetime | None = None) -> Any:
         except ValueError:
             return NO_MATCH
     return NO_MATCH if kind == "binary" else text
+
+
+def asked(field: Field, text: str, now: datetime | None = None) -> Any:
+    """Returns the bind value of a filter's text. Unlike `comparable`, it also takes values that only PostgreSQL can parse: those of types
+    without a datatype, binary values as they are shown, infinity, dates before Christ. PostgreSQL refuses them if they are no values of
+    the type, whatever the rows hold."""
+    kind = family(field)
+    if "\x00" in text:
+        return NO_MATCH
+    if field.native is not None:
+        text = _native_text(field, field.native, text)
+        if field.native.named and not field.native.equatable:
+            return text
+        return Typed(text, field.native.name, field.field, as_text=not field.native.equatable)
+    if kind == "binary":
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError:
+            return NO_MATCH
+    found = comparable(field, text, now)
+    if found is NO_MATCH:
+        if kind in ("date", "time", "datetime") and (field.column_type not in _SERVER_MADE or _BEYOND.fullmatch(text)):
+            return Typed(text.strip(), base_type(field.column_type), field.field)
+        special = _NOT_FINITE.get(text.strip().lower()) if kind == "number" else None
+        if special is not None:
+            return Typed(special, "double precision" if is_float(field) else "numeric", field.field)
+        if kind == "uuid":
+            return Typed(text, "uuid", field.field)
+    elif kind == "number" and base_type(field.column_type) == "real":
+        return _single_precision(found)
+    return found
+
+
+def _native_text(field: Field, native: NativeType, text: str) -> str:
+    """Returns PostgreSQL's text of a value in a filter. An array may also be a JSON list, as it is shown."""
+    if native.member is None or not text.lstrip().startswith("["):
+        return text
+    try:
+        return _array_text(field, native, orjson.loads(text), MAX_DIMENSIONS)
+    except (orjson.JSONDecodeError, InvalidRequest):
+        # PostgreSQL's text of an array can begin with its bounds.
+        return text
+
+
+def _single_precision(number: float) -> float:
+    """Returns the nearest value of a column of type real. PostgreSQL compares it with wider numbers."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal. Unlike in Python, true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    return bool(one == other)
 
 
 def member(field: Field, text: str, now: datetime | None = None) -> Any:

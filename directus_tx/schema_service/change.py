@@ -422,7 +422,12 @@ async def _create_rows(writer: Writer, fields: Sequence[tuple[Field, Mapping[str
 async def _declare(ctx: Context, fields: Sequence[Field]) -> None:
     """Stores the declared datatype, length and sign of columns."""
     for chunk in chunks(fields):
-        bound = [each for f in chunk for each in (f.collection, f.field, f.datatype, f.length, f.signed)]
+        # Columns that the server has not made keep the types that the database says.
+        bound = [
+            each
+            for f in chunk
+            for each in (f.collection, f.field, *((f.datatype, f.length) if f.declared else (None, None)), f.signed)
+        ]
         sql = SQL(
             "UPDATE directus_fields AS t SET datatype = v.datatype, length = v.length, signed = v.signed"
             " FROM (VALUES {}) AS v(collection, field, datatype, length, signed) WHERE (t.collection, t.field) = (v.collection, v.field)"

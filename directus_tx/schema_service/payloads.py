@@ -102,13 +102,25 @@ def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
         raise InvalidPayload("A collection needs its key.")
     payload.pop("primary_key", None)
     payload.pop("auto_increment", None)
-    declared = any(
-        payload.get(name, ...) != getattr(old, name) for name in ("type", "datatype", "length", "signed") if name in payload
-    )
-    if not declared:
-        # The column keeps its type, even if it is not declared.
-        return _declared(old, payload, keep=old.column_type)
-    return _declared(evolve(old, type=payload.get("type", old.type)), payload)
+    named = [name for name in ("datatype", "length", "signed") if name in payload and not _is_as_shown(old, name, payload[name])]
+    kept = not named and (not old.declared or payload.get("type", old.type) == old.type)
+    new = evolve(old, type=payload.get("type", old.type))
+    if not kept:
+        return evolve(_declared(new, payload), declared=True, native=None, domain=None)
+    if old.has_column and new.type in ALIAS_TYPES and old.type not in ALIAS_TYPES:
+        raise InvalidPayload(f'"{old.field}" has a column that the server has not made: it cannot become {new.type}.')
+    # The column keeps its type, even if it is not declared. The type of the field is only metadata if the server has not made the column.
+    return _declared(new, payload, keep=old.column_type)
+
+
+def _is_as_shown(field: Field, name: str, value: Any) -> bool:
+    """Whether an attribute in a payload is the one that responses show."""
+    shown = getattr(field, name)
+    if name == "signed":
+        return bool(value) == shown and value in (None, True, False, 0, 1)
+    if isinstance(value, (str, int)) and not isinstance(value, bool) and shown is not None:
+        return (str(value).upper() if name == "datatype" else str(value)) == str(shown)
+    return bool(value == shown)
 
 
 def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None) -> Field:

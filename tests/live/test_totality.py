@@ -27,7 +27,7 @@ from directus_tx.compile.shape import chain_of
 from directus_tx.compile.statements import array
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
-from directus_tx.db.sql import SQL, Clause, Literal, constant
+from directus_tx.db.sql import SQL, Clause, Literal, constant, typed_values
 from directus_tx.errors import ApiError
 from directus_tx.http.params import parsed
 from directus_tx.query import BindValues, Condition, Query
@@ -355,7 +355,7 @@ OPERATOR_NAMES = list({id(operator): name for name, operator in reversed(OPERATO
 """A name of each operator."""
 
 
-def asked(access: Access, name: str, operator: str, texts: Sequence[str]) -> list[tuple[str, Clause]]:
+def asked(world: World, access: Access, name: str, operator: str, texts: Sequence[str]) -> list[tuple[str, Clause]]:
     """The conditions on a field of "everything" with these texts, what they bind already in them; without those that are refused before
     any row is looked at."""
     found = []
@@ -371,8 +371,22 @@ def asked(access: Access, name: str, operator: str, texts: Sequence[str]) -> lis
             values = clause.parameters(BindValues(Query(filter=(condition,)), now=NOW))
         except ApiError:
             continue
-        found.append((text, Clause(clause.sql, tuple(map(constant, values)))))
+        clause = Clause(clause.sql, tuple(map(constant, values)))
+        if parsed_by_postgresql(world, clause):
+            found.append((text, clause))
     return found
+
+
+def parsed_by_postgresql(world: World, clause: Clause) -> bool:
+    """Whether PostgreSQL takes the values of a condition, which it parses before it looks at any row."""
+    values = clause.parameters(BindValues())
+    if not any(typed_values(values)):
+        return True
+    try:
+        world.query(SQL("EXPLAIN SELECT count(*) FILTER (WHERE {}) FROM everything AS t0").format(clause.sql), values)
+    except psycopg2.Error:
+        return False
+    return True
 
 
 def failures(world: World, name: str, clauses: Sequence[tuple[Any, Clause]]) -> list[tuple[Any, str]]:
@@ -398,7 +412,7 @@ def test_no_condition_on_a_column_fails_because_of_its_values(world: World) -> N
         clauses = [
             ((name, columns[name].column_type, operator, text), clause)
             for operator in OPERATOR_NAMES
-            for text, clause in asked(access, name, operator, TEXTS)
+            for text, clause in asked(world, access, name, operator, TEXTS)
         ]
         assert clauses
         for at in range(0, len(clauses), 200):
