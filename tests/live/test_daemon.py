@@ -196,34 +196,6 @@ def test_the_log_has_a_line_a_request_and_no_secret(tmp_path: pathlib.Path) -> N
         assert secret not in daemon.output
 
 
-def test_the_readme_tells_the_truth(tmp_path: pathlib.Path) -> None:
-    """Runs the README's curl lines against the demo and compares what they print; "..." stands for what differs."""
-    daemon = Daemon(tmp_path, "--demo").start()
-    try:
-        wait_for(lambda: "(shown this once)\n\n" in daemon.output.partition("  password ")[2])
-        (password,) = re.findall(r"  password\s+(\S+)", daemon.output)
-        text = pathlib.Path("README.rst").read_text().replace("http://127.0.0.1:8080", daemon.base)
-        block = re.split(r"\n\n(?=\S)", text.split(".. code-block:: console\n\n")[1])[0]
-        steps: list[tuple[str, str]] = []
-        for line in block.splitlines():
-            line = line.removeprefix("    ")
-            if line.startswith("$ "):
-                steps.append((line[2:], ""))
-            elif line:
-                steps[-1] = (steps[-1][0], steps[-1][1] + line)
-        script = "\n".join(f"{command}\necho; echo =====" for command, _ in steps)
-        environment = {**os.environ, "PASSWORD": password}
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60)
-        printed = [part.strip() for part in done.stdout.split("=====\n")]
-        assert len(steps) == 6
-        assert printed.pop() == ""
-        for (command, wanted), got in zip(steps, printed, strict=True):
-            pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
-            assert re.fullmatch(pattern, got, re.DOTALL), (command, wanted, got)
-    finally:
-        assert daemon.stop() == 0
-
-
 def test_memory_does_not_grow_with_a_list(daemon: Daemon) -> None:
     """200,000 items of 1 kB, some 220 MB of JSON, to a client that takes its time at first."""
     body = {"field": "body", "type": "string", "datatype": "TEXT"}

@@ -1,0 +1,84 @@
+"""The commands in the documentation, run as a reader would, and their answers compared. "..." stands for what differs."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.daemon import BIN, Daemon, wait_for
+
+ROOT = pathlib.Path(__file__).parents[2]
+ADDRESS = "http://127.0.0.1:8080"
+END = "=====end of a command====="
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Returns the contents of the code blocks of a language."""
+    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:(?: {{4}}.*)?\n)+)", text + "\n", re.MULTILINE)
+    return [re.sub(r"^ {4}", "", block, flags=re.MULTILINE).strip("\n") for block in found]
+
+
+def steps(text: str) -> list[tuple[str, str]]:
+    """Returns the commands of a document with the output that it shows for each. Lines of a command after the first are indented."""
+    found: list[tuple[str, str]] = []
+    for line in "\n".join(blocks(text, "console")).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], ""))
+        elif line.startswith(" ") and not found[-1][1]:
+            found[-1] = (f"{found[-1][0]}\n{line}", "")
+        else:
+            found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
+    return found
+
+
+def run(document: str, daemon: Daemon, environment: dict[str, str]) -> int:
+    """Runs the commands of a document in one shell and compares what they print. Returns their number."""
+    text = (ROOT / document).read_text().replace(ADDRESS, daemon.base)
+    commands = steps(text)
+    script = "\n".join(f"{command}\necho; echo '{END}'" for command, _ in commands)
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=daemon.directory,
+        env=os.environ | {"PATH": path} | environment,
+        timeout=120,
+    )
+    printed = [part.strip() for part in done.stdout.split(f"{END}\n")]
+    assert printed.pop() == "", done.stderr
+    for (command, wanted), got in zip(commands, printed, strict=True):
+        pattern = ".*".join(re.escape(part) for part in wanted.strip().split("..."))
+        assert re.fullmatch(pattern, got, re.DOTALL), (command, wanted, got, done.stderr)
+    return len(commands)
+
+
+@pytest.fixture
+def demo(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+    found = Daemon(tmp_path, "--demo").start()
+    yield found
+    assert found.stop() == 0
+
+
+@pytest.fixture
+def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+    found = Daemon(tmp_path).start()
+    yield found
+    assert found.stop() == 0
+
+
+def test_the_readme_tells_the_truth(demo: Daemon) -> None:
+    wait_for(lambda: "(shown this once)\n\n" in demo.output.partition("  password ")[2])
+    (password,) = re.findall(r"  password\s+(\S+)", demo.output)
+    assert run("README.rst", demo, {"PASSWORD": password}) == 6
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine (Debian: apt-get install nodejs)")
+def test_the_tutorial_tells_the_truth(daemon: Daemon) -> None:
+    (program,) = blocks((ROOT / "docs/tutorial.rst").read_text(), "javascript")
+    (daemon.directory / "import.mjs").write_text(program)
+    assert run("docs/tutorial.rst", daemon, {}) > 15
