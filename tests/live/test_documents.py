@@ -23,13 +23,13 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """Returns the commands of a document with the output that it shows for each. Lines of a command after the first are indented."""
+    """Returns the commands of a document with the output that it shows for each, prompts as in a shell: "$ " and "> "."""
     found: list[tuple[str, str]] = []
     for line in "\n".join(blocks(text, "console")).splitlines():
         if line.startswith("$ "):
             found.append((line[2:], ""))
-        elif line.startswith(" ") and not found[-1][1]:
-            found[-1] = (f"{found[-1][0]}\n{line}", "")
+        elif line.startswith("> "):
+            found[-1] = (f"{found[-1][0]}\n{line[2:]}", "")
         else:
             found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
     return found
