@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
@@ -274,3 +275,63 @@ async def test_an_index_that_others_make_names_its_field(client: Client) -> None
     assert outcomes([answer]) == [(409, 204)]
     assert '"name" of "things"' in answer.json["error"]["message"]
     assert (await client.get("~/fields/things/name")).data["unique"] is True
+
+
+DECLARED = [
+    field("n", "integer", "INT", 11),
+    field("b", "boolean", "TINYINT", 1),
+    field("d", "decimal", "DECIMAL", "8,2"),
+    field("moment", "datetime", "DATETIME", None),
+    field("day", "date", "DATE", None),
+    field("hour", "time", "TIME", None),
+    field("j", "json", "TEXT", None),
+    field("a", "array", "VARCHAR", 60),
+    field("h", "hash", "VARCHAR", 255),
+    field("status", "status", "VARCHAR", 20, options={"status_mapping": {"draft": {"name": "Draft"}}}),
+    field("u", "user_updated", "INT", 11),
+    field("made", "datetime_created", "DATETIME", None),
+]
+BECOMES = {
+    "text": "'{not json'",
+    "timestamp": "'infinity'",
+    "jsonb": """'{"a": [1]}'""",
+    "int[]": "'{1,2}'",
+    "numeric": "'NaN'",
+    "mood": "'happy'",
+}
+"""The types that the columns get by others, and a value of each."""
+
+FIRST_TO_NOTICE: list[tuple[str, str, Any]] = [
+    ("GET", "~/items/things", ...),
+    ("GET", "~/items/things/1?fields=*.*", ...),
+    ("GET", "~/items/things?filter[n][gt]=1&filter[moment][lt]=now&sort=d,-day&meta=*", ...),
+    ("GET", "~/items/things?q=a&groups=b&aggregate[count]=id", ...),
+    ("GET", "~/items/things?export=csv&limit=-1", ...),
+    ("PATCH", "~/items/things/1", {"n": 3, "b": True, "moment": "2020-01-01 00:00:00", "j": {"x": 1}, "a": ["x"]}),
+    ("PATCH", "~/items/things/1", {"name": "changed"}),
+    ("POST", "~/items/things", {"n": 3, "d": 1.5, "day": "2020-01-01", "hour": "10:00:00", "h": "secret"}),
+    ("PATCH", "~/items/things/1/revert/1", ...),
+    ("DELETE", "~/items/things/2", ...),
+]
+
+
+@pytest.mark.parametrize("becomes", BECOMES)
+@ensureDeferred
+async def test_columns_that_get_another_type_are_no_failure_to_whoever_notices_first(client: Client, becomes: str) -> None:
+    await client.collection("things", NAME, *DECLARED)
+    assert (await client.post("~/items/things", [{"name": f"n{n}"} for n in range(4)])).status == 200
+    await execute(client, "CREATE TYPE mood AS ENUM ('sad', 'happy')")
+    for turn, (method, path, body) in enumerate(FIRST_TO_NOTICE):
+        assert (await client.get("~/items/things")).status == 200
+        # In turn, so that each request finds types that are not the ones the server knows.
+        kind, value = (becomes, BECOMES[becomes]) if turn % 2 == 0 else ("varchar(20)", "'x'")
+        columns = [each["field"] for each in DECLARED]
+        await execute(
+            client,
+            "ALTER TABLE things " + ", ".join(f"DROP COLUMN {name}" for name in columns),
+            # A type of the same name that is another one.
+            "ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('happy', 'other'); DROP TYPE old CASCADE",
+            "ALTER TABLE things " + ", ".join(f"ADD COLUMN {name} {kind} DEFAULT {value}" for name in columns),
+        )
+        answer = await client.call(method, path, body)
+        assert answer.status in (200, 204, 404, 422), (method, path, kind, answer.body)

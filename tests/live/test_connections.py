@@ -178,6 +178,18 @@ class Place:
     def call(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Answer:
         return Answer(self.daemon, method, path, body, token=token)
 
+    def status_of(self, path: str) -> int:
+        """Reads a path, whatever the type of the answer, and gives its status."""
+        headers = {"Authorization": f"bearer {TOKEN}"}
+        request = urllib.request.Request(f"{self.daemon.base}/p{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as found:
+                found.read()
+                return int(found.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
     def send(self, method: str, path: str, body: Any = None) -> socket.socket:
         """A connection over which a request has been sent, whose answer is left to come."""
         content = b"" if body is None else json.dumps(body).encode()

@@ -153,6 +153,41 @@ def test_a_change_that_waited_for_a_short_read_is_made(place: Place, database: A
     assert place.call("DELETE", "/fields/articles/waited").status in (200, 204)
 
 
+# --- deadlocks with changes by other programs
+
+DEADLOCKED = [
+    "/items/articles?fields=*.*&limit=5",
+    "/items/articles?limit=-1&fields=*.*",
+    "/items/articles?filter[author.name][contains]=o&meta=*",
+    "/items/articles?fields=*.*&export=csv",
+    "/items/articles/1?fields=author.*",
+]
+"""Reads that join authors to articles."""
+
+READERS = """
+SELECT count(*) FROM pg_locks AS held JOIN pg_locks AS awaited USING (pid)
+WHERE held.relation = 'articles'::regclass AND held.granted AND awaited.relation = 'authors'::regclass AND NOT awaited.granted
+"""
+
+
+@pytest.mark.parametrize("path", DEADLOCKED)
+def test_a_read_that_loses_a_deadlock_with_a_change_of_two_tables_is_made_again(
+    place: Place, database: Any, holder: Any, path: str
+) -> None:
+    """The change holds one table, for which the read waits, and then wants the other, which the read holds."""
+    rows(holder, "SET LOCAL deadlock_timeout = '60s'")
+    rows(holder, "ALTER TABLE authors ADD COLUMN two int")
+    read = start(place.status_of, path)
+    wait_for(lambda: rows(database, READERS) != [(0,)])
+    # PostgreSQL ends the read, otherwise this would not get the lock.
+    rows(holder, "ALTER TABLE articles ADD COLUMN two int")
+    assert not read.done()
+    rows(holder, "ALTER TABLE articles DROP COLUMN two")
+    rows(holder, "ALTER TABLE authors DROP COLUMN two")
+    holder.commit()
+    assert read.result(30) == 200
+
+
 # --- what connections keep of a table
 
 TRIGGER = """

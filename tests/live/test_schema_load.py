@@ -20,11 +20,11 @@ from tests.live.test_connections import Place
 from tests.live.test_faults import rows, start
 
 CLIENTS = 8
-TURNS = 60
+TURNS = 40
 """Turns of each client. A turn is a read and at most one write."""
 
-MOST_CHANGES = 500
-"""Changes that each of the two who change the schema makes at most while the clients take their turns."""
+FEWEST_CHANGES, MOST_CHANGES = 10, 500
+"""Changes that each of the two who change the schema makes: as many as it can while the clients take their turns, within these."""
 
 COLUMNS = ("x0", "x1", "x2")
 """The columns of articles that come and go."""
@@ -235,13 +235,12 @@ def second(place: Place) -> Iterator[Daemon]:
     assert daemon.stop() == 0
 
 
-def repeated(times: int, finished: threading.Event, work: Callable[[int], Any]) -> int:
-    """Calls something until the clients have finished, so many times at most. Returns how often."""
-    for turn in range(times):
-        if finished.is_set():
-            return turn
+def repeated(finished: threading.Event, work: Callable[[int], Any]) -> None:
+    """Calls something until the clients have finished."""
+    for turn in range(MOST_CHANGES):
+        if turn >= FEWEST_CHANGES and finished.is_set():
+            return
         work(turn)
-    return times
 
 
 def under_load(place: Place, daemons: list[Daemon], name: str) -> None:
@@ -260,8 +259,8 @@ def under_load(place: Place, daemons: list[Daemon], name: str) -> None:
     rows(connection, "SET lock_timeout = '1s'")
     by_api, by_sql = random.Random(11), random.Random(12)
     changes = [
-        start(repeated, MOST_CHANGES, finished, lambda turn: change_by_api(changer, by_api, turn)),
-        start(repeated, MOST_CHANGES, finished, lambda turn: change_by_sql(connection, by_sql, turn)),
+        start(repeated, finished, lambda turn: change_by_api(changer, by_api, turn)),
+        start(repeated, finished, lambda turn: change_by_sql(connection, by_sql, turn)),
     ]
     turns = [start(take_turns, writer) for writer in writers]
     try:
@@ -269,10 +268,10 @@ def under_load(place: Place, daemons: list[Daemon], name: str) -> None:
             each.result(300)
     finally:
         finished.set()
-    made = [each.result(PATIENCE) for each in changes]
+    for each in changes:
+        each.result(300)
     answers = sum((client.answers for client in clients), Counter())
     assert [wrong for client in (*clients, changer) for wrong in client.wrong] == []
-    assert min(made) > 5
     assert sum(n for (_, status, _), n in answers.items() if status < 300) > answers.total() / 2
     for client in (*clients, changer):
         client.close()
