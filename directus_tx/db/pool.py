@@ -8,8 +8,8 @@ other side is gone. All intervals are measured by the monotonic clock.
 import re
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import psycopg2
@@ -616,6 +616,25 @@ def is_refused_for_limit(error: ServiceUnavailable) -> bool:
 
 def _unreachable() -> ServiceUnavailable:
     return unavailable("The database cannot be reached.")
+
+
+@asynccontextmanager
+async def holding(reactor: Any, lock: defer.DeferredLock, seconds: float, refusal: str) -> AsyncIterator[None]:
+    """A context in which a lock of this process is held. Raises ServiceUnavailable with the message *refusal* if others hold it for this
+    many seconds."""
+    turn = lock.acquire()
+    timer = None if turn.called else reactor.callLater(seconds, turn.cancel)
+    try:
+        await turn
+    except defer.CancelledError:
+        raise unavailable(refusal) from None
+    finally:
+        if timer is not None and timer.active():
+            timer.cancel()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def pause(reactor: Any, seconds: float) -> "defer.Deferred[None]":

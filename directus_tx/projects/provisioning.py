@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
 from directus_tx.db.connection import NO_ANSWER, Connection, Parameters, connected, unavailable
-from directus_tx.db.pool import ConnectionBudget, Database, is_refused_for_limit
+from directus_tx.db.pool import ConnectionBudget, Database, holding, is_refused_for_limit
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
@@ -28,6 +28,11 @@ from directus_tx.schema.types import MAX_HASHED
 log = Logger()
 RESERVED_CONNECTIONS = 10
 DEFAULT_CONNECTIONS = 80
+
+TEMPLATE_PATIENCE = 30.0
+"""Seconds to wait while other requests or processes make the template database."""
+
+_TEMPLATE_IN_USE = "Others are making the database that new ones are copied from; try again."
 
 _SHARED = frozenset({"sslmode", "sslrootcert"})
 """The keywords of libpq that also apply to other database servers: how a connection is encrypted."""
@@ -227,13 +232,10 @@ class Databases:
         """Creates a database with the system tables, as a copy of the template. Raises InvalidRequest if the role may not create
         databases, ServiceUnavailable if the database server cannot be used."""
         await self.availability.wait()
-        await self._template.acquire()
-        try:
+        async with holding(self.reactor, self._template, TEMPLATE_PATIENCE, _TEMPLATE_IN_USE):
             if not self._has_template:
                 await self._make_template()
                 self._has_template = True
-        finally:
-            self._template.release()
         # The suffix prevents a conflict with the database of a deleted project of the same key that could not be dropped.
         name = f"directus_{key}_{secrets.token_hex(3)}"
         try:
@@ -262,7 +264,12 @@ class Databases:
         """Creates the database that others are copied from, unless it exists: one for each set of migrations, also if several
         servers start at the same time."""
         async with connected(self.reactor, self.server) as connection:
-            await connection.run("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+            await connection.run(SQL("SET lock_timeout = {}").format(Literal(int(TEMPLATE_PATIENCE * 1000))))
+            try:
+                await connection.run("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+            except psycopg2.errors.LockNotAvailable:
+                raise unavailable(_TEMPLATE_IN_USE) from None
+            await connection.run("RESET lock_timeout")
             if await connection.run("SELECT 1 FROM pg_database WHERE datname = %s", (template(),)):
                 return
             unfinished = f"{template()}_new"

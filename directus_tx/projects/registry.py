@@ -6,6 +6,7 @@ import os
 import pathlib
 import secrets
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from attrs import evolve
@@ -17,7 +18,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import Parameters, unavailable
-from directus_tx.db.pool import Database
+from directus_tx.db.pool import Database, holding
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import (
@@ -103,8 +104,7 @@ class Project:
             return found
         if not self._migrated:
             await self.open()
-        await self._building.acquire()
-        try:
+        async with self._turn_to_read():
             session = Session(self.database)
             seen = self._snapshot
             if seen is not None:
@@ -113,8 +113,13 @@ class Project:
                 if seen is self._snapshot and seen.version >= max(version, self._version):
                     return seen
             return await self._read(session)
-        finally:
-            self._building.release()
+
+    def _turn_to_read(self) -> AbstractAsyncContextManager[None]:
+        """A context in which no other caller reads the schema. Raises ServiceUnavailable if that does not begin within queue_timeout, for
+        example because a statement of the one before waits for a lock."""
+        database = self.database
+        message = "The schema of the project is still being read (database.queue_timeout)."
+        return holding(database.reactor, self._building, database.queue_timeout, message)
 
     @property
     def state(self) -> str:
@@ -196,8 +201,7 @@ class Project:
         newest = await self.snapshot()
         if newest is not seen:
             return newest
-        await self._building.acquire()
-        try:
+        async with self._turn_to_read():
             if self._snapshot is not None and (self._verified >= mine or self._snapshot is not seen):
                 # Another verification, which began after this call, has answered it.
                 return self._snapshot
@@ -207,8 +211,6 @@ class Project:
                 return seen
             log.info("project {project}: the schema has changed", project=self.key)
             return await self._read(session)
-        finally:
-            self._building.release()
 
     def verify_in_time(self) -> None:
         """Starts to verify the snapshot in the background if it was last verified more than schema_interval ago."""

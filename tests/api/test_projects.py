@@ -15,7 +15,7 @@ from twisted.internet import defer, reactor
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
 from directus_tx.db.connection import connected
-from directus_tx.db.session import Session
+from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
 from directus_tx.projects.provisioning import NewProject, checked, template
@@ -162,6 +162,22 @@ async def test_a_template_that_could_not_be_made_is_made_the_next_time(
     assert (await databases(projects), left_files(projects)) == (before, [])
     project = await projects.create(new("whole"))
     assert await Session(project.database).query("SELECT to_regclass('half')") == [(None,)]
+
+
+@ensureDeferred
+async def test_creations_do_not_wait_for_ever_for_others_that_make_the_template(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directus_tx.projects.provisioning.TEMPLATE_PATIENCE", 0.3)
+    before = await databases(projects)
+    async with connected(reactor, projects.databases.server) as other:
+        await other.run("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+        creations = [start(projects.create(new(f"project{number}"))) for number in range(5)]
+        for creation in creations:
+            with pytest.raises(ServiceUnavailable, match="copied from"):
+                await creation
+    assert (await databases(projects), left_files(projects)) == (before, [])
+    assert await name_of(await projects.create(new("project0"))) == "Name of project0"
 
 
 @ensureDeferred

@@ -366,6 +366,25 @@ def test_postgres_that_is_killed_while_requests_wait_serves_again_as_soon_as_it_
     place.wait_until_at_rest()
 
 
+# --- system tables that others have locked
+
+
+def test_a_lock_on_the_system_tables_delays_no_client_longer_than_the_limits(place: Place) -> None:
+    """queue_timeout is 3 seconds, statement_timeout 2. The schema is read by one request at a time."""
+    holder = place.connect()
+    rows(holder, "SELECT directus_touch('schema')")
+    holder.autocommit = False
+    rows(holder, "LOCK TABLE directus_permissions IN ACCESS EXCLUSIVE MODE")
+    answers = [start(place.call, "GET", "/items/authors/1") for _ in range(POOL_SIZE * 3)]
+    found = [each.result(PATIENCE) for each in answers]
+    assert {answer.status for answer in found} == {503}
+    assert max(answer.seconds for answer in found) < 12
+    holder.rollback()
+    wait_for(lambda: place.call("GET", "/items/authors/1").status == 200)
+    holder.close()
+    place.check_pool()
+
+
 # --- a network that is silent
 
 SILENCES = {

@@ -58,12 +58,6 @@ async def migrate(session: Session) -> list[int]:
     Raises NewerSchema, and changes nothing, if the database was migrated by a newer version of the program, and ServiceUnavailable if
     others use the system tables.
     """
-    version = await current_version(session)
-    if version > migrations()[-1].version:
-        raise NewerSchema
-    if version == migrations()[-1].version:
-        # Nothing is written, so that a database that is read-only can be read.
-        return []
     done: list[int] = []
     present = await current_version(session)
     _check_not_newer(present)
