@@ -30,7 +30,9 @@ from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.service import Backend, use_monotonic_clock
 
-hypothesis.settings.register_profile("fixed", derandomize=True)
+# No deadlines: how long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 use_monotonic_clock(reactor)
