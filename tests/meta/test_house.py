@@ -1,10 +1,13 @@
 """The house as the architecture says it is: imports point one way, and what is documented is what is there."""
 
 import ast
+import configparser
 import functools
 import io
 import pathlib
 import re
+import shutil
+import subprocess
 import tomllib
 
 import docutils.core
@@ -367,3 +370,31 @@ def test_every_route_is_documented_with_its_caller() -> None:
     assert documented == [[route.method, route.path, route.caller.value, route.about.summary] for route in all_routes()]
     text = "\n".join(lines)
     assert [each.value for each in Caller if f"\n{each.value}\n    " not in text] == []
+
+
+UNIT = ROOT / "etc" / "directus.service"
+
+
+def test_the_systemd_unit_signals_the_server_alone_and_gives_it_time_to_stop() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read(UNIT)
+    service = unit["Service"]
+    assert service["KillMode"] == "mixed"
+    assert service["Restart"] in ("always", "on-failure")
+    # pg_ctl waits for a minute.
+    defaults = config.ServerSettings()
+    assert float(service["TimeoutStopSec"]) > defaults.shutdown_delay + defaults.shutdown_timeout + 60
+    assert int(service["LimitNOFILE"]) >= 65536
+    assert "network-online.target" in unit["Unit"]["After"].split()
+    assert unit["Unit"]["Wants"] == "network-online.target"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: pathlib.Path) -> None:
+    """With a program and a user that this machine has."""
+    text = re.sub(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", UNIT.read_text())
+    copy = tmp_path / UNIT.name
+    copy.write_text(re.sub(r"(?m)^(User|Group)=.*", r"\1=daemon", text))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
