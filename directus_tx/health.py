@@ -8,11 +8,14 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet import defer
+from twisted.logger import Logger
 
 from directus_tx import __version__
 from directus_tx.embedded import Supervisor
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.projects.registry import Projects
+
+log = Logger()
 
 API_VERSION = "8"
 PASS, WARN, FAIL = "pass", "warn", "fail"
@@ -139,6 +142,9 @@ class Health:
                 await self.projects.databases.check(CHECK_TIMEOUT)
             except ServiceUnavailable as refused:
                 error = f"{refused.message} {refused.__cause__ or ''}".strip()
+            except Exception as unexpected:
+                log.failure("asking the database server")
+                error = str(unexpected)
         ended = time.monotonic()
         self._checked = _Checked(basis, error, ended - began, self.projects.states(), datetime.now(UTC))
         self._until = ended + FRESH_FOR

@@ -90,6 +90,7 @@ class Backend:
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
+        self.stopping = False
         with _data_directory(self.data_dir):
             self.data_dir.mkdir(parents=True, exist_ok=True)
             self.projects = Projects(
@@ -122,7 +123,8 @@ class Backend:
         await self.projects.databases.measure()
 
     async def open_when_possible(self) -> None:
-        """Starts the embedded PostgreSQL if it is used, or waits until the database server can be reached. Raises EmbeddedError."""
+        """Starts the embedded PostgreSQL if it is used, or waits until the database server can be reached. Raises EmbeddedError, and
+        when it is cancelled because the server is `stopping`, any exception."""
         availability = self.projects.availability
         await self.start_database()
         told, told_at = "", -math.inf
@@ -132,6 +134,8 @@ class Backend:
                 await self.projects.databases.measure()
                 break
             except ServiceUnavailable as error:
+                if self.stopping:
+                    raise
                 reason = str(error.__cause__ or error.message).strip()
             availability.fail(reason)
             now = self.reactor.seconds()
@@ -272,7 +276,7 @@ class ApiService(MultiService):
 
     def _start_failed(self, failure: Any) -> None:
         """Logs why the server cannot start, and ends the process with status 1."""
-        if self._stopping and failure.check(defer.CancelledError, Interrupted):
+        if self._stopping and failure.check(defer.CancelledError, Interrupted, ServiceUnavailable):
             return
         if failure.check(StartError, EmbeddedError):
             log.critical("the server cannot start: {error}", error=str(failure.value))
@@ -284,7 +288,7 @@ class ApiService(MultiService):
         self.reactor.callWhenRunning(self.reactor.stop)
 
     def stopService(self) -> "defer.Deferred[None]":
-        self._stopping = self.health.stopping = True
+        self._stopping = self.health.stopping = self.backend.stopping = True
         self.backend.projects.availability.fail("The server is stopping.", "The server is stopping.")
         if self._opening is not None:
             # A thread that starts the embedded database is interrupted when the backend is closed.

@@ -346,6 +346,13 @@ class _Opening(txpostgres._PollingMixin):  # type: ignore[misc]
         self._driver = psycopg2.connect(**parameters, async_=True)
         await self.poll()
 
+    def _cancel(self, waiting: "defer.Deferred[Any]") -> None:
+        """Gives up because the caller of `open` has been cancelled. The driver cannot cancel an attempt to connect."""
+        self._pollingD = None
+        # The result may be scheduled already.
+        waiting._suppressAlreadyCalled = True
+        self.close()
+
     def close(self) -> None:
         """Gives up. `open` raises psycopg2.OperationalError."""
         if self._driver is None:

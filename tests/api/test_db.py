@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
@@ -958,3 +960,24 @@ async def test_what_cannot_be_stored_is_refused_wherever_it_stands(make: Make, t
             await session.transaction(lambda session: session.query(statement, parameters))  # noqa: B023
     assert await session.query("SELECT 1") == [(1,)]
     assert (session.database.in_use, session.database.size) == (0, 1)
+
+
+@pytest.mark.parametrize("turns", range(5))
+@ensureDeferred
+async def test_an_attempt_to_connect_that_is_cancelled_ends_at_once_and_leaves_no_descriptor(
+    postgres: dict[str, Any], turns: int
+) -> None:
+    """To a server that does not answer, and to one that does, whose answer may come in between."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for parameters in ({**postgres, "host": "127.0.0.1", "port": silent.getsockname()[1]}, postgres):
+            before = len(os.listdir("/proc/self/fd"))
+            opening = defer.Deferred.fromCoroutine(open_connection(reactor, parameters))
+            for _ in range(turns):
+                await deferLater(reactor, 0, lambda: None)
+            opening.cancel()
+            try:
+                (await opening).close()
+            except (ServiceUnavailable, defer.CancelledError):
+                pass
+            await deferLater(reactor, 0, lambda: None)
+            assert len(os.listdir("/proc/self/fd")) == before

@@ -105,7 +105,7 @@ def test_a_database_server_that_is_not_there_is_waited_for(started: Any, where: 
             assert "starting" in answer["error"]["message"]
         assert ask(daemon, "/p/items/things")[0] == 401
         assert ask(daemon, "/server/projects")[0] == 200
-        assert daemon.stop() == 0
+        assert daemon.stop() == 0, daemon.output
     assert "Traceback" not in daemon.output
     assert "hush" not in daemon.output
 
