@@ -142,10 +142,10 @@ class App:
     async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint and writes its answer."""
         answer = await route.endpoint(call)
-        for name, value in answer.headers.items():
-            call.request.setHeader(name, value)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
+        for name, value in answer.headers.items():
+            call.request.setHeader(name, value)
         body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
 
@@ -207,13 +207,14 @@ class App:
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):
                 return self._finish(request, 304, b"", None)
-        packed = await encode.compressed_in_slices(self.reactor, found.body) if large and _takes_gzip(request) else None
+        packed = await encode.Packer(self.reactor).whole(found.body) if large and _takes_gzip(request) else None
         return self._finish(request, found.status, found.body, found.content_type, packed)
 
     async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool)
+        packer = encode.Packer(self.reactor) if _takes_gzip(request) else None
         started = False
         status = 200
 
@@ -222,14 +223,21 @@ class App:
             if not started:
                 started = True
                 self._begin(request, status)
+                for name, value in answer.headers.items():
+                    request.setHeader(name, value)
                 request.setHeader(b"Content-Type", answer.content_type)
+                request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+                if packer is not None:
+                    request.setHeader(b"Content-Encoding", b"gzip")
                 if request.method == b"HEAD":
                     raise _HeadAnswered
                 sender.begin()
-            await sender.write(data)
+            await sender.write(data if packer is None else await packer.add(data))
 
         try:
             await answer.write(write, public=public)
+            if packer is not None:
+                await sender.write(packer.end())
             await sender.finish()
         except _HeadAnswered:
             pass

@@ -136,8 +136,21 @@ def compressed(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-async def compressed_in_slices(reactor: Any, body: bytes) -> bytes:
-    """Returns `compressed` of a large body and lets the reactor run in between."""
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
-    packed = [packer.compress(piece) async for piece in in_slices(reactor, _pieces(body))]
-    return b"".join([*packed, packer.flush()])
+class Packer:
+    """Compresses a body with gzip, piece by piece, and lets the reactor run in between."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
+
+    async def add(self, data: bytes) -> bytes:
+        """Adds the next bytes of the body. Returns the bytes that can be sent."""
+        return b"".join([self._packer.compress(piece) async for piece in in_slices(self.reactor, _pieces(data))])
+
+    def end(self) -> bytes:
+        """Returns the last bytes."""
+        return self._packer.flush()
+
+    async def whole(self, body: bytes) -> bytes:
+        """Returns a whole body, compressed."""
+        return await self.add(body) + self.end()

@@ -1,5 +1,6 @@
 """Lists that are read in batches are the same, byte for byte, as those that are read at once, and take no more memory than a batch."""
 
+import gzip
 import json
 from typing import Any
 
@@ -177,6 +178,21 @@ async def test_errors_and_heads_of_long_lists_are_those_of_short_ones(client: Cl
         assert answer.headers.get("content-disposition") == known.headers.get("content-disposition")
 
 
+@ensureDeferred
+async def test_long_lists_are_compressed_as_short_ones_are(client: Client, small: Any) -> None:
+    await library(client)
+    paths = (*LISTS, *EXPORTS)
+    expected = {path: await client.get(path) for path in paths}
+    small(3, 5 * plan.ROW)
+    for path in paths:
+        head = await client.call("HEAD", path, headers={"Accept-Encoding": "gzip"})
+        answer = await client.get(path, headers={"Accept-Encoding": "gzip"})
+        for reply in (head, answer):
+            assert (reply.status, reply.headers["content-encoding"]) == (200, "gzip"), path
+            assert "Accept-Encoding" in reply.headers["vary"]
+        assert gzip.decompress(answer.body) == expected[path].body
+
+
 @pytest.mark.limits(max_rows=20)
 @ensureDeferred
 async def test_too_many_rows_are_refused_before_the_first_byte(client: Client, small: Any) -> None:
@@ -197,6 +213,7 @@ async def test_too_many_rows_are_refused_before_the_first_byte(client: Client, s
             answer = await client.get(path)
             assert (answer.status, answer.code) == (422, 4), path
             assert "limits.max_rows" in answer.json["error"]["message"]
+            assert "content-disposition" not in answer.headers
         for path in allowed:
             answer = await client.get(path.replace("漢字", "%E6%BC%A2%E5%AD%97"))
             assert (answer.status, answer.body) == (200, expected[path].body)
