@@ -65,6 +65,11 @@ class ServerSettings:
         2**30,
         "Maximum size of the temporary files that hold answers until clients read them, in bytes. Reading waits beyond it.",
     )
+    body_spool_size: int = setting(
+        2**30,
+        "Maximum size of the temporary files that hold the bodies of requests, in bytes. Further bodies are answered with 503. An eighth"
+        " of it is for callers without a valid token. Must be more than max_body_size.",
+    )
     shutdown_delay: float = setting(
         0.0,
         "Seconds for which a server that is told to stop continues to accept requests, while /health tells load balancers to send"

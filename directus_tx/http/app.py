@@ -36,8 +36,9 @@ from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.routes import Call, Caller, Route, Services
-from directus_tx.http.sending import Sender, Spool
+from directus_tx.http.sending import Sender
 from directus_tx.http.site import ApiSite, path_argument
+from directus_tx.http.spool import Spool
 from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
 
@@ -195,6 +196,21 @@ class App:
             _check_address(schema, who)
         call.ctx = Context(project.key, schema, who, now, session, request.request_id)
 
+    async def is_user(self, request: Any) -> bool:
+        """Whether a request whose body is being received has the token of an active user. Raises ServiceUnavailable if the database cannot
+        be asked."""
+        try:
+            params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
+            first = _first_part(request.path)
+            key, token = named_project(request, params) if first in UNPREFIXED else (first, token_of(request, params))
+            project = self.services.projects.get(key)
+        except ApiError:
+            # The request is refused for this when it is answered.
+            return False
+        if token is None:
+            return False
+        return await identify(project, Session(project.database), token, self.services.now()) is not None
+
     # answers
 
     async def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
@@ -328,8 +344,8 @@ class App:
 
     def _named_project(self, request: Any) -> ApiError | None:
         """Sets the project that the path names. Returns the error if that project does not exist."""
-        first = unquote(request.path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
-        if first and first != "server" and first not in UNPREFIXED:
+        first = _first_part(request.path)
+        if first not in UNPREFIXED:
             try:
                 request.project = self.services.projects.get(first)
             except ApiError as unknown:
@@ -353,4 +369,10 @@ def _check_address(schema: Snapshot, who: Accountability) -> None:
         raise AddressNotAllowed
 
 
-UNPREFIXED = frozenset({"health", "types", "interfaces", "layouts", "modules"})
+def _first_part(path: bytes) -> str:
+    """Returns the first part of a path: a project, or one of UNPREFIXED."""
+    return unquote(path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
+
+
+UNPREFIXED = frozenset({"", "server", "health", "types", "interfaces", "layouts", "modules"})
+"""The first parts of paths that are not in a project."""

@@ -157,6 +157,17 @@ class ApiChannel(http.HTTPChannel):
             self.since = self.site.seconds()
         super().resumeProducing()
 
+    def pause_receiving(self) -> None:
+        """Stops receiving the body of a request until `resume_receiving` is called."""
+        producer: Any = self._networkProducer
+        producer.pauseProducing()
+
+    def resume_receiving(self) -> None:
+        self.moved = self.site.seconds()
+        if not self._waitingForTransport and not self.closing:
+            producer: Any = self._networkProducer
+            producer.resumeProducing()
+
     # time limits
 
     def check(self, now: float, limits: TimeLimits) -> None:

@@ -74,7 +74,8 @@ class Descriptors:
 async def listen(reactor: Any, site: ApiSite, settings: Settings) -> list[Any]:
     """Listens on the endpoints of the settings. Returns the ports."""
     descriptors = Descriptors.of(settings, raise_descriptor_limit())
-    limits = site.connections.limits = descriptors.limits(settings)
+    limits = descriptors.limits(settings)
+    site.limit(limits, descriptors.files)
     log.info(
         "at most {total} connections, {per_address} from one address; at most {descriptors} open files",
         total=limits.total,

@@ -13,6 +13,7 @@ from directus_tx.config import Settings
 from directus_tx.errors import PayloadTooLarge, ServiceUnavailable, UnusableBody
 from directus_tx.http import json_text
 from directus_tx.http.params import nested, pairs_of, refuse_nul
+from directus_tx.http.spool import Spool
 
 MULTIPART = "multipart/form-data"
 MAX_FIELDS = 10_000
@@ -23,6 +24,9 @@ UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 OFF_REACTOR = 512 * 1024
 """Bodies of this many bytes and more are read in a thread. Reading a smaller one takes less than five milliseconds."""
+
+UNKNOWN_SHARE = 8
+"""The part of server.body_spool_size that is for callers who are not known to have a valid token: an eighth."""
 
 READERS = 2
 WAITING = 32
@@ -46,7 +50,8 @@ class PayloadLimits:
 
 
 class PayloadReader:
-    """Reads bodies. Large ones are read in threads of the reactor's pool, READERS at a time."""
+    """Reads bodies. Large ones are read in threads of the reactor's pool, READERS at a time. `spool` limits the temporary files of bodies
+    that users send, `unknown_spool` those of other callers."""
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         limits = settings.limits
@@ -59,13 +64,21 @@ class PayloadReader:
         self.whole = of(settings.server.max_body_size, "server.max_body_size")
         self.signed_in = of(limits.max_payload_size, "limits.max_payload_size")
         self.public = of(limits.max_public_payload_size, "limits.max_public_payload_size")
+        size = settings.server.body_spool_size
+        self.unknown_spool = Spool(size // UNKNOWN_SHARE)
+        self.spool = Spool(size - size // UNKNOWN_SHARE)
         self._readers = defer.DeferredSemaphore(READERS)
 
     def limits_of(self, content_type: str, *, credentials: bool) -> PayloadLimits:
         """Returns the limits of a body before it is received. Whether the credentials are valid is not known at that time."""
-        if content_type.partition(";")[0].strip().lower() == MULTIPART:
-            return self.whole
-        return self.signed_in if credentials else self.public
+        if not credentials:
+            return self.public
+        return self.whole if content_type.partition(";")[0].strip().lower() == MULTIPART else self.signed_in
+
+    def limit_files(self, number: int) -> None:
+        """Limits the number of temporary files of bodies."""
+        self.unknown_spool.files = number // UNKNOWN_SHARE
+        self.spool.files = number - number // UNKNOWN_SHARE
 
     async def read(self, content: IO[bytes], content_type: str, *, public: bool) -> dict[str, Any] | list[Any]:
         """Returns the result of `payload`. Also raises ServiceUnavailable if too many large bodies wait."""

@@ -4,12 +4,21 @@ import secrets
 from io import BytesIO
 from typing import Any, AnyStr
 
+from twisted.internet import defer
+from twisted.logger import Logger
 from twisted.web import server
 
 from directus_tx.context import Accountability
 from directus_tx.db.session import Session
+from directus_tx.errors import ApiError, ServiceUnavailable
 from directus_tx.http.payload import PayloadLimits
+from directus_tx.http.spool import SpoolFile, SpoolFull
 from directus_tx.projects.registry import Project
+
+log = Logger()
+
+IN_MEMORY = 64 * 1024
+"""Size in bytes up to which a body is kept in memory. A larger one is written to a temporary file."""
 
 LINGER = 30.0
 """Seconds for which a client may continue to send a body that has been refused. Many clients read the answer only after sending."""
@@ -19,8 +28,10 @@ class ApiRequest(server.Request):
     """A request. A body that exceeds its limit is refused at once, and the rest of it is dropped. `project`, `accountability` and `session`
     are set when they are known; the log uses them."""
 
+    content: Any
     limits: PayloadLimits
-    too_large = False
+    refused = False
+    """Whether the body has been refused. The rest of it is dropped."""
     received = 0
     """Number of bytes of the body that have been received."""
     project: Project | None = None
@@ -29,6 +40,12 @@ class ApiRequest(server.Request):
     _abandoned = False
     _answering = False
     _secure: bool | None = None
+    _known = False
+    """Whether the caller is known to be a user."""
+    _held: list[bytes] | None = None
+    """The part of the body that arrives while the caller is being identified."""
+    _complete: tuple[Any, ...] | None = None
+    """The arguments of `requestReceived`, if the whole body arrives meanwhile."""
 
     def use(self, session: Session) -> None:
         """Sets the session of the request."""
@@ -64,38 +81,138 @@ class ApiRequest(server.Request):
             super().gotLength(0)
             return
         self.limits = channel.site.payloads.limits_of(self.getHeader("content-type") or "", credentials=self._has_credentials)
+        self.content = BytesIO()
         if length is not None and length > self.limits.size:
-            super().gotLength(0)
-            self._refuse_body()
-        else:
-            super().gotLength(length)
+            self._refuse_body(self.limits.too_large())
 
     def handleContentChunk(self, data: bytes) -> None:
         self.received += len(data)
-        if self.too_large:
+        if self.refused:
             return
-        if self.content is not None and self.content.tell() + len(data) > self.limits.size:
-            self._refuse_body()
+        if self._held is not None:
+            self._held.append(data)
+            self._pause(True)
+            return
+        size = self.content.tell() + len(data)
+        if size > self.limits.size:
+            self._refuse_body(self.limits.too_large())
+        elif size <= IN_MEMORY:
+            self.content.write(data)
         else:
-            super().handleContentChunk(data)
+            self._spool(data)
 
-    def _refuse_body(self) -> None:
+    def _spool(self, data: bytes) -> None:
+        """Writes a part of the body to a temporary file. The caller is identified first if the body is larger than it may be for callers
+        without a valid token, or if there is no room for more bodies of such callers."""
+        channel: Any = self.channel
+        payloads = channel.site.payloads
+        if not self._known and self.content.tell() + len(data) > payloads.public.size:
+            self._identify(data)
+            return
+        try:
+            if not isinstance(self.content, SpoolFile):
+                file = (payloads.spool if self._known else payloads.unknown_spool).open_file()
+                try:
+                    file.write(self.content.getvalue())
+                except BaseException:
+                    file.close()
+                    raise
+                self.content = file
+            self.content.write(data)
+        except SpoolFull:
+            if not self._known and self._has_credentials:
+                self._identify(data)
+            else:
+                self._refuse_body(_no_room())
+        except OSError as error:
+            log.warn("cannot write the body of a request to a temporary file: {error}", error=str(error))
+            self._refuse_body(_no_room())
+
+    def _identify(self, data: bytes) -> None:
+        """Finds out whether the caller is a user. Meanwhile no more of the body is received."""
+        channel: Any = self.channel
+        self._held = [data]
+        self._pause(True)
+        self._set_path()
+        work = defer.Deferred.fromCoroutine(channel.site.resource.app.is_user(self))
+        work.addCallbacks(self._identified, self._not_identified)
+        work.addErrback(lambda failure: log.failure("the body of a request cannot be received", failure))
+
+    def _identified(self, known: bool) -> None:
+        channel: Any = self.channel
+        if channel is None or self.content is None or self.refused:
+            # The client has disconnected, or its time was over.
+            return
+        held, self._held = self._held or [], None
+        self._known = known
+        if known and isinstance(self.content, SpoolFile):
+            try:
+                self.content.move(channel.site.payloads.spool)
+            except SpoolFull:
+                self._refuse_body(_no_room())
+        elif not known:
+            self.limits = channel.site.payloads.public
+            size = self.content.tell() + sum(map(len, held))
+            self._refuse_body(self.limits.too_large() if size > self.limits.size else _no_room())
+        self.received -= sum(map(len, held))
+        for data in held:
+            self.handleContentChunk(data)
+        self._pause(False)
+        if self._complete is not None:
+            super().requestReceived(*self._complete)
+
+    def _not_identified(self, failure: Any) -> None:
+        """Refuses the body if the database cannot be asked."""
+        channel: Any = self.channel
+        if channel is None or self.content is None or self.refused:
+            return
+        self._held = None
+        error = failure.value
+        if not isinstance(error, ApiError):
+            log.failure("the caller of request {request_id} cannot be identified", failure, request_id=self.request_id)
+            error = _no_room()
+        self._refuse_body(error)
+        self._pause(False)
+        if self._complete is not None:
+            super().requestReceived(*self._complete)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._held is not None:
+            self._complete = (command, path, version)
+        else:
+            super().requestReceived(command, path, version)
+
+    def _pause(self, paused: bool) -> None:
+        """Stops or resumes receiving."""
+        channel: Any = self.channel
+        if channel is not None:
+            channel.pause_receiving() if paused else channel.resume_receiving()
+
+    def _set_path(self) -> None:
+        """Sets what `requestReceived` would set after the body."""
+        channel: Any = self.channel
+        if self._complete is None and not self.uri.startswith(b"/"):
+            self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+            self.path = self.uri.partition(b"?")[0]
+
+    def _refuse_body(self, error: ApiError) -> None:
         """Answers before the whole body is received. Closes the connection when it is, or after LINGER seconds."""
         channel: Any = self.channel
-        self.too_large = True
+        self.refused = True
+        if self.content is not None:
+            self.content.close()
         self.content = BytesIO()
-        # requestReceived would set these after the body. Without "Expect", Twisted does not ask for the body.
-        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
-        self.path = self.uri.partition(b"?")[0]
+        self._set_path()
+        # Without "Expect", Twisted does not ask for the body.
         self.requestHeaders.removeHeader(b"expect")
         self.setHeader(b"Connection", b"close")
         channel.persistent = False
         closing = channel.site.reactor.callLater(LINGER, channel.loseConnection)
         self.notifyFinish().addBoth(lambda _: closing.active() and closing.cancel())
-        self.write(channel.site.resource.app.refuse_body(self, self.limits.too_large()))
+        self.write(channel.site.resource.app.refuse_body(self, error))
 
     def process(self) -> None:
-        if self.too_large:
+        if self.refused:
             self.finish()
         else:
             self._answering = True
@@ -105,7 +222,8 @@ class ApiRequest(server.Request):
     def _has_credentials(self) -> bool:
         """Whether the headers or the query string contain something that may be a token."""
         channel: Any = self.channel
-        return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in channel._path
+        path: bytes = self.uri if self._complete else channel._path
+        return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in path
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         """Returns a header as Twisted does, but replaces bytes that are not UTF-8. Twisted fails for them."""
@@ -119,3 +237,10 @@ class ApiRequest(server.Request):
         if self._secure is None:
             self._secure = super().isSecure()
         return self._secure
+
+
+def _no_room() -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "The server cannot store the body of the request now (server.body_spool_size); try again shortly.",
+        headers={"Retry-After": "5"},
+    )

@@ -4,9 +4,8 @@ Bytes that a slow client has not received yet are kept in a temporary file, so t
 and a transaction, does not wait for the client.
 """
 
-import tempfile
 from collections import deque
-from typing import IO, Any
+from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from directus_tx.errors import ClientGone
+from directus_tx.http.spool import Spool, SpoolFull
 
 log = Logger()
 
@@ -28,37 +28,20 @@ SEGMENT = 64 * 2**20
 """Size in bytes from which a new file is started. A file is deleted when all of it has been sent."""
 
 
-class Spool:
-    """The size of the temporary files of all answers together, which is at most *size* bytes."""
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def take(self, size: int) -> bool:
-        """Reserves *size* bytes if that many are left. Returns whether it did."""
-        if size > self.left:
-            return False
-        self.left -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        self.left += size
-
-
 class _Segment:
     """A temporary file that is written once and read once."""
 
-    def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="directus-", buffering=0)  # noqa: SIM115 - `close` closes it
-        self.read = self.written = 0
+    def __init__(self, spool: Spool) -> None:
+        self.file = spool.open_file()
+        self.read = 0
+
+    @property
+    def written(self) -> int:
+        return self.file.size
 
     def append(self, data: memoryview) -> None:
-        """Raises OSError if the disk is full."""
-        self.file.seek(self.written)
-        rest = data
-        while rest:
-            rest = rest[self.file.write(rest) :]
-        self.written += len(data)
+        """Raises SpoolFull, or OSError if the disk is full."""
+        self.file.write(data)
 
     def pop(self, size: int) -> bytes:
         self.file.seek(self.read)
@@ -90,15 +73,13 @@ class Backlog:
             self._memory.append(view)
             self._in_memory += len(view)
             return True
-        if not self.spool.take(len(view)):
-            return False
         try:
             if not self._segments or self._segments[-1].written >= SEGMENT:
-                self._segments.append(_Segment())
+                self._segments.append(_Segment(self.spool))
             self._segments[-1].append(view)
-        except OSError as error:
-            log.warn("cannot write an answer to a temporary file: {error}", error=str(error))
-            self.spool.give_back(len(view))
+        except (SpoolFull, OSError) as error:
+            if isinstance(error, OSError):
+                log.warn("cannot write an answer to a temporary file: {error}", error=str(error))
             if self._segments and not self._segments[-1].written:
                 self._segments.pop().close()
             return False
@@ -131,9 +112,7 @@ class Backlog:
             self._drop()
 
     def _drop(self) -> None:
-        segment = self._segments.popleft()
-        segment.close()
-        self.spool.give_back(segment.written)
+        self._segments.popleft().close()
 
 
 @implementer(IPushProducer)

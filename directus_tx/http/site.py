@@ -9,7 +9,7 @@ from directus_tx.config import Settings
 from directus_tx.errors import ApiError, BadRequest, NotFound
 from directus_tx.http.channel import ApiChannel, TimeLimits
 from directus_tx.http.client import Proxies
-from directus_tx.http.connections import Connections, Refusal
+from directus_tx.http.connections import ConnectionLimits, Connections, Refusal
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.request import ApiRequest
 
@@ -34,6 +34,12 @@ class ApiSite(server.Site):
 
     def seconds(self) -> float:
         return float(self.reactor.seconds())
+
+    def limit(self, connections: ConnectionLimits, files: int) -> None:
+        """Limits the number of connections, and that of temporary files: half of them for bodies of requests, half for answers."""
+        self.connections.limits = connections
+        self.resource.app.spool.files = files // 2
+        self.payloads.limit_files(files // 2)
 
     def startFactory(self) -> None:
         super().startFactory()

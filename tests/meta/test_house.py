@@ -61,6 +61,7 @@ LAYERS = (
     "logs",
     "http.params",
     "http.json_text",
+    "http.spool",
     "http.payload",
     "http.client",
     "http.encode",

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from directus_tx.http import sending
-from directus_tx.http.sending import Backlog, Spool
+from directus_tx.http.sending import Backlog
+from directus_tx.http.spool import Spool
 
 
 @given(
