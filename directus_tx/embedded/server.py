@@ -233,6 +233,10 @@ class EmbeddedPostgres:
             self._remove_stale_files()
             if self._run(bin_dir, "pg_ctl", "-D", self.cluster, "-w", "-l", log_file, "-o", options, "start", check=False) == 0:
                 return
+            if self.pid() is not None:
+                # It still recovers from a crash when pg_ctl has waited for long enough.
+                log.warn("the embedded PostgreSQL is running, but does not accept connections yet")
+                return
             said = log_file.read_text(errors="replace") if log_file.exists() else ""
             if not STILL_USED.search(said) or time.monotonic() > until:
                 raise EmbeddedError(f"The embedded database does not start:\n{said[-1000:]}{self.last_lines()}")
