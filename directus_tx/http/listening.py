@@ -22,7 +22,7 @@ MAX_DESCRIPTORS = 2**20
 MAX_CONNECTIONS = 10_000
 """The number of connections that are accepted if server.max_connections is 0 and there are descriptors for more."""
 
-FEW_CONNECTIONS = 500
+FEW_CONNECTIONS = 400
 """A number of connections that is logged as small."""
 
 MAX_ACCEPTS = 32
@@ -49,10 +49,10 @@ class Descriptors:
 
     @classmethod
     def of(cls, settings: Settings, limit: int) -> "Descriptors":
-        """Divides the number of descriptors that the process may open. Others are for the database, for connections that are being
-        accepted or closed, and for FILES."""
+        """Divides the number of descriptors that the process may open. Others are for the database, two for each of its connections, for
+        connections of clients that are being accepted or closed, and for FILES."""
         files = limit // 8
-        database = settings.database.max_connections or min(max(limit // 8, 100), 1000)
+        database = 2 * settings.database.max_connections or min(max(limit // 8, 200), 2000)
         closing = MAX_REFUSED + MAX_LEAVING + MAX_ACCEPTS * len(settings.server.listen)
         return cls(limit, max(limit - FILES - files - database - closing, limit // 4, 1), files)
 

@@ -68,7 +68,7 @@ HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
 STEPS = st.lists(st.tuples(st.sampled_from(["connect", "connect", "ask", "begin", "send"]), st.integers(0, 50)), max_size=80)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(STEPS, st.integers(1, 8), st.integers(1, 5))
 def test_the_longest_idle_of_the_address_with_most_is_closed(steps: list[tuple[str, int]], total: int, per_address: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
