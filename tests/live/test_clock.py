@@ -77,7 +77,7 @@ class Timed:
         rows(database, "BEGIN")
         rows(database, "LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
-        waiting = [start(self.status, "/p/items/things", "daemon-token") for _ in range(6)]
+        waiting = [start(self.status, "/p/items/things?limit=1", "daemon-token") for _ in range(6)]
         wait_for(lambda: rows(database, f"SELECT count(*) FROM pg_stat_activity WHERE {LOCKED}") == [(2,)])
         self.set(self.offset + change)
         wait_for(lambda: sum(each.done() for each in waiting) == 4)
