@@ -97,7 +97,7 @@ class Writing:
         self.keys: list[tuple[int, str]] = []
 
     def write(self, turn: int) -> None:
-        kind = self.chance.choice(["single", "column", "nested", "batch", "change", "delete", "table"])
+        kind = self.chance.choice(["single", "column", "nested", "batch", "change", "delete", "table", "system"])
         title = f"{self.name} {turn}"
         number = self.chance.randrange(10_000)
         item: dict[str, Any] = {"title": title, "number": number, "author": 1 + turn % 2}
@@ -119,6 +119,8 @@ class Writing:
             self._note(status == 200, items)
         elif kind == "table":
             self.client.call("POST", f"/items/{self.chance.choice(TABLES)}", {"name": title}, NO_COLLECTION)
+        elif kind == "system":
+            self._write_system(title, number)
         elif self.keys and kind == "change":
             key, old = self.keys[-1]
             if self.client.call("PATCH", f"/items/articles/{key}", {"number": number})[0] == 200:
@@ -128,6 +130,21 @@ class Writing:
             if self.client.call("DELETE", f"/items/articles/{key}")[0] in (200, 204):
                 del self.acknowledged[old]
                 self.refused.append(old)
+
+    def _write_system(self, title: str, number: int) -> None:
+        """Writes items of system collections, most of which change the version of the schema."""
+        kind = self.chance.choice(["user", "setting", "permission", "preset"])
+        if kind == "user":
+            self.client.call("PATCH", "/users/1", {"title": title})
+        elif kind == "setting":
+            self.client.call("PATCH", "/settings/6", {"value": title})
+        elif kind == "preset":
+            self.client.call("POST", "/collection_presets", {"collection": "articles", "title": title})
+        else:
+            permission = {"role": 2, "collection": f"c{number}", "read": "full"}
+            status, body = self.client.call("POST", "/permissions", permission)
+            if status == 200:
+                self.client.call("DELETE", f"/permissions/{body['data']['id']}")
 
     def _note(self, written: bool, items: list[dict[str, Any]]) -> None:
         for item in items:
@@ -150,13 +167,17 @@ def change_by_api(client: Client, chance: random.Random, turn: int) -> None:
     """Changes the schema through the API. What another program does at the same time may get in the way."""
     in_the_way = {*NO_COLLECTION, (422, 308), (422, 307), (422, 403), (422, 404), (404, 203)}
     column, table = chance.choice(COLUMNS), chance.choice(TABLES)
-    kind = chance.choice(["add", "drop", "type", "number", "create", "delete", "relation", "unique"])
+    kind = chance.choice(["add", "drop", "type", "number", "create", "delete", "relation", "unique", "system"])
     if kind == "add":
         client.call("POST", "/fields/articles", field(column, length=50, default_value=chance.choice([None, "d"])), in_the_way)
     elif kind == "drop":
         client.call("DELETE", f"/fields/articles/{column}", None, in_the_way)
     elif kind == "type":
         client.call("PATCH", f"/fields/articles/{column}", {"length": 50 + turn}, in_the_way)
+    elif kind == "system":
+        owner = chance.choice(["directus_users", "directus_settings", "directus_permissions"])
+        client.call("POST", f"/fields/{owner}", field("own", length=20), in_the_way)
+        client.call("DELETE", f"/fields/{owner}/own", None, in_the_way)
     elif kind == "unique":
         client.call("PATCH", "/fields/authors/name", {"unique": chance.random() < 0.5}, in_the_way)
     elif kind == "number":
