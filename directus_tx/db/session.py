@@ -260,6 +260,8 @@ class Session:
         try:
             return await self._run(locked, pauses, retried=RETRIED | {LOCK_NOT_AVAILABLE})
         except Conflict as error:
+            if error.diagnostics is None or error.diagnostics.sqlstate not in RETRIED:
+                raise
             raise unavailable("Others use the tables to be changed; try again.") from error.__cause__
 
     async def _run(
