@@ -183,6 +183,9 @@ def api_error(error: psycopg2.Error) -> ApiError:
     if raised and sqlstate[:2] not in MEANINGS:
         # The author of the trigger has invented this SQLSTATE.
         meaning = MEANINGS["P0001"]
+    elif sqlstate == "23505" and said.schema_name == "pg_catalog":
+        # Another transaction has created a table or type of the same name at the same time.
+        meaning = MEANINGS["42P07"]
     message = meaning.message
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message

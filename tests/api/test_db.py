@@ -26,7 +26,7 @@ from directus_tx.db.pool import ConnectionBudget, Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres
-from directus_tx.errors import ClientGone, Conflict, InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import ClientGone, CollectionExists, Conflict, InternalError, InvalidRequest, ServiceUnavailable
 from tests.conftest import Client
 
 Make = Callable[..., Database]
@@ -387,6 +387,23 @@ async def test_a_schema_change_that_always_loses_is_unavailable(impatient: Datab
     with pytest.raises(ServiceUnavailable) as caught:
         await Session(impatient).schema_change(work)
     assert (runs, bool(caught.value.headers["Retry-After"])) == (4, True)
+
+
+@ensureDeferred
+async def test_a_table_that_others_create_at_the_same_time_exists_already(make: Make) -> None:
+    pool = make()
+    name = f"t_{secrets.token_hex(6)}"
+    create = SQL("CREATE TABLE {} (k int)").format(Identifier(name))
+    async with connected(reactor, pool.parameters) as connection:
+        await connection.run("BEGIN")
+        await connection.run(create)
+        made = start(Session(pool).schema_change(lambda session: session.query(create)))
+        while not await Session(pool).query("SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"):
+            await pause(0.01)
+        await connection.run("COMMIT")
+    with pytest.raises(CollectionExists) as caught:
+        await made
+    assert caught.value.depends_on_schema
 
 
 # --- commits
