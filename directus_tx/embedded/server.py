@@ -130,7 +130,7 @@ class EmbeddedPostgres:
         found = _noted_pid(self.cluster / "postmaster.pid")
         return found if found is not None and processes.is_running(found) else None
 
-    def last_lines(self, number: int = 3) -> str:
+    def last_lines(self, number: int = 8) -> str:
         """Returns the last lines of the log, which say why PostgreSQL has ended unless it was killed; empty if there are none."""
         try:
             files = sorted((self.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
@@ -248,15 +248,15 @@ class EmbeddedPostgres:
             self._pause()
 
     def _remove_stale_files(self) -> None:
-        """Removes the files with the process id of a PostgreSQL that has ended, if another process has this id now or nobody has waited
-        for the ended one: PostgreSQL takes either for itself. If any other process of it is left, PostgreSQL finds its shared memory
-        and still refuses to start."""
+        """Removes the files with the process id of a PostgreSQL that has ended, if they are empty because the disk was full, another
+        process has this id now, or nobody has waited for the ended one: PostgreSQL takes any of these for a running one. If another
+        process of it is left, PostgreSQL finds its shared memory and still refuses to start."""
         for path in (self.cluster / "postmaster.pid", *self._socket_dir.glob(".s.PGSQL.*.lock")):
             pid = _noted_pid(path)
             if pid is not None:
                 processes.reap(pid)
-                if not processes.is_running(pid):
-                    path.unlink(missing_ok=True)
+            if pid is None or not processes.is_running(pid):
+                path.unlink(missing_ok=True)
 
     def _remove_old_logs(self) -> None:
         """Removes the files of the log that are older than LOG_DAYS, what was said at the last start, and the one file that earlier

@@ -256,11 +256,13 @@ def stopped(tmp_path: pathlib.Path) -> EmbeddedPostgres:
     return found
 
 
-def left_behind(stopped: EmbeddedPostgres, pid: int) -> None:
-    """Writes the files of a PostgreSQL with a process id, that has ended without removing them."""
+def left_behind(stopped: EmbeddedPostgres, pid: int | None) -> None:
+    """Writes the files of a PostgreSQL with a process id that has ended without removing them. None: they are empty, as a full disk leaves
+    them."""
     lines = [str(pid), str(stopped.cluster), "1", "5432", str(stopped.parameters["host"]), "", "  5432001    999999", "ready   "]
-    (stopped.cluster / "postmaster.pid").write_text("\n".join(lines) + "\n")
-    (pathlib.Path(stopped.parameters["host"]) / ".s.PGSQL.5432.lock").write_text("\n".join(lines) + "\n")
+    text = "" if pid is None else "\n".join(lines) + "\n"
+    (stopped.cluster / "postmaster.pid").write_text(text)
+    (pathlib.Path(stopped.parameters["host"]) / ".s.PGSQL.5432.lock").write_text(text)
 
 
 def of_another_program() -> int:
@@ -282,9 +284,13 @@ def of_a_zombie() -> int:
     return pid
 
 
-@pytest.mark.parametrize("whose", [of_another_program, of_nobody, of_a_zombie])
+def missing() -> None:
+    """No process id at all."""
+
+
+@pytest.mark.parametrize("whose", [of_another_program, of_nobody, of_a_zombie, missing])
 def test_a_process_id_that_is_left_behind_is_not_taken_for_a_running_postgresql(
-    stopped: EmbeddedPostgres, whose: Callable[[], int]
+    stopped: EmbeddedPostgres, whose: Callable[[], int | None]
 ) -> None:
     left_behind(stopped, whose())
     assert stopped.pid() is None
