@@ -15,3 +15,6 @@ exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_show_sourcelink = False
 nitpicky = True
+
+# Pygments reads JSON in quotes over several lines as an error.
+suppress_warnings = ["misc.highlighting_failure"]
