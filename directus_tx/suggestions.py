@@ -18,5 +18,5 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = {each.lower(): each for each in known if len(each) <= MAX_LENGTH}
     if len(names) > MAX_NAMES:
         return "."
-    found = get_close_matches(name.lower(), names, n=1, cutoff=0.7)
+    found = get_close_matches(name.lower(), names, n=1, cutoff=0.65)
     return f'; did you mean "{names[found[0]]}"?' if found else "."

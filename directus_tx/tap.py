@@ -8,6 +8,7 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from directus_tx import config
+from directus_tx.checks import problems
 from directus_tx.service import ApiService, StartError, use_monotonic_clock, use_shared_lookups
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
@@ -46,9 +47,12 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> MultiService:
-    """Returns the service that twistd runs. If the data directory cannot be used, ends the process with status 1 and one line."""
+    """Returns the service that twistd runs. If the server cannot start, ends the process with status 1 and a line for each problem."""
     use_monotonic_clock(reactor)
     use_shared_lookups(reactor)
+    found = problems(options["settings"])
+    if found:
+        raise SystemExit("\n  ".join(["directus_tx: the server cannot start:", *found]))
     try:
         return ApiService(options["settings"], reactor, demo=bool(options["demo"]))
     except StartError as error:

@@ -270,6 +270,10 @@ class EmbeddedPostgres:
         for path in (*outdated, self.cluster / "startup.log"):
             path.unlink(missing_ok=True)
 
+    def check(self) -> None:
+        """Raises EmbeddedError if PostgreSQL is not installed or does not fit the cluster. Starts and creates nothing."""
+        self._bin_dir()
+
     def _bin_dir(self) -> pathlib.Path:
         """Returns the directory of the PostgreSQL programs of the cluster's version."""
         spec = importlib.util.find_spec(WHEEL)

@@ -193,3 +193,53 @@ def test_a_terminal_is_shown_a_table(daemon: Daemon) -> None:
         os.close(secondary)
     assert "private" in shown
     assert "│ p " in shown
+
+
+WRONG = {
+    "server.listen: names no address": "listen = []",
+    "there is no kind of endpoint 'tpc'; did you mean \"tcp\"?": 'listen = ["tpc:80"]',
+    'server.listen: "tcp:high" is not a Twisted endpoint': 'listen = ["tcp:high"]',
+    'server.listen: "tcp:8080" is there twice': 'listen = ["tcp:8080", "tcp:8080"]',
+    'server.trusted_proxies: "10.0.0.0/99" is not an IP address or network': 'trusted_proxies = ["10.0.0.0/99"]',
+    "server.log_file: /dev/null/log": 'log_file = "/dev/null/log"',
+    "server.data_dir: /dev/null is not a directory": 'data_dir = "/dev/null"',
+    "database.url: ": '[database]\nurl = "postgresql://nobody:wrong@127.0.0.1:1/nothing"',
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_config_check_finds_what_keeps_the_server_from_starting(tmp_path: pathlib.Path, said: str) -> None:
+    file = tmp_path / "directus.toml"
+    file.write_text(f"[server]\n{WRONG[said]}\n")
+    done = run(tmp_path, "config", "check", "-c", str(file))
+    assert (done.returncode, said.split(" is not a dir")[0].removesuffix("/log") in done.stdout) == (2, True), (
+        done.stdout + done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["directus.toml"]
+    if not said.startswith("database"):
+        # The server says the same, and ends.
+        command = [str(BIN / "twistd"), "-n", "--pidfile=", "directus", "--config", str(file)]
+        started = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        assert (started.returncode, done.stdout.strip() in started.stderr) == (1, True), started.stderr
+        assert "Traceback" not in started.stderr
+
+
+def test_config_check_finds_every_problem(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "directus.toml"
+    file.write_text('[server]\nlisten = ["tpc:80"]\ntrusted_proxies = ["x"]\n')
+    (tmp_path / "var" / "projects").mkdir(parents=True)
+    (tmp_path / "var" / "projects" / "shop.toml").write_text("no TOML")
+    done = run(tmp_path, "config", "check", "-c", str(file), "--json")
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    assert [
+        part in line for part, line in zip(("listen", "trusted_proxies", "shop.toml"), document["problems"], strict=True)
+    ] == [True] * 3
+
+
+def test_config_check_accepts_a_database_that_can_be_reached(tmp_path: pathlib.Path, postgres: dict[str, Any]) -> None:
+    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
+    assert run(tmp_path, "config", "check", environment={"DIRECTUS_DATABASE_URL": url}).stdout == "the configuration is valid\n"
+    done = run(tmp_path, "config", "check", environment={"DIRECTUS_DATABASE_URL": url.replace("/postgres?", "/nothing?")})
+    assert (done.returncode, "nothing" in done.stdout) == (2, True)

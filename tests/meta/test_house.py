@@ -79,6 +79,7 @@ LAYERS = (
     "http.site",
     "http.listening",
     "http.app",
+    "checks",
     "service",
     "tap",
     "cli",
@@ -111,7 +112,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
 }
 """The order of the modules of a package, likewise."""
 
-MAY_SEE_THE_DRIVER = {"db.sql", "db.sqlstate", "db.connection", "db.pool", "db.session", "projects.provisioning"}
+MAY_SEE_THE_DRIVER = {"checks", "db.sql", "db.sqlstate", "db.connection", "db.pool", "db.session", "projects.provisioning"}
 MAY_RUN_SQL = {
     "db",
     "schema.introspect",

@@ -1,0 +1,113 @@
+"""Finds what would keep a server from starting or from working, without starting it.
+
+`config` checks each setting by itself. This module checks the settings against the machine: addresses, files, programs. The server runs
+`problems` before it starts; `directus config check` also runs `database_problems`.
+"""
+
+import ipaddress
+import os
+import pathlib
+import tomllib
+from collections.abc import Iterator
+
+import psycopg2
+
+from directus_tx.config import Settings, libpq_parameters
+from directus_tx.db.connection import CONNECT_TIMEOUT
+from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from directus_tx.http.listening import endpoint_of
+from directus_tx.suggestions import suggestion
+
+ENDPOINTS = ("tcp", "tcp4", "tcp6", "unix", "ssl", "systemd", "haproxy", "fd")
+
+
+def problems(settings: Settings) -> list[str]:
+    """Returns a line for each problem, which names the setting. Creates and connects nothing."""
+    server = settings.server
+    found = [*_endpoints(settings), *_networks(server.trusted_proxies), *_data_directory(pathlib.Path(server.data_dir))]
+    if server.log_file:
+        found += _writable("server.log_file", pathlib.Path(server.log_file))
+    if not settings.database.url:
+        try:
+            EmbeddedPostgres(pathlib.Path(server.data_dir)).check()
+        except EmbeddedError as error:
+            found.append(f"database.url: {error}")
+    return found
+
+
+def database_problems(settings: Settings) -> list[str]:
+    """Connects to the database server of database.url, and returns a line if that fails or if the role may not create databases. Blocks
+    for some seconds at most."""
+    if not settings.database.url:
+        return []
+    parameters = {"connect_timeout": int(CONNECT_TIMEOUT), **libpq_parameters(settings.database.url)}
+    try:
+        connection = psycopg2.connect(**parameters)
+    except psycopg2.Error as error:
+        return [f"database.url: {' '.join(str(error).split())}"]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT rolname, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+            row = cursor.fetchone()
+    finally:
+        connection.close()
+    if row is not None and not row[1]:
+        return [
+            f"database.url: the role {row[0]} may not create databases; projects need existing databases (db_name) or CREATEDB"
+        ]
+    return []
+
+
+def _endpoints(settings: Settings) -> Iterator[str]:
+    listen = settings.server.listen
+    if not listen:
+        yield "server.listen: names no address"
+    for description in listen:
+        if listen.count(description) > 1:
+            yield f'server.listen: "{description}" is there twice'
+            return
+        kind = description.partition(":")[0]
+        try:
+            # Parsing needs no reactor.
+            endpoint_of(None, description, settings.server.backlog)
+        except Exception as error:
+            # The parsers of the kinds of endpoints raise exceptions of many types.
+            meant = suggestion(kind, ENDPOINTS)
+            reason = f"there is no kind of endpoint {kind!r}{meant}" if kind not in ENDPOINTS else str(error)
+            yield f'server.listen: "{description}" is not a Twisted endpoint: {reason}'
+
+
+def _networks(trusted: tuple[str, ...]) -> Iterator[str]:
+    for each in trusted:
+        try:
+            ipaddress.ip_network(each, strict=False)
+        except ValueError:
+            yield f'server.trusted_proxies: "{each}" is not an IP address or network'
+
+
+def _data_directory(directory: pathlib.Path) -> Iterator[str]:
+    for path in (directory, directory / "projects"):
+        if path.exists() and not path.is_dir():
+            yield f"server.data_dir: {path} is not a directory"
+            return
+    yield from _writable("server.data_dir", directory / "projects" / "file")
+    for path in sorted((directory / "projects").glob("*.toml")):
+        try:
+            tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            yield f"{path}: {error}"
+
+
+def _writable(setting: str, path: pathlib.Path) -> Iterator[str]:
+    """Yields a line if a file cannot be written, or created with the directories above it."""
+    if path.is_dir():
+        yield f"{setting}: {path} is a directory"
+        return
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    needed = os.W_OK if existing == path else os.W_OK | os.X_OK
+    if existing != path and not existing.is_dir():
+        yield f"{setting}: {existing} is not a directory"
+    elif not os.access(existing, needed):
+        yield f"{setting}: {existing} cannot be written by the user who runs this"
