@@ -204,6 +204,7 @@ EXPECTED = (
     psycopg2.errors.UndefinedTable,
     psycopg2.errors.DuplicateColumn,
     psycopg2.errors.DuplicateTable,
+    psycopg2.errors.DuplicateObject,
     psycopg2.errors.UniqueViolation,
     psycopg2.errors.InternalError_,
 )
