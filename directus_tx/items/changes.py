@@ -51,6 +51,13 @@ class Change:
         # The server may have replaced a value since, for example a datetime_updated.
         return {n: v for n, v in self.row.items() if not (n in self.unchanged and v is stored[n])}
 
+    @property
+    def leaves_row(self) -> bool:
+        """Whether all values of the payload are the stored ones, so that the row need not be written and its triggers need not run. Values
+        of virtual columns are not part of a stored row; the row is then read again by an update."""
+        sent = bool(self.unchanged) and self.unchanged >= self.payload.keys() and not self.changed_row
+        return sent and not any(each.virtual for each in self.collection.columns.values())
+
     def parse(self, field: Field, value: Any) -> Any:
         """Returns a value of the payload parsed for its column. Raises the errors of `schema.types.parse`."""
         return restored(field, value) if self.from_history else parse(field, value)

@@ -180,8 +180,9 @@ def _assignments(collection: Collection, names: Sequence[str], partial: set[str]
         if name in flags:
             value = SQL("CASE WHEN {} THEN {} ELSE {} END").format(SQL(f"v.{flags[name]}"), value, column("t", name))
         found.append(SQL("{} = {}").format(Identifier(name), value))
-    # Without values, set the key to itself: the stored rows are needed all the same.
-    return found or [SQL("{0} = t.{0}").format(Identifier(collection.primary_key.field))]
+    # Without values, set a column to itself: the stored rows are needed all the same.
+    kept = next((name for name, field in collection.columns.items() if not field.computed), collection.primary_key.field)
+    return found or [SQL("{0} = t.{0}").format(Identifier(kept))]
 
 
 def _assigned_type(field: Field) -> Composable:

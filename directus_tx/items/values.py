@@ -162,7 +162,8 @@ def check_stored(change: Change, grant: Grant, matching: Matching) -> None:
         return
     for field in change.collection.patterned:
         name, value = field.field, change.stored[field.field]
-        if name in change.payload or value in EMPTY or field.type == "hash" or name in grant.hidden_in(change.stored):
+        sent = name in change.payload and name not in change.unchanged
+        if sent or value in EMPTY or field.type == "hash" or name in grant.hidden_in(change.stored):
             continue
         text = format(Decimal(value).normalize(), "f") if needs_exact_text(field) else plain_text(value)
         matching.check(text, field.validation or "", value=f'The stored value of "{name}"', rule=VALIDATION)

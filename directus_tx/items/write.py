@@ -368,7 +368,9 @@ class Writer:
             for change, row in zip(changes, rows, strict=True):
                 change.key = stored_key(collection, row[collection.primary_key.field])
             return rows
-        written = await update_rows(self.ctx, collection, [(change.key, change.changed_row) for change in changes])
+        written = {change.key: change.stored for change in changes if change.leaves_row and change.stored is not None}
+        changed = [(change.key, change.changed_row) for change in changes if change.key not in written]
+        written |= await update_rows(self.ctx, collection, changed)
         if len(written) < len(changes):
             raise InvalidRequest(f'An item of "{collection.collection}" is both changed and deleted.')
         return [written[change.key] for change in changes]
