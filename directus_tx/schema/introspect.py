@@ -325,7 +325,8 @@ def _columns(
     for table, column, column_type, default, not_null, counted, generated, identity, type_oid in columns:
         attributes = types.attributes(int(type_oid), column_type)
         not_null |= attributes.pop("domain_not_null", False)
-        default = attributes.pop("domain_default", None) if default is None else default
+        inherited = attributes.pop("domain_default", None)
+        default = inherited if default is None else default
         found.setdefault(table, {})[column] = attributes | {
             "default_value": None if counted or generated else default_text(default),
             "nullable": not not_null,

@@ -26,6 +26,7 @@ CREATE TABLE things (
     gross numeric GENERATED ALWAYS AS (price * 1.10) STORED,
     label text GENERATED ALWAYS AS (CASE WHEN price > 1 THEN 'high' ELSE 'low' END) STORED,
     greeting greeting,
+    farewell greeting DEFAULT 'bye',
     made timestamptz(6) NOT NULL DEFAULT date_trunc('year', timestamptz '2020-02-29 01:02:03.000001+00') + interval '1 microsecond',
     token uuid DEFAULT gen_random_uuid(),
     tags text[] DEFAULT ARRAY['a', 'b c'],
@@ -77,7 +78,7 @@ async def test_defaults_are_shown_and_used_where_a_field_is_left_out(client: Cli
     fields = {field["field"]: field for field in (await client.get("~/fields/things")).data}
     shown = {name: field["default_value"] for name, field in fields.items()}
     assert shown["price"] == "1.50"
-    assert shown["greeting"] == "hello"
+    assert (shown["greeting"], shown["farewell"]) == ("hello", "bye")
     assert shown["token"] == "gen_random_uuid()"
     assert shown["tags"] == "ARRAY['a'::text, 'b c'::text]"
     assert "date_trunc" in shown["made"]
