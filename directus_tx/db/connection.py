@@ -57,6 +57,9 @@ _SESSION_SETTINGS: Mapping[str, Any] = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "client_encoding": "UTF8",
+    # PostgreSQL compiles statements that it expects to be expensive. That takes up to two seconds of processor time, each time, and it
+    # overestimates those that read its catalogue, which take milliseconds.
+    "jit": "off",
     # Make PostgreSQL detect that this machine is gone, whose transactions may hold locks.
     "tcp_keepalives_idle": 10,
     "tcp_keepalives_interval": 5,

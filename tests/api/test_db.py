@@ -934,6 +934,15 @@ async def test_connections_that_are_lost_while_they_are_opened_leave_nothing_wit
     assert critical == []
 
 
+# --- session settings
+
+
+@ensureDeferred
+async def test_statements_are_not_compiled_by_postgresql(make: Make) -> None:
+    """Compiling the statement that reads the types of the columns takes a thousand times as long as running it."""
+    assert await Session(make()).query("SHOW jit") == [("off",)]
+
+
 # --- percent signs
 
 
