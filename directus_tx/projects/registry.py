@@ -2,7 +2,6 @@
 schema."""
 
 import hmac
-import os
 import pathlib
 import secrets
 import time
@@ -14,6 +13,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from directus_tx import private_files
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
@@ -393,19 +393,10 @@ class Projects:
         if self.super_admin_token():
             return None
         token = secrets.token_urlsafe(24)
-        temporary = self.super_admin_token_file.with_name(f"{self.super_admin_token_file.name}.{secrets.token_hex(4)}.new")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(f"{token}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            # Unlike a rename, a link never replaces a file that another process has created.
-            os.link(temporary, self.super_admin_token_file)
+            private_files.create(self.super_admin_token_file, f"{token}\n".encode())
         except FileExistsError:
             return None
-        finally:
-            os.unlink(temporary)
         return token
 
     # creating and deleting

@@ -87,9 +87,9 @@ STEPS = {
     "migrate": "directus_tx.projects.provisioning.migrate",
     "_install": "directus_tx.projects.registry.install",
     "add": "directus_tx.projects.files.ProjectFiles.add",
-    "write": "directus_tx.projects.files.tomli_w.dump",
-    "fsync": "directus_tx.projects.files.os.fsync",
-    "link": "directus_tx.projects.files.os.link",
+    "write": "directus_tx.projects.files.tomli_w.dumps",
+    "fsync": "directus_tx.private_files.os.fsync",
+    "link": "directus_tx.private_files.os.link",
 }
 
 

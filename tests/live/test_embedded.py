@@ -3,7 +3,10 @@
 import contextlib
 import os
 import pathlib
+import pwd
+import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -14,7 +17,7 @@ import psycopg2
 import pytest
 
 from directus_tx.embedded import LOG_DAYS, SETTINGS, EmbeddedError, EmbeddedPostgres
-from tests.daemon import wait_for
+from tests.daemon import BIN, wait_for
 
 SECRET = "Hush-4711"
 DATA = frozenset({"base", "global", "pg_wal"})
@@ -281,3 +284,23 @@ def test_the_directory_of_the_socket_is_nobody_elses(
         connect(embedded).close()
         embedded.stop()
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_what_root_makes_belongs_to_the_owner_of_the_data_directory() -> None:
+    """Root runs the command in the data directory of a server that runs as another user. That user can start the server again."""
+    owner = pwd.getpwnam("nobody")
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="directus-owned-"))
+    try:
+        directory.chmod(0o755)
+        data_dir = directory / "var"
+        data_dir.mkdir(mode=0o750)
+        os.chown(data_dir, owner.pw_uid, owner.pw_gid)
+        command = [str(BIN / "directus"), "project", "create", "shop", "--email", "a@example.com", "--generate", "--init"]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found = set(data_dir.rglob("*"))
+        assert {"super_admin_token", "shop.toml", "postgresql.conf"} <= {path.name for path in found}
+        assert [path for path in found if path.lstat().st_uid != owner.pw_uid] == []
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -25,6 +25,7 @@ PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
     "suggestions",
+    "private_files",
     "errors",
     "cache",
     "slices",
