@@ -1,6 +1,7 @@
 """The start and the end of a server: without its database, with databases that do not answer, misconfigured, and sent signals."""
 
 import ctypes
+import http.client
 import json
 import os
 import pathlib
@@ -380,6 +381,36 @@ def test_a_signal_for_the_process_group_cuts_no_write(busy: tuple[Daemon, Any], 
     assert EmbeddedPostgres(daemon.directory / "var").pid() is None
     daemon.start()
     assert len(daemon.call("GET", "/p/items/things?limit=-1")["data"]) == len(writers)
+
+
+def test_open_connections_are_answered_while_the_server_stops_and_closed_afterwards(busy: tuple[Daemon, Any]) -> None:
+    daemon, holder = busy
+    watcher = daemon.connect("p")
+    watcher.autocommit = True
+    clients = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60) for _ in range(2)]
+    for client in clients:
+        client.request("GET", "/server/ping")
+        answer = client.getresponse()
+        assert (answer.read(), answer.headers["Connection"]) == (b"pong", None)
+    writing, asking = clients
+    holder.cursor().execute("LOCK TABLE things IN SHARE MODE")
+    headers = {"Authorization": f"bearer {TOKEN}", "Content-Type": "application/json"}
+    writing.request("POST", "/p/items/things", json.dumps({"name": "in flight"}), headers)
+    wait_for(lambda: waiting(watcher) == 1)
+    os.kill(daemon.pid, signal.SIGTERM)
+    wait_for(lambda: not daemon.listens())
+    asking.request("GET", "/health")
+    answer = asking.getresponse()
+    assert (answer.status, answer.headers["Connection"]) == (503, "close")
+    assert json.loads(answer.read())["output"] == "The server is stopping."
+    watcher.close()
+    holder.rollback()
+    holder.close()
+    answer = writing.getresponse()
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    assert json.loads(answer.read())["data"]["name"] == "in flight"
+    assert daemon.process is not None
+    assert daemon.process.wait(60) == 0
 
 
 def test_with_a_shutdown_delay_readiness_fails_first_and_requests_are_still_answered(started: Any) -> None:
