@@ -24,14 +24,15 @@ log = Logger()
 REQUEST = "{method} {path} {status} {ms} ms"
 
 
-def log_request(log: Logger, request: Any, status: int, now: float) -> None:
-    """Logs a request. Call this when its answer is ready to be sent, or when a stream has ended."""
+def log_request(log: Logger, request: Any, status: int, now: float, ip: str) -> None:
+    """Logs a request of a client with an IP address. Call this when its answer is ready to be sent, or when a stream has ended."""
     who = request.accountability
     session = request.session
     project = request.project
     log.info(
         REQUEST,
         request_id=request.request_id,
+        ip=ip,
         project=project.key if project is not None else None,
         user=who.user if who is not None else None,
         method=request.method.decode("latin-1"),
@@ -42,8 +43,11 @@ def log_request(log: Logger, request: Any, status: int, now: float) -> None:
     )
 
 
-NOTED = ("request_id", "project", "user", "method", "path", "status", "ms", "statements")
+NOTED = ("request_id", "ip", "project", "user", "method", "path", "status", "ms", "statements")
 
+
+CHATTY = ("log_legacy", "twisted.")
+"""Prefixes of the loggers of Twisted. What they log with the level info is not written: ports and factories that start and stop."""
 
 MAX_WAITING = 4 * 2**20
 """The characters that may wait to be written. Further lines are dropped."""
@@ -59,7 +63,7 @@ LAST_WAIT = 2.0
 
 
 class LineWriter:
-    """Writes lines to the file *name*, or to standard output if *name* is empty.
+    """Writes lines to the file *name*, or to standard output or standard error if *name* is empty.
 
     Writing can block: a pipe that nobody reads, a terminal that is stopped, a disk of another machine. Therefore a thread writes, from
     `start` to the end of the process. Before `start`, lines are kept, because twistd forks when it becomes a daemon. Lines that do not fit
@@ -69,8 +73,9 @@ class LineWriter:
     Raises OSError if the file cannot be opened.
     """
 
-    def __init__(self, name: str, notice: Callable[[int, str], str]) -> None:
+    def __init__(self, name: str, notice: Callable[[int, str], str], *, to_standard_error: bool = False) -> None:
         self.name = name
+        self.to_standard_error = to_standard_error
         self.notice = notice
         self._lock = threading.Lock()
         self._filled = threading.Event()
@@ -91,8 +96,9 @@ class LineWriter:
     def _open(self) -> int:
         if self.name:
             return os.open(self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        # Standard output is None if its descriptor was closed: then another file may have the number 1.
-        return sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
+        stream = sys.__stderr__ if self.to_standard_error else sys.__stdout__
+        # The stream is None if its descriptor was closed: then another file may have its number.
+        return stream.fileno() if stream is not None else -1
 
     def start(self) -> None:
         """Starts the thread."""
@@ -225,14 +231,16 @@ class LineWriter:
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty. `lines` is the writer."""
+    """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty. `lines` is the writer.
+    Events of the level debug, and those of Twisted of the level info, are not written."""
 
     def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
         self.write = write
         self.lines = LineWriter(name, self._notice)
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event["log_level"] is LogLevel.debug:
+        level = event["log_level"]
+        if level is LogLevel.debug or (level is LogLevel.info and event["log_namespace"].startswith(CHATTY)):
             return
         if event.get("log_format") is not REQUEST:
             for name, value in event.items():
@@ -263,9 +271,9 @@ def text_line(event: dict[str, Any]) -> str:
     """Returns an event as a line of text."""
     time = _time(int(event["log_time"]))
     if event.get("log_format") is REQUEST:
-        project, user = event["project"] or "-", event["user"] or "-"
+        ip, project, user = event["ip"] or "-", event["project"] or "-", event["user"] or "-"
         return (
-            f"{time} {event['request_id']} {project} {user} {event['method']} {_one_line(event['path'])}"
+            f"{time} {event['request_id']} {ip} {project} {user} {event['method']} {_one_line(event['path'])}"
             f" {event['status']} {event['ms']} ms {event['statements']} statements\n"
         )
     return f"{time} {event['log_level'].name} {event['log_namespace']}: {_one_line(formatEvent(event))}{_traceback(event)}\n"

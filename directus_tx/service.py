@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
-from directus_tx import logs
+from directus_tx import __version__, logs
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
@@ -192,7 +192,12 @@ class ApiService(MultiService):
             self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
         except OSError as error:
             raise StartError(f"the file of the log, {settings.server.log_file}, cannot be written: {error.strerror}") from error
-        self._console = logs.LineWriter("", lambda number, reason: "") if settings.server.log_file else self._observer.lines
+        self._console = self._observer.lines
+        json = settings.server.log_format == "json"
+        if settings.server.log_file or json:
+            # Programs read the JSON on standard output.
+            to_standard_error = json and not settings.server.log_file
+            self._console = logs.LineWriter("", lambda number, reason: "", to_standard_error=to_standard_error)
         for lines in {self._observer.lines, self._console}:
             atexit.register(lines.finish)
 
@@ -230,6 +235,7 @@ class ApiService(MultiService):
             self.reactor.stop()
 
     async def _start(self) -> None:
+        log.info("directus_tx {version} starts", version=__version__)
         self.backend.prepare()
         await self._listen()
         self.backend.provide_token()
@@ -312,8 +318,9 @@ class ApiService(MultiService):
         if self.supervisor is not None:
             await defer.maybeDeferred(self.supervisor.stopService)
         await self.backend.close()
+        log.info("the server has stopped")
 
     def _tell(self, *lines: str) -> None:
-        """Writes to standard output, even if the log goes to a file: passwords and tokens must not be stored in the log."""
+        """Writes to the console, even if the log goes to a file: passwords and tokens must not be stored in the log."""
         self._console.start()
         self._console.write("\n" + "\n".join(lines) + "\n\n")

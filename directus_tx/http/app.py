@@ -135,7 +135,7 @@ class App:
         except ApiError as error:
             return self.refuse(request, error)
         except ClientGone:
-            log_request(log, request, CLIENT_GONE, self.reactor.seconds())
+            self._log(request, CLIENT_GONE)
             return b""
         except Exception:
             return self._failed(request, Failure())
@@ -267,7 +267,7 @@ class App:
             request.channel.abort("cannot be sent the rest of an answer that failed")
         finally:
             sender.close()
-        log_request(log, request, status, self.reactor.seconds())
+        self._log(request, status)
         return b""
 
     async def _send(self, request: Any, body: bytes) -> bytes:
@@ -282,6 +282,10 @@ class App:
         finally:
             sender.close()
         return b""
+
+    def _log(self, request: Any, status: int) -> None:
+        who = request.accountability
+        log_request(log, request, status, self.reactor.seconds(), self.proxies.ip(request) if who is None else who.ip)
 
     def refuse(self, request: Any, error: ApiError) -> bytes:
         """Writes an error."""
@@ -332,7 +336,7 @@ class App:
                 request.setHeader(b"Content-Encoding", b"gzip")
         if status not in (204, 304):
             request.setHeader(b"Content-Length", b"%d" % len(body))
-        log_request(log, request, status, self.reactor.seconds())
+        self._log(request, status)
         return body
 
     def _unrouted(self, request: Any, failure: Failure) -> bytes:

@@ -20,6 +20,7 @@ class ApiSite(server.Site):
     """The site of an app. `connections` are the open connections, whose time limits are checked while the site listens. The site does not
     parse bodies, which endpoints do, and does not log requests, which the app does."""
 
+    noisy = False
     protocol: Any = ApiChannel
     reactor: Any
 

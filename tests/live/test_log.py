@@ -1,5 +1,7 @@
 """The log of a real process: nothing that takes its lines, or does not, stops the server; what was logged before an end is written."""
 
+import contextlib
+import json
 import os
 import pathlib
 import re
@@ -8,11 +10,13 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import BIN, Daemon, wait_for
+from tests.daemon import BIN, Daemon, free_port, wait_for
 
 PATIENCE = 60.0
 NO_DATABASE = "postgresql://postgres@127.0.0.1:1/postgres"
@@ -114,7 +118,7 @@ def test_an_output_that_is_read_late_has_every_line(server: Server) -> None:
     reader.join(PATIENCE)
     lines = output[0].splitlines()
     assert requests(output[0]) == 3000
-    assert lines[-1].endswith(b"Server Shut Down.")
+    assert lines[-1].endswith(b"the server has stopped")
 
 
 def test_an_output_that_is_closed_costs_nothing(server: Server) -> None:
@@ -170,4 +174,39 @@ def test_a_server_that_cannot_start_says_so(tmp_path: pathlib.Path, daemonized: 
         wait_for(lambda: log.exists() and "cannot listen" in log.read_text())
     text = log.read_text()
     assert "the server cannot start" in text
-    assert "starting up" in text
+    assert "starts" in text
+
+
+def test_every_line_of_a_json_log_is_json(tmp_path: pathlib.Path) -> None:
+    """Also at the first start, which prints a token and a password: those are on standard error."""
+    environment = {**os.environ, "DIRECTUS_SERVER_LOG_FORMAT": "json"}
+    listen = f"tcp:{free_port()}:interface=127.0.0.1"
+    command = [str(BIN / "twistd"), "-n", "--pidfile=", "directus", "--demo", "--listen", listen]
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=tmp_path, env=environment)
+        try:
+            wait_for(lambda: "the server is ready" in (tmp_path / "out").read_text())
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert {line["logger"].partition(".")[0] for line in lines} == {"directus_tx"}
+    assert lines[-1]["message"] == "the server has stopped"
+    assert (tmp_path / "err").read_text().count("(shown this once)") == 2
+
+
+def test_the_line_of_a_request_has_the_address_of_the_client(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "directus.toml"
+    config.write_text('[server]\nlog_format = "json"\ntrusted_proxies = ["127.0.0.1"]\n')
+    daemon = Daemon(tmp_path, "--config", str(config)).start()
+    try:
+        daemon.create_project("p")
+        for path in ("/p/users/me", "/server/ping", "/p/nothing/at/all"):
+            request = urllib.request.Request(daemon.base + path, headers={"X-Forwarded-For": "192.0.2.7"})
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(request, timeout=30).close()
+    finally:
+        daemon.stop()
+    lines = [json.loads(line) for line in daemon.output.splitlines() if line.startswith("{")]
+    addresses = {line["path"]: line["ip"] for line in lines if "status" in line}
+    assert addresses["/p/users/me"] == addresses["/server/ping"] == addresses["/p/nothing/at/all"] == "192.0.2.7"
