@@ -18,7 +18,6 @@ from tests.live.test_writes import connect
 
 LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 PRUNE_INTERVAL = 0.5
-LOCKED = "application_name = 'directus_tx' AND wait_event_type = 'Lock'"
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (apt-get install faketime)")
 
 
@@ -78,7 +77,8 @@ class Timed:
         rows(database, "LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
         waiting = [start(self.status, "/p/items/things?limit=1", "daemon-token") for _ in range(6)]
-        wait_for(lambda: rows(database, f"SELECT count(*) FROM pg_stat_activity WHERE {LOCKED}") == [(2,)])
+        # Unlike pg_stat_activity, pg_locks is read anew in each statement of a transaction.
+        wait_for(lambda: rows(database, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database IS NOT NULL") == [(2,)])
         self.set(self.offset + change)
         wait_for(lambda: sum(each.done() for each in waiting) == 4)
         assert time.monotonic() - started > 0.8
