@@ -341,7 +341,9 @@ def _value(field: Field) -> Json:
     if is_json(field):
         return {}
     if field.native is not None and field.native.member is not None:
-        return {"type": ["array", "null"]}
+        return {"type": ["array", "null"], "items": {}}
+    if field.native is not None and field.native.labels:
+        return {"type": ["string", "null"], "enum": [*field.native.labels, None]}
     if field.type == "json":
         return {"type": ["object", "array", "null"], "items": {}}
     if field.type == "array":
@@ -352,6 +354,9 @@ def _value(field: Field) -> Json:
     if kind == "integer" and field.datatype == "BIGINT":
         return {"type": ["string", "null"], "pattern": "^-?[0-9]+$"}
     found = dict(_KINDS.get(kind, {"type": ["string", "null"]}))
+    if kind == "number" and not field.declared:
+        # NaN and infinity are shown as texts.
+        found["type"] = ["number", "string", "null"]
     length = maximum_length(field)
     if length is not None and field.type != "hash":
         found["maxLength"] = length

@@ -106,7 +106,7 @@ GROUP BY c.relname, o.conname
 """
 
 # xmin changes whenever a catalogue row changes.
-_FINGERPRINT = """
+_FINGERPRINT = r"""
 WITH tables AS (
     SELECT oid, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
 ), parts AS (
@@ -116,6 +116,10 @@ WITH tables AS (
     UNION ALL SELECT conrelid, 0, o.xmin FROM pg_constraint o JOIN tables t ON t.oid = conrelid
     UNION ALL SELECT indrelid, 0, i.xmin FROM pg_index i JOIN tables t ON t.oid = indrelid
     UNION ALL SELECT enumtypid, 0, e.xmin FROM pg_enum e
+    UNION ALL SELECT t.oid, -1, t.xmin FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+              WHERE t.typtype IN ('b', 'd', 'e', 'r', 'm') AND t.typelem = 0 AND n.nspname NOT LIKE 'pg\_%%'
+              AND n.nspname <> 'information_schema'
+    UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid AND c.relkind = 'c' AND attnum > 0
 )
 SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin::text), '')) FROM parts
 """

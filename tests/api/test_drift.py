@@ -335,3 +335,42 @@ async def test_columns_that_get_another_type_are_no_failure_to_whoever_notices_f
         )
         answer = await client.call(method, path, body)
         assert answer.status in (200, 204, 404, 422), (method, path, kind, answer.body)
+
+
+@ensureDeferred
+async def test_changes_of_the_types_of_columns_are_noticed(client: Client) -> None:
+    await execute(
+        client,
+        "CREATE TYPE mood AS ENUM ('sad', 'happy')",
+        "CREATE TYPE pair AS (a integer)",
+        "CREATE DOMAIN small AS integer DEFAULT 1",
+        "CREATE TABLE typed (id serial PRIMARY KEY, mood mood, pair pair, small small)",
+        "INSERT INTO typed (mood, pair) VALUES ('sad', '(1)'), ('happy', '(2)')",
+        "SELECT directus_touch('schema')",
+    )
+    path = "~/items/typed?fields=id"
+
+    async def found(query: str) -> list[int]:
+        answer = await client.get(f"{path}&{query}")
+        assert answer.status == 200, answer.body
+        return [item["id"] for item in answer.data]
+
+    assert await found("filter[mood][eq]=sad") == [1]
+    assert await found("sort=-pair") == [2, 1]
+    # The first request notices each change, also by its failure.
+    await execute(client, "ALTER TYPE mood RENAME TO feeling")
+    assert await found("filter[mood][eq]=sad") == [1]
+    await execute(client, "ALTER TYPE feeling RENAME VALUE 'sad' TO 'blue'")
+    assert await found("filter[mood][eq]=blue") == [1]
+    await execute(client, "ALTER TYPE feeling ADD VALUE 'angry' BEFORE 'blue'")
+    assert (await client.patch("~/items/typed/2", {"mood": "angry"})).status == 200
+    assert await found("sort=mood") == [2, 1]
+    await execute(client, "ALTER TYPE pair ADD ATTRIBUTE b point")
+    answer = await client.get(f"{path}&sort=pair")
+    assert answer.status == 422, answer.body
+    project = client.backend.projects.get(client.project)
+    await execute(client, "ALTER DOMAIN small SET DEFAULT 2", "ALTER TYPE feeling RENAME VALUE 'happy' TO 'glad'")
+    await project.verified(await project.snapshot())
+    assert (await client.get("~/fields/typed/small")).data["default_value"] == "2"
+    field = (await client.get("~/fields/typed/mood")).data
+    assert field["length"] == "'angry','blue','glad'"
