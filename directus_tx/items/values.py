@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from slugify import slugify
 
 from directus_tx.access.grant import Grant
+from directus_tx.access.refusals import no_field
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
@@ -54,11 +55,16 @@ def payload_of(value: Any) -> Item:
     return value
 
 
-def check_fields(collection: Collection, payload: Mapping[str, Any]) -> None:
+def check_fields(grant: Grant, payload: Mapping[str, Any]) -> None:
     """Raises InvalidPayload if a field is unknown."""
-    unknown = [name for name in payload if name not in collection.fields]
-    if unknown:
-        raise InvalidPayload(f'"{collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
+    unknown = [name for name in payload if name not in grant.collection.fields]
+    if not unknown:
+        return
+    if len(unknown) == 1:
+        if unknown[0].lstrip()[:1] in ("{", "["):
+            raise InvalidPayload("The body seems to be JSON, but is sent as a form: set Content-Type to application/json.")
+        raise no_field(grant, unknown[0], error=InvalidPayload)
+    raise InvalidPayload(f'"{grant.collection.collection}" has no field ' + ", ".join(f'"{name}"' for name in unknown) + ".")
 
 
 def parse_payload(

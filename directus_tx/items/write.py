@@ -312,7 +312,7 @@ class Writer:
         rules = self.service.rules_of(name)
         await rules.prepare(self.ctx, changes)
         async for change in self.ctx.in_slices(changes):
-            values.check_fields(collection, change.payload)
+            values.check_fields(grant, change.payload)
         ones, manies = nested_in(self.access.schema, collection, changes)
         pending = pending_fields(ones)
         policies = rules.policies(self.ctx)

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from directus_tx.errors import InvalidPayload, LengthForbidden, LengthRequired, UnknownType
 from directus_tx.schema.model import ALIAS_TYPES, Field, NativeType
+from directus_tx.suggestions import suggestion
 
 FIELD_TYPES = (
     "alias array binary boolean datetime date time file hash group integer decimal json lang m2o o2m slug sort"
@@ -76,20 +77,26 @@ DATATYPES: Mapping[str, Datatype] = {
 }
 
 
+_EXAMPLES = {"integer": "INT", "m2o": "INT", "sort": "INT", "boolean": "TINYINT", "decimal": "DECIMAL", "binary": "BLOB"} | {
+    type: type.upper() for type in ("date", "datetime", "time")
+}
+"""Datatypes of field types, as examples. VARCHAR is one of the others."""
+
+
 def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
     """Returns the PostgreSQL type of a declared field; None for an alias.
 
     Raises UnknownType, LengthRequired or LengthForbidden; InvalidPayload if the datatype is missing or the length is invalid.
     """
     if type not in FIELD_TYPES:
-        raise UnknownType(f'There is no field type "{type}".')
+        raise UnknownType(f'There is no field type "{type}"{suggestion(type, FIELD_TYPES)}')
     if type in ALIAS_TYPES:
         return None
     if not datatype:
-        raise InvalidPayload(f'A field of type "{type}" needs a datatype.')
+        raise InvalidPayload(f'A field of type "{type}" needs a datatype, for example {_EXAMPLES.get(type, "VARCHAR")}.')
     found = DATATYPES.get(datatype.upper())
     if found is None:
-        raise UnknownType(f'There is no datatype "{datatype}".')
+        raise UnknownType(f'There is no datatype "{datatype}"{suggestion(datatype, DATATYPES)}')
     if found.length == "required" and not length:
         raise LengthRequired(f"{datatype.upper()} needs a length.")
     if found.length == "forbidden" and length:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from directus_tx.access import Access, Grant, access_of
+from directus_tx.access.refusals import no_field
 from directus_tx.context import Context
 from directus_tx.errors import FieldNotFound, HiddenField, ItemNotFound, UnknownField
 from directus_tx.items import Result, chosen_meta
@@ -80,7 +81,7 @@ def read_fields(ctx: Context, query: Query, collection: str | None = None, names
     if not items and len(names) == 1:
         if names[0] in grant.collection.fields:
             raise HiddenField(f'You may not ask about "{names[0]}".')
-        raise FieldNotFound(f'"{collection}" has no field "{names[0]}".')
+        raise no_field(grant, names[0], error=FieldNotFound)
     return _listed(Query(meta=query.meta), FIELDS, items, one=len(names) == 1, total=len(items))
 
 

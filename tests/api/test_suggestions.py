@@ -28,6 +28,32 @@ async def test_a_similar_name_is_suggested(client: Client, path: str) -> None:
     assert f'did you mean "{MISTAKES[path]}"?' in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "payload", "said"),
+    [
+        ("~/items/articles", {"titel": "x"}, 'did you mean "title"?'),
+        ("~/fields/articles", {"field": "x", "type": "sting"}, 'did you mean "string"?'),
+        ("~/fields/articles", {"field": "x", "type": "string", "datatype": "VARCHA", "length": 9}, 'did you mean "VARCHAR"?'),
+        ("~/fields/articles", {"field": "x", "type": "integer"}, "needs a datatype, for example INT."),
+    ],
+)
+@ensureDeferred
+async def test_payloads_are_told_what_was_meant(client: Client, path: str, payload: Any, said: str) -> None:
+    await client.collection("articles", field("title"))
+    answer = await client.post(path, payload)
+    assert answer.status == 422
+    assert said in answer.json["error"]["message"]
+
+
+@ensureDeferred
+async def test_json_that_is_sent_as_a_form_is_told_so(client: Client) -> None:
+    await client.collection("articles", field("title"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await client.post("~/items/articles", b'{"title": "x"}', headers=form)
+    assert (answer.status, answer.code) == (422, 12)
+    assert "Content-Type" in answer.json["error"]["message"]
+
+
 @ensureDeferred
 async def test_names_that_the_caller_may_not_read_are_not_suggested(client: Client) -> None:
     await client.collection("articles", field("title"), field("secret_code"))
