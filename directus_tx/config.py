@@ -90,7 +90,9 @@ class DatabaseSettings:
     )
     pool_size: int = setting(10, "Maximum number of connections of one project.")
     max_connections: int = setting(
-        0, "Maximum number of connections of all projects together. 0: 10 less than the database server allows."
+        0,
+        "Maximum number of connections of all projects of this process together. 0: what the database server allows, less a tenth,"
+        " shared equally with other server processes on it.",
     )
     idle_timeout: float = setting(60.0, "Seconds after which an idle connection is closed.")
     queue_size: int = setting(

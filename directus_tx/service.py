@@ -26,7 +26,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
 from directus_tx.db.addresses import SharedLookups
-from directus_tx.db.pool import pause
+from directus_tx.db.connection import pause
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.health import Health

@@ -10,8 +10,9 @@ duplicate, after removing it from the reactor.
 
 import math
 import os
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -41,6 +42,9 @@ NO_ANSWER = "The database did not answer in time; the connection was closed."
 
 GRACE = 5.0
 """Seconds after statement_timeout within which PostgreSQL's error must arrive."""
+
+PATIENCE = 10.0
+"""Seconds for which a connection outside of the pools is tried again while PostgreSQL refuses it because of a limit."""
 
 MANAGEMENT_TIMEOUT = 300.0
 """The time limit in seconds for statements outside of the pools, such as CREATE DATABASE, which have no statement_timeout."""
@@ -73,6 +77,9 @@ def _as_bytes(value: Any, cursor: Any) -> bytes | None:
     return None if found is None else bytes(found)
 
 
+_REFUSED = re.compile(r"too many clients|connection slots|too many connections for (?:role|database)")
+"""PostgreSQL's errors if a connection is refused because of a limit (SQLSTATE 53300)."""
+
 _NUMBERS = (extensions.INTEGER, extensions.LONGINTEGER, extensions.FLOAT, extensions.DECIMAL, extensions.BOOLEAN)
 _AS_FLOAT = extensions.new_type(extensions.DECIMAL.values, "DIRECTUS_FLOAT", extensions.FLOAT)
 _AS_BYTES = extensions.new_type(psycopg2.BINARY.values, "DIRECTUS_BYTES", _as_bytes)
@@ -99,6 +106,7 @@ class Connection:
     `opened` and `idle_since` are times of the monotonic clock. A pool sets these attributes of its connections:
 
     - `idle_since`: when the connection was released;
+    - `caller`: whoever uses the connection; None if it is idle or the server itself uses it;
     - `pid`: the process id of its backend;
     - `epoch`: identifies the database, the start of its server, and whether that is a standby;
     - `standby`: the server was a standby when the connection was opened, so the connection is not notified of changes;
@@ -109,6 +117,7 @@ class Connection:
     """
 
     idle_since = 0.0
+    caller: Hashable = None
     pid = 0
     epoch = ""
     standby = False
@@ -316,6 +325,15 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 100 else text[:100] + "..."
 
 
+class TooManyConnections(ServiceUnavailable):
+    """PostgreSQL has refused a connection, because it, or the role or the database, has as many as are allowed. `database`: it is the
+    limit of the database."""
+
+    def __init__(self, *, database: bool) -> None:
+        super().__init__("The database allows no more connections.", headers={"Retry-After": "1"})
+        self.database = database
+
+
 def unavailable(message: str) -> ServiceUnavailable:
     """Returns a ServiceUnavailable with a Retry-After header."""
     return ServiceUnavailable(message, headers={"Retry-After": "1"})
@@ -370,7 +388,8 @@ class _Opening(txpostgres._PollingMixin):  # type: ignore[misc]
 
 
 async def open_connection(reactor: Any, parameters: Parameters, statement_timeout: float | None = None) -> Connection:
-    """Opens a connection. *statement_timeout* is in seconds. Raises ServiceUnavailable if the database cannot be reached."""
+    """Opens a connection. *statement_timeout* is in seconds. Raises ServiceUnavailable if the database cannot be reached, and its
+    subclass TooManyConnections if PostgreSQL refuses the connection because of a limit."""
     settings = dict(_SESSION_SETTINGS)
     if statement_timeout is not None:
         settings["statement_timeout"] = int(statement_timeout * 1000)
@@ -387,6 +406,10 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
         connection = Connection(reactor, opening.pollable())
     except Exception as error:
         opening.close()
+        # psycopg2 has no SQLSTATE of an attempt to connect.
+        refused = _REFUSED.search(str(error))
+        if refused:
+            raise TooManyConnections(database=refused[0].endswith("database")) from error
         log.warn("cannot connect to database {dbname} at {host}: {error}", error=str(error).strip(), **_named(parameters))
         raise unavailable("The database cannot be reached.") from error
     finally:
@@ -402,12 +425,35 @@ def _named(parameters: Parameters) -> dict[str, Any]:
     return {"dbname": parameters.get("dbname"), "host": parameters.get("host", "localhost")}
 
 
+async def _open_patiently(reactor: Any, parameters: Parameters, patience: float) -> Connection:
+    until = time.monotonic() + patience
+    seconds = 0.05
+    while True:
+        try:
+            return await open_connection(reactor, parameters)
+        except TooManyConnections:
+            if time.monotonic() + seconds > until:
+                raise
+        await pause(reactor, seconds)
+        seconds = min(seconds * 2, 1.0)
+
+
+def pause(reactor: Any, seconds: float) -> "defer.Deferred[None]":
+    """Returns a Deferred that fires after *seconds*."""
+    done: defer.Deferred[None] = defer.Deferred()
+    reactor.callLater(seconds, done.callback, None)
+    return done
+
+
 @asynccontextmanager
-async def connected(reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT) -> AsyncIterator[Connection]:
+async def connected(
+    reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT, *, patience: float = PATIENCE
+) -> AsyncIterator[Connection]:
     """A context with a connection outside of any pool, for statements that cannot run in a transaction, such as CREATE DATABASE.
-    The connection is closed after *timeout* seconds at the latest. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error
-    that is raised in the context."""
-    connection = await open_connection(reactor, parameters)
+    The connection is closed after *timeout* seconds at the latest. While PostgreSQL refuses connections because of a limit, it is
+    asked again for *patience* seconds. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error that is raised in the
+    context."""
+    connection = await _open_patiently(reactor, parameters, min(timeout, patience))
     timer = reactor.callLater(timeout, connection.close, unavailable(NO_ANSWER))
     try:
         yield connection
@@ -417,3 +463,22 @@ async def connected(reactor: Any, parameters: Parameters, timeout: float = MANAG
         if timer.active():
             timer.cancel()
         connection.close()
+
+
+@asynccontextmanager
+async def holding(reactor: Any, lock: defer.DeferredLock, seconds: float, refusal: str) -> AsyncIterator[None]:
+    """A context in which a lock of this process is held. Raises ServiceUnavailable with the message *refusal* if others hold it for this
+    many seconds."""
+    turn = lock.acquire()
+    timer = None if turn.called else reactor.callLater(seconds, turn.cancel)
+    try:
+        await turn
+    except defer.CancelledError:
+        raise unavailable(refusal) from None
+    finally:
+        if timer is not None and timer.active():
+            timer.cancel()
+    try:
+        yield
+    finally:
+        lock.release()

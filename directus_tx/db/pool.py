@@ -1,32 +1,34 @@
-"""Connection pools: one for each project's database, within a limit that the pools on one database server share.
+"""Connection pools: one for each project's database, within a limit that the pools on one database server share (`budget`).
 
 The pool of txpostgres is not used, because it neither recovers from a lost connection nor limits its queue. Closing a connection
 is the only way to free its slot, whether it is closed by the pool, by its owner, or by `Connection` itself when it finds that the
 other side is gone. All intervals are measured by the monotonic clock.
 """
 
-import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import psycopg2
 from twisted.internet import defer
 from twisted.logger import Logger
 
+from directus_tx.db.budget import Ceiling, ConnectionBudget
+from directus_tx.db.callers import Caller, CallerQueue, most_for_one
 from directus_tx.db.connection import (
     CONNECT_TIMEOUT,
     NO_ANSWER,
     Connection,
     Parameters,
+    Row,
+    TooManyConnections,
     connected,
     open_connection,
     statement_deadline,
     unavailable,
 )
-from directus_tx.db.long_reads import LongReads
 from directus_tx.db.sqlstate import READ_ONLY, api_error, is_lost, meaning_of
 from directus_tx.errors import ApiError, ServiceUnavailable
 
@@ -37,18 +39,12 @@ CHANNEL = "directus"
 DOWN_FOR = 0.5
 """Seconds to wait after a failure to connect before the next attempt."""
 
-SWEEP_INTERVAL = 1.0
-"""Seconds between checks for connections that have been idle for too long or whose statements are overdue."""
-
 LIFETIME = 600.0
 """Seconds after which a connection is replaced, so that a database server that replaces another one is noticed even if the old
 one still answers."""
 
 READ_ONLY_LIFETIME = 1.0
 """Seconds after which a connection is replaced that has refused to write."""
-
-REFUSED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Seconds to wait between attempts to connect to a database server that has reached its connection limit."""
 
 CANCEL_AFTER = 0.1
 """Seconds to wait before a statement whose result is no longer needed is cancelled. Most have ended by then."""
@@ -63,83 +59,19 @@ SELECT pg_backend_pid(),
            ' ', pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_is_in_recovery()
        ),
        pg_is_in_recovery(),
-       to_regclass('directus_versions')::oid
+       to_regclass('directus_versions')::oid,
+       (SELECT datconnlimit FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+            AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))
 """
 _IS_STANDBY = "SELECT pg_is_in_recovery()"
 _VERSIONS = "SELECT kind, version FROM directus_versions"
 
 
-class ConnectionBudget:
-    """The limit on open connections that the pools of one database server share.
-
-    When it is reached, the connection of another pool that has been idle longest is closed first. If none is idle, the pools
-    wait, and the one with the fewest connections in use is served first.
-    """
-
-    def __init__(self, reactor: Any, limit: int, idle_timeout: float = 60.0) -> None:
-        self.reactor = reactor
-        self.limit = limit
-        self.idle_timeout = idle_timeout
-        self.open = 0
-        self.turn = 0
-        self.databases: set[Database] = set()
-        self.long_reads = LongReads(reactor, lambda: self.limit)
-        self._timer: Any = None
-
-    def take(self, database: "Database") -> bool:
-        """Returns whether *database* may open a connection. If so, the connection is counted as open."""
-        self.databases.add(database)
-        if self.open >= self.limit:
-            others = [d for d in self.databases if d.idle and d is not database]
-            if not others:
-                return False
-            self.open += 1
-            # The slot is counted before it is freed, so that no other waiting pool takes it.
-            min(others, key=lambda d: d.idle[0].idle_since).close_idle(1)
-        else:
-            self.open += 1
-        self._schedule()
-        return True
-
-    def give_back(self) -> None:
-        """Frees the slot of a connection. A waiting pool may open one."""
-        self.open -= 1
-        waiting = [d for d in self.databases if d.wants]
-        if waiting and self.open < self.limit:
-            min(waiting, key=lambda d: (d.in_use, d.turn)).open_for_waiting()
-
-    def wanted_elsewhere(self, database: "Database") -> bool:
-        """Whether a connection that is released to *database* must be closed, so that another pool can open one. If no caller
-        waits for *database*, this is so for any pool with waiting callers, otherwise only for one with fewer connections in
-        use."""
-        return self.open >= self.limit and any(
-            d.wants and (not database.waiting or d.in_use < database.in_use) for d in self.databases if d is not database
-        )
-
-    def _sweep(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        for database in list(self.databases):
-            database.close_overdue(now)
-            database.watch_standby()
-            database.close_idle(sum(connection.idle_since <= now - self.idle_timeout for connection in database.idle))
-            if not database.size and not database.waiting:
-                self.databases.discard(database)
-        if self.open:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        if self._timer is None:
-            self._timer = self.reactor.callLater(min(SWEEP_INTERVAL, max(self.idle_timeout / 2, 0.1)), self._sweep)
-
-    def stop(self) -> None:
-        """Stops the timer that closes idle and overdue connections."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-
 class Database:
     """The connection pool of a project's database. It opens connections when they are needed, within the budget.
+
+    A connection that becomes free goes to the waiting caller with the fewest connections in use. One caller can use all but a fifth
+    of the pool. Callers are anything hashable; None is the server itself, which has no such limit and comes first.
 
     `on_change(kind, version)` is called with each version that the database reports, when a connection opens and by NOTIFY.
     `on_restore()` is called when data cached from the database may no longer be valid: the database server was restarted, another
@@ -172,9 +104,11 @@ class Database:
         self.lock_timeout = lock_timeout
         self.connections: set[Connection] = set()
         self.idle: deque[Connection] = deque()
-        self.waiting: deque[defer.Deferred[Connection]] = deque()
+        self.waiting: CallerQueue[defer.Deferred[Connection]] = CallerQueue()
         self.opening = 0
         self.closed = False
+        self.ceiling = Ceiling(reactor, self.open_for_waiting)
+        self.capacity = self.most = 0
         self.turn = 0
         self._epoch = ""
         self._table: int | None = None
@@ -187,6 +121,8 @@ class Database:
         self._unwanted: list[tuple[Connection, int]] = []
         self._cancelling = False
         self._watching = False
+        self._allowed: int | None = None
+        self.resize()
 
     # the state
 
@@ -221,37 +157,67 @@ class Database:
         is opened until one succeeds."""
         return (
             len(self.waiting) > self.opening
-            and self.size < self.pool_size
+            and self.size < min(self.capacity, self.ceiling.allowed)
+            and not self.ceiling.pausing
             and not self.closed
             and not self.down
             and not (self._failing and self.opening)
+            and self.waiting.servable(self._used(), self.most, self.opening + 1) > self.opening
         )
+
+    def resize(self) -> None:
+        """Computes how many connections the pool may have, its `capacity`, and how many of them one caller may use, `most`: from the
+        settings, the budget and the limit of the database."""
+        capacity = min(self.pool_size, self.budget.limit)
+        if self._allowed is not None:
+            capacity = min(capacity, self._allowed // self.budget.processes)
+        self.capacity = max(capacity, 1)
+        self.most = most_for_one(self.capacity)
+        self.close_excess()
+        self._serve()
+
+    def _used(self) -> dict[Caller, int]:
+        """Returns the number of connections that each caller uses."""
+        used: dict[Caller, int] = {}
+        for connection in self.connections:
+            if connection.caller is not None:
+                used[connection.caller] = used.get(connection.caller, 0) + 1
+        return used
 
     # taking and giving back
 
-    def take_idle(self) -> Connection | None:
-        """Returns an idle connection for exclusive use, or None if none is idle or other callers wait."""
-        return self.idle.pop() if self.idle and not self.waiting else None
+    def take_idle(self, caller: Caller = None) -> Connection | None:
+        """Returns an idle connection for exclusive use, or None if none is idle or *caller* must wait."""
+        idle = self.idle
+        if not idle or (self._serving and self.waiting):
+            return None
+        if caller is not None and len(self.connections) - len(idle) >= self.most and self._used().get(caller, 0) >= self.most:
+            return None
+        connection = idle.pop()
+        connection.caller = caller
+        return connection
 
-    async def acquire(self, waiting: "set[defer.Deferred[Connection]] | None" = None) -> Connection:
+    async def acquire(self, waiting: "set[defer.Deferred[Any]] | None" = None, caller: Caller = None) -> Connection:
         """Returns a connection for exclusive use. While the caller waits, its Deferred is in *waiting* and can be cancelled.
         Raises ServiceUnavailable if no connection becomes free in time, CancelledError if the Deferred is cancelled."""
-        connection = self.take_idle()
+        connection = self.take_idle(caller)
         if connection is not None:
             return connection
         if self.closed:
             raise unavailable("The project is closing.")
         if self.down and not self.size:
             raise _unreachable()
-        if len(self.waiting) - self.opening >= self.queue_size:
-            raise unavailable("Too many requests are waiting for the database.")
-        waiter: defer.Deferred[Connection] = defer.Deferred(self._withdraw)
-        self.waiting.append(waiter)
+        if len(self.waiting) - self.opening >= self.queue_size or (
+            caller is not None and self.waiting.count(caller) - self.opening >= most_for_one(self.queue_size)
+        ):
+            raise unavailable("Too many requests are waiting for the database (database.queue_size).")
+        waiter: defer.Deferred[Connection] = defer.Deferred(lambda waiter: self.waiting.remove(caller, waiter))
+        self.waiting.add(caller, waiter)
         self.budget.databases.add(self)
         self.open_for_waiting()
         if waiter.called:
             return await waiter
-        timer = self.reactor.callLater(self.queue_timeout, self._time_out, waiter)
+        timer = self.reactor.callLater(self.queue_timeout, self._time_out, caller, waiter)
         if waiting is not None:
             waiting.add(waiter)
         try:
@@ -262,10 +228,10 @@ class Database:
             if timer.active():
                 timer.cancel()
 
-    async def acquire_for_writing(self) -> Connection:
+    async def acquire_for_writing(self, caller: Caller = None) -> Connection:
         """Returns a connection as `acquire` does, but not to a standby. Raises ServiceUnavailable also if the server is a standby."""
         while True:
-            connection = await self.acquire()
+            connection = await self.acquire(caller=caller)
             if not connection.standby:
                 return connection
             still = False
@@ -320,16 +286,27 @@ class Database:
             # Watching is no use of the connection.
             connection.idle_since = idle_since
 
+    async def ask(self, statement: str) -> Row:
+        """Runs a statement of the server itself and returns its only row. The connection that is used counts as idle for as long as
+        before. Raises psycopg2.Error and ServiceUnavailable."""
+        connection = await self.acquire()
+        idle_since = connection.idle_since
+        broken = True
+        try:
+            (row,) = await connection.run(statement)
+            broken = False
+            return row
+        finally:
+            self.release(connection, broken=broken)
+            if connection in self.idle:
+                connection.idle_since = idle_since
+
     def place_for_long_read(self) -> AbstractAsyncContextManager[None]:
         """A context in which a long read may run. Raises ServiceUnavailable if it cannot start in time."""
-        return self.budget.long_reads.place(self, self.pool_size, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
+        return self.budget.long_reads.place(self, self.capacity, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
 
-    def _withdraw(self, waiter: "defer.Deferred[Connection]") -> None:
-        if waiter in self.waiting:
-            self.waiting.remove(waiter)
-
-    def _time_out(self, waiter: "defer.Deferred[Connection]") -> None:
-        self._withdraw(waiter)
+    def _time_out(self, caller: Caller, waiter: "defer.Deferred[Connection]") -> None:
+        self.waiting.remove(caller, waiter)
         waiter.errback(unavailable("No database connection became free in time (database.queue_timeout)."))
 
     def release(self, connection: Connection, *, broken: bool = False) -> None:
@@ -347,6 +324,8 @@ class Database:
             or time.monotonic() > connection.opened + LIFETIME
             or connection.opened <= self._renewed
             or (connection.refused_to_write and time.monotonic() > connection.opened + READ_ONLY_LIFETIME)
+            or self.size > self.capacity
+            or self.budget.exceeded
             or self.budget.wanted_elsewhere(self)
         ):
             connection.close()
@@ -355,16 +334,26 @@ class Database:
             self._offer(connection)
 
     def _offer(self, connection: Connection) -> None:
-        """Passes a connection to the caller that has waited longest, or keeps it as idle."""
+        """Makes a connection idle and serves waiting callers."""
         connection.idle_since = time.monotonic()
+        connection.caller = None
         self.idle.append(connection)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Passes idle connections to waiting callers."""
         if self._serving:
-            # A caller served by the loop below has released it immediately: the loop continues, so that the stack does not grow.
+            # A caller served by the loop below has released a connection at once: the loop continues, so that the stack does not grow.
             return
         self._serving = True
         try:
-            while self.waiting and self.idle:
-                self.waiting.popleft().callback(self.idle.pop())
+            while self.idle and self.waiting:
+                found = self.waiting.pop(self._used(), self.most)
+                if found is None:
+                    break
+                connection = self.idle.pop()
+                connection.caller = found[0]
+                found[1].callback(connection)
         finally:
             self._serving = False
 
@@ -372,6 +361,10 @@ class Database:
         """Closes the *number* of connections that have been idle longest."""
         for connection in list(self.idle)[:number]:
             connection.close()
+
+    def close_excess(self) -> None:
+        """Closes idle connections above the capacity. Those in use are closed when they are released."""
+        self.close_idle(max(self.size - self.capacity, 0))
 
     def close_overdue(self, now: float) -> None:
         """Closes the connections whose statements are overdue at *now*. PostgreSQL would have ended these statements if it could
@@ -396,20 +389,23 @@ class Database:
         self.close_idle(len(self.idle))
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
+        self.ceiling.stop()
 
     def _closed(self, connection: Connection) -> None:
         """Removes a closed connection and frees its slot."""
         self.connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
-        self.budget.give_back()
-        if self.down and not self.size:
-            self._fail_waiting(_unreachable())
+        try:
+            self.budget.give_back()
+        finally:
+            if self.down and not self.size:
+                self._fail_waiting(_unreachable())
+            # The caller that used it may use another one instead.
+            self._serve()
 
     def _fail_waiting(self, error: ServiceUnavailable) -> None:
-        waiting = list(self.waiting)
-        self.waiting.clear()
-        for waiter in waiting:
+        for waiter in self.waiting.clear():
             waiter.errback(unavailable(error.message))
 
     # opening
@@ -417,55 +413,68 @@ class Database:
     def open_for_waiting(self) -> None:
         """Opens connections for waiting callers, within the limits."""
         while self.wants and self.budget.take(self):
-            self.opening += 1
-            self.budget.turn += 1
-            self.turn = self.budget.turn
-            defer.ensureDeferred(self._open())
+            self.open()
+
+    def open(self) -> None:
+        """Opens a connection, for which the budget has been asked."""
+        self.opening += 1
+        self.budget.turn += 1
+        self.turn = self.budget.turn
+        defer.ensureDeferred(self._open())
 
     async def _open(self) -> None:
-        """Opens a connection, which is already counted, for the caller that has waited longest."""
+        """Opens a connection, which is already counted, for the caller that is served next."""
         try:
             connection = await self._introduced()
+        except TooManyConnections as error:
+            self.opening -= 1
+            self.budget.refused(self, error)
+            return
         except ServiceUnavailable as error:
-            self._down_until = time.monotonic() + DOWN_FOR
             self._not_opened(error)
             return
         except BaseException:
             log.failure("opening a connection")
             self._not_opened(_unreachable())
             return
-        if connection is None:
+        if connection is None or connection.closed:
             self._not_opened(_unreachable())
             return
         self.opening -= 1
         self._failing, self._down_until = False, 0.0
-        if self.closed:
-            connection.close()
-            self.budget.give_back()
-            return
         self.connections.add(connection)
         connection.on_close = self._closed
-        self._note(connection)
+        if self.closed:
+            connection.close()
+            return
+        try:
+            self._note(connection)
+        except Exception:
+            log.failure("a new connection to database {dbname}", dbname=self.parameters.get("dbname"))
+            connection.close()
+            return
+        self.resize()
         # `release` might close it unused for another pool, and that pool do the same, without end.
         self._offer(connection)
-        self.open_for_waiting()
+        self.budget.opened(self)
 
     def _not_opened(self, error: ServiceUnavailable) -> None:
         """Frees the slot of a connection that could not be opened. If the pool has no other connection, waiting callers fail with
         *error*; otherwise another attempt is made later."""
+        self._down_until = time.monotonic() + DOWN_FOR
         self.opening -= 1
         self._failing = True
         self.budget.give_back()
         if not self.size:
             self._fail_waiting(error)
-        elif self._retry is None or not self._retry.active():
+        elif not self.closed and (self._retry is None or not self._retry.active()):
             self._retry = self.reactor.callLater(DOWN_FOR, self.open_for_waiting)
 
     async def _introduced(self) -> Connection | None:
         """Opens a connection that listens for notifications, and reads its `pid`, `epoch`, `table` and `versions`. If PostgreSQL
         ends the connection at once, another one is opened; returns None after three. Raises ServiceUnavailable."""
         for _ in range(3):
-            connection = await self._open_patiently()
+            connection = await open_connection(self.reactor, self.parameters, self.statement_timeout)
             connection.timeout = statement_deadline(self.statement_timeout)
             connection.on_notify = self._notified
             timer = self.reactor.callLater(CONNECT_TIMEOUT, connection.close, unavailable(NO_ANSWER))
@@ -499,22 +508,7 @@ class Database:
             if not rows[0][2]:
                 # The standby has been promoted meanwhile.
                 rows = await connection.run(_LISTEN + _INTRODUCTION)
-        ((connection.pid, connection.epoch, connection.standby, connection.table),) = rows
-
-    async def _open_patiently(self) -> Connection:
-        """Opens a connection. If the database server has reached its connection limit, the attempt is repeated for a short time,
-        because the server needs a moment to end connections that were closed to free a slot."""
-        for seconds in REFUSED_PAUSES:
-            try:
-                return await self._open_once()
-            except ServiceUnavailable as error:
-                if not is_refused_for_limit(error):
-                    raise
-            await pause(self.reactor, seconds)
-        return await self._open_once()
-
-    async def _open_once(self) -> Connection:
-        return await open_connection(self.reactor, self.parameters, self.statement_timeout)
+        ((connection.pid, connection.epoch, connection.standby, connection.table, self._allowed),) = rows
 
     # what connections report
 
@@ -609,36 +603,5 @@ class Database:
                     self.release(connection)
 
 
-def is_refused_for_limit(error: ServiceUnavailable) -> bool:
-    """Whether the database server refused a connection because it has reached its connection limit."""
-    return re.search(r"too many clients|connection slots", str(error.__cause__)) is not None
-
-
 def _unreachable() -> ServiceUnavailable:
     return unavailable("The database cannot be reached.")
-
-
-@asynccontextmanager
-async def holding(reactor: Any, lock: defer.DeferredLock, seconds: float, refusal: str) -> AsyncIterator[None]:
-    """A context in which a lock of this process is held. Raises ServiceUnavailable with the message *refusal* if others hold it for this
-    many seconds."""
-    turn = lock.acquire()
-    timer = None if turn.called else reactor.callLater(seconds, turn.cancel)
-    try:
-        await turn
-    except defer.CancelledError:
-        raise unavailable(refusal) from None
-    finally:
-        if timer is not None and timer.active():
-            timer.cancel()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def pause(reactor: Any, seconds: float) -> "defer.Deferred[None]":
-    """Returns a Deferred that fires after *seconds*."""
-    done: defer.Deferred[None] = defer.Deferred()
-    reactor.callLater(seconds, done.callback, None)
-    return done

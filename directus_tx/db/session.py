@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import psycopg2
 from twisted.internet import defer
 
-from directus_tx.db.connection import Connection, Row, unavailable
-from directus_tx.db.pool import Database, pause
+from directus_tx.db.callers import Caller
+from directus_tx.db.connection import Connection, Row, pause, unavailable
+from directus_tx.db.pool import Database
 from directus_tx.db.sql import SQL, Composable, Identifier, Statement
 from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE, RETRIED, api_error, is_lost
 from directus_tx.errors import ApiError, ClientGone, Conflict, ServiceUnavailable
@@ -50,22 +51,24 @@ class RunAgain(Exception):
 
 
 class Usage:
-    """The state that all sessions of a request share: the number of statements, whether changes are `committed` or may be, the
-    connections that are `reading` for it, and the Deferreds of connections for reading for which it is `waiting`. `abandoned`: its
+    """The state that all sessions of a request share: who the `caller` is, the number of statements, whether changes are
+    `committed` or may be, the connections that are `reading` for it, and the Deferreds for which it is `waiting` to read. `abandoned`: its
     client is gone."""
 
-    __slots__ = ("abandoned", "committed", "reading", "statements", "waiting")
+    __slots__ = ("abandoned", "caller", "committed", "reading", "statements", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Caller = None) -> None:
+        self.caller = caller
         self.statements = 0
         self.committed = False
         self.abandoned = False
         self.reading: set[Connection] = set()
-        self.waiting: set[defer.Deferred[Connection]] = set()
+        self.waiting: set[defer.Deferred[Any]] = set()
 
 
 class Session:
-    """Runs the statements and transactions of a request.
+    """Runs the statements and transactions of a request. The pool is fair between callers: *caller* is who makes the request, None
+    for the server itself.
 
     Outside a transaction, each statement acquires a connection from the pool, so that several can run concurrently. They must
     only read, because a statement whose connection is lost is run again.
@@ -79,6 +82,7 @@ class Session:
         connection: Connection | None = None,
         usage: Usage | None = None,
         *,
+        caller: Caller = None,
         read_only: bool = False,
         retried: frozenset[str] = RETRIED,
     ) -> None:
@@ -86,7 +90,7 @@ class Session:
         self._connection = connection
         self._read_only = read_only
         self._retried = retried
-        self._usage = usage if usage is not None else Usage()
+        self._usage = usage if usage is not None else Usage(caller)
         self._lock = defer.DeferredLock() if connection is not None else None
 
     @property
@@ -102,6 +106,10 @@ class Session:
     @property
     def in_transaction(self) -> bool:
         return self._connection is not None
+
+    def set_caller(self, caller: Caller) -> None:
+        """Sets who makes the request, when that is known."""
+        self._usage.caller = caller
 
     def abandon(self) -> None:
         """Cancels the reads of the request, because its client is gone: running statements are cancelled in PostgreSQL, and later
@@ -163,10 +171,10 @@ class Session:
         usage = self._usage
         if usage.abandoned:
             raise ClientGone
-        connection = self.database.take_idle()
+        connection = self.database.take_idle(usage.caller)
         if connection is None:
             try:
-                connection = await self.database.acquire(usage.waiting)
+                connection = await self.database.acquire(usage.waiting, usage.caller)
             except defer.CancelledError:
                 raise ClientGone from None
         usage.reading.add(connection)
@@ -344,7 +352,9 @@ class Session:
     async def _begin(self, read_only: bool) -> Connection:
         """Acquires a connection and begins a transaction. If the connection is lost, another one is acquired, once."""
         for attempt in (1, 2):
-            connection = await (self._acquired_for_reading() if read_only else self.database.acquire_for_writing())
+            connection = await (
+                self._acquired_for_reading() if read_only else self.database.acquire_for_writing(self._usage.caller)
+            )
             try:
                 await connection.run(BEGIN_READ_ONLY if read_only else BEGIN)
                 return connection

@@ -185,11 +185,14 @@ class App:
         request.project = call.project = project = self.services.projects.get(key)
         schema = project.current() or await project.snapshot()
         project.verify_in_time()
-        session = Session(project.database)
+        ip = self.proxies.ip(request)
+        session = Session(project.database, caller=ip)
         request.use(session)
         now = self.services.now()
         bearer = None if token is None else await identify(project, session, token, now)
-        ip, agent = self.proxies.ip(request), request.getHeader("user-agent") or ""
+        if bearer is not None:
+            session.set_caller(bearer.user)
+        agent = request.getHeader("user-agent") or ""
         who = Accountability(None, None, ip, agent) if bearer is None else Accountability(bearer.user, bearer.role, ip, agent)
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:

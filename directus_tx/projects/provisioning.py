@@ -13,8 +13,9 @@ from twisted.logger import Logger
 
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
-from directus_tx.db.connection import NO_ANSWER, Connection, Parameters, connected, unavailable
-from directus_tx.db.pool import ConnectionBudget, Database, holding, is_refused_for_limit
+from directus_tx.db.budget import COUNT, ConnectionBudget, process_name
+from directus_tx.db.connection import NO_ANSWER, PATIENCE, Connection, Parameters, TooManyConnections, connected, holding, unavailable
+from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
@@ -26,16 +27,16 @@ from directus_tx.schema.patterns import is_email
 from directus_tx.schema.types import MAX_HASHED
 
 log = Logger()
-RESERVED_CONNECTIONS = 10
 DEFAULT_CONNECTIONS = 80
+"""The maximum number of connections to a database server until it has been asked."""
 
 TEMPLATE_PATIENCE = 30.0
 """Seconds to wait while other requests or processes make the template database."""
 
 _TEMPLATE_IN_USE = "Others are making the database that new ones are copied from; try again."
 
-_SHARED = frozenset({"sslmode", "sslrootcert"})
-"""The keywords of libpq that also apply to other database servers: how a connection is encrypted."""
+_SHARED = frozenset({"application_name", "sslmode", "sslrootcert"})
+"""The keywords of libpq that also apply to other database servers: the name of this process, and how a connection is encrypted."""
 
 _CREDENTIALS = frozenset({"user", "password", "passfile", "service", "sslcert", "sslkey", "sslpassword"})
 """The keywords of libpq that hold credentials."""
@@ -136,7 +137,7 @@ class Databases:
 
     def __init__(self, reactor: Any, server: Parameters, settings: DatabaseSettings) -> None:
         self.reactor = reactor
-        self.server = server
+        self.server = {**server, "application_name": process_name(server.get("application_name", ""))}
         self.settings = settings
         self._budgets: dict[tuple[Any, Any], ConnectionBudget] = {}
         self.availability = Availability(reactor)
@@ -191,28 +192,28 @@ class Databases:
         """Returns the connection budget that the pools of a database server share."""
         where = (parameters.get("host"), parameters.get("port"))
         if where not in self._budgets:
-            limit = self.settings.max_connections or DEFAULT_CONNECTIONS
-            self._budgets[where] = ConnectionBudget(self.reactor, limit, self.settings.idle_timeout)
+            limit, shared = self.settings.max_connections or DEFAULT_CONNECTIONS, not self.settings.max_connections
+            self._budgets[where] = ConnectionBudget(self.reactor, limit, self.settings.idle_timeout, shared=shared)
         return self._budgets[where]
 
     async def measure(self) -> None:
-        """Connects to the database server, and asks it how many connections it allows, unless the setting max_connections is given.
-        Raises ServiceUnavailable."""
-        ((allowed,),) = await self._ask("SELECT current_setting('max_connections')::int")
-        if not self.settings.max_connections:
-            self.budget(self.server).limit = max(allowed - RESERVED_CONNECTIONS, 1)
+        """Connects to the database server, and asks it how many connections this process may open, unless the setting
+        max_connections is given. Raises ServiceUnavailable."""
+        (row,) = await self._ask(COUNT)
+        budget = self.budget(self.server)
+        if budget.shared:
+            budget.share(row)
 
     async def check(self, timeout: float) -> None:
         """Asks the database server to answer. Raises ServiceUnavailable if it does not within *timeout* seconds. A server that refuses
         the connection because it has reached its limit answers."""
-        asking = defer.Deferred.fromCoroutine(self._ask("SELECT 1"))
+        asking = defer.Deferred.fromCoroutine(self._ask("SELECT 1", patience=0.0))
         try:
             await asking.addTimeout(timeout, self.reactor)
         except defer.TimeoutError:
             raise unavailable(NO_ANSWER) from None
-        except ServiceUnavailable as error:
-            if not is_refused_for_limit(error):
-                raise
+        except TooManyConnections:
+            pass
 
     async def engine(self) -> str:
         """Returns the name and version of the database server. Raises ServiceUnavailable."""
@@ -220,10 +221,10 @@ class Databases:
         ((version,),) = await self._ask("SELECT current_setting('server_version')")
         return f"PostgreSQL {version}"
 
-    async def _ask(self, statement: str) -> list[Any]:
+    async def _ask(self, statement: str, patience: float = PATIENCE) -> list[Any]:
         """Runs a statement on a new connection to the database server. Raises ServiceUnavailable."""
         try:
-            async with connected(self.reactor, self.server) as connection:
+            async with connected(self.reactor, self.server, patience=patience) as connection:
                 return await connection.run(statement)
         except psycopg2.Error as error:
             raise unavailable("The database server does not answer.") from error

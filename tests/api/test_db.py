@@ -21,8 +21,9 @@ from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 
+from directus_tx.db.budget import ConnectionBudget
 from directus_tx.db.connection import connected, open_connection
-from directus_tx.db.pool import ConnectionBudget, Database
+from directus_tx.db.pool import Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres

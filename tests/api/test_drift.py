@@ -7,7 +7,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
 from directus_tx.context import Accountability, Context, moment
-from directus_tx.db.pool import pause
+from directus_tx.db.connection import pause
 from directus_tx.db.session import Session
 from directus_tx.errors import FieldNotFound
 from directus_tx.http.params import parsed

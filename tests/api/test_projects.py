@@ -432,7 +432,9 @@ async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projec
     queries = [start(Session(projects.get(key).database).query("SELECT current_database()")) for key in keys * 2]
     rows = await defer.gatherResults(queries, consumeErrors=True)
     assert [row[0][0] for row in rows] == [projects.get(key).config.database.name for key in keys * 2]
-    assert budget.open == sum(projects.get(key).database.size for key in keys) <= budget.limit == 90
+    assert budget.open == sum(projects.get(key).database.size for key in keys) <= budget.limit <= 88
+    assert budget.limit > 60
+
 
 
 @ensureDeferred

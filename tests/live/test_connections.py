@@ -31,8 +31,12 @@ from tests.live.test_writes import blog
 
 POOL_SIZE = 10
 IDLE_TIMEOUT = 1.0
-OURS = "application_name = 'directus_tx' AND datname = current_database()"
+OURS = "application_name ^@ 'directus_tx' AND datname = current_database()"
 LOCK_WAITERS = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock'"
+TOKENS = (TOKEN, "second-token")
+"""Those of two users. One user alone gets no more than ONE_CALLER connections of the pool."""
+
+ONE_CALLER = 8
 PATIENCE = 30.0
 """Seconds within which every request of these tests has an answer."""
 
@@ -40,12 +44,14 @@ PATIENCE = 30.0
 class Answer:
     """The answer to a request. Raises AssertionError where it is none that a fault of the database may cause."""
 
-    def __init__(self, daemon: Daemon, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> None:
+    def __init__(
+        self, daemon: Daemon, method: str, path: str, body: Any = None, *, token: str = TOKEN, project: str = "p"
+    ) -> None:
         headers = {"Content-Type": "application/json", "Authorization": f"bearer {token}"}
         data = None if body is None else json.dumps(body).encode()
         started = time.monotonic()
         try:
-            request = urllib.request.Request(daemon.base + "/p" + path, data, headers, method=method)
+            request = urllib.request.Request(f"{daemon.base}/{project}{path}", data, headers, method=method)
             with urllib.request.urlopen(request, timeout=PATIENCE) as found:
                 self.status, content = found.status, found.read()
             retry_after = None
@@ -165,6 +171,8 @@ class Place:
         }
         self.daemon.start()
         blog(self.daemon)
+        second = {"email": "second@example.com", "role": 1, "status": "active", "token": TOKENS[1], "password": "password"}
+        self.daemon.call("POST", "/p/users", second)
         self.daemon.call("POST", "/p/items/authors", [{"name": "one"}, {"name": "two"}])
         project = tomllib.loads((directory / "var" / "projects" / "p.toml").read_text())
         self.database = project["database"]["name"]
@@ -190,10 +198,13 @@ class Place:
             with error:
                 return error.code
 
-    def send(self, method: str, path: str, body: Any = None) -> socket.socket:
+    def write(self, path: str, name: str, token: str) -> Answer:
+        return self.call("PATCH", path, {"name": name}, token=token)
+
+    def send(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> socket.socket:
         """A connection over which a request has been sent, whose answer is left to come."""
         content = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} /p{path} HTTP/1.1\r\nHost: test\r\nAuthorization: bearer {TOKEN}\r\nContent-Length: {len(content)}\r\n"
+        head = f"{method} /p{path} HTTP/1.1\r\nHost: test\r\nAuthorization: bearer {token}\r\nContent-Length: {len(content)}\r\n"
         connection = socket.create_connection(("127.0.0.1", self.daemon.port))
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + content)
         return connection
@@ -243,7 +254,7 @@ class Place:
         holder, other = self.connect(), self.connect()
         holder.autocommit = False
         rows(holder, "SELECT 1 FROM authors WHERE id = 1 FOR UPDATE")
-        answers = [start(self.call, "PATCH", "/items/authors/1", {"name": f"checked {n}"}) for n in range(POOL_SIZE * 2)]
+        answers = [start(self.write, "/items/authors/1", f"checked {n}", TOKENS[n % 2]) for n in range(POOL_SIZE * 2)]
         wait_for(lambda: rows(other, LOCK_WAITERS) == [(POOL_SIZE,)])
         holder.rollback()
         assert {answer.result(PATIENCE).status for answer in answers} == {200}
@@ -346,7 +357,7 @@ def test_postgres_that_is_killed_while_requests_wait_serves_again_as_soon_as_it_
     rows(holder, "SELECT 1 FROM authors WHERE id = 1 FOR UPDATE")
     load = Load(place, "killed", clients=2)
     wait_for(lambda: len(load.written) > 10)
-    waiting = [start(place.call, "PATCH", "/items/authors/1", {"name": "waits"}) for _ in range(POOL_SIZE * 3)]
+    waiting = [start(place.write, "/items/authors/1", "waits", TOKENS[n % 2]) for n in range(POOL_SIZE * 3)]
     wait_for(lambda: rows(other, LOCK_WAITERS) == [(POOL_SIZE,)])
     place.kill_postgres()
     answers = [each.result(PATIENCE) for each in waiting]
@@ -492,12 +503,35 @@ def test_what_clients_that_hang_up_were_reading_is_cancelled(patient: Place, pat
     patient.wait_until_at_rest()
 
 
+def test_one_caller_cannot_keep_the_whole_pool_from_others(patient: Place) -> None:
+    holder, other = patient.connect(), patient.connect()
+    holder.autocommit = False
+    rows(holder, "LOCK TABLE authors IN ACCESS EXCLUSIVE MODE")
+    clients = [patient.send("GET", "/items/authors?q=long") for _ in range(POOL_SIZE * 3)]
+    wait_for(lambda: rows(other, LOCK_WAITERS) == [(ONE_CALLER,)])
+    for _ in range(5):
+        answer = patient.call("GET", "/items/tags", token=TOKENS[1])
+        assert (answer.status, answer.seconds < 5) == (200, True)
+    assert rows(other, LOCK_WAITERS) == [(ONE_CALLER,)]
+    holder.rollback()
+    for client in clients:
+        assert client.recv(12) == b"HTTP/1.1 200"
+        client.close()
+    holder.close()
+    other.close()
+    patient.check_pool()
+    patient.wait_until_at_rest()
+
+
 def test_what_clients_that_hang_up_were_writing_is_written(patient: Place) -> None:
     holder, other = patient.connect(), patient.connect()
     holder.autocommit = False
     rows(holder, "LOCK TABLE articles IN SHARE MODE")
     names = [f"hung up {n}" for n in range(POOL_SIZE * 2)]
-    clients = [patient.send("POST", "/items/authors", {"name": name, "articles": [{"title": name}] * 3}) for name in names]
+    clients = [
+        patient.send("POST", "/items/authors", {"name": name, "articles": [{"title": name}] * 3}, token=TOKENS[n % 2])
+        for n, name in enumerate(names)
+    ]
     wait_for(lambda: rows(other, LOCK_WAITERS) == [(POOL_SIZE,)])
     for client in clients:
         client.close()

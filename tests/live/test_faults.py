@@ -21,7 +21,7 @@ from tests.live.test_writes import blog, call, connect
 
 TABLES = ("authors", "articles", "tags", "articles_tags", "directus_activity", "directus_revisions")
 WAITING = (
-    "SELECT pid FROM pg_stat_activity WHERE application_name = 'directus_tx' AND datname = current_database()"
+    "SELECT pid FROM pg_stat_activity WHERE application_name ^@ 'directus_tx' AND datname = current_database()"
     " AND wait_event_type = 'Lock'"
 )
 
@@ -230,7 +230,7 @@ def test_after_a_kill_each_item_has_one_activity_and_one_revision(tmp_path: path
         wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
     else:
         # What the dead server has sent is still being done.
-        wait_for(lambda: not rows(connection, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'directus_tx'"))
+        wait_for(lambda: not rows(connection, "SELECT 1 FROM pg_stat_activity WHERE application_name ^@ 'directus_tx'"))
         connection.close()
     for writer in writers:
         writer.join()
@@ -380,7 +380,7 @@ def test_opposite_nested_writes_end_as_one_after_the_other(
 
 def deadlocks(database: Any) -> int:
     """How many deadlocks there have been. Backends tell of them by their end at the latest, so those of the server are ended."""
-    ours = "FROM pg_stat_activity WHERE application_name = 'directus_tx' AND datname = current_database()"
+    ours = "FROM pg_stat_activity WHERE application_name ^@ 'directus_tx' AND datname = current_database()"
     rows(database, f"SELECT pg_terminate_backend(pid) {ours}")
     wait_for(lambda: not rows(database, f"SELECT 1 {ours}"))
     ((count,),) = rows(database, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
