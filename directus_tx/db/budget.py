@@ -8,19 +8,17 @@ import math
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import psycopg2
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from directus_tx.db.connection import TooManyConnections
+from directus_tx.db.callers import CallerQueue
+from directus_tx.db.connection import Connection, Parameters, Row, TooManyConnections
 from directus_tx.db.long_reads import LongReads
 from directus_tx.errors import ApiError
-
-if TYPE_CHECKING:
-    from directus_tx.db.pool import Database
 
 log = Logger()
 SWEEP_INTERVAL = 1.0
@@ -123,6 +121,34 @@ class Ceiling:
             self._timer = None
 
 
+class Pool(Protocol):
+    """What a budget needs of a pool; `pool.Database` is one."""
+
+    parameters: Parameters
+    connections: set[Connection]
+    idle: deque[Connection]
+    waiting: CallerQueue[Any]
+    ceiling: Ceiling
+    capacity: int
+    turn: int
+    closed: bool
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def in_use(self) -> int: ...
+    @property
+    def wants(self) -> bool: ...
+
+    def open(self) -> None: ...
+    def resize(self) -> None: ...
+    def close_idle(self, number: int) -> None: ...
+    def close_excess(self) -> None: ...
+    def close_overdue(self, now: float) -> None: ...
+    def watch_standby(self) -> None: ...
+    async def ask(self, statement: str) -> Row: ...
+
+
 class ConnectionBudget:
     """The limit on open connections that the pools of one database server share.
 
@@ -143,7 +169,7 @@ class ConnectionBudget:
         self._seen: dict[str, float] = {}
         self.open = 0
         self.turn = 0
-        self.databases: set[Database] = set()
+        self.databases: set[Pool] = set()
         self.long_reads = LongReads(reactor, lambda: self.limit)
         self.ceiling = Ceiling(reactor, self.serve)
         self._timer: Any = None
@@ -162,7 +188,7 @@ class ConnectionBudget:
     def _full(self) -> bool:
         return self.open >= min(self.limit, self.ceiling.allowed)
 
-    def take(self, database: "Database") -> bool:
+    def take(self, database: Pool) -> bool:
         """Returns whether *database* may open a connection. If so, the connection is counted as open."""
         self.databases.add(database)
         if self.ceiling.pausing or self.exceeded:
@@ -184,7 +210,7 @@ class ConnectionBudget:
         self.open -= 1
         self.serve()
 
-    def refused(self, database: "Database", error: TooManyConnections) -> None:
+    def refused(self, database: Pool, error: TooManyConnections) -> None:
         """Frees the slot of a connection that PostgreSQL has refused because of a limit."""
         self.open -= 1
         if error.database:
@@ -202,7 +228,7 @@ class ConnectionBudget:
         self._count_at = 0.0
         self._start_counting()
 
-    def opened(self, database: "Database") -> None:
+    def opened(self, database: Pool) -> None:
         """Notes that a connection of *database* was opened."""
         self.ceiling.opened(self.limit)
         database.ceiling.opened(database.capacity)
@@ -226,7 +252,7 @@ class ConnectionBudget:
         finally:
             self._serving = False
 
-    def wanted_elsewhere(self, database: "Database") -> bool:
+    def wanted_elsewhere(self, database: Pool) -> bool:
         """Whether a connection that is released to *database* must be closed, so that another pool can open one. If no caller
         waits for *database*, this is so for any pool with waiting callers, otherwise only for one with fewer connections in
         use."""
@@ -285,11 +311,11 @@ class ConnectionBudget:
         self._count_at = now + COUNT_INTERVAL
         defer.ensureDeferred(self._count(max(usable, key=lambda d: (len(d.idle), len(d.connections)))))
 
-    async def _count(self, database: "Database") -> None:
+    async def _count(self, database: Pool) -> None:
         try:
             self.share(await database.ask(COUNT))
-        except (psycopg2.Error, ApiError) as error:
-            log.warn("cannot count the connections of the database server: {error}", error=str(error).strip())
+        except ApiError as error:
+            log.warn("cannot count the connections of the database server: {error}", error=error)
         except Exception:
             log.failure("counting the connections of the database server")
         finally:

@@ -288,7 +288,7 @@ class Database:
 
     async def ask(self, statement: str) -> Row:
         """Runs a statement of the server itself and returns its only row. The connection that is used counts as idle for as long as
-        before. Raises psycopg2.Error and ServiceUnavailable."""
+        before. Raises the ApiError for an error of the database."""
         connection = await self.acquire()
         idle_since = connection.idle_since
         broken = True
@@ -296,6 +296,8 @@ class Database:
             (row,) = await connection.run(statement)
             broken = False
             return row
+        except psycopg2.Error as error:
+            raise api_error(error) from error
         finally:
             self.release(connection, broken=broken)
             if connection in self.idle:
