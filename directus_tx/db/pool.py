@@ -326,8 +326,8 @@ class Database:
             or time.monotonic() > connection.opened + LIFETIME
             or connection.opened <= self._renewed
             or (connection.refused_to_write and time.monotonic() > connection.opened + READ_ONLY_LIFETIME)
-            or self.size > self.capacity
-            or self.budget.exceeded
+            or len(self.connections) > self.capacity
+            or self.budget.open > self.budget.limit
             or self.budget.wanted_elsewhere(self)
         ):
             connection.close()
