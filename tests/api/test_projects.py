@@ -436,7 +436,6 @@ async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projec
     assert budget.limit > 60
 
 
-
 @ensureDeferred
 async def test_a_migration_of_tables_in_use_is_made_when_they_are_not(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     known = schema_migrations.migrations()
