@@ -303,9 +303,19 @@ class Database:
             if connection in self.idle:
                 connection.idle_since = idle_since
 
-    def place_for_long_read(self) -> AbstractAsyncContextManager[None]:
-        """A context in which a long read may run. Raises ServiceUnavailable if it cannot start in time."""
-        return self.budget.long_reads.place(self, self.capacity, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
+    def place_for_long_read(
+        self, caller: Caller = None, waiting: "set[defer.Deferred[Any]] | None" = None
+    ) -> AbstractAsyncContextManager[None]:
+        """A context in which a long read may run. While the caller waits, its Deferred is in *waiting* and can be cancelled. Raises
+        ServiceUnavailable if it cannot start in time, ClientGone if the Deferred is cancelled."""
+        return self.budget.long_reads.place(
+            self,
+            self.capacity,
+            queue_size=self.queue_size,
+            queue_timeout=self.queue_timeout,
+            caller=caller,
+            waiting=waiting,
+        )
 
     def _time_out(self, caller: Caller, waiter: "defer.Deferred[Connection]") -> None:
         self.waiting.remove(caller, waiter)

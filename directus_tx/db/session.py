@@ -308,7 +308,10 @@ class Session:
         number of long reads allows another one. After a deadlock, or if the connection is lost, *work* is run again while
         *repeatable* returns True, ATTEMPTS times in all: it must return False after *work* has passed on rows. Raises
         ServiceUnavailable."""
-        async with self.database.place_for_long_read():
+        usage = self._usage
+        if usage.abandoned:
+            raise ClientGone
+        async with self.database.place_for_long_read(usage.caller, usage.waiting):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return await self._transaction_once(work, read_only=True)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from directus_tx.db.long_reads import LongReads
-from directus_tx.errors import ServiceUnavailable
+from directus_tx.errors import ClientGone, ServiceUnavailable
 
 
 class Reads:
@@ -22,19 +22,26 @@ class Reads:
         self.running: list[tuple[str, Deferred[None]]] = []
         self.refused: list[str] = []
 
-    def begin(self, name: str, queue_size: int = 10) -> None:
+    def begin(self, name: str, queue_size: int = 10, caller: Any = None, size: int = 4) -> "set[Deferred[Any]]":
+        """Starts a read, and returns what can be cancelled while it waits."""
         pool = name[0]
+        waiting: set[Deferred[Any]] = set()
 
         async def read() -> None:
-            place: AbstractAsyncContextManager[None] = self.long_reads.place(pool, 4, queue_size=queue_size, queue_timeout=10.0)
+            place: AbstractAsyncContextManager[None] = self.long_reads.place(
+                pool, size, queue_size=queue_size, queue_timeout=10.0, caller=caller, waiting=waiting
+            )
             async with place:
                 end: Deferred[None] = Deferred()
                 self.running.append((name, end))
                 await end
 
         Deferred.fromCoroutine(read()).addErrback(self._refuse, name)
+        return waiting
 
     def _refuse(self, failure: Any, name: str) -> None:
+        if failure.check(ClientGone):
+            return
         failure.trap(ServiceUnavailable)
         assert int(failure.value.headers["Retry-After"]) > 0
         self.refused.append(name)
@@ -105,6 +112,47 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
     assert reads.refused == ["a5"]
 
 
+def test_a_client_that_goes_leaves_the_queue_at_once() -> None:
+    reads = Reads()
+    for name in ("a1", "a2"):
+        reads.begin(name)
+    (waiter,) = waiting = reads.begin("a3")
+    reads.begin("a4")
+    waiter.cancel()
+    assert (len(reads.long_reads.waiting), waiting, reads.refused) == (1, set(), [])
+    reads.end("a1")
+    assert reads.names == ["a2", "a4"]
+    reads.end("a2")
+    reads.end("a4")
+    assert reads.clock.getDelayedCalls() == []
+
+
+def test_one_caller_leaves_a_place_to_others_and_who_has_fewest_is_served_first() -> None:
+    reads = Reads()
+    for number in range(6):
+        reads.begin(f"a{number} of x", caller="x", size=10)
+    assert reads.names == [f"a{number} of x" for number in range(4)]
+    reads.begin("a of y", caller="y", size=10)
+    reads.begin("a2 of y", caller="y", size=10)
+    reads.begin("a of z", caller="z", size=10)
+    assert reads.names[4:] == ["a of y"]
+    reads.end("a0 of x")
+    assert reads.names[4:] == ["a of z"]
+    reads.end("a of z")
+    assert reads.names[4:] == ["a2 of y"]
+    reads.end("a1 of x")
+    assert reads.names[4:] == ["a4 of x"]
+
+
+def test_one_caller_does_not_fill_the_queue() -> None:
+    reads = Reads()
+    for number in range(10):
+        reads.begin(f"a{number}", queue_size=5, caller="x")
+    assert reads.refused == [f"a{number}" for number in range(5, 10)]
+    reads.begin("a of y", queue_size=5, caller="y")
+    assert "a of y" in reads.names
+
+
 @given(st.lists(st.sampled_from(["begin a", "begin b", "end", "wait"]), max_size=60), st.integers(2, 8))
 def test_no_more_than_half_read_and_none_is_left_waiting(steps: list[str], connections: int) -> None:
     reads = Reads(connections)
@@ -118,8 +166,8 @@ def test_no_more_than_half_read_and_none_is_left_waiting(steps: list[str], conne
         held = [name[0] for name in reads.names]
         assert len(held) <= connections // 2
         assert max(held.count("a"), held.count("b")) <= 2
-        for pool, _, _ in reads.long_reads.waiting:
-            assert held.count(str(pool)) == 2 or len(held) == connections // 2
+        for read in reads.long_reads.waiting:
+            assert held.count(str(read.pool)) == 2 or len(held) == connections // 2
     while reads.running:
         reads.end(reads.names[0])
     assert not reads.long_reads.waiting
