@@ -250,7 +250,8 @@ class Pools(RuleBasedStateMachine):
         in_use = sum(database.in_use for database in self.databases)
         assert self.budget.open <= max(self.budget.limit, in_use)
         for database in self.databases:
-            assert database.size <= max(database.capacity, database.in_use)
+            # What is being opened counts when it is open: the capacity may be known only then.
+            assert len(database.connections) <= max(database.capacity, len(database.connections) - len(database.idle))
 
     @invariant()
     def every_connection_is_idle_or_in_use(self) -> None:
