@@ -14,7 +14,16 @@ from twisted.logger import Logger
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
 from directus_tx.db.budget import COUNT, ConnectionBudget, process_name
-from directus_tx.db.connection import NO_ANSWER, PATIENCE, Connection, Parameters, TooManyConnections, connected, holding, unavailable
+from directus_tx.db.connection import (
+    NO_ANSWER,
+    PATIENCE,
+    Connection,
+    Parameters,
+    TooManyConnections,
+    connected,
+    holding,
+    unavailable,
+)
 from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
