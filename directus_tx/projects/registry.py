@@ -17,7 +17,7 @@ from directus_tx import private_files
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
-from directus_tx.db.connection import Parameters, unavailable
+from directus_tx.db.connection import Parameters, holding, unavailable
 from directus_tx.db.pool import Database
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
