@@ -177,7 +177,7 @@ def test_a_database_that_is_set_to_read_only_is_read_and_written_when_it_is_set_
         rows(admin, "SELECT pg_reload_conf()")
         if place == "DATABASE":
             # It applies to new connections.
-            rows(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'directus_tx'")
+            rows(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ^@ 'directus_tx'")
         wait_for(lambda: primary.call("PATCH", "/items/authors/1", {"name": "one"}).status == 503)
         primary.check_read_only(token)
         rows(admin, "SET default_transaction_read_only = off")

@@ -11,7 +11,7 @@ from tests.live.test_connections import Place, Proxy
 from tests.live.test_faults import rows, start, wait_for
 
 LOCK_WAITERS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'directus_tx' AND datname = current_database()"
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name ^@ 'directus_tx' AND datname = current_database()"
     " AND wait_event_type = 'Lock'"
 )
 

@@ -38,7 +38,7 @@ TAGS = 10
 LIMITED_TOKEN = "limited-token"
 PASSWORD = "a password"
 EMAIL = "limited@example.com"
-OURS = "application_name = 'directus_tx'"
+OURS = "application_name ^@ 'directus_tx'"
 
 
 @mutable
