@@ -36,7 +36,8 @@ class Timed:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DIRECTUS_HISTORY_RETENTION": "*=30d",
             "DIRECTUS_HISTORY_PRUNE_INTERVAL": str(PRUNE_INTERVAL),
-            "DIRECTUS_DATABASE_POOL_SIZE": "2",
+            # Two of them for one caller.
+            "DIRECTUS_DATABASE_POOL_SIZE": "3",
             "DIRECTUS_DATABASE_QUEUE_TIMEOUT": "1",
         }
         self.daemon.start()
