@@ -30,14 +30,13 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg
 ORDER BY c.relname, a.attnum
 """
 
-# The types of the columns, and those that they are made of: domains of their base, arrays of their members, composite types of their
-# attributes. PostgreSQL compares values with the operators of the default operator class for the type itself, for a pseudo-type that it
-# belongs to, or for a type that it is binary coercible to. Types that are binary coercible to oid are shown as names of objects. They are
-# sorted by the numbers of the objects, but names are compared as text: to parse a name would tell whether the object exists.
+# The types of columns, by their oids, and those that they are made of: domains of their base, arrays of their members, composite types of
+# their attributes. PostgreSQL compares values with the operators of the default operator class for the type itself, for a pseudo-type that
+# it belongs to, or for a type that it is binary coercible to. Types that are binary coercible to oid are shown as names of objects. They
+# are sorted by the numbers of the objects, but names are compared as text: to parse a name would tell whether the object exists.
 _TYPES = """
 WITH RECURSIVE used(oid) AS (
-    SELECT a.atttypid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    SELECT unnest(%s::oid[])
     UNION
     SELECT below.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
         SELECT t.typbasetype WHERE t.typtype = 'd'
@@ -146,8 +145,9 @@ async def _read(session: Session) -> Snapshot:
     ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
     fingerprint = await read_fingerprint(session)
     indexes = await session.query(_INDEXES)
-    types = Types(await session.query(_TYPES))
-    columns = _columns(await session.query(_COLUMNS), indexes, types)
+    described = await session.query(_COLUMNS)
+    types = Types(await session.query(_TYPES, (sorted({int(row[-1]) for row in described}),)))
+    columns = _columns(described, indexes, types)
     constraints = _constraints(indexes, await session.query(_CONSTRAINTS))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
@@ -264,8 +264,11 @@ class Types:
 
     def attributes(self, oid: int, text: str) -> Column:
         """Returns the attributes of a Field that follow from the type of its column, by its oid and its text."""
-        found = self._types[oid]
+        found = self._types.get(oid)
         attributes: Column = {}
+        if found is None:
+            # Another program has dropped the type, with its column, after the columns were read.
+            return {"column_type": text, "native": None}
         if found.kind == "d":
             attributes["domain"] = found.name
             # The constraints and the default of the outer domain come first.

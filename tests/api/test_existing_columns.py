@@ -203,3 +203,47 @@ async def test_a_column_changes_where_its_datatype_is_named(client: Client) -> N
     assert answer.status == 200, answer.body
     assert (answer.data["datatype"], answer.data["length"]) == ("VARCHAR", "20")
     assert await query(client, "SELECT pg_typeof(mood)::text, mood::text FROM things LIMIT 1") == [("character varying", "sad")]
+
+
+@ensureDeferred
+async def test_sending_a_value_back_tells_nothing_of_a_hidden_field(client: Client) -> None:
+    await query(client, TABLE)
+    role = (await client.post("~/roles", {"name": "Writers"})).data["id"]
+    user = {"email": "w@example.com", "password": "password", "role": role, "status": "active", "token": "writer"}
+    assert (await client.post("~/users", user)).status == 200
+    hidden = ["gross", "label", "number", "made", "data"]
+    level = {"create": "full", "read": "full", "update": "full", "read_field_blacklist": hidden}
+    assert (await client.post("~/permissions", {"collection": "things", "role": role, **level})).status == 200
+    item = (await client.get("~/items/things/1")).data
+    for name in ("gross", "label", "number"):
+        answers = [await client.patch("~/items/things/1", {name: value}, token="writer") for value in (item[name], "x", 7, None)]
+        assert {answer.status for answer in answers} == {422}
+        assert len({answer.body for answer in answers}) == 1
+    for name in ("made", "data"):
+        before = await query(client, f"SELECT {name}::text FROM things WHERE id = 1")
+        assert (await client.patch("~/items/things/1", {name: item[name]}, token="writer")).status == 200
+        assert await query(client, f"SELECT {name}::text FROM things WHERE id = 1") == before
+    shown = (await client.get("~/items/things/1", token="writer")).data
+    before = await query(client, "SELECT t::text FROM things t ORDER BY id")
+    assert (await client.patch("~/items/things/1", shown, token="writer")).status == 200
+    assert await query(client, "SELECT t::text FROM things t ORDER BY id") == before
+
+
+@ensureDeferred
+async def test_triggers_do_not_run_for_an_item_that_is_sent_back_whole(client: Client) -> None:
+    await query(client, TABLE)
+    await query(
+        client,
+        """
+        CREATE FUNCTION count_updates() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.counted := OLD.counted + 10; RETURN NEW; END $$;
+        CREATE TRIGGER counting BEFORE UPDATE ON things FOR EACH ROW EXECUTE FUNCTION count_updates();
+        """,
+    )
+    items = (await client.get("~/items/things")).data
+    for body in (items, [items[1], {"id": 1, "name": ""}]):
+        answer = await client.patch("~/items/things", body)
+        assert answer.status == 200, answer.body
+        assert await query(client, "SELECT counted FROM things ORDER BY id") == [(1,), (2,)]
+    answer = await client.patch("~/items/things", [items[0], {"id": 2, "name": "other"}])
+    assert [item["counted"] for item in answer.data] == [1, 12]
+    assert [item["name"] for item in answer.data] == ["", "other"]
