@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from attrs import field, frozen
@@ -56,6 +57,10 @@ class Output:
     def note(self, text: str) -> None:
         """Writes a note for the person at the terminal."""
         self.notes.print(f"directus: {text}")
+
+    def working(self, text: str) -> AbstractContextManager[Any]:
+        """Returns a context in which a terminal shows that work is going on."""
+        return self.notes.status(text) if self.notes.is_terminal else nullcontext()
 
     def progress(self) -> Progress:
         """Returns a progress bar, which is shown only at a terminal. Use it as a context and add tasks to it."""

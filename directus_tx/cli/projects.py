@@ -1,19 +1,27 @@
 """directus project, directus migrate."""
 
 import os
-from typing import Any
+import pathlib
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from attrs import evolve
 from twisted.internet import defer
+from twisted.internet.threads import deferToThread
 
 from directus_tx.cli.command import Environment, Failed, ask, online, told
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
 from directus_tx.config import libpq_parameters
+from directus_tx.db.connection import Parameters
 from directus_tx.errors import ApiError
+from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectDatabase
-from directus_tx.projects.provisioning import checked
+from directus_tx.projects.provisioning import check_key, checked
+from directus_tx.suggestions import suggestion
+
+T = TypeVar("T")
 
 MIGRATED_AT_ONCE = 4
 """The number of projects that are migrated at the same time."""
@@ -21,7 +29,7 @@ MIGRATED_AT_ONCE = 4
 
 @click.group()
 def project() -> None:
-    """List, create and delete projects."""
+    """List, create, delete, export and import projects."""
 
 
 @project.command("list")
@@ -107,6 +115,70 @@ def _database(url: str) -> ProjectDatabase:
         names = ", ".join(sorted(found))
         raise click.BadParameter(f"parameters that a project's database cannot have: {names}", param_hint="--database-url")
     return ProjectDatabase(name, **known)
+
+
+@project.command("export")
+@click.argument("key", metavar="PROJECT")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=pathlib.Path))
+@online
+async def export_project(environment: Environment, key: str, file: pathlib.Path) -> None:
+    """Write a project, with its database and its keys, to a file. The server may be running.
+
+    FILE must not exist. It holds secrets, so only its owner can read it.
+
+    \b
+    Example:
+      directus project export shop shop-$(date +%F).tar
+      directus project import shop-2026-01-31.tar --data-dir /srv/other/var
+    """
+    projects = environment.backend.projects
+    config = projects.files.get(key)
+    if config is None:
+        raise Failed(f"there is no project {key}{suggestion(key, projects.files.keys(private=True))}")
+    parameters = projects.databases.parameters(config.database)
+    with environment.output.working(f"exporting {key}"):
+        await _blocking(archive.write, file, config, parameters, _programs(environment))
+    environment.output.result({"project": key, "file": str(file)}, f"project {key} exported to {file}")
+
+
+@project.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
+@click.option("--key", metavar="PROJECT", help="The key of the project.  [default: as in the file]")
+@click.option("--init", is_flag=True, help="Create the data directory if it does not exist.")
+@online
+async def import_project(environment: Environment, file: pathlib.Path, key: str | None) -> None:
+    """Create a project from a file that `directus project export` has written.
+
+    The server creates a database for it, also if the project used an existing one. Users, tokens and passwords stay valid.
+    """
+    config = await _blocking(archive.read_config, file)
+    if key is not None:
+        config = evolve(config, key=check_key(key))
+    programs = _programs(environment)
+
+    async def restore(parameters: Parameters) -> None:
+        await _blocking(archive.restore, file, parameters, programs)
+
+    with environment.output.working(f"importing {config.key}"):
+        await environment.backend.projects.restore(config, restore)
+    environment.output.result({"project": config.key}, f"project {config.key} imported")
+
+
+def _programs(environment: Environment) -> pathlib.Path:
+    """Returns the directory of the PostgreSQL programs to use. Raises Failed."""
+    embedded = environment.backend.embedded
+    try:
+        return embedded.programs if embedded is not None else archive.find_programs()
+    except archive.ArchiveError as error:
+        raise Failed(str(error)) from None
+
+
+async def _blocking(work: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function of `archive` in a thread. Raises Failed for ArchiveError."""
+    try:
+        return await deferToThread(work, *arguments)
+    except archive.ArchiveError as error:
+        raise Failed(str(error)) from None
 
 
 @project.command("delete")

@@ -287,6 +287,11 @@ class EmbeddedPostgres:
         for path in (*outdated, self.cluster / "startup.log"):
             path.unlink(missing_ok=True)
 
+    @property
+    def programs(self) -> pathlib.Path:
+        """The directory of PostgreSQL's programs. Raises EmbeddedError if they are not installed."""
+        return self._bin_dir()
+
     def check(self) -> None:
         """Raises EmbeddedError if PostgreSQL is not installed or does not fit the cluster. Starts and creates nothing."""
         self._bin_dir()

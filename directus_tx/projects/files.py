@@ -54,6 +54,11 @@ class ProjectConfig:
     cors: Mapping[str, Any] = field(factory=dict)
     auth: Mapping[str, Any] = field(factory=dict, repr=False)
 
+    @property
+    def file_name(self) -> str:
+        """The name of the project file."""
+        return f"{PRIVATE if self.private else ''}{self.key}.toml"
+
 
 class BrokenProjectFile(Exception):
     """Raised if a project file cannot be used; the message says why."""
@@ -98,7 +103,7 @@ class ProjectFiles:
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             read = self._read.get(path)
             if read is None or read[0] != stamp:
-                config = _parsed(key, private, path)
+                config = _read_file(path)
                 lacking = self.lacking(config.database)
                 if lacking:
                     names = " and ".join(f"database.{name}" for name in lacking)
@@ -128,7 +133,7 @@ class ProjectFiles:
         if self.get(config.key) is not None:
             raise ProjectExists
         try:
-            private_files.create(pathlib.Path(self._path(config.key, config.private)), tomli_w.dumps(_as_table(config)).encode())
+            private_files.create(self.directory / config.file_name, text_of(config).encode())
         except FileExistsError:
             raise ProjectExists from None
 
@@ -169,23 +174,43 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _parsed(key: str, private: bool, path: str) -> ProjectConfig:
+def _read_file(path: str) -> ProjectConfig:
+    """Raises BrokenProjectFile."""
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
-        database = table.pop("database")
-        known = {each.name for each in fields(ProjectConfig)} - {"key", "private"}
-        unknown = sorted(set(table) - known) + sorted(
-            f"database.{name}" for name in set(database) - {each.name for each in fields(ProjectDatabase)}
-        )
-        if unknown:
-            raise ValueError(f"unknown settings: {', '.join(unknown)}")
-        if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
-            raise ValueError(f"{', '.join(_TABLES)} must be tables")
-        texts = [table[name] for name in _TEXTS if name in table]
-        texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
-        if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
-            raise ValueError("names, keys and addresses must be texts, a port must be a number")
-        return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return parse_file(os.path.basename(path), file.read())
+    except (OSError, ValueError) as error:
         raise BrokenProjectFile(f"{path}: {error}") from error
+
+
+def text_of(config: ProjectConfig) -> str:
+    """Returns the text of the project file."""
+    return tomli_w.dumps(_as_table(config))
+
+
+def parse_file(name: str, data: bytes) -> ProjectConfig:
+    """Returns the contents of a project file with a name. Raises ValueError."""
+    key = name.removesuffix(".toml").removeprefix(PRIVATE)
+    if not KEY.fullmatch(key):
+        raise ValueError(f'"{name}" is not the name of a project file')
+    try:
+        return _parsed(key, name.startswith(PRIVATE), tomllib.loads(data.decode()))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
+    database = table.pop("database")
+    known = {each.name for each in fields(ProjectConfig)} - {"key", "private"}
+    unknown = sorted(set(table) - known) + sorted(
+        f"database.{name}" for name in set(database) - {each.name for each in fields(ProjectDatabase)}
+    )
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
+        raise ValueError(f"{', '.join(_TABLES)} must be tables")
+    texts = [table[name] for name in _TEXTS if name in table]
+    texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
+        raise ValueError("names, keys and addresses must be texts, a port must be a number")
+    return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)

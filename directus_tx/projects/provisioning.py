@@ -79,6 +79,15 @@ _FLAGS = ("private", "force", "existing")
 _TABLES = ("mail", "storage", "cache", "cors", "auth")
 
 
+def check_key(key: str) -> str:
+    """Returns the key of a new project. Raises InvalidRequest if it is not valid."""
+    if not KEY.fullmatch(key) or key in RESERVED:
+        raise InvalidRequest(
+            '"project" must consist of at most 40 letters, digits, dashes and underscores, and must not be a reserved word.'
+        )
+    return key
+
+
 def checked(attributes: Mapping[str, Any]) -> NewProject:
     """Returns the checked attributes of POST /server/projects. Raises InvalidRequest, naming the attribute that is not valid."""
     for name in ("project", "user_email", "user_password", "super_admin_token"):
@@ -105,11 +114,7 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     for name in _TABLES:
         if not isinstance(attributes.get(name), (dict, type(None))):
             raise InvalidRequest(f'"{name}" must be an object.')
-    key = attributes["project"]
-    if not KEY.fullmatch(key) or key in RESERVED:
-        raise InvalidRequest(
-            '"project" must consist of at most 40 letters, digits, dashes and underscores, and must not be a reserved word.'
-        )
+    key = check_key(attributes["project"])
     if not is_email(attributes["user_email"]) or len(attributes["user_email"]) > 128:
         raise InvalidRequest('"user_email" is not a valid e-mail address.')
     port = attributes.get("db_port")
@@ -254,6 +259,18 @@ class Databases:
             # Whether the database exists is not known if the connection was lost.
             await self.drop(name)
             raise
+        return ProjectDatabase(name, owned=True)
+
+    async def make_empty(self, key: str) -> ProjectDatabase:
+        """Creates an empty database for a project that is restored into it. Raises InvalidRequest if the role may not create databases,
+        ServiceUnavailable if the database server cannot be used."""
+        await self.availability.wait()
+        name = f"directus_{key}_{secrets.token_hex(3)}"
+        async with connected(self.reactor, self.server) as connection:
+            try:
+                await _create_utf8(connection, name)
+            except psycopg2.errors.InsufficientPrivilege:
+                raise InvalidRequest("The server has no permission to create databases.") from None
         return ProjectDatabase(name, owned=True)
 
     async def _copy_template(self, name: str) -> None:

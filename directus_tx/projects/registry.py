@@ -5,6 +5,7 @@ import hmac
 import pathlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -442,6 +443,28 @@ class Projects:
                 await self.databases.drop(place.name)
             raise
         return config
+
+    async def restore(self, config: ProjectConfig, restore: Callable[[Parameters], Awaitable[None]]) -> Project:
+        """Creates a project from its file and its database, completely or not at all. *restore* is called with the parameters of an empty
+        database, and fills it.
+
+        Raises ProjectExists, ServiceUnavailable, InvalidRequest, and the errors of *restore*.
+        """
+        if config.key in self._making or self._config(config.key) is not None:
+            raise ProjectExists
+        self._making.add(config.key)
+        try:
+            place = await self.databases.make_empty(config.key)
+            try:
+                await restore(self.databases.parameters(place))
+                self.files.add(evolve(config, database=place))
+            except BaseException:
+                await self.databases.drop(place.name)
+                raise
+        finally:
+            self._making.discard(config.key)
+        log.info("project {project} restored", project=config.key)
+        return self.get(config.key)
 
     async def delete(self, key: str) -> None:
         """Deletes a project. Its database is dropped if the server created it; an existing database that was named is not

@@ -1,11 +1,13 @@
 """The `directus` command as a real process, beside a running daemon and without one."""
 
+import io
 import json
 import os
 import pathlib
 import pty
 import re
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -243,3 +245,67 @@ def test_config_check_accepts_a_database_that_can_be_reached(tmp_path: pathlib.P
     assert run(tmp_path, "config", "check", environment={"DIRECTUS_DATABASE_URL": url}).stdout == "the configuration is valid\n"
     done = run(tmp_path, "config", "check", environment={"DIRECTUS_DATABASE_URL": url.replace("/postgres?", "/nothing?")})
     assert (done.returncode, "nothing" in done.stdout) == (2, True)
+
+
+def test_a_project_is_exported_and_imported(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_project("moved")
+    key = {"field": "id", "type": "integer", "datatype": "INT", "length": 10, "primary_key": True, "auto_increment": True}
+    title = {"field": "title", "type": "string", "datatype": "VARCHAR", "length": 100}
+    daemon.call("POST", "/moved/collections", {"collection": "books", "fields": [key, title]})
+    daemon.call("POST", "/moved/items/books", [{"title": "Äpfel"}, {"title": None}])
+    paths = (
+        "items/books",
+        "items/books/1/revisions",
+        "permissions",
+        "users?fields=*",
+        "fields/books",
+        "activity?fields=id,action,item",
+    )
+    before = [daemon.call("GET", f"/moved/{path}")["data"] for path in paths]
+    signed_in = daemon.call(
+        "POST", "/moved/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None
+    )
+    before[paths.index("users?fields=*")] = daemon.call("GET", "/moved/users?fields=*")["data"]
+    before[-1] = daemon.call("GET", "/moved/activity?fields=id,action,item")["data"]
+    archive = tmp_path / "moved.tar"
+    exported = run(daemon.directory, "project", "export", "moved", str(archive))
+    assert exported.returncode == 0, exported.stderr
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["moved.tar"]
+    again = run(daemon.directory, "project", "export", "moved", str(archive))
+    assert (again.returncode, "exists" in again.stderr) == (1, True), again.stderr
+    taken = run(daemon.directory, "project", "import", str(archive))
+    assert (taken.returncode, "Traceback" in taken.stderr) == (1, False), taken.stderr
+    assert run(daemon.directory, "project", "delete", "moved", "--yes").returncode == 0
+    imported = run(daemon.directory, "project", "import", str(archive))
+    assert imported.returncode == 0, imported.stderr
+    # The static token and the token of the sign-in are still valid.
+    token = signed_in["data"]["token"]
+    assert [daemon.call("GET", f"/moved/{path}", token=token)["data"] for path in paths] == before
+    assert daemon.call("POST", "/moved/items/books", {"title": "new"})["data"]["id"] == 3
+    copy = run(daemon.directory, "project", "import", str(archive), "--key", "copy")
+    assert copy.returncode == 0, copy.stderr
+    assert daemon.call("GET", "/copy/items/books")["data"] == before[0]
+
+
+def test_what_is_no_archive_of_a_project_is_not_imported(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    projects = daemon.directory / "var" / "projects"
+    before = sorted(path.name for path in projects.iterdir())
+    archive = tmp_path / "broken.tar"
+    text = (projects / "p.toml").read_text()
+    for members in ({}, {"p.toml": text}, {"q.toml": text, "database.dump": "no dump"}, {"../q.toml": text, "database.dump": ""}):
+        with tarfile.open(archive, "w") as tar:
+            for name, content in members.items():
+                data = content.encode()
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        done = run(daemon.directory, "project", "import", str(archive))
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    archive.write_text("text")
+    assert run(daemon.directory, "project", "import", str(archive)).returncode == 1
+    assert run(daemon.directory, "project", "import", str(archive), "--key", "server").returncode == 1
+    assert sorted(path.name for path in projects.iterdir()) == before
+    with daemon.connect("p") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_database WHERE datname LIKE 'directus\\_q\\_%'")
+        assert cursor.fetchone() == (0,)

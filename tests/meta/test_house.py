@@ -111,11 +111,20 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli": ("output", "command", "passwords", "projects", "users", "permissions", "configuration", "main"),
     "jobs": ("runner", "retention"),
     "plugins": ("hookspecs", "manager"),
-    "projects": ("files", "availability", "provisioning", "registry", "demo"),
+    "projects": ("files", "archive", "availability", "provisioning", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
 
-MAY_SEE_THE_DRIVER = {"checks", "db.sql", "db.sqlstate", "db.connection", "db.pool", "db.session", "projects.provisioning"}
+MAY_SEE_THE_DRIVER = {
+    "checks",
+    "projects.archive",
+    "db.sql",
+    "db.sqlstate",
+    "db.connection",
+    "db.pool",
+    "db.session",
+    "projects.provisioning",
+}
 MAY_RUN_SQL = {
     "db",
     "schema.introspect",
