@@ -113,6 +113,11 @@ class DatabaseSettings:
     schema_interval: float = setting(
         10.0, "Seconds after which the next request checks whether other programs have changed the tables. 0: never."
     )
+    schemas: tuple[str, ...] = setting(
+        (),
+        "Schemas beside public whose tables and views are collections, too, with names such as sales.orders. A project file can have"
+        " its own list.",
+    )
 
 
 @frozen

@@ -25,7 +25,7 @@ from directus_tx.errors import (
 )
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import family
-from directus_tx.schema.model import Collection
+from directus_tx.schema.model import FOREIGN, VIEW, Collection
 from directus_tx.schema.types import parse, stored_text
 
 NO_FIELDS: frozenset[str] = frozenset()
@@ -145,7 +145,9 @@ class Grant:
         return level
 
     def allows(self, action: str) -> bool:
-        """Whether the caller may perform an action on some items of the collection."""
+        """Whether the caller may perform an action on some items of the collection, and the database allows it."""
+        if action in self.collection.refused:
+            return False
         levels = ("full",) if action == "create" else ROW_LEVELS
         return any(self.level(permission, action) in levels for permission in self.permissions)
 
@@ -224,7 +226,7 @@ class Grant:
             return NO_FIELDS
         readable = self._blacklists
         status = self.collection.status_field
-        always = {self.collection.primary_key.field, *([status.field] if status else [])}
+        always = {*(key.field for key in self.collection.order_columns), *([status.field] if status else [])}
         everywhere = frozenset.intersection(*readable) if readable else frozenset(self.collection.fields)
         # If one status hides the key or the status field, hide it everywhere: its presence would reveal the status.
         return everywhere | frozenset(name for name in always if any(name in hidden for hidden in readable))
@@ -295,8 +297,8 @@ class Grant:
         condition = self.condition("read", "t")
         replaced = self.subjects.columns("t") if self.subjects is not None else {}
         if self.admin or (condition is TRUE and not self.masks and not self.hidden and not replaced):
-            return Clause(Identifier(self.collection.collection))
-        internal = {self.collection.primary_key.field}
+            return Clause(Identifier(*self.collection.table))
+        internal = {key.field for key in self.collection.order_columns}
         if self.collection.status_field is not None:
             internal.add(self.collection.status_field.field)
         columns: list[Composable] = []
@@ -318,9 +320,10 @@ class Grant:
                 columns.append(column("t", name))
         joined = self.subjects.join("t") if replaced and self.subjects is not None else Clause(SQL(""))
         # Where reading a column may fail, PostgreSQL must not read it of other rows than these: it does not look into this query then.
-        fence = " OFFSET 0" if any(field.virtual for field in self.collection.columns.values()) else ""
+        computes = self.collection.kind in (VIEW, FOREIGN) or any(field.virtual for field in self.collection.columns.values())
+        fence = " OFFSET 0" if computes else ""
         sql = SQL("(SELECT {} FROM {} AS t{} WHERE {}" + fence + ")").format(
-            SQL(", ").join(columns), Identifier(self.collection.collection), joined.sql, condition.sql
+            SQL(", ").join(columns), Identifier(*self.collection.table), joined.sql, condition.sql
         )
         return Clause(sql, (*binds, *joined.binds, *condition.binds))
 
@@ -331,8 +334,8 @@ class Grant:
 
     def version(self, alias: str) -> Composable:
         """Returns an expression that changes when a row of the view *alias* changes: the id of the transaction that wrote the row, or a
-        hash of the visible columns if some are hidden. So it does not reveal changes of hidden values."""
-        if self.whole:
+        hash of the visible columns if some are hidden, or if rows have no such id. So it does not reveal changes of hidden values."""
+        if self.whole and self.collection.versioned:
             return column(alias, "xmin")
         shown = [*(mask.flag for mask in self.masks), *(name for name in self.collection.columns if name not in self.hidden)]
         return SQL("md5(ROW({})::text)").format(SQL(", ").join([column(alias, name) for name in shown]))
@@ -352,6 +355,13 @@ class Grant:
         return evolve(self, permission=widened(self.permission), statuses=statuses)
 
     # writing
+
+    def check_possible(self, action: str) -> None:
+        """Raises CreateForbidden, UpdateForbidden or DeleteForbidden if nobody can create, update or delete items of the collection."""
+        reason = self.collection.refused.get(action)
+        if reason is not None:
+            error, verb = _IMPOSSIBLE[action]
+            raise error(f"You may not {verb} items of {self.title}" + (f": {reason}." if self.read else "."))
 
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
         """Raises CreateForbidden, CommentRequired or FieldNotWritable if the caller may not create such an item."""
@@ -412,6 +422,13 @@ class Grant:
 
     def _such(self, status: Any) -> str:
         return "" if status is None or self.statuses is None else f'"{status}" '
+
+
+_IMPOSSIBLE: Mapping[str, tuple[type[ApiError], str]] = {
+    "create": (CreateForbidden, "create"),
+    "update": (UpdateForbidden, "change"),
+    "delete": (DeleteForbidden, "delete"),
+}
 
 
 def _check_fields(payload: Mapping[str, Any], unwritable: frozenset[str]) -> None:

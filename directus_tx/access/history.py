@@ -54,7 +54,8 @@ def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
 def _grants(schema: Snapshot, grant_of: GrantOf) -> list[Grant]:
     """Returns the grants on the collections with history that the caller may read."""
-    return [grant for name in schema.collections if name not in HISTORY and (grant := grant_of(name)).read]
+    known = (name for name, collection in schema.collections.items() if name not in HISTORY and collection.key is not None)
+    return [grant for name in known if (grant := grant_of(name)).read]
 
 
 def _about_items(
@@ -77,7 +78,7 @@ def _about_items(
         else:
             found = SQL("{} = {}").format(text_of(inner, key), column(alias, item))
         sql = SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
-            Identifier(name), Identifier(inner), found, readable.sql
+            Identifier(*grant.collection.table), Identifier(inner), found, readable.sql
         )
         of_it = Clause(SQL("{} = %s").format(column(alias, collection)), (constant(name),))
         some.append(all_of([of_it, Clause(sql, readable.binds)]))

@@ -9,6 +9,7 @@ from directus_tx.errors import (
     ApiError,
     CollectionNotFound,
     DeleteForbidden,
+    InvalidRequest,
     ItemNotFound,
     ReadForbidden,
     Unauthorized,
@@ -44,6 +45,15 @@ def no_field(grant: Grant, name: str, purpose: str = "", error: type[ApiError] =
     collection = grant.collection
     readable = (each for each in collection.fields if each not in grant.hidden)
     return error(f'"{collection.collection}" has no field "{name}"{purpose and " " + purpose}{suggestion(name, readable)}')
+
+
+def check_key(grant: Grant) -> None:
+    """Raises InvalidRequest if the items of a collection that the caller may read have no key of one column."""
+    collection = grant.collection
+    if collection.key is None:
+        names = [f'"{name}"' for name in collection.key_columns if name not in grant.concealed]
+        known = f", but the key {', '.join(names)}" if names and len(names) == len(collection.key_columns) else ""
+        raise InvalidRequest(f"The items of {grant.title} have no key of one column{known}: list them with a filter.")
 
 
 def no_item(grant: Grant) -> ItemNotFound:

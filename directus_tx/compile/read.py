@@ -52,7 +52,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
     conditions = Conditions(access, bounds)
     own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
     visible = all_of([own, not_deleted("t0", found)])
-    key = column("t0", found.primary_key.field)
+    key = column("t0", found.primary_key.field) if shape.by_key else None
     if shape.by_key:
         wanted = Clause(key_among("t0", found.primary_key), (lambda values: array(values.keys),))
         where = all_of([own, wanted, not_deleted("t0", found)])
@@ -66,7 +66,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         where,
         order,
         paged=True,
-        key=key if shape.by_key else None,
+        key=key,
         version=shape.version,
         relations=conditions.relations,
     )

@@ -19,6 +19,7 @@ from directus_tx.compile.operators import (
     OPERATORS,
     base_column,
     equal_keys,
+    has_order,
     is_text,
     key_among,
     key_text,
@@ -53,9 +54,9 @@ class Order:
 
 
 def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Order:
-    """Returns the order of rows: by `sort`, or else by the sort field; then by the key, ascending."""
+    """Returns the order of rows: by `sort`, or else by the sort field; then by the key, ascending. Rows without a key that are equal by
+    `sort` have no order."""
     collection = grant.collection
-    key = collection.primary_key
     if not sort:
         own = collection.sort_field
         sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
@@ -76,8 +77,9 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
             # as the highest.
             direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
         terms.append((sorted_by(alias, field), direction))
-    if not any(each.field == key.field for each in sort) or is_text(key):
-        terms.append((column(alias, key.field), "{}"))
+    for key in collection.order_columns:
+        if has_order(key) and (not any(each.field == key.field for each in sort) or is_text(key)):
+            terms.append((column(alias, key.field), "{}"))
     return Order(tuple(terms))
 
 
@@ -125,10 +127,10 @@ class Compiler:
         """Adds a selection of the table *alias* to a statement. Many-to-one fields are joined, which costs less than separate
         statements."""
         grant, names = selection.grant, selection.names
-        fields, primary_key = grant.collection.fields, grant.collection.primary_key.field
+        fields = grant.collection.fields
         start = select.add(alias, names)
         select.long += [start + place for place, name in enumerate(names) if is_long(fields[name])]
-        key = None if alias == "t0" else select.position(alias, primary_key)
+        key = None if alias == "t0" else select.position(alias, grant.collection.primary_key.field)
         items = [
             key_alone(select, alias, field, below)
             if isinstance(below, str)
@@ -278,12 +280,12 @@ ALL = Clause(SQL(""))
 def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: Clause, order: Order, page: Clause) -> Clause:
     """Returns a SELECT. *tables*: the first table and its joins; *where*: a condition, or `ALL`."""
     condition = where if where is ALL else Clause(SQL(" WHERE {}").format(where.sql), where.binds)
-    sql = SQL("SELECT {} FROM {}{} ORDER BY {}{}").format(
+    sql = SQL("SELECT {} FROM {}{}{}{}").format(
         # A row without visible columns is still an item of the result.
         SQL(", ").join(columns or [SQL("1")]),
         SQL("").join([table.sql for table in tables]),
         condition.sql,
-        order.sql,
+        SQL(" ORDER BY {}").format(order.sql) if order.terms else SQL(""),
         page.sql,
     )
     return Clause(sql, tuple(bind for clause in (*tables, condition, page) for bind in clause.binds))

@@ -20,6 +20,7 @@ from directus_tx.errors import (
     InvalidRequest,
     NotUnique,
     ServiceUnavailable,
+    UpdateForbidden,
 )
 
 log = Logger()
@@ -100,6 +101,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "3F": _FAILURE,
     "40": _CHANGED_BY_OTHERS,
     "42": _FAILURE,
+    "42501": Meaning(UpdateForbidden, "The database does not allow the server to do this."),
     "42611": _NO_DEFINITION,
     "42701": Meaning(FieldExists, "The table already has a column with this name."),
     "42704": _NO_DEFINITION,
@@ -132,7 +134,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "58": Meaning(ServiceUnavailable, "The database cannot read or write its files."),
     "72": Meaning(ServiceUnavailable, "The data requested is no longer available in the database."),
     "F0": _FAILURE,
-    "HV": _FAILURE,
+    "HV": Meaning(ServiceUnavailable, "The database cannot use a foreign table."),
     "P0": _FAILURE,
     "P0001": Meaning(InvalidRequest, "A trigger of the database rejected the change."),
     "XX": Meaning(ServiceUnavailable, "The database failed."),
@@ -142,8 +144,8 @@ MEANINGS: Mapping[str, Meaning] = {
 READ_ONLY = "25006"
 """The SQLSTATE with which PostgreSQL refuses to write: the server is a standby, or default_transaction_read_only is on."""
 
-_REPORTED = ("53", "58", "XX")
-"""The classes of SQLSTATEs that are logged, because an administrator must act."""
+_REPORTED = ("42501", "53", "58", "XX")
+"""The SQLSTATEs, and classes of them, that are logged, because an administrator must act."""
 
 _RAISED = "exec_stmt_raise"
 """The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
@@ -189,8 +191,10 @@ def api_error(error: psycopg2.Error) -> ApiError:
     message = meaning.message
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message
-    # Only tables of the schema public are collections. The names in a trigger's error may be arbitrary.
-    table = said.table_name if said.schema_name == "public" and not raised else None
+    # The name of the collection, if the table is one. The names in a trigger's error may be arbitrary.
+    table = said.table_name if not raised else None
+    if table and said.schema_name != "public":
+        table = f"{said.schema_name}.{table}"
     found = meaning.error(
         message,
         headers={"Retry-After": "1"} if meaning.error in (ServiceUnavailable, Conflict) else None,

@@ -213,6 +213,8 @@ class _Builder:
         """Returns the schema of the value of a field in payloads. Related items can be given by key, or as payloads that are written."""
         if not field.has_column:
             many = self.readable[self.access.schema.one_to_many[field.collection, field.field].collection_many]
+            if many.collection.key is None:
+                return {"type": "array", "maxItems": 0}
             marked = {"allOf": [self._ref(many, payload=True), _object({"$delete": {"type": "boolean"}})]}
             return {"type": "array", "items": {"anyOf": [_value(many.collection.primary_key), marked]}}
         found = _value(field)
@@ -250,6 +252,8 @@ class _Builder:
         """Adds the operation of a route, if the caller may use it."""
         allowed = {"POST": "create", "PATCH": "update", "DELETE": "delete"}.get(route.method, "read")
         if grant is not None and not grant.allows(allowed):
+            return
+        if grant is not None and grant.collection.key is None and re.search("<(ids|key)>", route.path):
             return
         about = route.about
         # Paths that differ only in the names of their parameters are the same path.

@@ -25,8 +25,8 @@ FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %(field)s
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 LEFT JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
-JOIN pg_sequence s ON s.seqrelid = coalesce(pg_get_serial_sequence(quote_ident(%(table)s), %(field)s)::regclass::oid, p.refobjid)
-WHERE c.relnamespace = 'public'::regnamespace AND c.relname = %(table)s
+JOIN pg_sequence s ON s.seqrelid = coalesce(pg_get_serial_sequence(c.oid::regclass::text, %(field)s)::regclass::oid, p.refobjid)
+WHERE c.oid = to_regclass(%(table)s)
   AND has_sequence_privilege(s.seqrelid, 'UPDATE') AND has_sequence_privilege(s.seqrelid, 'SELECT')
 LIMIT 1
 """
@@ -83,7 +83,7 @@ async def skip_taken_keys(session: Session, collection: Collection, count: int) 
     parameters = _parameters(collection)
     for _, _, step, way, furthest, last in await session.query(_SEQUENCE, parameters):
         room = SQL(_ROOM).format(
-            table=Identifier(collection.collection),
+            table=Identifier(*collection.table),
             key=Identifier("t", key.field),
             beyond=SQL(">" if way > 0 else "<"),
             direction=SQL("ASC" if way > 0 else "DESC"),
@@ -96,4 +96,5 @@ async def skip_taken_keys(session: Session, collection: Collection, count: int) 
 def _parameters(collection: Collection) -> Mapping[str, Any]:
     key = collection.primary_key
     lowest, highest = integer_range(key)
-    return {"table": collection.collection, "field": key.field, "lowest": lowest, "highest": highest}
+    table = ".".join('"' + name.replace('"', '""') + '"' for name in ("public", *collection.table)[-2:])
+    return {"table": table, "field": key.field, "lowest": lowest, "highest": highest}

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from attrs import evolve, frozen
 
 from directus_tx.access import Grant, access_of
-from directus_tx.access.refusals import no_item
+from directus_tx.access.refusals import check_key, no_item
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.plan import Item, ListedPlan, Plan, Row
 from directus_tx.compile.read import plan_for
@@ -56,7 +56,10 @@ async def read_items(
     limit, offset = paging(query, ctx.schema.default_limit)
     found: list[Key] | None = None
     if keys is not None:
-        found = keys_of(access.grant(collection).collection, keys)
+        grant = access.grant(collection)
+        if grant.collection.key is None:
+            check_key(access.require_read(collection))
+        found = keys_of(grant.collection, keys)
         limit = len(keys) if query.limit is None else limit
     reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key)
     if not one:

@@ -138,6 +138,8 @@ async def write_one_to_many(
     relation = nested.relation
     grant = writer.access.grant(relation.collection_many)
     target = grant.collection
+    if target.key is None:
+        grant.check_possible("create")
     name, back = target.primary_key.field, relation.field_many
     deleted: list[Key] = []
     members: list[tuple[Key, Item, Parent]] = []

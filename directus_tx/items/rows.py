@@ -13,7 +13,7 @@ from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
-from directus_tx.errors import ApiError, ItemChanged, NotUnique
+from directus_tx.errors import ApiError, InvalidRequest, ItemChanged, NotUnique
 from directus_tx.items import counters, values
 from directus_tx.items.changes import Key, Row
 from directus_tx.items.history import chunks
@@ -68,12 +68,15 @@ async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[s
         ]
         bound = [row[n] for row in chunk for n in names if n in row and row[n] is not values.DEFAULT]
         sql = SQL("INSERT INTO {} AS t ({}) VALUES {} RETURNING {}").format(
-            Identifier(collection.collection),
+            Identifier(*collection.table),
             SQL(", ").join([Identifier(n) for n in names]),
             SQL(", ".join(lines)),
             _stored_columns(collection),
         )
-        written += _rows(collection, await ctx.db.query(sql, bound))
+        stored = _rows(collection, await ctx.db.query(sql, bound))
+        if len(stored) < len(chunk) or any(row[collection.primary_key.field] is None for row in stored):
+            raise InvalidRequest(f'A trigger of "{collection.collection}" has not stored the item, or has not returned its key.')
+        written += stored
     return written
 
 
@@ -96,13 +99,15 @@ async def lock_rows(
     key = collection.primary_key
     alive = TRUE if deleted else not_deleted("t", collection)
     judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
-    sql = SQL("SELECT {}, t.xmin, {} FROM {} AS t WHERE {} AND {} ORDER BY {} FOR UPDATE OF t").format(
+    sql = SQL("SELECT {}, {}, {} FROM {} AS t WHERE {} AND {} ORDER BY {}{}").format(
         _safe_columns(collection),
+        column("t", "xmin") if collection.versioned else SQL("NULL"),
         SQL(", ").join([clause.sql for clause in judged]),
-        Identifier(collection.collection),
+        Identifier(*collection.table),
         key_among("t", key),
         alive.sql,
         column("t", key.field),
+        SQL(" FOR UPDATE OF t" if collection.lockable else ""),
     )
     bound_values = ctx.bind_values()
     bound = [value for clause in judged for value in clause.parameters(bound_values)]
@@ -139,7 +144,7 @@ async def _lines(ctx: Context, sql: Composable, parameters: Sequence[Any], numbe
 async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
     """Returns the version of a locked row as the caller's reads return it. *written* is the row's xmin."""
     collection = grant.collection
-    if grant.whole:
+    if grant.whole and collection.versioned:
         return version_of(collection, key, written)
     table = grant.table("t")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(grant.version("t"), table.sql, key_among("t", collection.primary_key))
@@ -155,7 +160,7 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
         names = list(dict.fromkeys(name for _, row in chunk for name in row))
         partial = {name for name in names if any(name not in row for _, row in chunk)}
         sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE {} = v.key::{} RETURNING {}").format(
-            Identifier(collection.collection),
+            Identifier(*collection.table),
             SQL(", ").join(_assignments(collection, names, partial)),
             SQL(", ".join(["(" + ", ".join(["%s"] * (1 + len(names) + len(partial))) + ")"] * len(chunk))),
             SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(partial)))])),
@@ -201,7 +206,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     allowed, bound_values = grant.condition("delete", "t"), ctx.bind_values()
     where = all_of([_among(collection, keys), allowed])
     sql = SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(
-        Identifier(collection.collection), where.sql, _stored_columns(collection)
+        Identifier(*collection.table), where.sql, _stored_columns(collection)
     )
     gone = {
         stored_key(collection, row[key.field]): row
@@ -213,7 +218,7 @@ async def delete_rows(ctx: Context, access: Access, grant: Grant, keys: Sequence
     seen = grant.condition("read", "t")
     rest = _among(collection, left)
     sql = SQL("SELECT {}, {} FROM {} AS t WHERE {}").format(
-        _safe_columns(collection), seen.sql, Identifier(collection.collection), rest.sql
+        _safe_columns(collection), seen.sql, Identifier(*collection.table), rest.sql
     )
     lines = await ctx.db.query(sql, [*seen.parameters(bound_values), *rest.parameters(bound_values)])
     raise undeletable(

@@ -13,7 +13,7 @@ from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
 from directus_tx.items.changes import Change
 from directus_tx.items.rules import Policy
-from directus_tx.schema.model import Collection, Field
+from directus_tx.schema.model import VIEW, Collection, Field
 from directus_tx.schema.patterns import Matching
 from directus_tx.schema.types import answer, in_history, needs_exact_text, plain_text, same_value, stored_text
 
@@ -209,7 +209,8 @@ def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -
 def _must_have_key(collection: Collection) -> bool:
     """Whether a new item needs a key from the client."""
     key = collection.primary_key
-    return not key.auto_increment and key.default_value is None
+    # What a trigger of a view provides is not known.
+    return not key.auto_increment and key.default_value is None and collection.kind != VIEW
 
 
 def _is_required(field: Field) -> bool:

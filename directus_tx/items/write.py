@@ -62,6 +62,7 @@ async def update_items(
     """
     if options.if_match is not None and (keys is None or len(keys) != 1):
         raise InvalidRequest("If-Match goes with one item.")
+    access_of(ctx).grant(collection).check_possible("update")
 
     async def work(writer: Writer) -> Result:
         grant = access_of(ctx).grant(collection)
@@ -86,6 +87,7 @@ async def delete_items(service: Items, ctx: Context, collection: str, keys: Sequ
         raise InvalidRequest("If-Match goes with one item.")
 
     grant = access_of(ctx).grant(collection)
+    grant.check_possible("delete")
 
     async def work(writer: Writer) -> bool:
         found = keys_of(grant.collection, keys)
@@ -198,6 +200,7 @@ class Writer:
         the far side.
         """
         grant = self.access.grant(name)
+        grant.check_possible("create")
         changes = []
         async for index, payload in self.ctx.in_slices(enumerate(payloads)):
             grant.check_create(values.payload_of(payload), self.options.comment)
@@ -219,6 +222,7 @@ class Writer:
         """Updates items and the related items in their payloads. Several changes of one item are applied one after the other. Raises
         ItemNotFound if an item is missing or soft-deleted, and the errors of `Grant.check_update`."""
         grant = self.access.grant(name)
+        grant.check_possible("update")
         for places in _rounds([key for key, _ in changes]):
             keys = [changes[place][0] for place in places]
             refusal = partial(refusals.unchangeable, grant, public=self.access.public, several=several)
@@ -236,6 +240,7 @@ class Writer:
         revisions do not contain, and fields that are hidden from the caller in the item or were hidden in the revision: whether these
         are refused would tell whether they have changed since."""
         grant = self.access.grant(name)
+        grant.check_possible("update")
         collection = grant.collection
         wanted = key_of(grant, key)
         locked = await lock_rows(self.ctx, grant, [wanted], lambda row: refusals.unrevertable(grant), deleted=True)
@@ -270,6 +275,7 @@ class Writer:
         """Deletes rows for good, soft-deleted rows included. Returns the keys of the deleted rows. Raises DeleteForbidden or another
         ApiError if the caller may not delete one."""
         grant = self.access.grant(name)
+        grant.check_possible("delete")
         if self.service.plugins.has("item_delete_before"):
             async for key in self.ctx.in_slices(keys):
                 await self.service.plugins.call("item_delete_before", ctx=self.ctx, collection=name, key=key)

@@ -27,7 +27,8 @@ PRIVATE = "private."
 @frozen
 class ProjectDatabase:
     """The location of a project's database. On the database server of the configuration, None stands for its configured values;
-    on another database server, user and password must be given. `owned`: this program created the database and may drop it."""
+    on another database server, user and password must be given. `owned`: this program created the database and may drop it. `schemas` are
+    those beside public whose tables are collections, too; None stands for the configured ones."""
 
     name: str
     host: str | None = None
@@ -35,6 +36,7 @@ class ProjectDatabase:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     owned: bool = False
+    schemas: tuple[str, ...] | None = None
 
 
 @frozen
@@ -213,4 +215,9 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
     texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
     if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
         raise ValueError("names, keys and addresses must be texts, a port must be a number")
+    schemas = database.get("schemas")
+    if schemas is not None:
+        if not isinstance(schemas, list) or not all(isinstance(each, str) for each in schemas):
+            raise ValueError("database.schemas must be a list of names")
+        database["schemas"] = tuple(schemas)
     return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)

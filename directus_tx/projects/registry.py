@@ -82,6 +82,8 @@ class Project:
         self._slow = False
         self._waiting: dict[defer.Deferred[None], bool] = {}
         self._schema_interval = settings.schema_interval
+        own = config.database.schemas
+        self._schemas = settings.schemas if own is None else own
         self._plan_cache_size = settings.plan_cache_size
         self._verify_from = 0.0
         self._verifications = 0
@@ -208,7 +210,7 @@ class Project:
                 return self._snapshot
             self._verified = self._verifications
             session = Session(self.database)
-            if await read_fingerprint(session) == seen.fingerprint and self._snapshot is seen:
+            if await read_fingerprint(session, seen.schemas) == seen.fingerprint and self._snapshot is seen:
                 return seen
             log.info("project {project}: the schema has changed", project=self.key)
             return await self._read(session)
@@ -242,7 +244,7 @@ class Project:
         failure: ApiError | None = None
         for _ in range(READ_ATTEMPTS):
             try:
-                return await read_snapshot(session)
+                return await read_snapshot(session, self._schemas)
             except ApiError as error:
                 if not error.depends_on_schema:
                     raise

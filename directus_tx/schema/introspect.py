@@ -1,7 +1,7 @@
 """Reads a project's database into a Snapshot: PostgreSQL's catalogue and the `directus_*` tables, in one transaction."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,25 +10,37 @@ from attrs import frozen
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes
-from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, NativeType, Relation, Snapshot
+from directus_tx.schema.model import (
+    ALIAS_TYPES,
+    MATERIALIZED,
+    ROW_ATTRIBUTES,
+    Collection,
+    Field,
+    NativeType,
+    Relation,
+    Snapshot,
+)
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.schema.tables import DELETES, INSERTS, UPDATES, Table, Tables, read_tables
 
 # With a table as its second argument, pg_get_expr waits for transactions that are changing that table, as pg_get_indexdef does. Both
 # are used only for expressions that can contain columns.
 #
-# A table that is not visible is hidden by another of the same name, such as pg_authid in pg_catalog.
 _COLUMNS = """
-SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), d.expression,
+SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), d.expression,
        a.attnotnull, a.attidentity <> '' OR coalesce(d.expression LIKE 'nextval(%%', false), a.attgenerated,
-       a.attidentity, a.atttypid
+       a.attidentity, a.atttypid, a.attnum, has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN (
     SELECT adrelid, adnum, pg_get_expr(adbin, CASE WHEN adbin::text LIKE '%%{VAR %%' THEN adrelid ELSE 0 END) AS expression FROM pg_attrdef
 ) AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
-ORDER BY c.relname, a.attnum
+WHERE c.oid = ANY (%s::bigint[]::oid[])
+ORDER BY c.oid, a.attnum
 """
+
+TYPE_OID = 8
+"""The position of the type of a column in the rows of `_COLUMNS`."""
 
 # The types of columns, by their oids, and those that they are made of: domains of their base, arrays of their members, composite types of
 # their attributes. PostgreSQL compares values with the operators of the default operator class for the type itself, for a pseudo-type that
@@ -74,14 +86,19 @@ SELECT t.oid, format_type(t.oid, -1), t.typtype, t.typbasetype, format_type(t.ty
 FROM types t
 """
 
-# The columns of an index: its keys and those in its expressions, without those of INCLUDE and WHERE. The last value: it is on one column,
-# or on lower() of one.
+# The columns of an index: its keys and those in its expressions, without those of INCLUDE and WHERE. The last but one value: it is on one
+# column, or on lower() of one. The last: the columns of a unique index that identify a row, in the order of the index.
 _INDEXES = r"""
-SELECT c.relname, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
+SELECT c.oid, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
        i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND CASE WHEN i.indexprs IS NULL THEN true
            ELSE pg_get_indexdef(i.indexrelid, 1, true) IN (
                'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
-           ) END
+           ) END,
+       CASE WHEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate AND i.indisvalid THEN (
+           SELECT json_agg(a.attname ORDER BY l.place)::text
+           FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS l(number, place)
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = l.number
+       ) END
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_class x ON x.oid = i.indexrelid
@@ -92,33 +109,48 @@ CROSS JOIN LATERAL (
         OR a.attnum IN (SELECT found[1]::smallint FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') AS found)
     )
 ) AS k
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+WHERE c.oid = ANY (%s::bigint[]::oid[])
 """
 
 _CONSTRAINTS = """
-SELECT c.relname, o.conname, json_agg(a.attname ORDER BY a.attnum)::text
+SELECT c.oid, o.conname, json_agg(a.attname ORDER BY a.attnum)::text
 FROM pg_constraint o
 JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (o.conkey)
-WHERE c.relnamespace = 'public'::regnamespace AND o.contype IN ('c', 'f')
-GROUP BY c.relname, o.conname
+WHERE c.oid = ANY (%s::bigint[]::oid[]) AND o.contype IN ('c', 'f')
+GROUP BY c.oid, o.conname
 """
 
-# xmin changes whenever a catalogue row changes.
+# xmin changes whenever a catalogue row changes. The tables that a view depends on decide about its key and about what can be written.
 _FINGERPRINT = r"""
-WITH tables AS (
-    SELECT oid, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+WITH spaces AS (
+    SELECT oid, xmin FROM pg_namespace WHERE nspname = ANY (%s::text[])
+), named AS (
+    SELECT c.oid, c.relkind, c.xmin FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), rules AS (
+    SELECT w.oid, w.ev_class, w.xmin FROM pg_rewrite w JOIN named t ON t.oid = w.ev_class
+), tables AS (
+    SELECT oid, xmin FROM named
+    UNION SELECT c.oid, c.xmin FROM rules JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rules.oid
+          JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
 ), parts AS (
     SELECT oid, 0 AS part, xmin FROM tables
+    UNION ALL SELECT oid, 0, xmin FROM spaces
+    UNION ALL SELECT oid, 0, xmin FROM rules
     UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN tables t ON t.oid = attrelid WHERE attnum > 0
     UNION ALL SELECT adrelid, adnum, d.xmin FROM pg_attrdef d JOIN tables t ON t.oid = adrelid
     UNION ALL SELECT conrelid, 0, o.xmin FROM pg_constraint o JOIN tables t ON t.oid = conrelid
     UNION ALL SELECT indrelid, 0, i.xmin FROM pg_index i JOIN tables t ON t.oid = indrelid
+    UNION ALL SELECT tgrelid, 0, g.xmin FROM pg_trigger g JOIN named t ON t.oid = tgrelid WHERE t.relkind IN ('v', 'f')
+    UNION ALL SELECT objoid, 0, d.xmin FROM pg_description d JOIN named t ON t.oid = objoid
+              WHERE d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+    UNION ALL SELECT ftrelid, 0, f.xmin FROM pg_foreign_table f JOIN named t ON t.oid = ftrelid
     UNION ALL SELECT enumtypid, 0, e.xmin FROM pg_enum e
     UNION ALL SELECT t.oid, -1, t.xmin FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
               WHERE t.typtype IN ('b', 'd', 'e', 'r', 'm') AND t.typelem = 0 AND n.nspname NOT LIKE 'pg\_%%'
               AND n.nspname <> 'information_schema'
     UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid AND c.relkind = 'c' AND attnum > 0
+    UNION ALL SELECT roleid, 0, m.xmin FROM pg_auth_members m
 )
 SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin::text), '')) FROM parts
 """
@@ -128,27 +160,31 @@ _FIELD_COLUMNS = ["id", "collection", "field", *ROW_ATTRIBUTES, "datatype", "len
 Column = dict[str, Any]
 
 
-async def read_snapshot(session: Session) -> Snapshot:
-    """Reads a consistent snapshot of the database."""
+async def read_snapshot(session: Session, schemas: Sequence[str] = ()) -> Snapshot:
+    """Reads a consistent snapshot of the database. *schemas* are those beside public whose tables are collections, too."""
+    wanted = tuple(dict.fromkeys(schemas))
     if session.in_transaction:
-        return await _read(session)
-    return await session.transaction(_read, read_only=True)
+        return await _read(session, wanted)
+    return await session.transaction(lambda session: _read(session, wanted), read_only=True)
 
 
-async def read_fingerprint(session: Session) -> str:
-    """Returns a text that changes when tables, columns, indexes or constraints change, whichever program changes them."""
-    ((fingerprint,),) = await session.query(_FINGERPRINT)
+async def read_fingerprint(session: Session, schemas: Sequence[str] = ()) -> str:
+    """Returns a text that changes when tables, views, columns, indexes, constraints or privileges change, whichever program changes them.
+    *schemas* are as for `read_snapshot`."""
+    ((fingerprint,),) = await session.query(_FINGERPRINT, (["public", *schemas],))
     return str(fingerprint)
 
 
-async def _read(session: Session) -> Snapshot:
+async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
     ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
-    fingerprint = await read_fingerprint(session)
-    indexes = await session.query(_INDEXES)
-    described = await session.query(_COLUMNS)
-    types = Types(await session.query(_TYPES, (sorted({int(row[-1]) for row in described}),)))
-    columns = _columns(described, indexes, types)
-    constraints = _constraints(indexes, await session.query(_CONSTRAINTS))
+    fingerprint = await read_fingerprint(session, schemas)
+    tables = await read_tables(session, schemas)
+    oids = (sorted(tables.by_oid),)
+    indexes = await session.query(_INDEXES, oids)
+    described = await session.query(_COLUMNS, oids)
+    types = Types(await session.query(_TYPES, (sorted({int(row[TYPE_OID]) for row in described}),)))
+    columns, keys = _columns(tables, described, indexes, types)
+    constraints = _constraints(tables, indexes, await session.query(_CONSTRAINTS, oids))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
     )
@@ -168,7 +204,7 @@ async def _read(session: Session) -> Snapshot:
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
     )
-    collections = dict(_collections(columns, constraints, {row[0]: row for row in rows}, field_rows))
+    collections = dict(_collections(tables, columns, keys, constraints, {row[0]: row for row in rows}, field_rows))
     return Snapshot(
         version,
         collections,
@@ -188,6 +224,8 @@ async def _read(session: Session) -> Snapshot:
         },
         tuple(_permission(row, collections) for row in permissions),
         fingerprint,
+        schemas,
+        tables.left_out,
     )
 
 
@@ -317,44 +355,127 @@ class Types:
         return found.attributes if found.member is None else (found.member,)
 
 
+Keys = dict[int, tuple[str, ...]]
+"""The columns that identify a row, by the oid of the table."""
+
+
 def _columns(
-    columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]], types: Types
-) -> dict[str, dict[str, Column]]:
-    """Returns the columns of each table by name, as attributes of a Field."""
-    keys: dict[str, str] = {}
-    single: set[tuple[str, str]] = set()
-    for table, _, unique, primary, partial, names, alone in indexes:
-        if primary and alone:
-            keys[table] = orjson.loads(names)[0]
-        elif unique and alone and not partial:
-            single.add((table, orjson.loads(names)[0]))
-    found: dict[str, dict[str, Column]] = {}
-    for table, column, column_type, default, not_null, counted, generated, identity, type_oid in columns:
+    tables: Tables, columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]], types: Types
+) -> tuple[dict[int, dict[str, Column]], Keys]:
+    """Returns the columns of each table by name, as attributes of a Field, and the keys. Tables are given by their oids."""
+    single: set[tuple[int, str]] = set()
+    identifying: dict[int, list[tuple[bool, tuple[str, ...]]]] = {oid: [] for oid in tables.by_oid}
+    for table_oid, _, unique, primary, partial, names, alone, listed in sorted(indexes, key=lambda index: str(index[1])):
+        if unique and alone and not primary and not partial:
+            single.add((int(table_oid), orjson.loads(names)[0]))
+        if listed:
+            identifying[int(table_oid)].append((primary, tuple(orjson.loads(listed))))
+    found: dict[int, dict[str, Column]] = {oid: {} for oid in tables.by_oid}
+    numbers: dict[int, dict[int, str]] = {oid: {} for oid in tables.by_oid}
+    unreadable: list[tuple[int, str]] = []
+    for table_oid, column, column_type, default, not_null, counted, generated, identity, type_oid, place, readable in columns:
+        oid = int(table_oid)
+        numbers[oid][place] = column
+        if not readable:
+            unreadable.append((oid, column))
         attributes = types.attributes(int(type_oid), column_type)
         not_null |= attributes.pop("domain_not_null", False)
         inherited = attributes.pop("domain_default", None)
         default = inherited if default is None else default
-        found.setdefault(table, {})[column] = attributes | {
+        found[oid][column] = attributes | {
             "default_value": None if counted or generated else default_text(default),
             "nullable": not not_null,
             "auto_increment": counted,
             "computed": bool(generated) or identity == "a",
             "virtual": generated == "v",
-            "primary_key": keys.get(table) == column,
-            "unique": (table, column) in single,
+            "unique": (oid, column) in single,
         }
-    return found
+    keys: Keys = {}
+    for oid in _bases_first(tables):
+        table = tables.by_oid[oid]
+        _follow_origins(table, found, numbers)
+        keys[oid] = _key(table, found[oid], numbers, keys, identifying[oid])
+        for name, attributes in found[oid].items():
+            attributes["primary_key"] = keys[oid] == (name,)
+    for oid, name in unreadable:
+        del found[oid][name]
+        if name in keys[oid]:
+            keys[oid] = ()
+    return found, keys
+
+
+def _bases_first(tables: Tables) -> list[int]:
+    """Returns the oids of the tables, each after those that it shows the rows of."""
+    done: dict[int, None] = {}
+
+    def add(oid: int) -> None:
+        if oid not in done and oid in tables.by_oid:
+            for base in {base for base, _ in tables.by_oid[oid].origins.values()}:
+                add(base)
+            done[oid] = None
+
+    for oid in tables.by_oid:
+        add(oid)
+    return list(done)
+
+
+def _follow_origins(table: Table, found: Mapping[int, dict[str, Column]], numbers: Mapping[int, Mapping[int, str]]) -> None:
+    """Gives the columns of a view that shows the rows of one table the attributes of the columns of the table. PostgreSQL writes no other
+    columns of the view, unless a trigger does. *numbers* has the columns of each table by their numbers."""
+    if not table.simple:
+        return
+    for place, name in numbers[table.oid].items():
+        attributes = found[table.oid][name]
+        base, number = table.origins.get(place, (0, 0))
+        origin = found.get(base, {}).get(numbers.get(base, {}).get(number, ""))
+        if origin is not None:
+            own = attributes["default_value"]
+            attributes |= {each: origin[each] for each in ("nullable", "auto_increment", "computed", "virtual", "unique")}
+            attributes["default_value"] = origin["default_value"] if own is None else own
+        elif not table.triggered:
+            attributes |= {"computed": True, "virtual": True}
+
+
+def _key(
+    table: Table,
+    columns: Mapping[str, Column],
+    numbers: Mapping[int, Mapping[int, str]],
+    keys: Keys,
+    identifying: Iterable[tuple[bool, tuple[str, ...]]],
+) -> tuple[str, ...]:
+    """Returns the columns that identify a row of a table: those of its primary key; or those that its comment declares; or those of a
+    unique index, without nulls; or, for a view that shows the rows of one table, those of the key of the table. Empty if there are none.
+
+    *identifying* are the columns of unique indexes, with whether it is the primary key."""
+    unique: list[tuple[str, ...]] = []
+    for primary, names in identifying:
+        if primary:
+            return names
+        # The columns of materialized views are not declared NOT NULL.
+        if table.kind == MATERIALIZED or not any(columns[name]["nullable"] for name in names):
+            unique.append(names)
+    if table.declared_key and all(name in columns for name in table.declared_key):
+        return table.declared_key
+    if unique:
+        return min(unique, key=len)
+    for base in {base for base, _ in table.origins.values()}:
+        shown = {number: numbers[table.oid][place] for place, (_, number) in table.origins.items() if place in numbers[table.oid]}
+        places = {name: number for number, name in numbers.get(base, {}).items()}
+        wanted = [shown.get(places[name]) for name in keys.get(base, ())]
+        if wanted and None not in wanted:
+            return tuple(name for name in wanted if name is not None)
+    return ()
 
 
 def _constraints(
-    indexes: Iterable[tuple[Any, ...]], constraints: Iterable[tuple[Any, ...]]
-) -> dict[str, dict[str, tuple[str, ...]]]:
+    tables: Tables, indexes: Iterable[tuple[Any, ...]], constraints: Iterable[tuple[Any, ...]]
+) -> dict[int, dict[str, tuple[str, ...]]]:
     """Returns the columns of the constraints and indexes of each table, by name. (The index of a constraint has its name.)"""
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for table, name, *_, names, _ in indexes:
-        found.setdefault(table, {})[name] = tuple(_json(names) or ())
+    found: dict[int, dict[str, tuple[str, ...]]] = {oid: {} for oid in tables.by_oid}
+    for table, name, *_, names, _, _ in indexes:
+        found[int(table)][name] = tuple(_json(names) or ())
     for table, name, names in constraints:
-        found.setdefault(table, {})[name] = tuple(orjson.loads(names))
+        found[int(table)][name] = tuple(orjson.loads(names))
     return found
 
 
@@ -374,29 +495,55 @@ def default_text(expression: str | None) -> str | None:
 
 
 def _collections(
-    columns: Mapping[str, Mapping[str, Column]],
-    constraints: Mapping[str, Mapping[str, tuple[str, ...]]],
+    tables: Tables,
+    columns: Mapping[int, Mapping[str, Column]],
+    keys: Keys,
+    constraints: Mapping[int, Mapping[str, tuple[str, ...]]],
     rows: Mapping[str, tuple[Any, ...]],
     field_rows: Mapping[str, list[Column]],
 ) -> Iterable[tuple[str, Collection]]:
     """Yields the user collections by name, then the system collections."""
-    for table, found in columns.items():
-        if table.startswith("directus_") or not any(column["primary_key"] for column in found.values()):
+    system: dict[str, Table] = {}
+    for table in tables.listed:
+        name = table.title
+        if name in CATALOGUE.collections:
+            system[name] = table
             continue
-        fields = _fields(table, found, field_rows.get(table, ()))
-        row = rows.get(table)
-        own = constraints.get(table, {})
-        if row is None:
-            yield table, Collection(table, fields, constraints=own)
-        else:
-            _, managed, hidden, single, icon, note, translation, search_index = row
-            yield (
-                table,
-                Collection(table, fields, managed, hidden, single, icon, note, _json(translation), True, search_index, own),
-            )
-    for table, catalogued in CATALOGUE.collections.items():
-        fields = _system_fields(table, columns[table], catalogued, field_rows.get(table, ()))
-        yield table, Collection(table, fields, constraints=constraints.get(table, {}))
+        fields = _fields(name, columns[table.oid], field_rows.get(name, ()))
+        about: dict[str, Any] = {}
+        if name in rows:
+            _, managed, hidden, single, icon, note, translation, search_index = rows[name]
+            about = {
+                "managed": managed,
+                "hidden": hidden,
+                "single": single,
+                "icon": icon,
+                "note": note,
+                "translation": _json(translation),
+                "has_row": True,
+                "search_index": search_index,
+            }
+        yield (
+            name,
+            Collection(
+                name,
+                fields,
+                constraints=constraints[table.oid],
+                kind=table.kind,
+                schema=None if table.schema == "public" else table.schema,
+                key_columns=keys[table.oid] if len(keys[table.oid]) > 1 else (),
+                insertable=bool(table.writes & INSERTS),
+                updatable=bool(table.writes & UPDATES),
+                deletable=bool(table.writes & DELETES),
+                lockable=table.lockable,
+                versioned=table.versioned,
+                **about,
+            ),
+        )
+    for name, catalogued in CATALOGUE.collections.items():
+        oid = system[name].oid
+        fields = _system_fields(name, columns[oid], catalogued, field_rows.get(name, ()))
+        yield name, Collection(name, fields, constraints=constraints[oid])
 
 
 def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:

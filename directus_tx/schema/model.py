@@ -11,6 +11,7 @@ from attrs import field as attribute
 from attrs import frozen
 
 from directus_tx.cache import Cache
+from directus_tx.errors import InvalidRequest
 from directus_tx.schema.numbers import whole_number
 
 T = TypeVar("T")
@@ -121,12 +122,33 @@ class Status:
     required_fields: bool = True
 
 
+TABLE = "table"
+PARTITIONED = "partitioned table"
+VIEW = "view"
+MATERIALIZED = "materialized view"
+FOREIGN = "foreign table"
+
+
+@frozen
+class LeftOut:
+    """A table or view of the database that is not a collection, and the reason as a sentence."""
+
+    name: str
+    kind: str
+    reason: str
+
+
 @frozen(eq=False)
 class Collection:
     """A collection: its row in directus_collections, if any, and its fields by name, in order.
 
     `managed` is False for tables without a managed row in directus_collections, and for system collections. `search_index`: whether the
     searched fields have trigram indexes. `constraints` are the columns of constraints and indexes, by name.
+
+    `kind` is the kind of the table: `TABLE`, `PARTITIONED`, `VIEW`, `MATERIALIZED` or `FOREIGN`. `schema` is None for a table in the
+    schema public; otherwise the collection is named after the schema and the table, with a dot between. `key_columns` are the columns
+    of a key of several columns, in its order. `insertable`, `updatable` and `deletable`: whether PostgreSQL allows its role to write
+    the rows. `lockable`: whether rows can be locked; `versioned`: whether rows have the id of the transaction that wrote them.
     """
 
     collection: str
@@ -140,15 +162,50 @@ class Collection:
     has_row: bool = False
     search_index: bool = False
     constraints: Mapping[str, tuple[str, ...]] = attribute(factory=dict)
+    kind: str = TABLE
+    schema: str | None = None
+    key_columns: tuple[str, ...] = ()
+    insertable: bool = True
+    updatable: bool = True
+    deletable: bool = True
+    lockable: bool = True
+    versioned: bool = True
 
     @property
     def system(self) -> bool:
         return self.collection.startswith("directus_")
 
     @cached_property
+    def table(self) -> tuple[str, ...]:
+        """The name of the table for SQL: the schema, if it is not public, and the table."""
+        return (self.collection,) if self.schema is None else (self.schema, self.collection[len(self.schema) + 1 :])
+
+    @cached_property
+    def key(self) -> Field | None:
+        """The primary key field, or None if the collection has no key or one of several columns."""
+        return next((f for f in self.fields.values() if f.primary_key), None)
+
+    @cached_property
     def primary_key(self) -> Field:
-        """The primary key field. Tables without a primary key are not collections."""
-        return next(f for f in self.fields.values() if f.primary_key)
+        """The primary key field. Raises InvalidRequest if there is none."""
+        if self.key is None:
+            raise InvalidRequest("The items of this collection have no key of one column.")
+        return self.key
+
+    @cached_property
+    def order_columns(self) -> tuple[Field, ...]:
+        """The fields of the key, by which items are sorted last. Empty without a key."""
+        return (self.key,) if self.key is not None else tuple(self.fields[name] for name in self.key_columns)
+
+    @cached_property
+    def refused(self) -> Mapping[str, str]:
+        """The actions create, update and delete that are not possible whoever asks, with the reason of each as the end of a sentence."""
+        found = {"create": self.insertable, "update": self.updatable, "delete": self.deletable}
+        if self.key is None:
+            return dict.fromkeys(found, "it has no key of one column")
+        return {
+            action: f"the database does not allow it for this {self.kind}" for action, allowed in found.items() if not allowed
+        }
 
     @cached_property
     def columns(self) -> Mapping[str, Field]:
@@ -221,6 +278,7 @@ class Snapshot:
 
     `settings` are the values of directus_settings as text, by key. `roles` are the rows of directus_roles by id; `permissions` are all
     rows of directus_permissions. `fingerprint` changes with the tables themselves: changes by other programs do not increase `version`.
+    `schemas` are the schemas beside public whose tables are collections, `left_out` the tables and views that are not collections.
     """
 
     version: int
@@ -230,6 +288,8 @@ class Snapshot:
     roles: Mapping[int, Mapping[str, Any]] = attribute(factory=dict)
     permissions: tuple[Mapping[str, Any], ...] = ()
     fingerprint: str = ""
+    schemas: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
 
@@ -260,8 +320,9 @@ class Snapshot:
         types (owner, user, user_updated: a user; file: a file)."""
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
-            ends = {relation.collection_one, relation.collection_many}
-            if relation.many_to_one and ends <= self.collections.keys():
+            one = self.collections.get(relation.collection_one or "")
+            # Items without a key cannot be referred to.
+            if relation.many_to_one and relation.collection_many in self.collections and one is not None and one.key is not None:
                 found.setdefault((relation.collection_many, relation.field_many), relation)
         for collection in self.collections.values():
             for f in collection.columns.values():
@@ -276,7 +337,8 @@ class Snapshot:
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
             many = self.collections.get(relation.collection_many)
-            if not relation.one_to_many:
+            one = self.collections.get(relation.collection_one or "")
+            if not relation.one_to_many or (one is not None and one.key is None):
                 continue
             if relation.collection_one and relation.field_one and many and relation.field_many in many.columns:
                 found.setdefault((relation.collection_one, relation.field_one), relation)

@@ -36,7 +36,7 @@ from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
-from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field, Relation, Snapshot
+from directus_tx.schema.model import ALIAS_TYPES, PARTITIONED, ROW_ATTRIBUTES, TABLE, Collection, Field, Relation, Snapshot
 from directus_tx.schema_service.payloads import (
     COLLECTION_ATTRIBUTES,
     COLLECTIONS,
@@ -448,6 +448,11 @@ async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, ag
 
     Raises ServiceUnavailable, which depends on the schema, if another program or request has changed one of the collections.
     """
+    for name in columns:
+        present = ctx.schema.collections.get(name)
+        if present is not None and (present.kind not in (TABLE, PARTITIONED) or present.schema is not None):
+            what = present.kind if present.schema is None else f"{present.kind} in another schema than public"
+            raise InvalidRequest(f'"{name}" is a {what}: its columns and indexes cannot be changed here.')
     tables: list[tuple[str, ...]] = [(collection,) for collection in columns]
     for collection, names in columns.items():
         bound = {"table": collection, "columns": None if names is None else list(names)}
@@ -456,9 +461,9 @@ async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, ag
             for namespace, table in await ctx.db.query(ddl.LINKED, bound)
         ]
     await ctx.db.lock_tables(tables, against=against)
-    if await read_fingerprint(ctx.db) == ctx.schema.fingerprint:
+    if await read_fingerprint(ctx.db, ctx.schema.schemas) == ctx.schema.fingerprint:
         return
-    newest = await read_snapshot(ctx.db)
+    newest = await read_snapshot(ctx.db, ctx.schema.schemas)
     if newest.relations != ctx.schema.relations or any(
         _described(newest, each) != _described(ctx.schema, each) for each in columns
     ):
@@ -546,4 +551,4 @@ async def _touch(ctx: Context) -> None:
 async def _reread(ctx: Context) -> Snapshot:
     """Returns the schema as changed by this transaction."""
     await _touch(ctx)
-    return await read_snapshot(ctx.db)
+    return await read_snapshot(ctx.db, ctx.schema.schemas)

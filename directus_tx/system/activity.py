@@ -138,7 +138,7 @@ async def _permission(ctx: Context, grant: Grant, item: Key) -> Permission | Non
     seen = grant.condition("read", "t")
     sql = SQL("SELECT {} FROM {} AS t WHERE {} AND {}").format(
         SQL("NULL") if status is None else column("t", status.field),
-        Identifier(collection.collection),
+        Identifier(*collection.table),
         key_among("t", collection.primary_key),
         seen.sql,
     )

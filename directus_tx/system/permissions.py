@@ -123,7 +123,7 @@ async def _item(ctx: Context, grant: Grant, item: str, bound_values: BindValues)
     ]
     sql = SQL("SELECT {} FROM {} AS t WHERE {}").format(
         SQL(", ").join([*columns, *(clause.sql for clause in judged)]),
-        Identifier(collection.collection),
+        Identifier(*collection.table),
         key_among("t", collection.primary_key),
     )
     bound = [value for clause in judged for value in clause.parameters(bound_values)]

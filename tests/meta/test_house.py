@@ -48,6 +48,7 @@ LAYERS = (
     "context",
     "plugins",
     "schema.system",
+    "schema.tables",
     "schema.introspect",
     "schema.ddl",
     "schema.migrations",
@@ -128,6 +129,7 @@ MAY_SEE_THE_DRIVER = {
 MAY_RUN_SQL = {
     "db",
     "schema.introspect",
+    "schema.tables",
     "schema.migrations",
     "items",
     "schema_service",

@@ -75,11 +75,14 @@ async def reading(call: Call, collection: str, ids: str) -> Answer | Streamed:
 def _may_update(call: Call, collection: str) -> bool:
     """Whether the caller may update or delete any items. Setting a status can delete an item. Raises CollectionNotFound."""
     grant = access_of(call.ctx).grant(collection)
+    grant.check_possible("update")
     return grant.allows("update") or grant.allows("delete")
 
 
 async def creating(call: Call, collection: str) -> Answer:
-    if not access_of(call.ctx).grant(collection).allows("create"):
+    grant = access_of(call.ctx).grant(collection)
+    grant.check_possible("create")
+    if not grant.allows("create"):
         raise CreateForbidden(f'You may not create items in "{collection}".')
     payload = await payload_of(call)
     return call.answer(await create_items(call.items, call.ctx, collection, payload, call.query(), call.options()))
