@@ -20,6 +20,7 @@ from directus_tx.compile.operators import (
     is_not_null,
     list_bind,
     one,
+    one_of,
     part_pattern,
     pattern_bind,
     several,
@@ -193,7 +194,7 @@ class Conditions:
             return TRUE
         if statuses == "given":
             grant.check_question(field.field)
-            return OPERATORS["in"].apply(alias, field, lambda values: values.query.status or ())
+            return one_of(alias, field, lambda values: values.query.status or ())
         return not_deleted(alias, grant.collection)
 
 

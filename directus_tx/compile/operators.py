@@ -294,6 +294,17 @@ def _in(alias: str, field: Field, value: Value) -> Clause:
     return Clause(SQL(listed(field)).format(folded(alias, field)), (list_bind(field, value),))
 
 
+def one_of(alias: str, field: Field, value: Value) -> Clause:
+    """Returns the condition that the column is one of several values. Unlike the operator `in`, values that are not values of the column's
+    type match nothing."""
+    if field.native is None:
+        return _in(alias, field, value)
+    return Clause(
+        SQL("{} = ANY(%s::text[])").format(text_of(alias, field)),
+        (lambda values: [text for text in several(value(values)) if "\x00" not in text],),
+    )
+
+
 def _nin(alias: str, field: Field, value: Value) -> Clause:
     sql = SQL("(" + listed(field, negated=True) + " AND {})")
     return Clause(sql.format(folded(alias, field), null_test(alias, field, negated=True)), (list_bind(field, value),))

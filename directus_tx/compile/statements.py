@@ -16,13 +16,13 @@ from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions
 from directus_tx.compile.operators import (
-    OPERATORS,
     base_column,
     equal_keys,
     has_order,
     is_text,
     key_among,
     key_text,
+    one_of,
     same_kind_of_key,
     sorted_by,
 )
@@ -174,7 +174,7 @@ class Compiler:
         conditions = [Clause(looked_for, (lambda values: array(values.keys),)), not_deleted("t0", target)]
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
-            conditions.append(OPERATORS["in"].apply("t0", language, lambda values: values.query.lang))
+            conditions.append(one_of("t0", language, lambda values: values.query.lang))
         index = next((index for index, nested in enumerate(self.shape.deep) if nested.path == opened.path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)

@@ -247,3 +247,46 @@ async def test_triggers_do_not_run_for_an_item_that_is_sent_back_whole(client: C
     answer = await client.patch("~/items/things", [items[0], {"id": 2, "name": "other"}])
     assert [item["counted"] for item in answer.data] == [1, 12]
     assert [item["name"] for item in answer.data] == ["", "other"]
+
+
+@ensureDeferred
+async def test_an_enum_can_be_the_status_and_the_language_of_items(client: Client) -> None:
+    await query(
+        client,
+        """
+        CREATE TYPE state AS ENUM ('open', 'gone', 'shut');
+        CREATE TYPE tongue AS ENUM ('en', 'de');
+        CREATE TABLE owners (id serial PRIMARY KEY);
+        CREATE TABLE things (id serial PRIMARY KEY, status state NOT NULL DEFAULT 'open', lang tongue, owner integer);
+        INSERT INTO owners DEFAULT VALUES;
+        INSERT INTO things (status, lang, owner) VALUES ('open', 'en', 1), ('gone', 'de', 1), ('shut', 'de', 1), ('open', NULL, 1);
+        SELECT directus_touch('schema');
+        """,
+    )
+    mapping = {"open": {"name": "Open"}, "gone": {"name": "Gone", "soft_delete": True}, "shut": {"name": "Shut"}}
+    options = {"status_mapping": mapping}
+    assert (await client.patch("~/fields/things/status", {"type": "status", "options": options})).status == 200
+    assert (await client.patch("~/fields/things/lang", {"type": "lang"})).status == 200
+    assert (await client.post("~/fields/owners", {"field": "things", "type": "o2m"})).status == 200
+    relation = {"collection_many": "things", "field_many": "owner", "collection_one": "owners", "field_one": "things"}
+    assert (await client.post("~/relations", relation)).status == 200
+
+    async def ids(path: str) -> list[int]:
+        answer = await client.get(path)
+        assert answer.status == 200, answer.body
+        return [item["id"] for item in answer.data]
+
+    assert await ids("~/items/things") == [1, 3, 4]
+    assert await ids("~/items/things?status=*") == [1, 2, 3, 4]
+    assert await ids("~/items/things?status=gone,draft") == [2]
+    assert await ids("~/items/things?status=draft") == []
+    assert await ids("~/items/things?filter[status][gt]=open&status=*") == [2, 3]
+    assert (await client.get("~/items/things?filter[status][eq]=draft")).status == 422
+    for languages, expected in (("de", [3]), ("fr", []), ("en,fr", [1])):
+        owner = (await client.get(f"~/items/owners/1?fields=id,things.id&lang={languages}")).data
+        assert [thing["id"] for thing in owner["things"]] == expected
+    counts = (await client.get("~/items/things?meta=status_count")).json["meta"]["status_count"]
+    assert counts == {"open": 2, "gone": 1, "shut": 1}
+    assert (await client.patch("~/items/things/1", {"status": "gone"})).status in (200, 204)
+    assert await ids("~/items/things") == [3, 4]
+    assert (await client.patch("~/items/things/3", {"status": "draft"})).status == 422
