@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 PYTHON ?= python3
+# Processes that run tests. Each has a PostgreSQL of its own.
+WORKERS ?= 2
 
 .PHONY: run test bench docs clean
 
@@ -16,7 +18,7 @@ test: $(TEST_STAMP)
 	$(BIN)/ruff check directus_tx tests twisted
 	$(BIN)/ruff format --check directus_tx tests twisted
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile
 
 bench: $(TEST_STAMP)
 	$(BIN)/python -m tests.bench

@@ -266,7 +266,7 @@ def test_history_past_its_retention_is_removed_while_the_server_runs(tmp_path: p
         path = "/p/revisions?filter[collection]=things&fields=item"
         wait_for(lambda: len(daemon.call("GET", path)["data"]) <= 2)
         assert daemon.call("GET", path)["data"] == [{"item": "8"}, {"item": "9"}]
-        assert "7 records of the activity and 7 revisions" in daemon.output
+        wait_for(lambda: "7 records of the activity and 7 revisions" in daemon.output)
     finally:
         assert daemon.stop() == 0
 
