@@ -7,7 +7,7 @@ from attrs import evolve
 from directus_tx.db.sql import SQL, Composable, Identifier, Literal
 from directus_tx.schema.datatypes import family, searched
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import parse
+from directus_tx.schema.types import native_text, parse
 
 INDEXED_TYPES = frozenset({"m2o", "file", "user", "owner"})
 """Field types that hold keys of other items. Their columns get an index."""
@@ -59,7 +59,9 @@ def default(field: Field) -> Composable:
     if family(field) == "datetime" and text is not None and text.upper().rstrip("()") in ("CURRENT_TIMESTAMP", "NOW"):
         return SQL("CURRENT_TIMESTAMP")
     value: object = text
-    if field.type in ("array", "json"):
+    if field.native is not None:
+        value = None if text is None else native_text(field, field.native, text)
+    elif field.type in ("array", "json"):
         # The default is given as the stored text.
         value = parse(evolve(field, type="string"), text)
     else:

@@ -610,7 +610,7 @@ def asked(field: Field, text: str, now: datetime | None = None) -> Any:
     if "\x00" in text:
         return NO_MATCH
     if field.native is not None:
-        text = _native_text(field, field.native, text)
+        text = native_text(field, field.native, text)
         if field.native.named and not field.native.equatable:
             return text
         return Typed(text, field.native.name, field.field, as_text=not field.native.equatable)
@@ -633,8 +633,8 @@ def asked(field: Field, text: str, now: datetime | None = None) -> Any:
     return found
 
 
-def _native_text(field: Field, native: NativeType, text: str) -> str:
-    """Returns PostgreSQL's text of a value in a filter. An array may also be a JSON list, as it is shown."""
+def native_text(field: Field, native: NativeType, text: str) -> str:
+    """Returns PostgreSQL's text of a value in a filter or a default. An array may also be a JSON list, as it is shown."""
     if native.member is None or not text.lstrip().startswith("["):
         return text
     try:

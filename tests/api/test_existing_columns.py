@@ -290,3 +290,26 @@ async def test_an_enum_can_be_the_status_and_the_language_of_items(client: Clien
     assert (await client.patch("~/items/things/1", {"status": "gone"})).status in (200, 204)
     assert await ids("~/items/things") == [3, 4]
     assert (await client.patch("~/items/things/3", {"status": "draft"})).status == 422
+
+
+@ensureDeferred
+async def test_defaults_of_columns_of_every_type_can_be_changed(client: Client) -> None:
+    await query(client, TABLE)
+    for name, default, shown in (
+        ("data", '{"b": [2]}', {"b": [2]}),
+        ("tags", "{x,y}", ["x", "y"]),
+        ("tags", '["x", "a,b"]', ["x", "a,b"]),
+        ("mood", "happy", "happy"),
+        ("moods", "{happy,NULL}", ["happy", None]),
+        ("spent", "2 days", "2 days"),
+        ("made", "2020-01-01 00:00:00.000002", "2020-01-01 00:00:00.000002"),
+        ("mood", None, None),
+    ):
+        answer = await client.patch(f"~/fields/things/{name}", {"default_value": default})
+        assert answer.status == 200, answer.body
+        assert (await client.post("~/items/things", {"name": "c"})).data[name] == shown
+    columns = await query(client, COLUMNS)
+    for name, default in (("mood", "angry"), ("data", "{"), ("spent", "some time"), ("littles", "{x}"), ("made", "someday")):
+        answer = await client.patch(f"~/fields/things/{name}", {"default_value": default})
+        assert answer.status == 422, (name, answer.body)
+    assert await query(client, COLUMNS) == columns
