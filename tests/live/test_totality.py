@@ -227,7 +227,10 @@ class Direct:
     in_transaction = True
 
     async def query(self, statement: Any, parameters: Any = ()) -> list[tuple[Any, ...]]:
-        return self.world.query(statement.replace("%%", "%") if isinstance(statement, str) else statement, parameters or None)
+        # Percent signs are doubled, with or without parameters; psycopg2 wants them doubled only with parameters.
+        return self.world.query(
+            statement.replace("%%", "%") if isinstance(statement, str) and not parameters else statement, parameters or None
+        )
 
 
 def done(work: Coroutine[Any, Any, Any]) -> Any:
