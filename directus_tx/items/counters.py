@@ -22,11 +22,16 @@ SELECT s.seqrelid AS sequence, s.seqstart AS start, s.seqincrement AS step, sign
        CASE WHEN s.seqincrement > 0 THEN least(s.seqmax, %(highest)s) ELSE greatest(s.seqmin, %(lowest)s) END AS furthest,
        coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - s.seqincrement) AS last
 FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %(field)s
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 LEFT JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
-JOIN pg_sequence s ON s.seqrelid = coalesce(pg_get_serial_sequence(c.oid::regclass::text, %(field)s)::regclass::oid, p.refobjid)
-WHERE c.oid = to_regclass(%(table)s)
+LEFT JOIN (
+    SELECT refobjid, refobjsubid, objid FROM pg_depend JOIN pg_sequence ON seqrelid = objid
+    WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+) AS o ON o.refobjid = c.oid AND o.refobjsubid = a.attnum
+JOIN pg_sequence s ON s.seqrelid = coalesce(o.objid, p.refobjid)
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s
   AND has_sequence_privilege(s.seqrelid, 'UPDATE') AND has_sequence_privilege(s.seqrelid, 'SELECT')
 LIMIT 1
 """
@@ -96,5 +101,5 @@ async def skip_taken_keys(session: Session, collection: Collection, count: int) 
 def _parameters(collection: Collection) -> Mapping[str, Any]:
     key = collection.primary_key
     lowest, highest = integer_range(key)
-    table = ".".join('"' + name.replace('"', '""') + '"' for name in ("public", *collection.table)[-2:])
-    return {"table": table, "field": key.field, "lowest": lowest, "highest": highest}
+    schema, table, column = collection.key_source or (collection.schema or "public", collection.table[-1], key.field)
+    return {"schema": schema, "table": table, "field": column, "lowest": lowest, "highest": highest}

@@ -27,7 +27,7 @@ from directus_tx.db.connection import (
 from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
-from directus_tx.errors import ApiError, InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import ApiError, InvalidRequest, ServiceUnavailable, UpdateForbidden
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import fingerprint, migrate
@@ -348,7 +348,7 @@ async def install(session: Session, new: NewProject, hashed: str) -> None:
     tables."""
     try:
         await _install(session, new, hashed)
-    except InternalError as error:
+    except UpdateForbidden as error:
         if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
             raise
         raise InvalidRequest("The database role has no permission to create tables in the schema public.") from error

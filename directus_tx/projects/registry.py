@@ -41,7 +41,7 @@ from directus_tx.projects.files import (
 from directus_tx.projects.provisioning import Databases, NewProject, install
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import is_outdated, migrate
-from directus_tx.schema.model import Snapshot
+from directus_tx.schema.model import LeftOut, Snapshot
 
 log = Logger()
 READ_ATTEMPTS = 4
@@ -366,6 +366,10 @@ class Projects:
                 text = without_values(project.error) if project.error is not None else "The database cannot be reached."
                 found[key] = (state, text if state == "failing" else "")
         return found
+
+    def left_out(self) -> dict[str, tuple[LeftOut, ...]]:
+        """Returns the tables and views that are not collections, by the keys of the projects whose schema has been read."""
+        return {key: seen.left_out for key, project in sorted(self._open.items()) if (seen := project.current()) is not None}
 
     async def close(self) -> None:
         for project in self._open.values():

@@ -121,38 +121,43 @@ WHERE c.oid = ANY (%s::bigint[]::oid[]) AND o.contype IN ('c', 'f')
 GROUP BY c.oid, o.conname
 """
 
-# xmin changes whenever a catalogue row changes. The tables that a view depends on decide about its key and about what can be written.
+# xmin changes whenever a catalogue row changes; that of a materialized view also when it is refreshed. The tables that a view depends on
+# decide about its key and about what can be written.
 _FINGERPRINT = r"""
 WITH spaces AS (
     SELECT oid, xmin FROM pg_namespace WHERE nspname = ANY (%s::text[])
 ), named AS (
-    SELECT c.oid, c.relkind, c.xmin FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    SELECT c.oid, c.relkind, CASE c.relkind WHEN 'm' THEN concat_ws('.', c.relname, c.relowner, c.relacl, c.relispopulated)
+                                  ELSE c.xmin::text END AS xmin
+    FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), rules AS (
     SELECT w.oid, w.ev_class, w.xmin FROM pg_rewrite w JOIN named t ON t.oid = w.ev_class
 ), tables AS (
     SELECT oid, xmin FROM named
-    UNION SELECT c.oid, c.xmin FROM rules JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rules.oid
+    UNION SELECT c.oid, c.xmin::text FROM rules JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rules.oid
           JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+          WHERE c.relkind <> 'm'
 ), parts AS (
     SELECT oid, 0 AS part, xmin FROM tables
-    UNION ALL SELECT oid, 0, xmin FROM spaces
-    UNION ALL SELECT oid, 0, xmin FROM rules
-    UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN tables t ON t.oid = attrelid WHERE attnum > 0
-    UNION ALL SELECT adrelid, adnum, d.xmin FROM pg_attrdef d JOIN tables t ON t.oid = adrelid
-    UNION ALL SELECT conrelid, 0, o.xmin FROM pg_constraint o JOIN tables t ON t.oid = conrelid
-    UNION ALL SELECT indrelid, 0, i.xmin FROM pg_index i JOIN tables t ON t.oid = indrelid
-    UNION ALL SELECT tgrelid, 0, g.xmin FROM pg_trigger g JOIN named t ON t.oid = tgrelid WHERE t.relkind IN ('v', 'f')
-    UNION ALL SELECT objoid, 0, d.xmin FROM pg_description d JOIN named t ON t.oid = objoid
+    UNION ALL SELECT oid, 0, xmin::text FROM spaces
+    UNION ALL SELECT oid, 0, xmin::text FROM rules
+    UNION ALL SELECT attrelid, attnum, a.xmin::text FROM pg_attribute a JOIN tables t ON t.oid = attrelid WHERE attnum > 0
+    UNION ALL SELECT adrelid, adnum, d.xmin::text FROM pg_attrdef d JOIN tables t ON t.oid = adrelid
+    UNION ALL SELECT conrelid, 0, o.xmin::text FROM pg_constraint o JOIN tables t ON t.oid = conrelid
+    UNION ALL SELECT indrelid, 0, i.xmin::text FROM pg_index i JOIN tables t ON t.oid = indrelid
+    UNION ALL SELECT tgrelid, 0, g.xmin::text FROM pg_trigger g JOIN named t ON t.oid = tgrelid WHERE t.relkind IN ('v', 'f')
+    UNION ALL SELECT objoid, 0, d.xmin::text FROM pg_description d JOIN named t ON t.oid = objoid
               WHERE d.classoid = 'pg_class'::regclass AND d.objsubid = 0
-    UNION ALL SELECT ftrelid, 0, f.xmin FROM pg_foreign_table f JOIN named t ON t.oid = ftrelid
-    UNION ALL SELECT enumtypid, 0, e.xmin FROM pg_enum e
-    UNION ALL SELECT t.oid, -1, t.xmin FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    UNION ALL SELECT ftrelid, 0, f.xmin::text FROM pg_foreign_table f JOIN named t ON t.oid = ftrelid
+    UNION ALL SELECT enumtypid, 0, e.xmin::text FROM pg_enum e
+    UNION ALL SELECT t.oid, -1, t.xmin::text FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
               WHERE t.typtype IN ('b', 'd', 'e', 'r', 'm') AND t.typelem = 0 AND n.nspname NOT LIKE 'pg\_%%'
               AND n.nspname <> 'information_schema'
-    UNION ALL SELECT attrelid, attnum, a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid AND c.relkind = 'c' AND attnum > 0
-    UNION ALL SELECT roleid, 0, m.xmin FROM pg_auth_members m
+    UNION ALL SELECT attrelid, attnum, a.xmin::text FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+              WHERE c.relkind = 'c' AND attnum > 0
+    UNION ALL SELECT roleid, 0, m.xmin::text FROM pg_auth_members m
 )
-SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin::text), '')) FROM parts
+SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin), '')) FROM parts
 """
 
 _FIELD_COLUMNS = ["id", "collection", "field", *ROW_ATTRIBUTES, "datatype", "length", "signed"]
@@ -183,7 +188,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
     indexes = await session.query(_INDEXES, oids)
     described = await session.query(_COLUMNS, oids)
     types = Types(await session.query(_TYPES, (sorted({int(row[TYPE_OID]) for row in described}),)))
-    columns, keys = _columns(tables, described, indexes, types)
+    columns, keys, sources = _columns(tables, described, indexes, types)
     constraints = _constraints(tables, indexes, await session.query(_CONSTRAINTS, oids))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
@@ -204,7 +209,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
     )
-    collections = dict(_collections(tables, columns, keys, constraints, {row[0]: row for row in rows}, field_rows))
+    collections = dict(_collections(tables, columns, keys, sources, constraints, {row[0]: row for row in rows}, field_rows))
     return Snapshot(
         version,
         collections,
@@ -361,8 +366,9 @@ Keys = dict[int, tuple[str, ...]]
 
 def _columns(
     tables: Tables, columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]], types: Types
-) -> tuple[dict[int, dict[str, Column]], Keys]:
-    """Returns the columns of each table by name, as attributes of a Field, and the keys. Tables are given by their oids."""
+) -> tuple[dict[int, dict[str, Column]], Keys, dict[int, tuple[str, str, str]]]:
+    """Returns the columns of each table by name, as attributes of a Field; the keys; and the columns that hold the keys, as
+    `Collection.key_source`. Tables are given by their oids."""
     single: set[tuple[int, str]] = set()
     identifying: dict[int, list[tuple[bool, tuple[str, ...]]]] = {oid: [] for oid in tables.by_oid}
     for table_oid, _, unique, primary, partial, names, alone, listed in sorted(indexes, key=lambda index: str(index[1])):
@@ -391,17 +397,20 @@ def _columns(
             "unique": (oid, column) in single,
         }
     keys: Keys = {}
+    sources: dict[int, tuple[str, str, str]] = {}
     for oid in _bases_first(tables):
         table = tables.by_oid[oid]
         _follow_origins(table, found, numbers)
         keys[oid] = _key(table, found[oid], numbers, keys, identifying[oid])
         for name, attributes in found[oid].items():
             attributes["primary_key"] = keys[oid] == (name,)
+        if len(keys[oid]) == 1:
+            sources[oid] = _source(table, keys, numbers, sources)
     for oid, name in unreadable:
         del found[oid][name]
         if name in keys[oid]:
             keys[oid] = ()
-    return found, keys
+    return found, keys, sources
 
 
 def _bases_first(tables: Tables) -> list[int]:
@@ -443,16 +452,17 @@ def _key(
     keys: Keys,
     identifying: Iterable[tuple[bool, tuple[str, ...]]],
 ) -> tuple[str, ...]:
-    """Returns the columns that identify a row of a table: those of its primary key; or those that its comment declares; or those of a
-    unique index, without nulls; or, for a view that shows the rows of one table, those of the key of the table. Empty if there are none.
+    """Returns the columns that identify a row of a table: that of its primary key, if it has one column; or those that its comment
+    declares; or those of the primary key or a unique index without nulls, whichever has the fewest; or, for a view that shows the rows
+    of one table, those of the key of the table. Empty if there are none.
 
     *identifying* are the columns of unique indexes, with whether it is the primary key."""
     unique: list[tuple[str, ...]] = []
     for primary, names in identifying:
-        if primary:
+        if primary and len(names) == 1:
             return names
         # The columns of materialized views are not declared NOT NULL.
-        if table.kind == MATERIALIZED or not any(columns[name]["nullable"] for name in names):
+        if primary or table.kind == MATERIALIZED or not any(columns[name]["nullable"] for name in names):
             unique.append(names)
     if table.declared_key and all(name in columns for name in table.declared_key):
         return table.declared_key
@@ -465,6 +475,18 @@ def _key(
         if wanted and None not in wanted:
             return tuple(name for name in wanted if name is not None)
     return ()
+
+
+def _source(
+    table: Table, keys: Keys, numbers: Mapping[int, Mapping[int, str]], sources: Mapping[int, tuple[str, str, str]]
+) -> tuple[str, str, str]:
+    """Returns the column that holds the key of a table, as `Collection.key_source`. *sources* are those of the tables below a view."""
+    (name,) = keys[table.oid]
+    place = next(place for place, each in numbers[table.oid].items() if each == name)
+    base, number = table.origins.get(place, (0, 0))
+    if base in sources and keys[base] == (numbers[base].get(number),):
+        return sources[base]
+    return table.schema, table.name, name
 
 
 def _constraints(
@@ -498,6 +520,7 @@ def _collections(
     tables: Tables,
     columns: Mapping[int, Mapping[str, Column]],
     keys: Keys,
+    sources: Mapping[int, tuple[str, str, str]],
     constraints: Mapping[int, Mapping[str, tuple[str, ...]]],
     rows: Mapping[str, tuple[Any, ...]],
     field_rows: Mapping[str, list[Column]],
@@ -537,6 +560,7 @@ def _collections(
                 deletable=bool(table.writes & DELETES),
                 lockable=table.lockable,
                 versioned=table.versioned,
+                key_source=sources.get(table.oid),
                 **about,
             ),
         )

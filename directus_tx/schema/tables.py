@@ -29,6 +29,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_
         LIMIT 1),
        has_schema_privilege(n.oid, 'USAGE'),
        has_any_column_privilege(c.oid, 'SELECT'),
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), c.relispopulated,
        CASE WHEN has_any_column_privilege(c.oid, 'UPDATE') THEN 4 ELSE 0 END
        + CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 8 ELSE 0 END
        + CASE WHEN has_table_privilege(c.oid, 'DELETE') THEN 16 ELSE 0 END,
@@ -86,6 +87,8 @@ class Table:
     extension: str | None
     reachable: bool
     readable: bool
+    has_columns: bool
+    populated: bool
     writes: int
     versioned: bool
     triggered: bool
@@ -184,7 +187,7 @@ async def _writable(session: Session, oids: list[int]) -> list[tuple[Any, ...]]:
 
 
 def _table(row: tuple[Any, ...]) -> Table:
-    oid, schema, name, kind, comment, extension, reachable, readable, writes, versioned, triggered = row
+    oid, schema, name, kind, comment, extension, reachable, readable, has_columns, populated, writes, versioned, triggered = row
     return Table(
         int(oid),
         schema,
@@ -194,6 +197,8 @@ def _table(row: tuple[Any, ...]) -> Table:
         extension,
         reachable,
         readable,
+        has_columns,
+        populated,
         writes,
         versioned,
         triggered,
@@ -210,6 +215,10 @@ def _reason(table: Table, taken: Iterable[str]) -> str | None:
         return f'It belongs to the extension "{table.extension}".'
     if not table.reachable:
         return "The role of the server lacks the privilege USAGE of the schema."
+    if not table.has_columns:
+        return "It has no columns."
+    if not table.populated:
+        return "The materialized view has not been populated: REFRESH MATERIALIZED VIEW."
     if not table.readable:
         return "The role of the server lacks the privilege SELECT."
     if table.broken:

@@ -2,6 +2,8 @@
 
 import platform
 
+from attrs import asdict
+
 from directus_tx import __version__
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Text
 from directus_tx.http.operations import ANY, TEXT, Operation
@@ -33,7 +35,8 @@ async def health(call: Call) -> Answer:
 
 @routes.get("/server/info", Caller.SUPER_ADMIN, Operation("Versions of the server and its database", ANY))
 async def info(call: Call) -> Answer:
-    """Returns the versions of the system, Python and the database. Clients expect the keys about PHP."""
+    """Returns the versions of the system, Python and the database, and which tables of the projects whose schema has been read are no
+    collections, with the reasons. Clients expect the keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(
@@ -49,6 +52,7 @@ async def info(call: Call) -> Answer:
             },
             "php": {"version": None, "max_upload_size": limit, "extensions": {}},
             "permissions": {"public": None, "logs": None, "uploads": None},
+            "left_out": {key: [asdict(each) for each in found] for key, found in projects.left_out().items()},
         }
     )
 
