@@ -40,7 +40,8 @@ class Answer(ABC):
 
 
 class Streamed(ABC):
-    """An answer that is written while its data is read."""
+    """An answer that is written while its data is read. It is compressed if the client accepts that, unless the headers say that it is
+    already."""
 
     headers: Mapping[str, str]
     content_type: str

@@ -233,7 +233,8 @@ class App:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool)
-        packer = encode.Packer(self.reactor) if _takes_gzip(request) else None
+        packed = "Content-Encoding" in answer.headers
+        packer = encode.Packer(self.reactor) if _takes_gzip(request) and not packed else None
         started = False
         status = 200
 

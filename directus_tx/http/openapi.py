@@ -80,8 +80,8 @@ _MAPS: tuple[tuple[str, str], ...] = (
 )
 
 
-def document(access: Access, base: str, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
-    """Returns the document. *base* is the URL of the server; *systems* maps the first parts of paths to system collections."""
+def document(access: Access, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
+    """Returns the document, without the URL of the server. *systems* maps the first parts of paths to system collections."""
     readable = {name: grant for name in access.schema.collections if (grant := access.grant(name)).read}
     builder = _Builder(access, readable)
     for route in routes:
@@ -106,7 +106,6 @@ def document(access: Access, base: str, project: str, routes: Iterable[Route], s
             "contact": {"name": "The administrators of the server"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": f"{base}/{project}"}],
         "security": [{"bearer": []}, {"basic": []}, {"parameter": []}, {}],
         "tags": [{"name": tag} for tag in sorted(builder.tags)],
         "paths": builder.paths,

@@ -35,7 +35,7 @@ async def _file(call: Call, name: str) -> Streamed:
     if found is None:
         raise NotFound('There is no such file, or the API reference is not installed: pip install "directus-tx[reference]".')
     body = found.content
-    headers = {"Vary": "Accept-Encoding", "Cache-Control": "max-age=3600", "Content-Security-Policy": pages.REFERENCE_POLICY}
+    headers = {"Cache-Control": "max-age=3600", "Content-Security-Policy": pages.REFERENCE_POLICY}
     if encode.takes_gzip(call.request.getHeader(b"accept-encoding") or b""):
         body = found.compressed
         headers["Content-Encoding"] = "gzip"

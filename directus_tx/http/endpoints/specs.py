@@ -1,8 +1,8 @@
 """/:project/specs: the OpenAPI document."""
 
 from directus_tx.access import access_of
-from directus_tx.http import endpoints, openapi
-from directus_tx.http.answers import Answer, Document
+from directus_tx.http import encode, endpoints, openapi
+from directus_tx.http.answers import JSON, Answer, Text
 from directus_tx.http.endpoints.system import ADDRESSES
 from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.routes import Call, Caller, Routes
@@ -13,6 +13,13 @@ routes = Routes()
 @routes.get("/<project>/specs/oas", Caller.PUBLIC, Operation("This document", ANY, media_type="application/json"))
 async def describe(call: Call) -> Answer:
     """Returns the OpenAPI document of the collections and routes that the caller may use, without an envelope."""
-    systems = {address.path: address.collection for address in ADDRESSES}
-    found = openapi.document(access_of(call.ctx), call.base, call.ctx.project, endpoints.all_routes(), systems)
-    return Document(found)
+    access, project = access_of(call.ctx), call.ctx.project
+
+    def make() -> bytes:
+        systems = {address.path: address.collection for address in ADDRESSES}
+        return encode.encoded(openapi.document(access, project, endpoints.all_routes(), systems))
+
+    # Making it takes milliseconds for a few collections, and anyone may ask for it.
+    found = call.ctx.schema.kept(("openapi", access.key), make)
+    servers = encode.encoded({"servers": [{"url": f"{call.base}/{project}"}]})
+    return Text((servers[:-1] + b"," + found[1:]).decode(), JSON)
