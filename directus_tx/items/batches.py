@@ -13,7 +13,7 @@ import orjson
 from attrs import evolve
 from twisted.internet import defer
 
-from directus_tx.compile.plan import Item, ListedPlan, ListPlan, Row
+from directus_tx.compile.plan import WIDE, WIDE_ROWS, Item, ListedPlan, ListPlan, Row
 from directus_tx.db.session import Session
 from directus_tx.query import BindValues
 
@@ -46,17 +46,18 @@ class TooMuch(Exception):
 async def load_short(db: Session, plan: ListedPlan, values: BindValues) -> tuple[list[Row], list[Any]] | None:
     """Returns the rows of a list and its items, with their related items. None if the list is not short."""
     width, limit = plan.width, values.limit
+    most = min(width.rows_in(SHORT), BATCH)
     while True:
-        known = width.known
-        most = min(width.rows_in(SHORT), BATCH)
         cut = limit is None or limit > most
         asked = evolve(values, limit=most + 1) if cut else values
         rows = await db.query(plan.select.statement, plan.select.parameters(asked))
         size = width.measure(rows)
+        # Only the rows of this list decide: the width was learned from those of other callers, too, and clients see which lists are long.
+        if size > SHORT or len(rows) > BATCH:
+            return None
         if not cut or len(rows) <= most:
             break
-        if known:
-            return None
+        most = min(_more(most, size / len(rows), SHORT), BATCH)
     try:
         return rows, await complete(db, plan, values, rows, Budget(SHORT - size))
     except TooMuch:
@@ -102,16 +103,23 @@ def _store(each: ListPlan, holders: list[Item | None], rows: list[Row], lists: d
 async def _related_rows(db: Session, plan: ListedPlan, values: BindValues, budget: Budget) -> list[Row]:
     """Returns the rows of related items. Raises TooMuch if they exceed the budget."""
     width = plan.width
+    most = width.rows_in(budget.left)
     while True:
-        known = width.known
-        most = width.rows_in(budget.left)
         found = await db.query(plan.select.statement, plan.select.parameters(evolve(values, most=most + 1)))
         size = width.measure(found)
+        if size > budget.left:
+            raise TooMuch
         if len(found) <= most:
             budget.left -= size
             return found
-        if known:
-            raise TooMuch
+        most = _more(most, size / len(found), budget.left)
+
+
+def _more(most: int, average: float, size: int) -> int:
+    """Returns how many rows to read after *most* were too few: as many of *average* bytes as take *size* bytes. Few wide rows at once,
+    because the next may be wider, but at least twice as many as before."""
+    found = int(size // average)
+    return max(min(found, WIDE_ROWS) if average > WIDE else found, 2 * most)
 
 
 async def together(*work: Awaitable[Any]) -> list[Any]:

@@ -335,3 +335,35 @@ async def test_a_change_between_two_batches_is_not_seen(client: Client, small: A
     monkeypatch.setattr(batches, "complete", change)
     assert json.loads((await client.get(path)).body) == expected
     assert [reply.status for reply in done] == [204, 200]
+
+
+@ensureDeferred
+async def test_rows_that_others_read_do_not_make_a_list_long(client: Client) -> None:
+    """The same list has the same headers before and after wide rows, which its caller may not see, were read by the same statement."""
+    await client.collection("notes", field("about", **TEXT), field("owner"))
+    narrow = [{"owner": "a", "about": "x"} for _ in range(300)]
+    wide = [{"owner": "b", "about": "y" * 20_000} for _ in range(40)]
+    for items in (narrow, wide):
+        assert (await client.post("~/items/notes?fields=id", items)).status == 200
+    mine, others = ("~/items/notes?limit=-1&filter[owner][eq]=" + owner for owner in "ab")
+    before = await client.get(mine)
+    # Only short lists have an entity tag.
+    assert "etag" in before.headers
+    for _ in range(2):
+        assert (await client.get(others)).status == 200
+        after = await client.get(mine)
+        assert (after.body, after.headers.get("etag")) == (before.body, before.headers["etag"])
+    parents = "~/items/authors?fields=*,notes.*&filter[name][eq]="
+    await client.collection("authors", field("name"), {"field": "notes", **O2M})
+    relation = {"collection_many": "remarks", "field_many": "author", "collection_one": "authors", "field_one": "notes"}
+    await client.collection("remarks", field("about", **TEXT), field("author", "m2o", "INT", 11))
+    assert (await client.post("~/relations", relation)).status == 200
+    for name, texts in (("a", ["x"] * 300), ("b", ["y" * 20_000] * 40)):
+        author = {"name": name, "notes": [{"about": text} for text in texts]}
+        assert (await client.post("~/items/authors?fields=id", author)).status == 200
+    before = await client.get(parents + "a")
+    assert "etag" in before.headers
+    for _ in range(2):
+        assert (await client.get(parents + "b")).status == 200
+        after = await client.get(parents + "a")
+        assert (after.body, after.headers.get("etag")) == (before.body, before.headers["etag"])
