@@ -142,9 +142,10 @@ async def test_readers_that_stall_stop_nobody(client: Client) -> None:
     assert client.app.spool.left == client.backend.settings.server.spool_size
 
 
-@pytest.mark.limits(spool_size=0, queue_timeout=1.0, stall_timeout=600.0)
+@pytest.mark.limits(pool_size=6, spool_size=0, queue_timeout=1.0, stall_timeout=600.0)
 @ensureDeferred
 async def test_without_room_for_them_streams_leave_half_of_the_connections(client: Client) -> None:
+    """Streams can have three connections of six, and those of one caller two of the three."""
     await fill(client)
     stalled = [ask(client) for _ in range(8)]
     await until(lambda: len(client.app.running) == 8)
@@ -171,7 +172,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(client: Client) -> None:
     await fill(client)
     with logged() as events:
         stalled = [ask(client) for _ in range(6)]
-        # Two at a time have a place, until they are cut off; nobody need hang up.
+        # One at a time of a caller has a place, until it is cut off; nobody need hang up.
         await until(lambda: statuses(events) == [499] * 6)
     assert database(client).in_use == 0
     assert [event for event in events if "log_failure" in event] == []
