@@ -19,6 +19,7 @@ from directus_tx.errors import ApiError
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectDatabase
 from directus_tx.projects.provisioning import check_key, checked
+from directus_tx.schema.numbers import whole_number
 from directus_tx.suggestions import suggestion
 
 T = TypeVar("T")
@@ -109,6 +110,12 @@ def _database(url: str) -> ProjectDatabase:
         raise click.BadParameter(str(error), param_hint="--database-url") from None
     name = found.pop("dbname")
     known: dict[str, Any] = {each: found.pop(each, None) for each in ("host", "port", "user", "password")}
+    if isinstance(known["port"], str):
+        # In the query string it is text.
+        port = whole_number(known["port"])
+        if port is None or not 0 < port < 65536:
+            raise click.BadParameter("the port is not valid", param_hint="--database-url")
+        known["port"] = port
     # A password in the arguments can be seen by all users of the machine.
     known["password"] = known["password"] or os.environ.get("PGPASSWORD")
     if found:

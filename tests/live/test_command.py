@@ -111,7 +111,7 @@ def test_a_database_of_ones_own_is_used_and_stays(daemon: Daemon, postgres: dict
     connection.autocommit = True
     cursor = connection.cursor()
     cursor.execute("CREATE DATABASE own_shop ENCODING 'UTF8' TEMPLATE template0")
-    url = f"postgresql://{postgres['user']}:any@/own_shop?host={postgres['host']}"
+    url = f"postgresql://{postgres['user']}:any@/own_shop?host={postgres['host']}&port={postgres.get('port', 5432)}"
     created = run(
         daemon.directory, "project", "create", "own", "--email", "a@example.com", "--generate", "--json", "--database-url", url
     )
@@ -124,7 +124,9 @@ def test_a_database_of_ones_own_is_used_and_stays(daemon: Daemon, postgres: dict
     connection.close()
 
 
-@pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://h/d?colour=red", "shop"])
+@pytest.mark.parametrize(
+    "url", ["mysql://a@b/c", "postgresql://h/d?colour=red", "postgresql://h/d?port=high", "postgresql://h/d?port=0", "shop"]
+)
 def test_a_url_that_is_none_is_refused(daemon: Daemon, url: str) -> None:
     done = run(daemon.directory, "project", "create", "x", "--email", "a@example.com", "--generate", "--database-url", url)
     assert (done.returncode, "--database-url" in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
