@@ -82,3 +82,7 @@ def test_the_tutorial_tells_the_truth(daemon: Daemon) -> None:
     (program,) = blocks((ROOT / "docs/tutorial.rst").read_text(), "javascript")
     (daemon.directory / "import.mjs").write_text(program)
     assert run("docs/tutorial.rst", daemon, {}) > 15
+
+
+def test_the_page_on_operating_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/operating.rst", daemon, {}) == 7
