@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,9 @@ def test_the_tutorial_tells_the_truth(daemon: Daemon) -> None:
 
 def test_the_page_on_operating_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/operating.rst", daemon, {}) == 7
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on this machine (Debian: apt-get install postgresql-client)")
+def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres: dict[str, Any]) -> None:
+    environment = {"PGHOST": str(postgres["host"]), "PGUSER": str(postgres["user"])}
+    assert run("docs/existing.rst", daemon, environment) > 12
