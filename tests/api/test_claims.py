@@ -279,7 +279,7 @@ def test_what_belongs_to_the_server_goes_to_no_other(settings: Settings) -> None
         )
         for place in others:
             found = databases.parameters(place)
-            allowed = {"host", "port", "user", "password", "dbname", "sslmode", "sslrootcert"}
+            allowed = {"application_name", "host", "port", "user", "password", "dbname", "sslmode", "sslrootcert"}
             assert set(found) <= allowed
             assert (found["user"], found["password"], found["dbname"]) == ("u", "p", "d")
             assert "own" not in found.values()

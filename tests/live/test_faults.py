@@ -179,7 +179,7 @@ def test_a_nested_write_whose_connection_is_cut_leaves_nothing(daemon: Daemon, d
 
 
 def test_a_lost_pool_of_connections_does_not_repeat_a_write(daemon: Daemon, database: Any, holder: Any) -> None:
-    """Eight writes, as many as one caller can make at a time, wait for a row; their connections are cut at once, and each of them is refused."""
+    """Eight writes, as many as one caller can make at a time, wait for a row; their connections are cut, and each is refused."""
     holder.cursor().execute("SELECT 1 FROM articles WHERE id = 1 FOR UPDATE")
     before = contents(database)
     answers = [
