@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import gc
 import math
 import os
@@ -272,7 +273,12 @@ class ApiService(MultiService):
         try:
             self._ports = await listen(self.reactor, self.app.site, self.settings)
         except (CannotListenError, OSError) as error:
-            raise StartError(f"the server cannot listen (server.listen): {error}") from error
+            taken = errno.EADDRINUSE in (
+                getattr(error, "errno", None),
+                getattr(getattr(error, "socketError", None), "errno", None),
+            )
+            hint = ": give another one with --listen" if taken else ""
+            raise StartError(f"the server cannot listen (server.listen): {str(error).rstrip('.')}{hint}") from error
         log.info("listening on {listen}", listen=", ".join(settings.listen))
 
     async def _make_demo(self) -> None:

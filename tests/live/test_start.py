@@ -266,7 +266,7 @@ def cluster_of_another_version(directory: pathlib.Path, taken: socket.socket) ->
 
 
 MISTAKES = {
-    taken_port: r"the server cannot listen \(server.listen\): .*Address already in use",
+    taken_port: r"the server cannot listen \(server.listen\): .*Address already in use: give another one with --listen",
     unknown_endpoint: r'"pigeon:home" \(server.listen\) is not a Twisted endpoint: Unknown endpoint type',
     endpoint_without_a_port: r'"tcp:eighty" \(server.listen\) is not a Twisted endpoint',
     socket_nowhere: r"the server cannot listen \(server.listen\): .*No such file or directory",
