@@ -588,3 +588,40 @@ async def test_long_lists_of_items_without_a_key_are_whole(client: Client) -> No
     assert len((await client.get("~/items/log?limit=-1&export=csv")).body.splitlines()) == 4014
     nested = (await client.get("~/items/books?fields=number,lines.line&limit=-1")).data
     assert sum(len(book["lines"]) for book in nested) == 4013 - 1333
+
+
+@ensureDeferred
+async def test_views_and_tables_of_other_schemas_are_described_but_not_altered(client: Client) -> None:
+    await query(
+        client,
+        SCHEMA,
+        SALES.replace("CREATE TABLE orders", "CREATE TABLE more_orders").replace("INTO orders", "INTO more_orders"),
+    )
+    await use_schemas(client, "sales")
+    column = {"type": "string", "datatype": "VARCHAR", "length": 9}
+    for name, field in (
+        ("cheap", "name"),
+        ("totals", "total"),
+        ("joined", "title"),
+        ("sales.orders", "total"),
+        ("sales.big", "total"),
+    ):
+        before = await query(client, "SELECT attrelid, attnum, attname, atttypid FROM pg_attribute ORDER BY 1, 2")
+        adopted = await client.post("~/collections", {"collection": name, "note": "A note", "fields": []})
+        assert adopted.status == 200, (name, adopted.body)
+        assert adopted.data["note"] == "A note"
+        noted = await client.patch(f"~/fields/{name}/{field}", {"note": "Of the field"})
+        assert (noted.status, noted.data["note"]) == (200, "Of the field"), (name, noted.body)
+        assert (await client.post(f"~/fields/{name}", {"field": "list", "type": "o2m"})).status == 200
+        assert (await client.get(f"~/items/{name}?limit=1")).status == 200
+        for answer in (
+            await client.post(f"~/fields/{name}", {"field": "more", **column}),
+            await client.patch(f"~/fields/{name}/{field}", {"type": "string", "datatype": "VARCHAR", "length": 99}),
+            await client.patch(f"~/fields/{name}/{field}", {"unique": True}),
+            await client.delete(f"~/fields/{name}/{field}"),
+            await client.patch(f"~/collections/{name}", {"search_index": True}),
+            await client.delete(f"~/collections/{name}"),
+        ):
+            assert answer.status == 422, (name, answer.body)
+        assert await query(client, "SELECT attrelid, attnum, attname, atttypid FROM pg_attribute ORDER BY 1, 2") == before
+        assert (await client.delete(f"~/fields/{name}/list")).status == 204
