@@ -361,7 +361,9 @@ class Grant:
         reason = self.collection.refused.get(action)
         if reason is not None:
             error, verb = _IMPOSSIBLE[action]
-            raise error(f"You may not {verb} items of {self.title}" + (f": {reason}." if self.read else "."))
+            refusal = error(f"You may not {verb} items of {self.title}" + (f": {reason}." if self.read else "."))
+            refusal.depends_on_schema = True
+            raise refusal
 
     def check_create(self, payload: Mapping[str, Any], comment: str | None) -> None:
         """Raises CreateForbidden, CommentRequired or FieldNotWritable if the caller may not create such an item."""

@@ -53,7 +53,9 @@ def check_key(grant: Grant) -> None:
     if collection.key is None:
         names = [f'"{name}"' for name in collection.key_columns if name not in grant.concealed]
         known = f", but the key {', '.join(names)}" if names and len(names) == len(collection.key_columns) else ""
-        raise InvalidRequest(f"The items of {grant.title} have no key of one column{known}: list them with a filter.")
+        refusal = InvalidRequest(f"The items of {grant.title} have no key of one column{known}: list them with a filter.")
+        refusal.depends_on_schema = True
+        raise refusal
 
 
 def no_item(grant: Grant) -> ItemNotFound:

@@ -29,7 +29,7 @@ from directus_tx.schema.tables import DELETES, INSERTS, UPDATES, Table, Tables, 
 _COLUMNS = """
 SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), d.expression,
        a.attnotnull, a.attidentity <> '' OR coalesce(d.expression LIKE 'nextval(%%', false), a.attgenerated,
-       a.attidentity, a.atttypid, a.attnum, has_column_privilege(c.oid, a.attnum, 'SELECT')
+       a.attidentity, a.atttypid, a.attnum, coalesce(has_column_privilege(c.oid, a.attnum, 'SELECT'), true)
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN (

@@ -21,19 +21,21 @@ MAX_NAME = 64
 INTERNAL = frozenset({"directus_versions"})
 """The tables of the server that are not collections."""
 
+# The functions that ask for privileges return NULL for a table that has been dropped since the transaction began.
+#
 # Rows of foreign tables, also among the children of a table, have no transaction id.
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'),
        (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LIMIT 1),
-       has_schema_privilege(n.oid, 'USAGE'),
-       has_any_column_privilege(c.oid, 'SELECT'),
+       coalesce(has_schema_privilege(n.oid, 'USAGE'), true),
+       coalesce(has_any_column_privilege(c.oid, 'SELECT'), true),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), c.relispopulated,
-       CASE WHEN has_any_column_privilege(c.oid, 'UPDATE') THEN 4 ELSE 0 END
-       + CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 8 ELSE 0 END
-       + CASE WHEN has_table_privilege(c.oid, 'DELETE') THEN 16 ELSE 0 END,
-       c.relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT') AND NOT (c.relhassubclass AND EXISTS (
+       CASE WHEN NOT has_any_column_privilege(c.oid, 'UPDATE') THEN 0 ELSE 4 END
+       + CASE WHEN NOT has_any_column_privilege(c.oid, 'INSERT') THEN 0 ELSE 8 END
+       + CASE WHEN NOT has_table_privilege(c.oid, 'DELETE') THEN 0 ELSE 16 END,
+       c.relkind IN ('r', 'p') AND coalesce(has_table_privilege(c.oid, 'SELECT'), true) AND NOT (c.relhassubclass AND EXISTS (
            WITH RECURSIVE children(oid) AS (
                SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
                UNION SELECT inhrelid FROM pg_inherits JOIN children ON inhparent = children.oid
