@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import secrets
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -157,6 +158,7 @@ def _not_changed(key: str, what: str, error: OSError) -> ServiceUnavailable:
 
 
 _TEXTS = ("secret_key", "public_key", "mail_from")
+_REQUIRED = ("secret_key", "public_key")
 _TABLES = ("mail", "storage", "cache", "cors", "auth")
 
 
@@ -177,9 +179,11 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _read_file(path: str) -> ProjectConfig:
-    """Raises BrokenProjectFile."""
+    """Raises BrokenProjectFile, also for what is not a regular file: opening or reading a pipe or a device would block the server."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BrokenProjectFile(f"{path}: not a regular file")
             return parse_file(os.path.basename(path), file.read())
     except (OSError, ValueError) as error:
         raise BrokenProjectFile(f"{path}: {error}") from error
@@ -202,7 +206,9 @@ def parse_file(name: str, data: bytes) -> ProjectConfig:
 
 
 def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
-    database = table.pop("database")
+    database = table.pop("database", {})
+    if not isinstance(database, dict):
+        raise ValueError("database must be a table")
     known = {each.name for each in fields(ProjectConfig)} - {"key", "private"}
     unknown = sorted(set(table) - known) + sorted(
         f"database.{name}" for name in set(database) - {each.name for each in fields(ProjectDatabase)}
@@ -215,6 +221,10 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
     texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
     if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):
         raise ValueError("names, keys and addresses must be texts, a port must be a number")
+    # An empty key cannot sign tokens.
+    missing = [name for name in _REQUIRED if not table.get(name)] + ([] if database.get("name") else ["database.name"])
+    if missing:
+        raise ValueError(f"missing settings: {', '.join(missing)}")
     schemas = database.get("schemas")
     if schemas is not None:
         if not isinstance(schemas, list) or not all(isinstance(each, str) for each in schemas):

@@ -291,6 +291,7 @@ class Projects:
         self._open: dict[str, Project] = {}
         self._making: set[str] = set()
         self._told: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
 
     @property
     def availability(self) -> Availability:
@@ -316,12 +317,19 @@ class Projects:
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:
-        """Returns the contents of the project's file, or None if there is no file. Raises ServiceUnavailable if it is broken."""
+        """Returns the contents of the project's file, or None if there is no file. Raises ServiceUnavailable if it is broken, which
+        is logged once for each reason."""
         try:
-            return self.files.get(key)
+            config = self.files.get(key)
         except BrokenProjectFile as error:
-            log.error("project {key}: {error}", key=key, error=error)
-            raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
+            text = str(error)
+            if self._broken.get(key) != text:
+                self._broken[key] = text
+                log.error("project {key}: {error}", key=key, error=text)
+            message = "The project's configuration is broken; see the server's log."
+            raise ServiceUnavailable(message, headers={"Retry-After": "5"}) from None
+        self._broken.pop(key, None)
+        return config
 
     def listed(self) -> list[str]:
         """Returns the keys of the projects that are not private."""

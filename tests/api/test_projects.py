@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import secrets
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest_twisted
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
+from twisted.logger import capturedLogs, formatEvent
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
@@ -320,6 +322,8 @@ BROKEN = {
     "a table that is none": b'mail = 1\nsecret_key = "s"\npublic_key = "p"\n[database]\nname = "postgres"\n',
     "a name that is a number": b'secret_key = "s"\npublic_key = "p"\n[database]\nname = 5\n',
     "a port that is none": b'secret_key = "s"\npublic_key = "p"\n[database]\nname = "postgres"\nport = "x"\n',
+    "no name of a database": b'secret_key = "s"\npublic_key = "p"\n[database]\nowned = true\n',
+    "an empty secret key": b'secret_key = ""\npublic_key = "p"\n[database]\nname = "postgres"\n',
     "a secret key that is a number": b'secret_key = 5\npublic_key = "p"\n[database]\nname = "postgres"\n',
 }
 
@@ -334,6 +338,39 @@ async def test_a_broken_file_makes_its_project_unavailable_and_others_go_on(proj
     assert await name_of(projects.get("good")) == "Name of good"
     await projects.open_all()
     assert projects.listed() == ["bad", "good"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a link to itself", "a device"])
+@ensureDeferred
+async def test_a_project_file_that_is_no_regular_file_is_refused_without_waiting_for_it(projects: Projects, kind: str) -> None:
+    path = projects.files.directory / "bad.toml"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to(path.name if kind == "a link to itself" else "/dev/zero")
+    # A server that waited for the pipe would wait forever: the alarm ends the test.
+    signal.alarm(20)
+    try:
+        with pytest.raises(ServiceUnavailable):
+            projects.get("bad")
+    finally:
+        signal.alarm(0)
+
+
+@ensureDeferred
+async def test_a_broken_file_is_logged_once_for_each_reason_and_clients_are_told_to_retry(projects: Projects) -> None:
+    path = projects.files.directory / "bad.toml"
+    with capturedLogs() as events:
+        for text in ("secret_key =", "secret_key =", "", "", ""):
+            path.write_text(text)
+            with pytest.raises(ServiceUnavailable) as refused:
+                projects.get("bad")
+            assert int(refused.value.headers["Retry-After"]) > 0
+    lines = [formatEvent(event) for event in events if event.get("key") == "bad"]
+    assert len(lines) == 2, lines
+    assert lines[1].endswith("bad.toml: missing settings: secret_key, public_key, database.name")
 
 
 @ensureDeferred
