@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 
 from directus_tx.db.sql import SQL, Composable, Identifier, Literal
-from directus_tx.schema.datatypes import family, searched
+from directus_tx.schema.datatypes import LENGTH, family, searched
 from directus_tx.schema.model import Field
 from directus_tx.schema.types import native_text, parse
 
@@ -138,14 +138,6 @@ _CONVERSIONS: Mapping[tuple[str, str], str] = {
     ("datetime", "date"): "{}::date",
 }
 
-# Conditions on values that a conversion would truncate or round without an error.
-_LOSSES: Mapping[tuple[str, str], str] = {
-    ("number", "integer"): "{0} <> trunc({0}::numeric)",
-    ("datetime", "date"): "{0} <> {0}::date",
-    ("integer", "boolean"): "{} NOT IN (0, 1)",
-    ("number", "boolean"): "{} NOT IN (0, 1)",
-}
-
 
 def conversion(old: Field, new: Field) -> Composable | None:
     """Returns the expression that converts a column to its new type; None if there is none."""
@@ -158,19 +150,77 @@ def conversion(old: Field, new: Field) -> Composable | None:
     return SQL("{}::text").format(name) if kinds[1] == "text" else None
 
 
-def loss(old: Field, new: Field) -> Composable | None:
-    """Returns a query that finds a row if the conversion would change a value; None if it never does."""
-    kinds = (family(old), family(new))
+_NUMBER = r"^\s*[-+]?(0|[1-9][0-9]*)([.][0-9]+)?\s*$"
+"""Text that a number does not change but for blanks around it: without leading zeros, which codes have."""
+
+_UNROUNDED = {"date": "timestamp", "time": "time", "datetime": "timestamp"}
+"""The types that keep all that a text says, by family."""
+
+_INTEGERS = {"smallint": 16, "integer": 32, "bigint": 64}
+"""The bits of the integer types."""
+
+
+def count_losses(old: Field, new: Field, using: Composable) -> Composable:
+    """Returns a query that counts the rows whose value the conversion would change: casting there and back gives another value. All
+    arrays are changed, because the API shows their members."""
     name = Identifier(old.field)
-    condition: Composable | None = SQL(_LOSSES[kinds]).format(name) if kinds in _LOSSES else None
-    if kinds[1] == "number" and "," in (new.column_type or ""):
-        scale = int((new.column_type or "").rstrip(")").split(",")[1])
-        condition = SQL("{0}::numeric <> round({0}::numeric, {1})").format(name, Literal(scale))
-        if kinds[0] not in ("number", "integer"):
-            return None
-    if condition is None:
+    kinds = (family(old), family(new))
+    lost: Composable = SQL("false")
+    fitted = SQL("({})::{}").format(using, type_name(new))
+    if old.native is not None and old.native.member is not None:
+        lost = SQL("{} IS NOT NULL").format(name)
+    elif "other" in kinds:
+        # Some of these types, for example json, have no operator for equality.
+        lost = SQL("{}::text IS DISTINCT FROM {}::text").format(fitted, name)
+    elif kinds[0] == "text" and kinds[1] in ("integer", "number"):
+        # Text is compared as a number: "1.50" and "1.5" are equal.
+        lost = SQL("{}::numeric IS DISTINCT FROM {}").format(fitted, _number(name))
+    elif kinds[0] == "text" and kinds[1] in _UNROUNDED:
+        lost = SQL("{} IS DISTINCT FROM NULLIF(trim({}), '')::{}").format(fitted, name, SQL(_UNROUNDED[kinds[1]]))
+    elif kinds[0] != "text" or kinds[1] not in ("boolean", "uuid"):
+        # A boolean or a UUID can be written as several texts.
+        back = SQL(_CONVERSIONS.get((kinds[1], kinds[0]), "{}")).format(fitted)
+        lost = SQL("({})::{} IS DISTINCT FROM {}").format(back, type_name(old), name)
+    unfit = _unfit(old, new)
+    if unfit is not None:
+        # CASE, because the cast fails for these values.
+        lost = SQL("CASE WHEN {} THEN true ELSE {} END").format(unfit, lost)
+    return SQL("SELECT count(*) FROM {} WHERE {}").format(Identifier(old.collection), lost)
+
+
+def _number(name: Composable) -> Composable:
+    """Returns a text as a number; null if it is empty."""
+    return SQL("NULLIF(trim({}), '')::numeric").format(name)
+
+
+def _unfit(old: Field, new: Field) -> Composable | None:
+    """Returns a condition on the values that cannot be cast to an integer or decimal type; None if there are none."""
+    if family(old) not in ("text", "integer", "number") or family(new) not in ("integer", "number"):
         return None
-    return SQL("SELECT 1 FROM {} WHERE {} LIMIT 1").format(Identifier(old.collection), condition)
+    name = Identifier(old.field)
+    number: Composable = SQL("{}::numeric").format(name)
+    conditions: list[Composable] = []
+    if family(old) == "text":
+        number = _number(name)
+        conditions.append(SQL("trim({0}) <> '' AND {0} !~ {1}").format(name, Literal(_NUMBER)))
+    bits = _INTEGERS.get(new.column_type or "")
+    sizes = LENGTH.search(new.column_type or "") if family(new) == "number" else None
+    if bits is not None and family(old) == "text":
+        conditions.append(SQL("{0} <> trunc({0})").format(number))
+    if bits is not None:
+        least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        outside = SQL("round({0}) NOT BETWEEN {1} AND {2}").format(number, SQL(str(least)), SQL(str(most)))
+        conditions.append(SQL("{} IN ('NaN', 'Infinity', '-Infinity')").format(number))
+        conditions.append(outside)
+    elif sizes is not None:
+        digits, scale = int(sizes[1]), int(sizes[2] or 0)
+        outside = SQL("abs(round({0}, {1})) >= 1e{2}::numeric").format(number, SQL(str(scale)), SQL(str(digits - scale)))
+        conditions.append(SQL("{0} <> 'NaN' AND {1}").format(number, outside))
+    if not conditions:
+        return None
+    # CASE evaluates in order: a text that is not a number is not cast.
+    branches = SQL(" ").join([SQL("WHEN {} THEN true").format(each) for each in conditions])
+    return SQL("CASE {} ELSE false END").format(branches)
 
 
 def alter_type(old: Field, new: Field, using: Composable) -> list[Composable]:
@@ -218,6 +268,32 @@ JOIN pg_attribute a ON (a.attrelid = o.conrelid AND a.attnum = ANY (o.conkey)) O
 WHERE o.contype = 'f' AND a.attrelid = to_regclass(quote_ident(%(table)s)) AND (a.attname = ANY (%(columns)s) OR %(columns)s IS NULL)
 """
 """The tables that are linked to a table by foreign keys with one of its columns, or with any (NULL), as (schema, table)."""
+
+
+_DEPENDENT = """
+SELECT DISTINCT o.type, o.identity
+FROM pg_depend d
+LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+CROSS JOIN LATERAL pg_identify_object(
+    CASE WHEN w.oid IS NULL AND f.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END,
+    coalesce(w.ev_class, f.adrelid, d.objid),
+    CASE WHEN f.oid IS NOT NULL THEN f.adnum WHEN w.oid IS NOT NULL THEN 0 ELSE d.objsubid END
+) o
+LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attname = %(column)s
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = quote_ident(%(table)s)::regclass
+  AND (%(column)s IS NULL OR d.refobjsubid = a.attnum)
+"""
+
+DEPENDENTS = f"""{_DEPENDENT}
+  AND d.deptype = 'n'
+  AND (%(column)s IS NOT NULL OR d.classid NOT IN ('pg_attrdef'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass))
+ORDER BY 1, 2
+"""
+"""What depends on a table or a column (NULL for the table) so that it cannot be dropped, as (kind, name with the schema)."""
+
+GENERATED_FROM = f"""{_DEPENDENT} AND f.oid IS NOT NULL AND f.adnum <> d.refobjsubid ORDER BY 1, 2"""
+"""The generated columns that are computed from a column, which PostgreSQL would drop with it, as (kind, name)."""
 
 
 def drop_index(collection: str, name: str, constraint: str | None = None) -> Composable:

@@ -11,9 +11,10 @@ from attrs import asdict
 from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.db.connection import unavailable
-from directus_tx.db.sql import SQL, Identifier
+from directus_tx.db.sql import SQL, Composable, Identifier
 from directus_tx.errors import (
     AlterForbidden,
+    ApiError,
     BadRequest,
     CollectionExists,
     CreateForbidden,
@@ -24,6 +25,7 @@ from directus_tx.errors import (
     InternalError,
     InvalidPayload,
     InvalidRequest,
+    Notice,
     NotUnique,
     SystemCollection,
     UnmanagedCollection,
@@ -54,6 +56,8 @@ from directus_tx.schema_service.payloads import (
 )
 from directus_tx.schema_service.read import collection_answer, field_answer
 
+DEPENDENT_OBJECTS_STILL_EXIST = "2BP01"
+
 # --- collections
 
 
@@ -73,7 +77,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     wanted = payload.get("fields")
     if not isinstance(wanted, list) or not (wanted or present):
         raise InvalidRequest('"fields" needs a list of fields.')
-    fields = [new_field(name, each, present.fields if present is not None else ()) for each in wanted]
+    fields = [new_field(name, each, present.fields if present is not None else {}) for each in wanted]
     check_together(fields, present)
 
     async def work(writer: Writer) -> Item:
@@ -107,8 +111,11 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
-async def update_collection(service: Items, ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions) -> Item:
-    """Changes the attributes of a collection, and the fields in the payload. The name cannot be changed."""
+async def update_collection(
+    service: Items, ctx: Context, name: str, payload: Mapping[str, Any], options: WriteOptions
+) -> tuple[Item, tuple[Notice, ...]]:
+    """Changes the attributes of a collection, and the fields in the payload. The name cannot be changed. Returns the collection, and
+    notices of what was done to its columns."""
     access_of(ctx).require_schema()
     if name.startswith("directus_"):
         raise InvalidRequest("System collections cannot be changed.")
@@ -122,7 +129,7 @@ async def update_collection(service: Items, ctx: Context, name: str, payload: Ma
     if not isinstance(fields, list) or not all(isinstance(each, dict) for each in fields):
         raise InvalidRequest('"fields" takes a list of fields.')
 
-    async def work(writer: Writer) -> Item:
+    async def work(writer: Writer) -> tuple[Item, tuple[Notice, ...]]:
         ctx = writer.ctx
         if not await _lock_for_fields(ctx, present, fields):
             await _lock_for_index(ctx, present, payload)
@@ -132,15 +139,16 @@ async def update_collection(service: Items, ctx: Context, name: str, payload: Ma
         else:
             await writer.create(COLLECTIONS, [{"collection": name, **row}])
         await _declare_collection(ctx, name, payload)
+        notices: tuple[Notice, ...] = ()
         for each in fields:
             old = _named_field(present, each)
             if old is not None:
-                await _change(ctx, writer, old, each)
+                notices += await _change(ctx, writer, old, each)
             else:
                 await _add(ctx, writer, present, each)
         schema = await _reread(ctx)
         await _index_searches(ctx, present, schema.collections[name])
-        return collection_answer(schema, schema.collections[name])
+        return collection_answer(schema, schema.collections[name]), notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -191,7 +199,31 @@ async def delete_collection(service: Items, ctx: Context, name: str, options: Wr
 
 async def _drop_collection(ctx: Context, writer: Writer, name: str) -> None:
     await _forget_collection(ctx, writer, name)
-    await _execute(ctx, [ddl.drop_table(name)])
+    await _drop(ctx, ddl.drop_table(name), name)
+
+
+async def _drop(ctx: Context, statement: Composable, collection: str, field: str | None = None) -> None:
+    """Drops a table, or one of its columns. Raises InvalidRequest, which names what depends on it."""
+    bound = {"table": collection, "column": field}
+    computed = await ctx.db.query(ddl.GENERATED_FROM, bound) if field is not None else ()
+    if computed:
+        raise _needed(collection, field, computed)
+    await ctx.db.query("SAVEPOINT dropped")
+    try:
+        await ctx.db.query(statement)
+    except ApiError as error:
+        if error.diagnostics is None or error.diagnostics.sqlstate != DEPENDENT_OBJECTS_STILL_EXIST:
+            raise
+        await ctx.db.query("ROLLBACK TO SAVEPOINT dropped")
+        found = await ctx.db.query(ddl.DEPENDENTS, bound)
+        raise _needed(collection, field, found) if found else error from error
+    await ctx.db.query("RELEASE SAVEPOINT dropped")
+
+
+def _needed(collection: str, field: str | None, dependents: Iterable[tuple[str, str]]) -> InvalidRequest:
+    what = f'"{collection}"' if field is None else f'The field "{field}" of "{collection}"'
+    named = ", ".join(" ".join(each) for each in dependents)
+    return InvalidRequest(f"{what} cannot be deleted, because this depends on it: {named}.")
 
 
 async def _forget_collection(ctx: Context, writer: Writer, name: str) -> None:
@@ -228,8 +260,9 @@ async def create_field(service: Items, ctx: Context, collection: str, payload: M
 
 async def update_fields(
     service: Items, ctx: Context, collection: str, changes: Sequence[tuple[str, Mapping[str, Any]]], options: WriteOptions
-) -> list[Item]:
-    """Changes fields and their columns, all or none, and keeps the data. Raises FieldNotFound, FieldNotAltered."""
+) -> tuple[list[Item], tuple[Notice, ...]]:
+    """Changes fields and their columns, all or none, and keeps the data. Returns the fields, and notices of what was done to the
+    columns. Raises FieldNotFound, FieldNotAltered."""
     if not ctx.accountability.admin:
         raise UpdateForbidden("Only administrators may change fields.")
     present = access_of(ctx).grant(collection).collection
@@ -240,13 +273,14 @@ async def update_fields(
         if name not in present.fields:
             raise FieldNotFound(f'"{collection}" has no field "{name}".')
 
-    async def work(writer: Writer) -> list[Item]:
+    async def work(writer: Writer) -> tuple[list[Item], tuple[Notice, ...]]:
         ctx = writer.ctx
         await _lock_for_fields(ctx, present, [{**payload, "field": name} for name, payload in changes])
+        notices: tuple[Notice, ...] = ()
         for name, payload in changes:
-            await _change(ctx, writer, present.fields[name], payload)
+            notices += await _change(ctx, writer, present.fields[name], payload)
         schema = await _reread(ctx)
-        return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes]
+        return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes], notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -275,7 +309,7 @@ async def delete_field(
             await _lock(ctx, altered)
         await _delete_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
-            await _execute(ctx, [ddl.drop_column(field)])
+            await _drop(ctx, ddl.drop_column(field), field.collection, field.field)
         await _forget_relations(ctx, writer, field, delete_junction=delete_junction)
         if field.type == "status":
             rows = await ctx.db.query(
@@ -346,8 +380,8 @@ async def _add(ctx: Context, writer: Writer, collection: Collection, payload: Ma
     return field
 
 
-async def _change(ctx: Context, writer: Writer, old: Field, payload: Mapping[str, Any]) -> None:
-    """Changes a field's column and row."""
+async def _change(ctx: Context, writer: Writer, old: Field, payload: Mapping[str, Any]) -> tuple[Notice, ...]:
+    """Changes a field's column and row. Returns a notice if the column is changed."""
     only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
     new = changed_field(old, payload)
     collection = ctx.schema.collections[old.collection]
@@ -356,9 +390,10 @@ async def _change(ctx: Context, writer: Writer, old: Field, payload: Mapping[str
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
         await _create_rows(writer, [(new, {"type": new.type} | dict(payload))])
-        return
-    await writer.update(FIELDS, [(old.id, row)])
-    await _declare(ctx, [new])
+    else:
+        await writer.update(FIELDS, [(old.id, row)])
+        await _declare(ctx, [new])
+    return _alterations(old, new)
 
 
 async def _change_column(ctx: Context, old: Field, new: Field) -> None:
@@ -372,6 +407,8 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
             raise InvalidPayload("The key of a collection needs its column.")
         await _execute(ctx, [ddl.drop_column(old)])
         return
+    # The index of a key of another item is only for columns that the server has made.
+    indexed = _becomes_key(old, new)
     if new.required and not old.required and not new.auto_increment and await ctx.db.query(ddl.has_nulls(old)):
         raise FieldNotAltered(f'"{old.field}" cannot be required: some items have no value there.')
     unlike = old.column_type != new.column_type
@@ -386,13 +423,17 @@ async def _change_column(ctx: Context, old: Field, new: Field) -> None:
             using = ddl.conversion(old, new)
             if using is None:
                 raise FieldNotAltered(f'The values of "{old.field}" cannot become {new.datatype}.')
-            losing = ddl.loss(old, new)
-            if losing is not None and await ctx.db.query(losing):
-                raise FieldNotAltered(f'Some values of "{old.field}" would lose a part as {new.datatype}.')
+            ((count,),) = await ctx.db.query(ddl.count_losses(old, new, using))
+            if count:
+                rows = "1 row" if count == 1 else f"{count} rows"
+                raise FieldNotAltered(
+                    f'"{old.field}" cannot change from {old.domain or old.column_type} to {new.column_type}:'
+                    f" a part of the value of {rows} would be lost."
+                )
             await _execute(ctx, ddl.alter_type(old, new, using))
         if unlike or old.default_value != new.default_value:
             await _execute(ctx, [ddl.set_default(new)] if not new.auto_increment else [])
-        if reindexed or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES and not new.unique):
+        if reindexed or indexed:
             await _execute(ctx, ddl.indexes(new, search=search and reindexed))
     except (NotUnique, InvalidPayload, InvalidRequest) as error:
         raise FieldNotAltered(f'The stored values of "{old.field}" do not allow this: {error.message}') from error
@@ -487,8 +528,34 @@ def _alters(old: Field, new: Field, *, search: bool) -> bool:
         or old.unique != new.unique
         or old.default_value != new.default_value
         or (search and searched(old) != searched(new))
-        or (new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES)
+        or _becomes_key(old, new)
     )
+
+
+def _becomes_key(old: Field, new: Field) -> bool:
+    """Whether a column that the server has made gets the index of a key of another item."""
+    return new.declared and not new.unique and new.type in ddl.INDEXED_TYPES and old.type not in ddl.INDEXED_TYPES
+
+
+def _alterations(old: Field, new: Field) -> tuple[Notice, ...]:
+    """Returns a notice of what a change of a field does to its column; none if it does nothing."""
+    before, after = old.domain or old.column_type, new.column_type
+    if not (old.has_column and new.has_column):
+        if old.has_column == new.has_column:
+            return ()
+        done = [f"the column was dropped; its type was {before}" if old.has_column else f"a column of type {after} was added"]
+    else:
+        done = []
+        if old.column_type != new.column_type:
+            done.append(f"the type of the column was changed from {before} to {after}")
+        if old.default_value != new.default_value:
+            shown = ["none" if each.default_value is None else f'"{each.default_value}"' for each in (old, new)]
+            done.append(f"the default was changed from {shown[0]} to {shown[1]}")
+        if old.unique != new.unique:
+            done.append("the column was made unique" if new.unique else "the column is no longer unique")
+    if not done:
+        return ()
+    return (Notice(FieldNotAltered.code, f"{old.collection}.{old.field}: {', '.join(done)}.", (old.field,)),)
 
 
 def _refitted(old: Field, new: Field) -> bool:

@@ -1,15 +1,16 @@
 """Validates the payloads of collections and fields."""
 
 import unicodedata
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
 
-from directus_tx.errors import InvalidPayload, InvalidRequest
-from directus_tx.schema.datatypes import column_type
+from directus_tx.errors import InvalidPayload, InvalidRequest, UnknownType
+from directus_tx.schema.datatypes import FIELD_TYPES, column_type
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.suggestions import suggestion
 
 Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
@@ -74,8 +75,12 @@ _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories of control characters, surrogates, and line and paragraph separators."""
 
 
-def new_field(collection: str, payload: Any, present: Container[str] = ()) -> Field:
-    """Returns the field that a payload describes. If its column is *present* already, any name is allowed. Raises InvalidRequest,
+_NONE: Mapping[str, Field] = {}
+
+
+def new_field(collection: str, payload: Any, present: Mapping[str, Field] = _NONE) -> Field:
+    """Returns the field that a payload describes. If it is one of the *present* fields of an existing table, any name is allowed, and
+    the column keeps its type: a column that the server has not made is not declared, even if a datatype is sent. Raises InvalidRequest,
     InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
     if not isinstance(payload, dict):
         raise InvalidPayload("A field is an object of attributes.")
@@ -85,7 +90,14 @@ def new_field(collection: str, payload: Any, present: Container[str] = ()) -> Fi
     if not isinstance(payload.get("type"), str) or not payload["type"]:
         raise InvalidRequest(f'"{name}" needs a type.')
     only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
-    return _declared(Field(collection, name, payload["type"]), payload)
+    old = present.get(name)
+    if old is None or not old.has_column:
+        return _declared(Field(collection, name, payload["type"]), payload)
+    if payload["type"] in ALIAS_TYPES:
+        raise InvalidPayload(f'"{name}" has a column that the server has not made: it cannot become {payload["type"]}.')
+    new = Field(collection, name, payload["type"], native=old.native, domain=old.domain, declared=False)
+    attributes = {each: getattr(old, each) for each in ("default_value", "unique", "primary_key", "auto_increment")}
+    return _declared(new, {**payload, **attributes}, keep=old.column_type)
 
 
 def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
@@ -145,6 +157,8 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
         raise InvalidRequest(f'"{field.field}" has no default: values of type hash are hashed before they are stored.')
     if isinstance(default, bool):
         default = "1" if default else "0"
+    if keep is not None and field.type not in FIELD_TYPES:
+        raise UnknownType(f'There is no field type "{field.type}"{suggestion(field.type, FIELD_TYPES)}')
     column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
     primary_key = bool(payload.get("primary_key", field.primary_key))
     auto_increment = bool(payload.get("auto_increment", field.auto_increment))

@@ -1,7 +1,7 @@
 """/:project/collections: the collections of a project."""
 
 from directus_tx import schema_service
-from directus_tx.errors import AlterForbidden
+from directus_tx.errors import AlterForbidden, Notice
 from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.operations import ANY, TEXT, Items, Operation, Shape
 from directus_tx.http.routes import Call, Caller, Routes
@@ -17,9 +17,9 @@ NEW = {
 }
 
 
-def written(call: Call, collection: str, item: Item) -> Answer:
-    """Returns the answer to a change of the schema, with the metadata that the query requests."""
-    return call.answer(Result(item, chosen_meta(call.query(), {"collection": collection, "type": "item"})))
+def written(call: Call, collection: str, item: Item, notices: tuple[Notice, ...] = ()) -> Answer:
+    """Returns the answer to a change of the schema, with the metadata that the query requests and notices of changed columns."""
+    return call.answer(Result(item, chosen_meta(call.query(), {"collection": collection, "type": "item"}), notices))
 
 
 @routes.get(COLLECTIONS, Caller.PUBLIC, Operation("List the collections", _ALL))
@@ -40,8 +40,8 @@ async def create_collection(call: Call) -> Answer:
 
 @routes.patch(COLLECTIONS + "/<name>", Caller.ADMINISTRATOR, Operation("Change a collection", _ONE, _ONE))
 async def update_collection(call: Call) -> Answer:
-    item = await schema_service.update_collection(call.items, call.ctx, call.path["name"], await call.item(), call.options())
-    return written(call, schema_service.COLLECTIONS, item)
+    changed = await schema_service.update_collection(call.items, call.ctx, call.path["name"], await call.item(), call.options())
+    return written(call, schema_service.COLLECTIONS, *changed)
 
 
 @routes.delete(

@@ -4,7 +4,15 @@ from typing import Any
 
 from directus_tx import schema_service
 from directus_tx.access import access_of
-from directus_tx.errors import CreateForbidden, DeleteForbidden, InvalidPayload, InvalidRequest, SystemCollection, UpdateForbidden
+from directus_tx.errors import (
+    CreateForbidden,
+    DeleteForbidden,
+    InvalidPayload,
+    InvalidRequest,
+    Notice,
+    SystemCollection,
+    UpdateForbidden,
+)
 from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import payload_of
@@ -57,7 +65,9 @@ async def update_fields(call: Call) -> Answer:
         if not isinstance(name, str) or not name:
             raise InvalidRequest('Each member of the list must have the name of its field ("field").')
         changes.append((name, each))
-    return _many(call, await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options()))
+    return _many(
+        call, *await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
+    )
 
 
 @routes.patch(
@@ -73,8 +83,8 @@ async def update_field(call: Call) -> Answer:
         _refuse_system(call)
     payload = await call.item()
     changes = [(name, payload) for name in names]
-    items = await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
-    return _many(call, items) if len(names) > 1 else written(call, schema_service.FIELDS, items[0])
+    items, notices = await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
+    return _many(call, items, notices) if len(names) > 1 else written(call, schema_service.FIELDS, items[0], notices)
 
 
 @routes.delete(
@@ -101,6 +111,6 @@ def _refuse_system(call: Call) -> None:
         raise SystemCollection("Only one field of a system collection can be changed at a time.")
 
 
-def _many(call: Call, items: list[dict[str, Any]]) -> Answer:
+def _many(call: Call, items: list[dict[str, Any]], notices: tuple[Notice, ...]) -> Answer:
     meta = {"collection": schema_service.FIELDS, "type": "collection", "result_count": len(items)}
-    return call.answer(Result(items, chosen_meta(call.query(), meta)))
+    return call.answer(Result(items, chosen_meta(call.query(), meta), notices))
