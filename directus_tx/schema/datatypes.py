@@ -83,13 +83,18 @@ _EXAMPLES = {"integer": "INT", "m2o": "INT", "sort": "INT", "boolean": "TINYINT"
 """Datatypes of field types, as examples. VARCHAR is one of the others."""
 
 
+def check_type(type: str) -> None:
+    """Raises UnknownType if there is no such field type."""
+    if type not in FIELD_TYPES:
+        raise UnknownType(f'There is no field type "{type}"{suggestion(type, FIELD_TYPES)}')
+
+
 def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
     """Returns the PostgreSQL type of a declared field; None for an alias.
 
     Raises UnknownType, LengthRequired or LengthForbidden; InvalidPayload if the datatype is missing or the length is invalid.
     """
-    if type not in FIELD_TYPES:
-        raise UnknownType(f'There is no field type "{type}"{suggestion(type, FIELD_TYPES)}')
+    check_type(type)
     if type in ALIAS_TYPES:
         return None
     if not datatype:

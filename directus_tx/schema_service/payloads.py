@@ -6,11 +6,10 @@ from typing import Any
 
 from attrs import evolve
 
-from directus_tx.errors import InvalidPayload, InvalidRequest, UnknownType
-from directus_tx.schema.datatypes import FIELD_TYPES, column_type
+from directus_tx.errors import InvalidPayload, InvalidRequest
+from directus_tx.schema.datatypes import check_type, column_type
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema.system import CATALOGUE
-from directus_tx.suggestions import suggestion
 
 Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
@@ -157,8 +156,7 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
         raise InvalidRequest(f'"{field.field}" has no default: values of type hash are hashed before they are stored.')
     if isinstance(default, bool):
         default = "1" if default else "0"
-    if keep is not None and field.type not in FIELD_TYPES:
-        raise UnknownType(f'There is no field type "{field.type}"{suggestion(field.type, FIELD_TYPES)}')
+    check_type(field.type)
     column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
     primary_key = bool(payload.get("primary_key", field.primary_key))
     auto_increment = bool(payload.get("auto_increment", field.auto_increment))
