@@ -105,6 +105,17 @@ class Project:
         found = self.current()
         if found is not None:
             return found
+        restores = self._restores
+        try:
+            return await self._newest()
+        except ApiError:
+            if restores == self._restores:
+                raise
+            # The connection that was used was the first to a database that has replaced the one before. Its system tables may be older
+            # or missing.
+            return await self._newest()
+
+    async def _newest(self) -> Snapshot:
         if not self._migrated:
             await self.open()
         async with self._turn_to_read():

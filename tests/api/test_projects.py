@@ -374,6 +374,23 @@ async def test_a_broken_file_is_logged_once_for_each_reason_and_clients_are_told
 
 
 @ensureDeferred
+async def test_a_database_that_was_replaced_by_an_empty_one_is_migrated_by_the_first_request(projects: Projects) -> None:
+    project = await projects.create(new("replaced"))
+    assert await name_of(project) == "Name of replaced"
+    name = Identifier(project.config.database.name)
+    async with connected(reactor, projects.databases.server) as connection:
+        await connection.run(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        await connection.run(SQL("CREATE DATABASE {}").format(name))
+    # The server has noticed that its connections are lost; the next one leads to the new database.
+    until = reactor.seconds() + 20
+    while project.current() is not None:
+        assert reactor.seconds() < until
+        await start(0.02)
+    snapshot = await project.snapshot()
+    assert snapshot.setting("project_name") == ""
+
+
+@ensureDeferred
 async def test_a_broken_file_is_neither_replaced_nor_deleted_and_mended_by_hand(projects: Projects) -> None:
     await projects.create(new("bad"))
     path = projects.files.directory / "bad.toml"
