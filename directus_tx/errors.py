@@ -112,6 +112,11 @@ class ServiceUnavailable(ApiError):
 
     code, status = 16, 503
 
+    def __init__(
+        self, message: str = "", *, headers: Mapping[str, str] | None = None, diagnostics: Diagnostics | None = None
+    ) -> None:
+        super().__init__(message, headers={"Retry-After": "1", **(headers or {})}, diagnostics=diagnostics)
+
 
 class Conflict(ApiError):
     """Others are changing the same items; try again."""

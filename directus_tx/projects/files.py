@@ -103,6 +103,8 @@ class ProjectFiles:
                 continue
             except OSError as error:
                 raise BrokenProjectFile(f"{path}: {error.strerror}") from error
+            if not stat.S_ISREG(found.st_mode):
+                raise BrokenProjectFile(f"{path}: not a regular file")
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             read = self._read.get(path)
             if read is None or read[0] != stamp:
@@ -113,6 +115,8 @@ class ProjectFiles:
                     raise BrokenProjectFile(f"{path}: a database that is not on the configured database server requires {names}")
                 self._read[path] = read = (stamp, config)
             return read[1]
+        if not self.directory.is_dir():
+            raise BrokenProjectFile(f"the directory {self.directory} is missing")
         return None
 
     def check_writable(self, key: str) -> None:

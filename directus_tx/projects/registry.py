@@ -54,6 +54,10 @@ OPENED_AT_ONCE = 2
 """The number of projects that are opened at the same time in the background. A request opens its project at once."""
 
 
+REMINDER = 60.0
+"""Seconds after which the log says again what is wrong with a project file that is asked for."""
+
+
 class Project:
     """A project that is in use. `tag_key` is the key of its entity tags. `accounts` caches the bearers of tokens; when an account
     changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is the configured one.
@@ -300,9 +304,10 @@ class Projects:
         self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
         self._open: dict[str, Project] = {}
+        self._broken: dict[str, float] = {}
+        """What is wrong with project files, and when it was logged."""
         self._making: set[str] = set()
         self._told: dict[str, str] = {}
-        self._broken: dict[str, str] = {}
 
     @property
     def availability(self) -> Availability:
@@ -329,18 +334,22 @@ class Projects:
 
     def _config(self, key: str) -> ProjectConfig | None:
         """Returns the contents of the project's file, or None if there is no file. Raises ServiceUnavailable if it is broken, which
-        is logged once for each reason."""
+        is logged, but not for each request."""
         try:
             config = self.files.get(key)
         except BrokenProjectFile as error:
-            text = str(error)
-            if self._broken.get(key) != text:
-                self._broken[key] = text
-                log.error("project {key}: {error}", key=key, error=text)
-            message = "The project's configuration is broken; see the server's log."
-            raise ServiceUnavailable(message, headers={"Retry-After": "5"}) from None
-        self._broken.pop(key, None)
+            self._tell_broken(key, str(error))
+            raise ServiceUnavailable("The project's configuration is broken; see the server's log.") from None
         return config
+
+    def _tell_broken(self, key: str, error: str) -> None:
+        """Logs what is wrong with a project file, but not for each request."""
+        now = time.monotonic()
+        if now < self._broken.get(error, 0.0) + REMINDER:
+            return
+        self._broken = {text: told for text, told in self._broken.items() if now < told + REMINDER}
+        self._broken[error] = now
+        log.error("project {key}: {error}", key=key, error=error)
 
     def listed(self) -> list[str]:
         """Returns the keys of the projects that are not private."""

@@ -12,7 +12,7 @@ import pytest_twisted
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings
@@ -509,3 +509,66 @@ async def test_a_migration_of_tables_in_use_is_made_when_they_are_not(client: Cl
     assert (await client.get("~/users")).status == 200
     assert await schema_migrations.current_version(Session(database)) == 9999
     assert await schema_migrations.migrate(Session(database)) == []
+
+
+BROKEN = {
+    "pipe": lambda path: os.mkfifo(path),
+    "directory": lambda path: path.mkdir(),
+    "no text": lambda path: path.write_bytes(b"\xff"),
+    "no section": lambda path: path.write_text('secret_key = "x"'),
+    "no table": lambda path: path.write_text("database = 5"),
+    "no name": lambda path: path.write_text("[database]"),
+    "no keys": lambda path: path.write_text('[database]\nname = "x"'),
+    "empty": lambda path: path.write_text(""),
+    "link to itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@ensureDeferred
+async def test_a_file_that_cannot_be_used_is_told_in_plain_words_once(client: Client, kind: str) -> None:
+    """And it does not stop the server."""
+    path = client.backend.data_dir / "projects" / "broken.toml"
+    BROKEN[kind](path)
+    told: list[str] = []
+    observer = lambda event: told.append(formatEvent(event)) if event["log_level"] is LogLevel.error else None  # noqa: E731
+    globalLogPublisher.addObserver(observer)
+    try:
+        for _ in range(3):
+            answer = await client.get("/broken/users/me")
+            assert (answer.status, answer.code) == (503, 16)
+            assert "retry-after" in answer.headers
+    finally:
+        globalLogPublisher.removeObserver(observer)
+        path.rmdir() if kind == "directory" else path.unlink()
+    (text,) = told
+    assert str(path) in text
+    for internal in ("object", "__init__", "None", "KeyError"):
+        assert internal not in text
+    assert (await client.get("/broken/users/me")).status == 401
+
+
+@ensureDeferred
+async def test_a_missing_projects_directory_is_not_taken_for_projects_that_were_deleted(client: Client) -> None:
+    directory = client.backend.data_dir / "projects"
+    moved = directory.rename(directory.with_name("moved"))
+    for path in ("~/users/me", "/other/users/me", "/yet/another"):
+        answer = await client.get(path)
+        assert (answer.status, answer.code) == (503, 16), path
+        assert "retry-after" in answer.headers
+    moved.rename(directory)
+    assert (await client.get("~/users/me")).status == 200
+
+
+@ensureDeferred
+async def test_a_database_that_is_replaced_by_an_empty_one_is_migrated(client: Client) -> None:
+    project = client.backend.projects.get(client.project)
+    name = project.config.database.name
+    assert (await client.get("~/users/me?fields=id")).status == 200
+    async with connected(client.backend.reactor, client.backend.projects.databases.server) as connection:
+        await connection.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await connection.run(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")
+    statuses = [(await client.get("~/users/me?fields=id")).status for _ in range(6)]
+    # The users are gone, and the token with them.
+    assert set(statuses) <= {401, 503}
+    assert statuses[-1] == 401
