@@ -26,12 +26,17 @@ def problems(settings: Settings) -> list[str]:
     server = settings.server
     found = [*_endpoints(settings), *_networks(server.trusted_proxies), *_data_directory(pathlib.Path(server.data_dir))]
     if server.log_file:
-        found += _writable("server.log_file", pathlib.Path(server.log_file))
+        file = pathlib.Path(server.log_file)
+        found += (
+            _writable("server.log_file", file)
+            if file.parent.exists()
+            else [f"server.log_file: there is no directory {file.parent}"]
+        )
     if not settings.database.url:
         try:
             EmbeddedPostgres(pathlib.Path(server.data_dir)).check()
         except EmbeddedError as error:
-            found.append(f"database.url: {error}")
+            found.append(f"the embedded database: {error}")
     return found
 
 
