@@ -1,13 +1,13 @@
 """Finds what would keep a server from starting or from working, without starting it.
 
 `config` checks each setting by itself. This module checks the settings against the machine: addresses, files, programs. The server runs
-`problems` before it starts; `directus config check` also runs `database_problems`.
+`problems` before it starts; `directus config check` also runs `project_problems` and
+`database_problems`.
 """
 
 import ipaddress
 import os
 import pathlib
-import tomllib
 from collections.abc import Iterator
 
 import psycopg2
@@ -16,6 +16,7 @@ from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
 from directus_tx.http.listening import endpoint_of
+from directus_tx.projects.files import BrokenProjectFile, read_file
 from directus_tx.suggestions import suggestion
 
 ENDPOINTS = ("tcp", "tcp4", "tcp6", "unix", "ssl", "systemd", "haproxy", "fd")
@@ -37,6 +38,17 @@ def problems(settings: Settings) -> list[str]:
             EmbeddedPostgres(pathlib.Path(server.data_dir)).check()
         except EmbeddedError as error:
             found.append(f"the embedded database: {error}")
+    return found
+
+
+def project_problems(settings: Settings) -> list[str]:
+    """Returns a line for each project file that cannot be used. The server starts all the same and serves the other projects."""
+    found = []
+    for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
+        try:
+            read_file(str(path))
+        except BrokenProjectFile as error:
+            found.append(str(error))
     return found
 
 
@@ -96,11 +108,6 @@ def _data_directory(directory: pathlib.Path) -> Iterator[str]:
             yield f"server.data_dir: {path} is not a directory"
             return
     yield from _writable("server.data_dir", directory / "projects" / "file")
-    for path in sorted((directory / "projects").glob("*.toml")):
-        try:
-            tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            yield f"{path}: {error}"
 
 
 def _writable(setting: str, path: pathlib.Path) -> Iterator[str]:

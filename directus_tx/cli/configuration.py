@@ -4,7 +4,7 @@ import json
 
 import click
 
-from directus_tx.checks import database_problems, problems
+from directus_tx.checks import database_problems, problems, project_problems
 from directus_tx.cli.command import MISUSED, offline
 from directus_tx.cli.output import Output
 from directus_tx.config import Settings, described
@@ -21,10 +21,10 @@ def check(settings: Settings, output: Output) -> None:
     """Check the configuration without starting the server.
 
     Checks the settings, the addresses to listen on, the files and directories, the embedded PostgreSQL, and, if there is a
-    database.url, that the database server can be reached. The server itself checks all but the last before it starts; it waits for a
-    database server that cannot be reached.
+    database.url, that the database server can be reached. The server itself checks all but the files of projects and the
+    database server before it starts: it waits for the latter, and a project whose file is broken does not keep others from being served.
     """
-    found = problems(settings) + database_problems(settings)
+    found = problems(settings) + project_problems(settings) + database_problems(settings)
     output.result({"ok": not found, "problems": found}, *(found or ["the configuration is valid"]))
     if found:
         raise SystemExit(MISUSED)

@@ -108,7 +108,7 @@ class ProjectFiles:
             stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
             read = self._read.get(path)
             if read is None or read[0] != stamp:
-                config = _read_file(path)
+                config = read_file(path)
                 lacking = self.lacking(config.database)
                 if lacking:
                     names = " and ".join(f"database.{name}" for name in lacking)
@@ -182,8 +182,9 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _read_file(path: str) -> ProjectConfig:
-    """Raises BrokenProjectFile, also for what is not a regular file: opening or reading a pipe or a device would block the server."""
+def read_file(path: str) -> ProjectConfig:
+    """Returns the contents of a project file. Raises BrokenProjectFile, also for what is not a
+    regular file: opening or reading a pipe or a device would block the server."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -439,3 +439,18 @@ def test_a_server_that_is_stopped_while_it_starts_leaves_nothing_running(started
     daemon.start()
     daemon.create_project("p")
     assert ask(daemon, "/p/users/me")[0] == 200
+
+
+def test_broken_project_files_do_not_keep_the_server_from_starting(started: Any, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "var" / "projects"
+    folder.mkdir(parents=True)
+    (folder / "syntax.toml").write_text("no TOML")
+    os.mkfifo(folder / "pipe.toml")
+    daemon = started().start()
+    daemon.create_project("good")
+    assert daemon.call("GET", "/good/")["data"]
+    for key in ("syntax", "pipe"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            daemon.call("GET", f"/{key}/")
+        with refused.value:
+            assert refused.value.code == 503
