@@ -156,7 +156,9 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
         raise InvalidRequest(f'"{field.field}" has no default: values of type hash are hashed before they are stored.')
     if isinstance(default, bool):
         default = "1" if default else "0"
-    check_type(field.type)
+    if "type" in payload:
+        # A row that another program has written may have a type that there is not.
+        check_type(field.type)
     column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
     primary_key = bool(payload.get("primary_key", field.primary_key))
     auto_increment = bool(payload.get("auto_increment", field.auto_increment))

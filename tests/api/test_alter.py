@@ -120,3 +120,16 @@ async def test_names_that_others_have_given_are_taken(client: Client) -> None:
     adopted = await client.post("~/collections", {"collection": "keyless", "fields": [KEY, field("x")]})
     assert adopted.status == 200
     assert (await client.post("~/items/keyless", {"a": 1, "x": "x"})).data == {"a": 1, "id": 1, "x": "x"}
+
+
+@ensureDeferred
+async def test_a_field_whose_stored_type_does_not_exist_can_be_described(client: Client) -> None:
+    await client.collection("things", field("name"))
+    project = client.backend.projects.get(client.project)
+    await Session(project.database).query(
+        "UPDATE directus_fields SET type = 'nothing' WHERE field = 'name' AND collection = 'things'"
+    )
+    await Session(project.database).query("UPDATE directus_versions SET version = version + 1 WHERE kind = 'schema'")
+    answer = await client.patch("~/fields/things/name", {"note": "described"})
+    assert (answer.status, answer.data["note"]) == (200, "described")
+    assert (await client.patch("~/fields/things/name", {"type": "other"})).status == 422
