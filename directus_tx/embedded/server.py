@@ -87,6 +87,10 @@ STILL_USED = re.compile(r'pre-existing shared memory block|lock file "[^"]*" alr
 """What PostgreSQL says if processes of an earlier start are still running."""
 
 
+MAX_SOCKET_DIRECTORY = 80
+"""Characters that the path of the socket's directory must have less than: the path of a Unix socket is limited to about a hundred."""
+
+
 class EmbeddedError(Exception):
     """The embedded database cannot be started."""
 
@@ -120,11 +124,9 @@ class EmbeddedPostgres:
 
     @property
     def _socket_dir(self) -> pathlib.Path:
-        # The path of a Unix socket is limited to about a hundred characters.
-        if len(str(self.cluster)) < 80:
-            return self.cluster
-        name = hashlib.sha256(str(self.cluster).encode()).hexdigest()[:16]
-        return pathlib.Path(tempfile.gettempdir()) / f"directus-{name}"
+        name = "directus-" + hashlib.sha256(str(self.cluster).encode()).hexdigest()[:16]
+        places = (self.cluster, pathlib.Path(tempfile.gettempdir()) / name, pathlib.Path("/tmp") / name)
+        return next(place for place in places if len(str(place)) < MAX_SOCKET_DIRECTORY)
 
     def pid(self) -> int | None:
         """Returns the process id of the running PostgreSQL, None if it does not run. This reads two small files and does not block."""

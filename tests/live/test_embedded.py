@@ -304,3 +304,18 @@ def test_what_root_makes_belongs_to_the_owner_of_the_data_directory() -> None:
         assert [path for path in found if path.lstat().st_uid != owner.pw_uid] == []
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_the_paths_of_the_data_directory_and_of_temporary_files_may_be_long(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the path of a socket may be."""
+    temporary = tmp_path / ("t" * 60) / ("u" * 60)
+    temporary.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    embedded = EmbeddedPostgres(tmp_path / ("d" * 100) / "var")
+    embedded.start()
+    try:
+        connect(embedded).close()
+    finally:
+        embedded.stop()
