@@ -89,11 +89,14 @@ class Daemon:
                     raise AssertionError(f"the server does not start:\n{self.output}") from None
                 time.sleep(0.05)
 
-    def connect(self, project: str) -> Any:
-        """A connection to the database of a project, on the embedded PostgreSQL."""
-        postmaster = (self.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()
+    def connect(self, project: str, **more: Any) -> Any:
+        """A connection to the database of a project, on the database server of the daemon. *more* are further parameters of libpq."""
         name = tomllib.loads((self.directory / "var" / "projects" / f"{project}.toml").read_text())["database"]["name"]
-        return psycopg2.connect(host=postmaster[4], port=postmaster[3], user="postgres", dbname=name)
+        url = self.environment.get("DIRECTUS_DATABASE_URL")
+        if url is not None:
+            return psycopg2.connect(url, dbname=name, **more)
+        postmaster = (self.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()
+        return psycopg2.connect(host=postmaster[4], port=postmaster[3], user="postgres", dbname=name, **more)
 
     @property
     def output(self) -> str:

@@ -43,10 +43,6 @@ class Width:
         self.average: float | None = None if columns else ROW
         """The average size of a row, that of the widest rows read lately. None: unknown."""
 
-    @property
-    def known(self) -> bool:
-        return self.average is not None
-
     def rows_in(self, size: int) -> int:
         """Returns how many rows take *size* bytes, at least 1. `FIRST_ROWS` at most if the size of the rows is unknown, and at most
         `WIDE_ROWS` if they hold long texts, because the next rows may be longer."""

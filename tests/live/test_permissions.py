@@ -8,7 +8,6 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import psycopg2
 import pytest
 from attrs import frozen
 from hypothesis import HealthCheck, Phase, given, note, settings
@@ -638,12 +637,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) ->
         person = {"first_name": name, "last_name": name, "email": f"{name}@example.com", "password": "password"}
         more = {"role": ROLE_OF[user], "status": "active", "token": f"{name}-token"}
         assert daemon.call("POST", f"/{PROJECT}/users", person | more)["data"]["id"] == user
-    host = {"host": postgres["host"], "user": postgres["user"]}
-    with psycopg2.connect(dbname=postgres["dbname"], **host) as outer, outer.cursor() as cursor:
-        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"directus\\_{PROJECT}\\_%",))
-        (name,) = cursor.fetchone() or ("",)
-    outer.close()
-    connection = psycopg2.connect(dbname=name, **host)
+    connection = daemon.connect(PROJECT)
     connection.autocommit = True
     http_connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     yield World(daemon, connection, http_connection, [])

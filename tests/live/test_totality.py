@@ -325,12 +325,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) ->
     url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
     daemon = Daemon(tmp_path_factory.mktemp("totality"), url=url).start()
     daemon.create_project(PROJECT)
-    host = {"host": postgres["host"], "user": postgres["user"]}
-    with psycopg2.connect(dbname=postgres["dbname"], **host) as outer, outer.cursor() as cursor:
-        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"directus\\_{PROJECT}\\_%",))
-        (name,) = cursor.fetchone() or ("",)
-    outer.close()
-    connection = psycopg2.connect(dbname=name, options="-c TimeZone=UTC -c DateStyle=ISO", **host)
+    connection = daemon.connect(PROJECT, options="-c TimeZone=UTC -c DateStyle=ISO")
     connection.autocommit = True
     http_connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     found = World(daemon, connection, http_connection, {})

@@ -16,7 +16,7 @@ from directus_tx.db import connection as connections
 from directus_tx.db import pool as pools
 from directus_tx.db.budget import ConnectionBudget
 from directus_tx.db.callers import most_for_one
-from directus_tx.db.connection import TooManyConnections, unavailable
+from directus_tx.db.connection import TooManyConnections
 from directus_tx.db.pool import Database
 from directus_tx.errors import ServiceUnavailable
 
@@ -27,7 +27,7 @@ ENDED = "ended"
 OUTCOMES = (
     *([None] * 8),
     ENDED,
-    lambda: unavailable("down"),
+    lambda: ServiceUnavailable("down"),
     lambda: RuntimeError("unexpected"),
     lambda: TooManyConnections(database=False),
     lambda: TooManyConnections(database=True),
