@@ -42,7 +42,7 @@ class Threads:
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Runs *work* in a thread and returns its result. Raises ServiceUnavailable if the queue is full."""
         if self.waiting >= self.queue:
-            raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
+            raise ServiceUnavailable(self.busy)
         self.waiting += 1
         try:
             result: T = await deferToThreadPool(self.reactor, self.pool, work, *arguments)
@@ -54,7 +54,7 @@ class Threads:
         """Returns the results of *work* for the texts, in their order. The texts count as one entry of the queue. Raises
         ServiceUnavailable if the queue is full."""
         if self.waiting >= self.queue:
-            raise ServiceUnavailable(self.busy, headers={"Retry-After": "1"})
+            raise ServiceUnavailable(self.busy)
         self.waiting += 1
         rest = iter(enumerate(texts))
         results: dict[int, T] = {}

@@ -199,7 +199,7 @@ class Connection:
         try:
             await answer
         except extensions.QueryCanceledError:
-            raise unavailable(meaning_of("57014").message) from None
+            raise ServiceUnavailable(meaning_of("57014").message) from None
         except psycopg2.Error as error:
             refused = _refused_value(error, cursor, parameters)
             if refused is None:
@@ -330,13 +330,8 @@ class TooManyConnections(ServiceUnavailable):
     limit of the database."""
 
     def __init__(self, *, database: bool) -> None:
-        super().__init__("The database allows no more connections.", headers={"Retry-After": "1"})
+        super().__init__("The database allows no more connections.")
         self.database = database
-
-
-def unavailable(message: str) -> ServiceUnavailable:
-    """Returns a ServiceUnavailable with a Retry-After header."""
-    return ServiceUnavailable(message, headers={"Retry-After": "1"})
 
 
 def statement_deadline(statement_timeout: float) -> float:
@@ -398,7 +393,7 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
         place = await located(reactor, parameters, CONNECT_TIMEOUT)
     except UnknownHost as error:
         log.warn("cannot connect to database {dbname}: {error}", dbname=parameters.get("dbname"), error=str(error))
-        raise unavailable("The database cannot be reached.") from error
+        raise ServiceUnavailable("The database cannot be reached.") from error
     opening = _Opening(reactor)
     timer = reactor.callLater(CONNECT_TIMEOUT, opening.close)
     try:
@@ -411,7 +406,7 @@ async def open_connection(reactor: Any, parameters: Parameters, statement_timeou
         if refused:
             raise TooManyConnections(database=refused[0].endswith("database")) from error
         log.warn("cannot connect to database {dbname} at {host}: {error}", error=str(error).strip(), **_named(parameters))
-        raise unavailable("The database cannot be reached.") from error
+        raise ServiceUnavailable("The database cannot be reached.") from error
     finally:
         if timer.active():
             timer.cancel()
@@ -454,7 +449,7 @@ async def connected(
     asked again for *patience* seconds. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error that is raised in the
     context."""
     connection = await _open_patiently(reactor, parameters, min(timeout, patience))
-    timer = reactor.callLater(timeout, connection.close, unavailable(NO_ANSWER))
+    timer = reactor.callLater(timeout, connection.close, ServiceUnavailable(NO_ANSWER))
     try:
         yield connection
     except psycopg2.Error as error:
@@ -474,7 +469,7 @@ async def holding(reactor: Any, lock: defer.DeferredLock, seconds: float, refusa
     try:
         await turn
     except defer.CancelledError:
-        raise unavailable(refusal) from None
+        raise ServiceUnavailable(refusal) from None
     finally:
         if timer is not None and timer.active():
             timer.cancel()

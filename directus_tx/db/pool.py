@@ -27,7 +27,6 @@ from directus_tx.db.connection import (
     connected,
     open_connection,
     statement_deadline,
-    unavailable,
 )
 from directus_tx.db.sqlstate import READ_ONLY, api_error, is_lost, meaning_of
 from directus_tx.errors import ApiError, ServiceUnavailable
@@ -204,13 +203,13 @@ class Database:
         if connection is not None:
             return connection
         if self.closed:
-            raise unavailable("The project is closing.")
+            raise ServiceUnavailable("The project is closing.")
         if self.down and not self.size:
             raise _unreachable()
         if len(self.waiting) - self.opening >= self.queue_size or (
             caller is not None and self.waiting.count(caller) - self.opening >= most_for_one(self.queue_size)
         ):
-            raise unavailable("Too many requests are waiting for the database (database.queue_size).")
+            raise ServiceUnavailable("Too many requests are waiting for the database (database.queue_size).")
         waiter: defer.Deferred[Connection] = defer.Deferred(lambda waiter: self.waiting.remove(caller, waiter))
         self.waiting.add(caller, waiter)
         self.budget.databases.add(self)
@@ -240,7 +239,7 @@ class Database:
             finally:
                 self.release(connection, broken=not still)
             if still:
-                raise unavailable(meaning_of(READ_ONLY).message)
+                raise ServiceUnavailable(meaning_of(READ_ONLY).message)
 
     async def _is_still_standby(self, connection: Connection) -> bool:
         """Whether the server of a connection to a standby has not been promoted. If it has, closes the idle connections, because none of
@@ -319,7 +318,7 @@ class Database:
 
     def _time_out(self, caller: Caller, waiter: "defer.Deferred[Connection]") -> None:
         self.waiting.remove(caller, waiter)
-        waiter.errback(unavailable("No database connection became free in time (database.queue_timeout)."))
+        waiter.errback(ServiceUnavailable("No database connection became free in time (database.queue_timeout)."))
 
     def release(self, connection: Connection, *, broken: bool = False) -> None:
         """Releases a connection. It is closed if it is broken or a statement is still running on it."""
@@ -386,7 +385,7 @@ class Database:
             log.warn("database {dbname} did not answer in time: connections are closed", dbname=self.parameters.get("dbname"))
             self.close_idle(len(self.idle))
         for connection in overdue:
-            connection.close(unavailable(NO_ANSWER))
+            connection.close(ServiceUnavailable(NO_ANSWER))
 
     def renew(self) -> None:
         """Replaces the connections: idle ones are closed, those in use when they are released. To be called when tables have changed,
@@ -397,7 +396,7 @@ class Database:
     async def close(self) -> None:
         """Closes all connections; connections in use are closed when they are released."""
         self.closed = True
-        self._fail_waiting(unavailable("The project is closing."))
+        self._fail_waiting(ServiceUnavailable("The project is closing."))
         self.close_idle(len(self.idle))
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
@@ -418,7 +417,7 @@ class Database:
 
     def _fail_waiting(self, error: ServiceUnavailable) -> None:
         for waiter in self.waiting.clear():
-            waiter.errback(unavailable(error.message))
+            waiter.errback(ServiceUnavailable(error.message))
 
     # opening
 
@@ -489,7 +488,7 @@ class Database:
             connection = await open_connection(self.reactor, self.parameters, self.statement_timeout)
             connection.timeout = statement_deadline(self.statement_timeout)
             connection.on_notify = self._notified
-            timer = self.reactor.callLater(CONNECT_TIMEOUT, connection.close, unavailable(NO_ANSWER))
+            timer = self.reactor.callLater(CONNECT_TIMEOUT, connection.close, ServiceUnavailable(NO_ANSWER))
             try:
                 await self._introduce(connection)
                 connection.versions |= dict(await connection.run(_VERSIONS)) if connection.table else {}
@@ -616,4 +615,4 @@ class Database:
 
 
 def _unreachable() -> ServiceUnavailable:
-    return unavailable("The database cannot be reached.")
+    return ServiceUnavailable("The database cannot be reached.")

@@ -10,7 +10,7 @@ import psycopg2
 from twisted.internet import defer
 
 from directus_tx.db.callers import Caller
-from directus_tx.db.connection import Connection, Row, pause, unavailable
+from directus_tx.db.connection import Connection, Row, pause
 from directus_tx.db.pool import Database
 from directus_tx.db.sql import SQL, Composable, Identifier, Statement
 from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE, RETRIED, api_error, is_lost
@@ -223,7 +223,7 @@ class Session:
             except psycopg2.Error as error:
                 if error.pgcode != LOCK_NOT_AVAILABLE:
                     raise
-                raise RunAgain(unavailable(f'The table "{name[-1]}" is in use by others; try again.')) from error
+                raise RunAgain(ServiceUnavailable(f'The table "{name[-1]}" is in use by others; try again.')) from error
         await self.query(_lock_timeout(self.database.lock_timeout))
 
     async def transaction(self, work: "Callable[[Session], Awaitable[T]]", *, read_only: bool = False) -> T:
@@ -261,7 +261,7 @@ class Session:
                 except psycopg2.Error as error:
                     if error.pgcode != LOCK_NOT_AVAILABLE:
                         raise
-                    raise RunAgain(unavailable("Another change of the schema is being made; try again.")) from error
+                    raise RunAgain(ServiceUnavailable("Another change of the schema is being made; try again.")) from error
             return await work(session)
 
         pauses = [seconds * random.uniform(0.5, 1.5) for seconds in LOCK_PAUSES]
@@ -270,7 +270,7 @@ class Session:
         except Conflict as error:
             if error.diagnostics is None or error.diagnostics.sqlstate not in RETRIED:
                 raise
-            raise unavailable("Others use the tables to be changed; try again.") from error.__cause__
+            raise ServiceUnavailable("Others use the tables to be changed; try again.") from error.__cause__
 
     async def _run(
         self,
@@ -348,7 +348,7 @@ class Session:
         except (psycopg2.Error, ServiceUnavailable) as error:
             if connection.closed or (isinstance(error, psycopg2.Error) and is_lost(error)):
                 self._usage.committed = True
-                raise unavailable(COMMIT_UNKNOWN) from error
+                raise ServiceUnavailable(COMMIT_UNKNOWN) from error
             raise
         self._usage.committed = True
 
@@ -381,7 +381,7 @@ def _retry_pause(attempt: int) -> float:
 def _read_error(error: psycopg2.Error) -> ApiError:
     """Returns the error of the API for a read. A read changes nothing, so a deadlock is no Conflict but ServiceUnavailable."""
     found = api_error(error)
-    return unavailable("Others are changing what is read; try again.") if isinstance(found, Conflict) else found
+    return ServiceUnavailable("Others are changing what is read; try again.") if isinstance(found, Conflict) else found
 
 
 async def _rolled_back(connection: Connection) -> bool:

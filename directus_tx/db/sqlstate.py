@@ -173,7 +173,7 @@ def api_error(error: psycopg2.Error) -> ApiError:
     """
     if is_lost(error):
         log.warn("database connection lost: {error}", error=error)
-        return _unavailable(_LOST)
+        return _LOST.error(_LOST.message)
     sqlstate = error.pgcode
     if sqlstate is None:
         return InternalError()
@@ -197,7 +197,7 @@ def api_error(error: psycopg2.Error) -> ApiError:
         table = f"{said.schema_name}.{table}"
     found = meaning.error(
         message,
-        headers={"Retry-After": "1"} if meaning.error in (ServiceUnavailable, Conflict) else None,
+        headers={"Retry-After": "1"} if meaning.error is Conflict else None,
         diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name)
         if table
         else Diagnostics(sqlstate, domain=said.datatype_name),
@@ -205,10 +205,6 @@ def api_error(error: psycopg2.Error) -> ApiError:
     if sqlstate[:2] in ("0A", "42") or sqlstate == "XX000":
         found.depends_on_schema = True
     return found
-
-
-def _unavailable(meaning: Meaning) -> ApiError:
-    return meaning.error(meaning.message, headers={"Retry-After": "1"})
 
 
 # --- the log

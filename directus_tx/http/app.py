@@ -18,7 +18,6 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import PUBLIC, Accountability, Context
-from directus_tx.db.connection import unavailable
 from directus_tx.db.session import Session
 from directus_tx.errors import (
     AddressNotAllowed,
@@ -27,6 +26,7 @@ from directus_tx.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
+    ServiceUnavailable,
     Unauthorized,
 )
 from directus_tx.http import cors, encode
@@ -129,7 +129,7 @@ class App:
                     if not await self._has_new_schema(call, error):
                         raise
                     failure = error
-            raise unavailable("The schema of the project is being changed; try again.") from failure
+            raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
         except InternalError:
             return self._failed(request, Failure())
         except ApiError as error:

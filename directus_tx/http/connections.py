@@ -292,4 +292,4 @@ class Refusal(Protocol):
 
 
 def _refusal(message: str) -> bytes:
-    return encode.raw_refusal(ServiceUnavailable(message, headers={"Retry-After": "1"}))
+    return encode.raw_refusal(ServiceUnavailable(message))

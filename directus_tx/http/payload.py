@@ -86,9 +86,7 @@ class PayloadReader:
         if size_of(content) < OFF_REACTOR:
             return payload(content, content_type, limits)
         if len(self._readers.waiting) >= WAITING:
-            raise ServiceUnavailable(
-                "Too many large bodies are waiting to be read; try again shortly.", headers={"Retry-After": "1"}
-            )
+            raise ServiceUnavailable("Too many large bodies are waiting to be read; try again shortly.")
         pool = self.reactor.getThreadPool()
         return await self._readers.run(deferToThreadPool, self.reactor, pool, payload, content, content_type, limits)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet import defer
 
-from directus_tx.db.connection import unavailable
+from directus_tx.errors import ServiceUnavailable
 
 PATIENCE = 5.0
 """Seconds that a request waits for the database server while the server starts."""
@@ -32,7 +32,7 @@ class Availability:
         """Makes waiting callers, and further ones until `finish` is called, fail with the message."""
         self.reason, self.message = reason, message
         for waiter in self._taken():
-            waiter.errback(unavailable(message))
+            waiter.errback(ServiceUnavailable(message))
 
     def finish(self) -> None:
         """Lets waiting callers continue. Further ones do not wait."""
@@ -46,7 +46,7 @@ class Availability:
         if self.ready:
             return
         if self.reason:
-            raise unavailable(self.message)
+            raise ServiceUnavailable(self.message)
         waiter: defer.Deferred[None] = defer.Deferred(self._waiting.discard)
         self._waiting.add(waiter)
         timer = self.reactor.callLater(PATIENCE, self._time_out, waiter)
@@ -58,7 +58,7 @@ class Availability:
 
     def _time_out(self, waiter: "defer.Deferred[None]") -> None:
         self._waiting.discard(waiter)
-        waiter.errback(unavailable(self.message))
+        waiter.errback(ServiceUnavailable(self.message))
 
     def _taken(self) -> "set[defer.Deferred[None]]":
         waiting, self._waiting = self._waiting, set()

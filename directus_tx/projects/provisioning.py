@@ -22,7 +22,6 @@ from directus_tx.db.connection import (
     TooManyConnections,
     connected,
     holding,
-    unavailable,
 )
 from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
@@ -225,7 +224,7 @@ class Databases:
         try:
             await asking.addTimeout(timeout, self.reactor)
         except defer.TimeoutError:
-            raise unavailable(NO_ANSWER) from None
+            raise ServiceUnavailable(NO_ANSWER) from None
         except TooManyConnections:
             pass
 
@@ -241,7 +240,7 @@ class Databases:
             async with connected(self.reactor, self.server, patience=patience) as connection:
                 return await connection.run(statement)
         except psycopg2.Error as error:
-            raise unavailable("The database server does not answer.") from error
+            raise ServiceUnavailable("The database server does not answer.") from error
 
     async def make(self, key: str) -> ProjectDatabase:
         """Creates a database with the system tables, as a copy of the template. Raises InvalidRequest if the role may not create
@@ -295,7 +294,7 @@ class Databases:
             try:
                 await connection.run("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
             except psycopg2.errors.LockNotAvailable:
-                raise unavailable(_TEMPLATE_IN_USE) from None
+                raise ServiceUnavailable(_TEMPLATE_IN_USE) from None
             await connection.run("RESET lock_timeout")
             if await connection.run("SELECT 1 FROM pg_database WHERE datname = %s", (template(),)):
                 return

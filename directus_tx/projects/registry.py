@@ -18,7 +18,7 @@ from directus_tx import private_files
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
-from directus_tx.db.connection import Parameters, holding, unavailable
+from directus_tx.db.connection import Parameters, holding
 from directus_tx.db.pool import Database
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
@@ -264,7 +264,7 @@ class Project:
                 if not error.depends_on_schema:
                     raise
                 failure = error
-        raise unavailable("The schema of the project is being changed; try again.") from failure
+        raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
 
     def _restored(self) -> None:
         """Discards everything that is cached of the database, which may have been replaced by an older one."""
@@ -283,7 +283,7 @@ class Project:
 
 
 def _migrating() -> ServiceUnavailable:
-    return unavailable("The project's database is being migrated.")
+    return ServiceUnavailable("The project's database is being migrated.")
 
 
 class Projects:

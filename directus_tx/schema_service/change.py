@@ -10,7 +10,6 @@ from attrs import asdict
 
 from directus_tx.access import access_of
 from directus_tx.context import Context
-from directus_tx.db.connection import unavailable
 from directus_tx.db.sql import SQL, Composable, Identifier
 from directus_tx.errors import (
     AlterForbidden,
@@ -27,6 +26,7 @@ from directus_tx.errors import (
     InvalidRequest,
     Notice,
     NotUnique,
+    ServiceUnavailable,
     SystemCollection,
     UnmanagedCollection,
     UpdateForbidden,
@@ -508,7 +508,7 @@ async def _lock(ctx: Context, columns: Mapping[str, Iterable[str] | None], *, ag
     if newest.relations != ctx.schema.relations or any(
         _described(newest, each) != _described(ctx.schema, each) for each in columns
     ):
-        changed = unavailable("The schema has changed; try again.")
+        changed = ServiceUnavailable("The schema has changed; try again.")
         changed.depends_on_schema = True
         raise changed
 

@@ -6,7 +6,6 @@ from importlib.resources import files
 
 from attrs import frozen
 
-from directus_tx.db.connection import unavailable
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE
 from directus_tx.errors import ServiceUnavailable
@@ -82,7 +81,7 @@ async def migrate(session: Session) -> list[int]:
         except ServiceUnavailable as error:
             if error.diagnostics is None or error.diagnostics.sqlstate != LOCK_NOT_AVAILABLE:
                 raise
-            raise unavailable(
+            raise ServiceUnavailable(
                 f"The system tables are in use by others: they cannot be migrated to {migration.version} ({migration.name}) now."
             ) from error
         if changed:
