@@ -26,7 +26,8 @@ from directus_tx.errors import (
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import FOREIGN, VIEW, Collection
-from directus_tx.schema.types import parse, stored_text
+from directus_tx.schema.parsing import parse
+from directus_tx.schema.showing import stored_text
 
 NO_FIELDS: frozenset[str] = frozenset()
 

@@ -9,7 +9,7 @@ import argon2
 import bcrypt
 
 from directus_tx.errors import InvalidRequest
-from directus_tx.schema.types import MAX_HASHED
+from directus_tx.schema.parsing import MAX_HASHED
 
 MAX_HASH_LENGTH = 1024
 MAX_BCRYPT_COST = 12

@@ -11,8 +11,8 @@ from directus_tx.context import Context
 from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
 from directus_tx.items.history import Record, record
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
-from directus_tx.schema.types import MAX_HASHED
 
 SHOWN = [
     "id",

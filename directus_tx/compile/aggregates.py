@@ -22,7 +22,7 @@ from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Query
 from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import answer
+from directus_tx.schema.showing import answer
 from directus_tx.suggestions import suggestion
 
 FUNCTIONS: Mapping[str, str] = {

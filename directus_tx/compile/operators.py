@@ -15,9 +15,9 @@ from directus_tx.access.view import text_of
 from directus_tx.db.sql import SQL, Bind, Clause, Composable, column, negation
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.query import BindValues, Folded, TypedList
+from directus_tx.schema.comparing import NO_MATCH, asked
 from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import NO_MATCH, asked
 
 
 def is_text(field: Field) -> bool:
@@ -182,7 +182,7 @@ def equal_keys(left: str, left_field: Field, right: str, right_field: Field) -> 
 
 
 def key_among(alias: str, key: Field) -> Composable:
-    """Returns the condition that the key is in the bound array, whose members `schema.types.member` makes."""
+    """Returns the condition that the key is in the bound array, whose members `schema.comparing.member` makes."""
     if family(key) == "other":
         return SQL("{} = ANY(%s::text[])").format(key_text(alias, key))
     return SQL("{} = ANY(%s::" + comparison_type(key) + "[])").format(column(alias, key.field))

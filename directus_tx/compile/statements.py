@@ -33,7 +33,7 @@ from directus_tx.errors import InvalidPayload
 from directus_tx.query import BindValues, Sort
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import answer
+from directus_tx.schema.showing import answer
 
 MAX_PLACE = 2**62
 FEW_JOINS = 4

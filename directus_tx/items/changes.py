@@ -7,7 +7,7 @@ from attrs import field, frozen, mutable
 
 from directus_tx.compile.plan import Item as Item
 from directus_tx.schema.model import Collection, Field
-from directus_tx.schema.types import parse, restored
+from directus_tx.schema.parsing import parse, restored
 
 Key = Any
 Row = Mapping[str, Any]
@@ -59,12 +59,12 @@ class Change:
         return sent and not any(each.virtual for each in self.collection.columns.values())
 
     def parse(self, field: Field, value: Any) -> Any:
-        """Returns a value of the payload parsed for its column. Raises the errors of `schema.types.parse`."""
+        """Returns a value of the payload parsed for its column. Raises the errors of `schema.parsing.parse`."""
         return restored(field, value) if self.from_history else parse(field, value)
 
     def value(self, name: str) -> Any:
         """Returns the value that a column will have: the parsed value of the payload if it has one, otherwise the stored one, otherwise
-        None. Raises the errors of `schema.types.parse`."""
+        None. Raises the errors of `schema.parsing.parse`."""
         if name in self.payload:
             return self.parse(self.collection.fields[name], self.payload[name])
         return None if self.stored is None else self.stored[name]

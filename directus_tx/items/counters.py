@@ -13,7 +13,7 @@ from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import NotUnique
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
-from directus_tx.schema.types import integer_range
+from directus_tx.schema.parsing import integer_range
 
 # The sequence that belongs to the column, or else the one in the column's default, if the server's role may move it. `furthest` is the
 # last number that the sequence and the field can hold; `way` is -1 for a sequence that counts down.

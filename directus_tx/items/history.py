@@ -12,7 +12,7 @@ from directus_tx.context import Context
 from directus_tx.db.sql import SQL
 from directus_tx.items.changes import Event, Parent, Row
 from directus_tx.schema.model import Collection
-from directus_tx.schema.types import in_history
+from directus_tx.schema.showing import in_history
 
 CHUNK = 500
 """Rows for each statement of a batch."""

@@ -20,9 +20,9 @@ from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Query
+from directus_tx.schema.comparing import NO_MATCH, member
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
-from directus_tx.schema.types import NO_MATCH, member
 
 
 @frozen

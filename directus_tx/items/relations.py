@@ -14,7 +14,7 @@ from directus_tx.items.changes import Change, Key, Parent
 from directus_tx.items.read import key_of
 from directus_tx.items.rows import readable_keys
 from directus_tx.schema.model import Collection, Field, Relation, Snapshot
-from directus_tx.schema.types import parse_truth
+from directus_tx.schema.parsing import parse_truth
 
 
 class NestedWriter(Protocol):

@@ -21,7 +21,7 @@ from directus_tx.items.read import stored_key, version_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
 from directus_tx.schema.model import Collection, Field
-from directus_tx.schema.types import needs_exact_text
+from directus_tx.schema.showing import needs_exact_text
 
 MANY = 1000
 """Rows that are locked by one statement. More take a cursor, which locks them in the same order."""

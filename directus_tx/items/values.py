@@ -13,9 +13,11 @@ from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest
 from directus_tx.items.changes import Change
 from directus_tx.items.rules import Policy
+from directus_tx.schema.comparing import same_value
 from directus_tx.schema.model import VIEW, Collection, Field
+from directus_tx.schema.parsing import plain_text
 from directus_tx.schema.patterns import Matching
-from directus_tx.schema.types import answer, in_history, needs_exact_text, plain_text, same_value, stored_text
+from directus_tx.schema.showing import answer, in_history, needs_exact_text, stored_text
 
 
 class Hasher(Protocol):

@@ -23,8 +23,8 @@ from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.parsing import restored
 from directus_tx.schema.patterns import Matching
-from directus_tx.schema.types import restored
 
 T = TypeVar("T")
 

@@ -31,8 +31,8 @@ from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
 from directus_tx.schema.migrations import fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
-from directus_tx.schema.types import MAX_HASHED
 
 log = Logger()
 DEFAULT_CONNECTIONS = 80

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 
 from directus_tx.db.sql import SQL, Composable, Identifier, Literal
+from directus_tx.schema.comparing import native_text
 from directus_tx.schema.datatypes import LENGTH, family, searched
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import native_text, parse
+from directus_tx.schema.parsing import parse
 
 INDEXED_TYPES = frozenset({"m2o", "file", "user", "owner"})
 """Field types that hold keys of other items. Their columns get an index."""
@@ -54,7 +55,7 @@ def type_name(field: Field) -> Composable:
 
 
 def default(field: Field) -> Composable:
-    """Returns the default as an expression. Raises the errors of `types.parse` if the value is invalid."""
+    """Returns the default as an expression. Raises the errors of `parsing.parse` if the value is invalid."""
     text = field.default_value
     if family(field) == "datetime" and text is not None and text.upper().rstrip("()") in ("CURRENT_TIMESTAMP", "NOW"):
         return SQL("CURRENT_TIMESTAMP")

@@ -1,13 +1,7 @@
 """Shows, creates, changes and deletes collections and fields."""
 
-from directus_tx.schema_service.change import (
-    create_collection,
-    create_field,
-    delete_collection,
-    delete_field,
-    update_collection,
-    update_fields,
-)
+from directus_tx.schema_service.collections import create_collection, delete_collection, update_collection
+from directus_tx.schema_service.fields import create_field, delete_field, update_fields
 from directus_tx.schema_service.payloads import COLLECTIONS, FIELDS
 from directus_tx.schema_service.read import read_collections, read_fields, read_setting_fields
 

@@ -8,7 +8,8 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from directus_tx.db.session import Session
-from directus_tx.schema.types import parse, stored_text
+from directus_tx.schema.parsing import parse
+from directus_tx.schema.showing import stored_text
 from tests.conftest import Client, Reply, field
 
 SOFT = {"name": "gone", "soft_delete": True}

@@ -31,10 +31,10 @@ from directus_tx.db.sql import SQL, Clause, Literal, constant, typed_values
 from directus_tx.errors import ApiError
 from directus_tx.http.params import parsed
 from directus_tx.query import BindValues, Condition, Query
+from directus_tx.schema.comparing import NO_MATCH, member
 from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family
 from directus_tx.schema.introspect import read_snapshot
 from directus_tx.schema.model import ALIAS_TYPES, Field, Snapshot
-from directus_tx.schema.types import NO_MATCH, member
 from directus_tx.schema_service.payloads import ONCE
 from tests.conftest import KEY, field
 from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon

@@ -16,9 +16,11 @@ from twisted.internet import reactor
 from directus_tx.db.connection import connected
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidPayload
+from directus_tx.schema.comparing import NO_MATCH, comparable, member
 from directus_tx.schema.datatypes import DATATYPES, FIELD_TYPES, column_type, family, nearest
 from directus_tx.schema.model import ALIAS_TYPES, Field
-from directus_tx.schema.types import MAX_JSON_DEPTH, NO_MATCH, answer, comparable, integer_range, member, parse
+from directus_tx.schema.parsing import MAX_JSON_DEPTH, integer_range, parse
+from directus_tx.schema.showing import answer
 
 COLUMN_TYPES = [name for name in FIELD_TYPES if name not in ALIAS_TYPES]
 LENGTHS = {"DECIMAL": "10,2", "NUMERIC": "10,2", "ENUM": "'a','b'", "SET": "a,b"}

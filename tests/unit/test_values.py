@@ -13,9 +13,11 @@ from directus_tx.errors import (
     LengthRequired,
     UnknownType,
 )
+from directus_tx.schema.comparing import NO_MATCH, comparable
 from directus_tx.schema.datatypes import column_type, nearest
 from directus_tx.schema.model import Field
-from directus_tx.schema.types import NO_MATCH, answer, comparable, parse
+from directus_tx.schema.parsing import parse
+from directus_tx.schema.showing import answer
 
 
 def declared(type: str, datatype: str, length: str | None = None, signed: bool = False) -> Field:
