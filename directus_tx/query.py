@@ -27,6 +27,17 @@ class Sort:
 
 
 @frozen
+class Cursor:
+    """A place in a list: that of a row with these values of the fields it is sorted by, whether the row exists or not. `order` names the
+    collection and the fields, `values` are texts, None for NULL; both are empty for the beginning of the list. `backward`: the page is
+    before the place, otherwise after it."""
+
+    order: tuple[str, ...] = ()
+    values: tuple[str | None, ...] = ()
+    backward: bool = False
+
+
+@frozen
 class Query:
     """A read as the client requests it.
 
@@ -41,6 +52,7 @@ class Query:
     limit: int | None = None
     offset: int | None = None
     page: int | None = None
+    cursor: Cursor | None = None
     single: bool = False
     status: tuple[str, ...] | None = None
     q: str | None = None

@@ -237,6 +237,8 @@ class Plan:
     """The statuses that status_count lists even if no item has them."""
 
     unreadable: tuple[str, ...] = ()
+    cursor_order: tuple[str, ...] = ()
+    """The order that the cursors of the list name. Empty without a cursor. The last values of each row are those of its cursor."""
 
     @property
     def weight(self) -> int:

@@ -7,10 +7,12 @@ from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.fields import Selector, parse_fields
 from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
+from directus_tx.compile.keyset import keyset_of
 from directus_tx.compile.operators import base_column, grouped, key_among
+from directus_tx.compile.order import order_of
 from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.compile.shape import ReadShape, read_shape_of
-from directus_tx.compile.statements import FEW_TABLES, Compiler, array, order_of
+from directus_tx.compile.statements import FEW_TABLES, Compiler, array
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Clause, Statement, all_of, column
 from directus_tx.errors import UnknownField
@@ -61,6 +63,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         if shape.groups:
             where = one_of_each(grant, shape.groups, where)
     order = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
+    keyset = None if shape.cursor is None else keyset_of(grant, order, shape.cursor)
     items = Compiler(access, bounds, shape).items(
         selection,
         where,
@@ -68,6 +71,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         paged=True,
         key=key,
         version=shape.version,
+        keyset=keyset,
         relations=conditions.relations,
     )
     filtered = bool(shape.narrowing.filter or shape.narrowing.search or shape.groups)
@@ -79,6 +83,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         filtered,
         tuple(found.statuses),
         tuple(selector.unreadable),
+        () if keyset is None else keyset.names,
     )
 
 

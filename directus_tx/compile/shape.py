@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from directus_tx.query import Condition, Query, Sort
+from directus_tx.query import Condition, Cursor, Query, Sort
 
 
 class ConditionShape(NamedTuple):
@@ -57,6 +57,20 @@ def list_shape_of(path: tuple[str, ...], query: Query) -> ListShape:
     return ListShape(path, query.sort, chain_of(query.filter), paged)
 
 
+class CursorShape(NamedTuple):
+    """What the SQL of a page depends on: the `order` that the cursor is about, which of its values are NULL, and its direction. The
+    order is empty for the first page."""
+
+    order: tuple[str, ...]
+    nulls: tuple[bool, ...]
+    backward: bool
+
+
+def cursor_shape_of(cursor: Cursor | None) -> CursorShape | None:
+    """Returns the shape of a cursor."""
+    return None if cursor is None else CursorShape(cursor.order, tuple([each is None for each in cursor.values]), cursor.backward)
+
+
 class ReadShape(NamedTuple):
     """The shape of a read. `by_key`: items are read by key, ignoring filter, q and status. `created`: the caller has just created them.
     `version`: rows contain the version of their item. `languages`: translations are restricted to some languages."""
@@ -71,6 +85,7 @@ class ReadShape(NamedTuple):
     by_key: bool
     created: bool
     version: bool
+    cursor: CursorShape | None
 
 
 def read_shape_of(
@@ -88,6 +103,7 @@ def read_shape_of(
         by_key,
         created,
         version,
+        None if by_key else cursor_shape_of(query.cursor),
     )
 
 

@@ -7,30 +7,27 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from directus_tx.access import Access, Grant
-from directus_tx.access.refusals import no_field
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions
+from directus_tx.compile.keyset import Keyset
 from directus_tx.compile.operators import (
     base_column,
     equal_keys,
-    has_order,
-    is_text,
     key_among,
     key_text,
     one_of,
     same_kind_of_key,
-    sorted_by,
 )
+from directus_tx.compile.order import Order, Term, order_of
 from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
-from directus_tx.errors import InvalidPayload
-from directus_tx.query import BindValues, Sort
+from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.showing import answer
@@ -40,47 +37,6 @@ FEW_JOINS = 4
 FEW_TABLES = 6
 """The number of joins, and of all tables, up to which PostgreSQL may search for the best join order: seven tables take some
 milliseconds."""
-
-
-@frozen
-class Order:
-    """An ORDER BY list: the expressions, and templates with their directions, in which "{}" is the expression."""
-
-    terms: tuple[tuple[Composable, str], ...]
-
-    @property
-    def sql(self) -> Composable:
-        return SQL(", ").join([SQL(direction).format(each) for each, direction in self.terms])
-
-
-def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Order:
-    """Returns the order of rows: by `sort`, or else by the sort field; then by the key, ascending. Rows without a key that are equal by
-    `sort` have no order."""
-    collection = grant.collection
-    if not sort:
-        own = collection.sort_field
-        sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
-    terms: list[tuple[Composable, str]] = []
-    for each in sort:
-        if each.field == "?":
-            terms.append((SQL("random()"), "{}"))
-            continue
-        field = collection.fields.get(each.field)
-        if field is None:
-            raise no_field(grant, each.field, "to sort by")
-        grant.check_question(field.field)
-        if not field.has_column:
-            raise InvalidPayload(f'"{each.field}" holds no value to sort by.')
-        direction = "{} DESC" if each.descending else "{} ASC"
-        if field.nullable and not field.primary_key:
-            # By default, nulls are last in both directions; with sort_null_last off they are the lowest. PostgreSQL treats them
-            # as the highest.
-            direction += " NULLS LAST" if nulls_last or each.descending else " NULLS FIRST"
-        terms.append((sorted_by(alias, field), direction))
-    for key in collection.order_columns:
-        if has_order(key) and (not any(each.field == key.field for each in sort) or is_text(key)):
-            terms.append((column(alias, key.field), "{}"))
-    return Order(tuple(terms))
 
 
 @frozen
@@ -100,11 +56,13 @@ class Compiler:
         paged: bool = False,
         key: Composable | None = None,
         version: bool = False,
+        keyset: Keyset | None = None,
         relations: int = 0,
     ) -> ItemsPlan:
         """Returns the statement that reads a selection of the rows that match *where*, a condition that follows *relations*
         relations. *key*: the column that is the last value of each row; *version*: the value before it is the version of the
-        item."""
+        item. *keyset*: how a page of a list with a cursor is read, in its order and not in *order*; the last values of each row are
+        its texts."""
         grant = selection.grant
         select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
@@ -112,12 +70,19 @@ class Compiler:
             select.add_value("t0", grant.version("t0"))
         if key is not None:
             select.add_value("t0", key)
+        if keyset is not None:
+            order = keyset.order
+            for text in keyset.texts:
+                select.add_value("t0", text)
         table, page = grant.table("t0"), PAGE if paged else MOST
         joins = len(select.joins)
         # A page ordered by the key is read along its index, whatever is joined.
         sorts = len(order.terms) > 1
-        if joins > FEW_JOINS or (joins and paged and sorts):
-            table, select.columns, order = rows_first(grant, select, where, order, page)
+        if keyset is not None and keyset.parts:
+            table, select.columns, order = rows_first(grant, select, keyset.within(where), order, FIRST)
+            where = page = ALL
+        elif joins > FEW_JOINS or (joins and paged and sorts):
+            table, select.columns, order = rows_first(grant, select, [(where, order)], order, page)
             where = page = ALL
         found = select_sql(select.columns, [table, *select.joins], where, order, page)
         many = joins > FEW_JOINS or joins + relations > FEW_TABLES
@@ -182,7 +147,7 @@ class Compiler:
         if index is not None:
             where = self.narrowed(grant, key, where, chain, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
-        order = Order(((key, "{}"), *within.terms))
+        order = Order((Term(key), *within.terms))
         items = self.items(opened.selection, where, order, key=key, relations=chain.relations)
         return ListPlan(opened.name, items, source, flag)
 
@@ -273,6 +238,7 @@ class SelectBuilder:
 
 
 PAGE = Clause(SQL(" LIMIT %s OFFSET %s"), (lambda values: values.limit, lambda values: values.offset))
+FIRST = Clause(SQL(" LIMIT %s"), (lambda values: values.limit,))
 MOST = Clause(SQL(" LIMIT %s"), (lambda values: values.most,))
 ALL = Clause(SQL(""))
 
@@ -292,25 +258,44 @@ def select_sql(columns: Sequence[Composable], tables: Sequence[Clause], where: C
 
 
 def rows_first(
-    grant: Grant, select: SelectBuilder, where: Clause, order: Order, page: Clause
+    grant: Grant, select: SelectBuilder, parts: Sequence[tuple[Clause, Order]], order: Order, page: Clause
 ) -> tuple[Clause, list[Composable], Order]:
     """Returns a subquery that filters, sorts and limits the rows before other tables are joined, and the columns and order of the outer
-    statement. Without it PostgreSQL may join all rows first."""
+    statement. Without it PostgreSQL may join all rows first. *parts*: conditions that divide the rows, each with the order of its rows;
+    the page is that of each part."""
     names = (name for number in count() if (name := f"$row{number}") not in grant.collection.fields)
     inner = [column("t0", name) for name in select.used]
     terms = []
     columns = list(select.columns)
-    for term, direction in order.terms:
+    for term in order.terms:
         name = next(names)
-        inner.append(renamed(term, name))
-        terms.append((column("t0", name), direction))
+        inner.append(renamed(term.value, name))
+        terms.append(evolve(term, value=column("t0", name)))
     for position in select.values:
         name = next(names)
         inner.append(renamed(columns[position], name))
         columns[position] = column("t0", name)
     # Its LIMIT keeps PostgreSQL from merging the subquery into the statement.
-    rows = select_sql(inner, [grant.table("t0")], where, order, page)
+    found = [select_sql(inner, [grant.table("t0")], where, part, page) for where, part in parts]
+    rows = found[0] if len(found) == 1 else in_turn(found)
     return Clause(renamed(SQL("({})").format(rows.sql), "t0"), rows.binds), columns, Order(tuple(terms))
+
+
+def in_turn(selects: Sequence[Clause]) -> Clause:
+    """Returns a SELECT of the first rows, up to the limit, of several SELECTs that have it, too. PostgreSQL does not run those whose rows
+    are not needed."""
+    parts: list[Clause] = []
+    for number, select in enumerate(selects):
+        sql, binds = select.sql, select.binds
+        if number:
+            # The limit inside lets PostgreSQL plan for a few rows. The one around it is known only when the other parts have run.
+            before = " + ".join([f'(SELECT count(*) FROM "$part{each}")' for each in range(number)])
+            sql = SQL(f"SELECT * FROM ({{}}) AS t0 LIMIT greatest(%s - ({before}), 0)").format(sql)
+            binds = (*binds, *FIRST.binds)
+        parts.append(Clause(SQL(f'"$part{number}" AS MATERIALIZED ({{}})').format(sql), binds))
+    all_parts = " UNION ALL ".join([f'SELECT * FROM "$part{number}"' for number in range(len(parts))])
+    sql = SQL("WITH {} {}").format(SQL(", ").join([each.sql for each in parts]), SQL(all_parts))
+    return Clause(sql, tuple(bind for each in parts for bind in each.binds))
 
 
 def array(keys: Sequence[Any]) -> Any:

@@ -56,6 +56,11 @@ _LIST_PARAMETERS: tuple[tuple[str, Json, str], ...] = (
     ("limit", {"type": "integer"}, "Maximum number of items. Negative: no maximum."),
     ("offset", {"type": "integer", "minimum": 0}, "Number of items to skip."),
     ("page", {"type": "integer", "minimum": 1}, "Number of the page, if there is a limit."),
+    (
+        "cursor",
+        {"type": "string"},
+        "The next_cursor or previous_cursor of the meta of another page of the list; empty for its first page.",
+    ),
     ("single", {"type": "string", "enum": ["0", "1"]}, "1: return the first item instead of a list."),
     ("status", {"type": "string"}, "Statuses of the items, or * for all; comma-separated."),
     ("q", {"type": "string"}, "Text to search for in the texts and numbers of items."),

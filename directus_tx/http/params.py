@@ -15,7 +15,7 @@ from directus_tx.suggestions import suggestion
 
 KNOWN = frozenset(
     (
-        "access_token action activity_skip aggregate collection comment deep delete_junction dry_run export export_raw fields filter"
+        "access_token action activity_skip aggregate collection comment cursor deep delete_junction dry_run export export_raw fields filter"
         " groupby groups item lang limit meta offset page project q single sort status super_admin_token user"
     ).split()
 )
@@ -279,6 +279,16 @@ def links(base: str, params: Params, meta: Mapping[str, Any]) -> dict[str, str |
         "first": to(1, 0) if several else None,
         "last": to(pages, (pages - 1) * limit) if several else None,
     }
+
+
+def cursor_links(base: str, params: Params, next: str | None, previous: str | None) -> dict[str, str | None]:
+    """Returns the links of a page of a list with a cursor. *next*, *previous*: the cursors of the pages beside it."""
+    pairs = [(name, value) for name, value in params.pairs if name != "access_token"]
+
+    def to(cursor: str | None) -> str | None:
+        return None if cursor is None else _link(base, pairs, {"cursor": cursor})
+
+    return {"self": base, "current": _link(base, pairs, {}), "next": to(next), "previous": to(previous), "first": to("")}
 
 
 def _link(base: str, pairs: Iterable[tuple[str, str]], replaced: Mapping[str, str]) -> str:

@@ -12,13 +12,14 @@ from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
 from directus_tx.health import Health
+from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.encode import precondition
 from directus_tx.http.operations import Operation
-from directus_tx.http.params import Params, links
+from directus_tx.http.params import Params, cursor_links, links
 from directus_tx.http.payload import PayloadReader
-from directus_tx.items import LongList, Result
+from directus_tx.items import Cursors, LongList, Result
 from directus_tx.items.service import Items
 from directus_tx.projects.registry import Project, Projects
 from directus_tx.query import Query, WriteOptions
@@ -86,7 +87,9 @@ class Call:
         return self.services.items
 
     def query(self) -> Query:
-        return self.params.query()
+        """Returns the query. Raises the errors of `Params.query`, and InvalidRequest for an invalid cursor."""
+        query, text = self.params.query(), self.params.text("cursor")
+        return query if text is None else evolve(query, cursor=cursors.read(text, self.project.cursor_key))
 
     def keys(self, text: str) -> list[str]:
         """Returns the comma-separated keys of a part of the path. Raises NotFound if there are none, InvalidRequest if there are too
@@ -124,6 +127,8 @@ class Call:
         if result.data is None:
             return Empty()
         meta = None if result.meta is None else self._with_links(result.meta)
+        if result.cursors is not None:
+            meta = self._with_cursors(meta or {}, result.cursors)
         return Envelope(result.data, meta, (*result.messages, *self.params.notices), result.version)
 
     def listed(self, found: Result | LongList) -> Answer | Streamed:
@@ -133,9 +138,19 @@ class Call:
         return ItemStream(found.read, (*found.notices, *self.params.notices), self._with_links)
 
     def _with_links(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "page" not in meta:
-            return meta
-        return {**meta, "links": links(self.base + self.request.path.decode("utf-8", "replace"), self.params, meta)}
+        return meta if "page" not in meta else {**meta, "links": links(self._address, self.params, meta)}
+
+    def _with_cursors(self, meta: Mapping[str, Any], found: Cursors) -> Mapping[str, Any]:
+        """Adds the cursors of a page to its meta, and the links that they make."""
+        key = self.project.cursor_key
+        next, previous = (None if each is None else cursors.written(each, key) for each in (found.next, found.previous))
+        shown = {"next_cursor": next, "previous_cursor": previous}
+        return {**meta, **shown, "links": cursor_links(self._address, self.params, next, previous)}
+
+    @property
+    def _address(self) -> str:
+        """The URL of the request, without the query string."""
+        return self.base + self.request.path.decode("utf-8", "replace")
 
 
 Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]

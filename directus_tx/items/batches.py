@@ -45,23 +45,32 @@ class TooMuch(Exception):
 
 async def load_short(db: Session, plan: ListedPlan, values: BindValues) -> tuple[list[Row], list[Any]] | None:
     """Returns the rows of a list and its items, with their related items. None if the list is not short."""
+    found = await short_rows(db, plan, values, BATCH)
+    if found is None:
+        return None
+    rows, size = found
+    try:
+        return rows, await complete(db, plan, values, rows, Budget(SHORT - size))
+    except TooMuch:
+        return None
+
+
+async def short_rows(db: Session, plan: ListedPlan, values: BindValues, number: int) -> tuple[list[Row], int] | None:
+    """Returns the rows of a list and their size in bytes. None if the list, without related items, is not short or has more than
+    *number* rows."""
     width, limit = plan.width, values.limit
-    most = min(width.rows_in(SHORT), BATCH)
+    most = min(width.rows_in(SHORT), number)
     while True:
         cut = limit is None or limit > most
         asked = evolve(values, limit=most + 1) if cut else values
         rows = await db.query(plan.select.statement, plan.select.parameters(asked))
         size = width.measure(rows)
         # Only the rows of this list decide: the width was learned from those of other callers, too, and clients see which lists are long.
-        if size > SHORT or len(rows) > BATCH:
+        if size > SHORT or len(rows) > number:
             return None
         if not cut or len(rows) <= most:
-            break
-        most = min(_more(most, size / len(rows), SHORT), BATCH)
-    try:
-        return rows, await complete(db, plan, values, rows, Budget(SHORT - size))
-    except TooMuch:
-        return None
+            return rows, size
+        most = min(_more(most, size / len(rows), SHORT), number)
 
 
 async def complete(db: Session, plan: ListedPlan, values: BindValues, rows: list[Row], budget: Budget) -> list[Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import evolve
+
 from directus_tx.query import Query
 
 PAGING = ("limit", "offset", "page", "page_count")
@@ -46,6 +48,9 @@ def meta_names(query: Query) -> frozenset[str]:
     """Returns the names that the query asks for, with aliases replaced."""
     if query.meta is None:
         return frozenset()
+    if query.cursor is not None:
+        # A page behind a cursor has no number.
+        return meta_names(evolve(query, cursor=None)) - {"page"}
     return frozenset(NAMES) if "*" in query.meta else frozenset(ALIASES.get(name, name) for name in query.meta)
 
 

@@ -9,17 +9,18 @@ from attrs import evolve, frozen
 from directus_tx.access import Grant, access_of
 from directus_tx.access.refusals import check_key, no_item
 from directus_tx.compile.aggregates import aggregate_for
+from directus_tx.compile.keyset import MAX_LENGTH
 from directus_tx.compile.plan import Item, ListedPlan, Plan, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
-from directus_tx.items.batches import BATCH, SHORT, Budget, LongReader, TooMuch, complete, load_short, together
+from directus_tx.items.batches import BATCH, SHORT, Budget, LongReader, TooMuch, complete, load_short, short_rows, together
 from directus_tx.items.changes import Key
 from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
-from directus_tx.query import BindValues, Query
+from directus_tx.query import BindValues, Cursor, Query
 from directus_tx.schema.comparing import NO_MATCH, member
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
@@ -37,6 +38,17 @@ class Result:
     """For an item read by its key, a text that changes with the item. Do not show it to clients: it may contain a transaction id, which
     counts the writes to all databases of the server."""
 
+    cursors: "Cursors | None" = None
+    """For a list with a cursor."""
+
+
+@frozen
+class Cursors:
+    """The cursors of the pages before and after a page. None: there is no such page."""
+
+    previous: Cursor | None
+    next: Cursor | None
+
 
 async def read_items(
     service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None
@@ -48,6 +60,9 @@ async def read_items(
     """
     access = access_of(ctx)
     by_one_key = keys is not None and len(keys) == 1
+    cursor = None if keys is not None else query.cursor
+    if cursor is not None:
+        _check_cursor(query)
     one = query.single or by_one_key
     if one:
         access.require_one(collection)
@@ -62,6 +77,8 @@ async def read_items(
         found = keys_of(grant.collection, keys)
         limit = len(keys) if query.limit is None else limit
     reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key)
+    if cursor is not None:
+        return await reading.load_page(cursor)
     if not one:
         return await reading.load_list(Shown.LISTED if keys is None else Shown.BY_KEY)
     rows, items = await reading.load()
@@ -70,6 +87,16 @@ async def read_items(
         raise ItemNotFound(f'There is no such item in "{collection}".')
     version = version_of(access.grant(collection).collection, rows[0][-1], rows[0][-2]) if by_one_key else None
     return Result(items[0], item_meta(query, collection), reading.notices, version)
+
+
+def _check_cursor(query: Query) -> None:
+    """Raises InvalidRequest if a query has a cursor and something that does not go with one."""
+    if query.offset is not None or query.page is not None:
+        raise InvalidRequest("A list with a cursor has no offset and no page.")
+    if query.aggregate or query.single:
+        raise InvalidRequest("Aggregates and single items have no cursor.")
+    if query.limit == 0:
+        raise InvalidRequest("The limit of a list with a cursor must not be 0.")
 
 
 def long_list(service: Items, ctx: Context, collection: str, query: Query) -> "LongList":
@@ -135,6 +162,57 @@ class _Reading:
         self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices)
+
+    async def load_page(self, cursor: Cursor) -> Result:
+        """Returns the page of a list behind a cursor. It has fewer items than the limit if they would not be a short list."""
+        db, plan = self.ctx.db, self.plan
+        counts: dict[str, Any] = {}
+        if self.query.meta and self.counted is not None:
+            counts = await _counts(db, self.counted, self.values)
+        number = max(min(BATCH if self.values.limit is None else self.values.limit, BATCH), 1)
+        # One row more than the page has shows whether there is another page.
+        while number > 1:
+            found = await short_rows(db, plan, evolve(self.values, limit=number + 1), BATCH + 1)
+            if found is not None:
+                rows, size = found
+                more, rows = len(rows) > number, rows[:number]
+                try:
+                    items = await complete(db, plan, self.values, rows, Budget(SHORT - size))
+                    break
+                except TooMuch:
+                    pass
+            number //= 2
+        else:
+            rows, items = await evolve(self, values=evolve(self.values, limit=2)).load()
+            more, rows, items = len(rows) > 1, rows[:1], items[:1]
+        if cursor.backward:
+            rows, items = rows[::-1], items[::-1]
+        cursors = self._cursors(cursor, rows, more=more)
+        self.present(items, Shown.LISTED)
+        items = [] if plan.layout.shows_nothing else items
+        return Result(items, self.meta(len(items), counts), self.notices, cursors=cursors)
+
+    def _cursors(self, cursor: Cursor, rows: Sequence[Row], *, more: bool) -> Cursors:
+        """Returns the cursors of a page. *more*: there are more rows in the direction of its cursor; in the other direction there is the
+        row that the cursor was made from. Raises InvalidRequest if a value is too long for a cursor."""
+        before = more if cursor.backward else bool(cursor.order)
+        after = bool(cursor.order) if cursor.backward else more
+        if rows:
+            first, last = self._cursor_at(rows[0], backward=True), self._cursor_at(rows[-1], backward=False)
+        else:
+            # The rows beside the cursor have gone. Its own place is all that is known.
+            first = last = evolve(cursor, backward=not cursor.backward)
+        return Cursors(first if before else None, last if after else None)
+
+    def _cursor_at(self, row: Row, *, backward: bool) -> Cursor:
+        assert self.counted is not None
+        order = self.counted.cursor_order
+        values = row[len(row) - len(order) + 1 :]
+        for name, value in zip(order[1:], values, strict=True):
+            if value is not None and len(value) > MAX_LENGTH:
+                text = f'A value of "{name.lstrip("-")}" is longer than {MAX_LENGTH} characters'
+                raise InvalidRequest(f"{text}, so the list cannot have a cursor.")
+        return Cursor(order, values, backward)
 
     async def load(self) -> tuple[list[Row], list[Item]]:
         """Returns the rows and the items, related items included, for one item and for items by key. Lists of related items that are long

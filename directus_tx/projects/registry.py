@@ -59,9 +59,9 @@ REMINDER = 60.0
 
 
 class Project:
-    """A project that is in use. `tag_key` is the key of its entity tags. `accounts` caches the bearers of tokens; when an account
-    changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is the configured one.
-    `error` is the error of the last attempt to open the project, None if it succeeded."""
+    """A project that is in use. `tag_key` is the key of its entity tags, `cursor_key` that of its cursors. `accounts` caches the bearers of
+    tokens; when an account changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is
+    the configured one. `error` is the error of the last attempt to open the project, None if it succeeded."""
 
     def __init__(
         self, config: ProjectConfig, database: Database, settings: DatabaseSettings, availability: Availability | None = None
@@ -71,6 +71,7 @@ class Project:
         self.secret_key = config.secret_key
         self.public_key = config.public_key
         self.tag_key = hmac.digest(config.secret_key.encode(), b"entity tags", "sha256")
+        self.cursor_key = hmac.digest(config.secret_key.encode(), b"cursors", "sha256")
         self.database = database
         self.accounts: dict[Any, Any] = {}
         self.accounts_version = 0

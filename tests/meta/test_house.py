@@ -71,6 +71,7 @@ LAYERS = (
     "http.spool",
     "http.payload",
     "http.client",
+    "http.cursors",
     "http.encode",
     "http.pages",
     "http.operations",
@@ -95,7 +96,19 @@ LAYERS = (
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
-    "compile": ("bounds", "shape", "operators", "filters", "plan", "fields", "statements", "read", "aggregates"),
+    "compile": (
+        "bounds",
+        "shape",
+        "operators",
+        "order",
+        "keyset",
+        "filters",
+        "plan",
+        "fields",
+        "statements",
+        "read",
+        "aggregates",
+    ),
     "embedded": ("processes", "server", "supervisor"),
     "items": (
         "changes",

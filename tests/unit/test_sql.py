@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from directus_tx.access import Access
 from directus_tx.compile.aggregates import aggregate_for
@@ -14,6 +15,7 @@ from directus_tx.compile.read import plan_for
 from directus_tx.config import LimitSettings
 from directus_tx.context import Accountability
 from directus_tx.http.params import parsed
+from directus_tx.query import Cursor
 from tests.unit.schemas import blog
 
 GOLDEN = pathlib.Path(__file__).parent / "sql"
@@ -32,6 +34,15 @@ QUERIES = {
     "deep": "fields=title,tags.tag.name&deep[tags][limit]=3&deep[tags][sort]=-id&deep[tags][filter][tag.name][neq]=x",
     "groups": "groups=author&sort=-id",
     "aggregate": "aggregate[count]=*&aggregate[max]=views&groupby=author,title&filter[views][gt]=1&sort=-title",
+}
+
+
+ORDER = ("articles", "-published_on", "title", "id")
+CURSORS = {
+    "cursor-first": ("sort=-published_on,title", Cursor()),
+    "cursor": ("sort=-published_on,title&fields=title,author.name", Cursor(ORDER, ("2024-01-01 00:00:00", "a", "7"))),
+    "cursor-null": ("sort=-published_on,title", Cursor(ORDER, (None, "a", "7"))),
+    "cursor-backward": ("sort=-published_on,title", Cursor(ORDER, ("2024-01-01 00:00:00", None, "7"), backward=True)),
 }
 
 
@@ -79,9 +90,9 @@ def statements(plan: ItemsPlan, path: str = "items") -> Iterator[tuple[str, str]
         layouts += [(f"{here}.{below.name}", below) for below in layout.items]
 
 
-def written(text: str, who: Accountability = ADMINISTRATOR) -> str:
+def written(text: str, who: Accountability = ADMINISTRATOR, cursor: Cursor | None = None) -> str:
     """All statements of a query, as a golden file holds them."""
-    query = parsed(text.encode()).query()
+    query = evolve(parsed(text.encode()).query(), cursor=cursor)
     access = Access(blog(permissions=PERMISSIONS), who)
     if query.aggregate:
         return f"-- {text}\n\n{statement(aggregate_for(access, 'articles', query, LimitSettings()).select)}"
@@ -95,7 +106,7 @@ def written(text: str, who: Accountability = ADMINISTRATOR) -> str:
 
 
 def test_every_golden_file_has_its_query() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == {*QUERIES, *LIMITED, "limited-revisions"}
+    assert {path.stem for path in GOLDEN.iterdir()} == {*QUERIES, *LIMITED, *CURSORS, "limited-revisions"}
 
 
 def check(name: str, sql: str) -> None:
@@ -108,6 +119,12 @@ def check(name: str, sql: str) -> None:
 @pytest.mark.parametrize("name", QUERIES)
 def test_sql_is_as_its_golden_file_says(name: str) -> None:
     check(name, written(QUERIES[name]))
+
+
+@pytest.mark.parametrize("name", CURSORS)
+def test_the_sql_of_a_page_is_as_its_golden_file_says(name: str) -> None:
+    text, cursor = CURSORS[name]
+    check(name, written(text, cursor=cursor))
 
 
 @pytest.mark.parametrize("name", LIMITED)

@@ -53,6 +53,8 @@ async def listing(call: Call, collection: str) -> Answer | Streamed:
     query = call.query()
     kind = call.params.text("export")
     if kind:
+        if query.cursor is not None:
+            raise InvalidRequest("An export has no cursor.")
         return _export(call, collection, query, kind)
     return call.listed(await read_items(call.items, call.ctx, collection, query))
 
