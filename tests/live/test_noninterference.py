@@ -534,7 +534,11 @@ def test_databases_that_differ_in_what_is_hidden_answer_alike(
 
     note(f"{caller}\n{system}\n{data}\n{changed}")
     for probe, one, other in zip(asked, before, after, strict=True):
-        assert one[0] in (200, 401, 403, 404, 422), (probe, one)
+        if existence and probe[0] != "GET" and 409 in (one[0], other[0]):
+            # To create an item with a key that is taken tells that it is, by a hidden item too.
+            continue
+        assert one[0] in (200, 401, 403, 404, 409, 422), (probe, one)
+        assert one[0] != 409 or probe[0] != "GET", (probe, one)
         assert one == other, probe
 
 
