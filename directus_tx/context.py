@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from attrs import evolve, frozen
 
 from directus_tx.db.session import Session
+from directus_tx.errors import ReadOnlyDatabase
 from directus_tx.query import BindValues, Query
 from directus_tx.schema.model import Snapshot
 from directus_tx.slices import in_slices
@@ -65,12 +66,19 @@ class Context:
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """Calls *work* with this context in a transaction and returns its result. If a transaction has begun already, *work*
-        becomes part of it."""
+        becomes part of it. Raises ReadOnlyDatabase if the server's role may only read."""
+        self._check_writable()
         return await self.db.transaction(lambda session: work(evolve(self, db=session)))
 
     async def schema_change(self, work: "Callable[[Context], Awaitable[T]]") -> T:
-        """Calls *work* with this context in a `Session.schema_change` and returns its result."""
+        """Calls *work* with this context in a `Session.schema_change` and returns its result. Raises ReadOnlyDatabase if the server's role
+        may only read."""
+        self._check_writable()
         return await self.db.schema_change(lambda session: work(evolve(self, db=session)))
+
+    def _check_writable(self) -> None:
+        if self.schema.read_only:
+            raise ReadOnlyDatabase
 
     def bind_values(
         self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0

@@ -154,6 +154,17 @@ class RequestTooLong(ApiError):
     code, status = 22, 414
 
 
+class ReadOnlyDatabase(ApiError):
+    """The project's database can only be read."""
+
+    code, status = 23, 403
+    depends_on_schema = True
+
+
+class StandbyDatabase(ServiceUnavailable):
+    """The project's database is a standby, which can only be read."""
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than the server accepts."""
 

@@ -21,6 +21,7 @@ from directus_tx.errors import (
     DeleteForbidden,
     FieldNotWritable,
     HiddenField,
+    ReadOnlyDatabase,
     UpdateForbidden,
 )
 from directus_tx.query import BindValues
@@ -358,7 +359,10 @@ class Grant:
     # writing
 
     def check_possible(self, action: str) -> None:
-        """Raises CreateForbidden, UpdateForbidden or DeleteForbidden if nobody can create, update or delete items of the collection."""
+        """Raises CreateForbidden, UpdateForbidden or DeleteForbidden if nobody can create, update or delete items of the collection, and
+        ReadOnlyDatabase if nothing of the project can be written."""
+        if self.collection.read_only:
+            raise ReadOnlyDatabase
         reason = self.collection.refused.get(action)
         if reason is not None:
             error, verb = _IMPOSSIBLE[action]

@@ -1,6 +1,6 @@
 """Signing in with an e-mail address and a password."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -8,7 +8,14 @@ from attrs import evolve
 from directus_tx.accounts import hashes, tokens
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
-from directus_tx.errors import InactiveUser, InvalidCredentials, InvalidSignIn, SuspendedUser
+from directus_tx.errors import (
+    InactiveUser,
+    InvalidCredentials,
+    InvalidSignIn,
+    ReadOnlyDatabase,
+    StandbyDatabase,
+    SuspendedUser,
+)
 from directus_tx.items.history import Record, record
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
@@ -58,7 +65,8 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
 
     Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser. A wrong password is recorded as an activity. Refusing
     an unknown address runs the same statements and the same hashing as refusing a wrong password, and also uses up an id of the
-    activity, so that neither the duration nor gaps in the ids reveal which addresses are known.
+    activity, so that neither the duration nor gaps in the ids reveal which addresses are known. Nothing is recorded where the database
+    can only be read.
     """
     email, password = payload.get("email"), payload.get("password")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
@@ -75,14 +83,14 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
         raise SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
-    if verdict.outdated:
+    recorded = await _recorded(ctx, user["id"], lambda ctx: record(ctx, [Record("authenticate", USERS, str(user["id"]))]))
+    if recorded and verdict.outdated:
         newer = await hasher.rehash(password)
         await ctx.transaction(
             lambda ctx: ctx.db.query(
                 f"UPDATE {USERS} SET password = %s WHERE id = %s AND password = %s", (newer, user["id"], hashed)
             )
         )
-    await _as_user(ctx, user["id"]).transaction(lambda ctx: record(ctx, [Record("authenticate", USERS, str(user["id"]))]))
     token = tokens.issue(project, user["id"], _ttl(ctx.schema.setting("auth_token_ttl")), ctx.now)
     role = user["role"]
     return {"token": token, "user": user | {"id": str(user["id"]), "role": None if role is None else str(role)}}
@@ -96,7 +104,17 @@ async def _note_refusal(ctx: Context, user: int | None) -> None:
         ids = await record(ctx, [Record("invalid-credentials", USERS, str(user or 0))])
         await ctx.db.query("DELETE FROM directus_activity WHERE id = ANY(%s)", (ids if user is None else [],))
 
-    await _as_user(ctx, user).transaction(work)
+    await _recorded(ctx, user, work)
+
+
+async def _recorded(ctx: Context, user: int | None, work: Callable[[Context], Awaitable[Any]]) -> bool:
+    """Calls *work*, which writes activity of a user, in a transaction. Returns False if the database can only be read: there, users sign
+    in without a record."""
+    try:
+        await _as_user(ctx, user).transaction(work)
+    except (ReadOnlyDatabase, StandbyDatabase):
+        return False
+    return True
 
 
 def _as_user(ctx: Context, user: int | None) -> Context:

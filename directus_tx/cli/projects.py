@@ -96,7 +96,13 @@ async def create_project(
         "existing": existing,
         "force": force,
     }
-    await environment.backend.projects.create(evolve(checked(attributes), database=database))
+    made = await environment.backend.projects.create(evolve(checked(attributes), database=database))
+    if made.has_own_users:
+        environment.output.result(
+            {"project": key, "email": None},
+            f"project {key} created with the users that its database has; {email} was not created and the password is not used",
+        )
+        return
     environment.output.result(
         {"project": key, "email": email} | shown, f"project {key} created, administrator {email}", *lines_of(shown)
     )

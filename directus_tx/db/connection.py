@@ -121,6 +121,7 @@ class Connection:
     pid = 0
     epoch = ""
     standby = False
+    read_only = False
     table: int | None = None
     held = False
     released = False

@@ -28,8 +28,8 @@ from directus_tx.db.connection import (
     open_connection,
     statement_deadline,
 )
-from directus_tx.db.sqlstate import READ_ONLY, api_error, is_lost, meaning_of
-from directus_tx.errors import ApiError, ServiceUnavailable
+from directus_tx.db.sqlstate import READ_ONLY, api_error, is_lost
+from directus_tx.errors import ApiError, ServiceUnavailable, StandbyDatabase
 
 log = Logger()
 CHANNEL = "directus"
@@ -58,6 +58,7 @@ SELECT pg_backend_pid(),
            ' ', pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_is_in_recovery()
        ),
        pg_is_in_recovery(),
+       current_setting('default_transaction_read_only')::boolean,
        to_regclass('directus_versions')::oid,
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
             AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))
@@ -139,6 +140,20 @@ class Database:
     def listening(self) -> bool:
         """Whether a connection is open, so that the pool is notified of changes."""
         return bool(self.connections)
+
+    @property
+    def read_only(self) -> str | None:
+        """Why the database can only be read, as far as the connections tell, as a sentence; None if it can be written."""
+        newest = max(self.connections, key=lambda connection: connection.opened, default=None)
+        if newest is None:
+            return None
+        if newest.standby:
+            return "The database server is a standby."
+        return (
+            "The setting default_transaction_read_only of the database is on."
+            if newest.read_only or newest.refused_to_write
+            else None
+        )
 
     @property
     def down(self) -> bool:
@@ -228,7 +243,7 @@ class Database:
                 timer.cancel()
 
     async def acquire_for_writing(self, caller: Caller = None) -> Connection:
-        """Returns a connection as `acquire` does, but not to a standby. Raises ServiceUnavailable also if the server is a standby."""
+        """Returns a connection as `acquire` does, but not to a standby. Raises StandbyDatabase if the server is one."""
         while True:
             connection = await self.acquire(caller=caller)
             if not connection.standby:
@@ -239,7 +254,7 @@ class Database:
             finally:
                 self.release(connection, broken=not still)
             if still:
-                raise ServiceUnavailable(meaning_of(READ_ONLY).message)
+                raise StandbyDatabase
 
     async def _is_still_standby(self, connection: Connection) -> bool:
         """Whether the server of a connection to a standby has not been promoted. If it has, closes the idle connections, because none of
@@ -519,7 +534,7 @@ class Database:
             if not rows[0][2]:
                 # The standby has been promoted meanwhile.
                 rows = await connection.run(_LISTEN + _INTRODUCTION)
-        ((connection.pid, connection.epoch, connection.standby, connection.table, self._allowed),) = rows
+        ((connection.pid, connection.epoch, connection.standby, connection.read_only, connection.table, self._allowed),) = rows
 
     # what connections report
 

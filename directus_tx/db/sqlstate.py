@@ -19,6 +19,7 @@ from directus_tx.errors import (
     InvalidPayload,
     InvalidRequest,
     NotUnique,
+    ReadOnlyDatabase,
     ServiceUnavailable,
     UpdateForbidden,
 )
@@ -84,7 +85,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "23P01": Meaning(NotUnique, "The value conflicts with another item."),
     "24": _FAILURE,
     "25": _FAILURE,
-    "25006": Meaning(ServiceUnavailable, "The database is read-only."),
+    "25006": Meaning(ReadOnlyDatabase, "The project's database can only be read."),
     "25P03": _LOST,
     "25P04": _LOST,
     "26": _FAILURE,
@@ -142,7 +143,8 @@ MEANINGS: Mapping[str, Meaning] = {
 """The meaning of each SQLSTATE or class (the first two characters). docs/database.rst has the same table."""
 
 READ_ONLY = "25006"
-"""The SQLSTATE with which PostgreSQL refuses to write: the server is a standby, or default_transaction_read_only is on."""
+"""The SQLSTATE with which PostgreSQL refuses to write: default_transaction_read_only is on. Transactions that write are not begun on a
+standby (`Database.acquire_for_writing`)."""
 
 _REPORTED = ("42501", "53", "58", "XX")
 """The SQLSTATEs, and classes of them, that are logged, because an administrator must act."""

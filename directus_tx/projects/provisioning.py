@@ -341,19 +341,19 @@ async def _create_utf8(connection: Connection, name: str) -> None:
                 continue
 
 
-async def install(session: Session, new: NewProject, hashed: str) -> None:
-    """Creates the system tables and the first administrator in a database and stores the name of the project. Raises
-    InvalidRequest if the database contains a project and neither `existing` nor `force` is set, or if the role may not create
-    tables."""
+async def install(session: Session, new: NewProject, hashed: str) -> bool:
+    """Creates the system tables and the first administrator in a database and stores the name of the project. Returns False, and creates
+    nothing, if `existing` is set and the database contains a project. Raises InvalidRequest if it contains one and neither `existing` nor
+    `force` is set, or if the role may not create tables."""
     try:
-        await _install(session, new, hashed)
+        return await _install(session, new, hashed)
     except UpdateForbidden as error:
         if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
             raise
         raise InvalidRequest("The database role has no permission to create tables in the schema public.") from error
 
 
-async def _install(session: Session, new: NewProject, hashed: str) -> None:
+async def _install(session: Session, new: NewProject, hashed: str) -> bool:
     taken = (await session.query("SELECT to_regclass('directus_users') IS NOT NULL"))[0][0]
     if taken and new.database is not None and not (new.existing or new.force):
         raise InvalidRequest("The database already contains a project: set existing to use it, or force to replace it.")
@@ -369,8 +369,10 @@ async def _install(session: Session, new: NewProject, hashed: str) -> None:
             (ADMINISTRATOR, new.user_email, hashed, new.user_token or None),
         )
 
-    if not (taken and new.existing):
-        await session.transaction(work)
+    if taken and new.existing and not new.force:
+        return False
+    await session.transaction(work)
+    return True
 
 
 async def _drop_system_tables(session: Session) -> None:

@@ -28,8 +28,11 @@ from directus_tx.errors import (
     InvalidRequest,
     NotFound,
     ProjectExists,
+    ReadOnlyDatabase,
     ServiceUnavailable,
+    StandbyDatabase,
     Unauthorized,
+    UpdateForbidden,
 )
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import (
@@ -61,7 +64,8 @@ REMINDER = 60.0
 class Project:
     """A project that is in use. `tag_key` is the key of its entity tags, `cursor_key` that of its cursors. `accounts` caches the bearers of
     tokens; when an account changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is
-    the configured one. `error` is the error of the last attempt to open the project, None if it succeeded."""
+    the configured one. `error` is the error of the last attempt to open the project, None if it succeeded. `has_own_users`: the project
+    has just been created on a database with system tables, so it has the users of these, and no administrator was created."""
 
     def __init__(
         self, config: ProjectConfig, database: Database, settings: DatabaseSettings, availability: Availability | None = None
@@ -82,6 +86,7 @@ class Project:
         self._restores = 0
         self._migrated = False
         self.error: BaseException | None = None
+        self.has_own_users = False
         self._availability = availability
         self._opening = False
         self._slow = False
@@ -177,6 +182,10 @@ class Project:
             timer = self.database.reactor.callLater(MIGRATION_PATIENCE, self._refuse_waiting)
             try:
                 done = await migrate(session)
+            except (ReadOnlyDatabase, StandbyDatabase, UpdateForbidden) as error:
+                raise ServiceUnavailable(
+                    "The system tables are older than this version of the server, and the database does not allow it to migrate them."
+                ) from error
             finally:
                 self._slow = False
                 if timer.active():
@@ -184,6 +193,13 @@ class Project:
             if done:
                 log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
         self._migrated = restores == self._restores
+
+    @property
+    def read_only(self) -> str | None:
+        """Why the database can only be read, as far as that is known, as a sentence; None if it can be written."""
+        if self._snapshot is not None and self._snapshot.read_only:
+            return "The role of the server may not write the system tables."
+        return self.database.read_only
 
     def _refuse_waiting(self) -> None:
         """Ends the waiting of callers that do not wait until the project is migrated, and refuses further ones."""
@@ -396,9 +412,13 @@ class Projects:
                 found[key] = (state, text if state == "failing" else "")
         return found
 
+    def opened(self) -> list[tuple[str, Project]]:
+        """Returns the projects that are in use, with their keys."""
+        return sorted(self._open.items())
+
     def left_out(self) -> dict[str, tuple[LeftOut, ...]]:
         """Returns the tables and views that are not collections, by the keys of the projects whose schema has been read."""
-        return {key: seen.left_out for key, project in sorted(self._open.items()) if (seen := project.current()) is not None}
+        return {key: seen.left_out for key, project in self.opened() if (seen := project.current()) is not None}
 
     async def close(self) -> None:
         for project in self._open.values():
@@ -454,13 +474,16 @@ class Projects:
             raise ProjectExists
         self._making.add(new.key)
         try:
-            config = await self._make(new)
+            config, administrator = await self._make(new)
         finally:
             self._making.discard(new.key)
         log.info("project {project} created", project=config.key)
-        return self.get(config.key)
+        project = self.get(config.key)
+        project.has_own_users = not administrator
+        return project
 
-    async def _make(self, new: NewProject) -> ProjectConfig:
+    async def _make(self, new: NewProject) -> tuple[ProjectConfig, bool]:
+        """Returns the file of the project, and whether its administrator has been created."""
         if new.database is not None and self.databases.is_own(new.database):
             await self.availability.wait()
         hashed = await self.hasher.hash(new.user_password)
@@ -468,7 +491,7 @@ class Projects:
         database = self.databases.pool(place)
         try:
             try:
-                await install(Session(database), new, hashed)
+                administrator = await install(Session(database), new, hashed)
             finally:
                 await database.close()
             config = ProjectConfig(new.key, new.private, place, **(new_keys() | dict(new.tables)))
@@ -477,7 +500,7 @@ class Projects:
             if place.owned:
                 await self.databases.drop(place.name)
             raise
-        return config
+        return config, administrator
 
     async def restore(self, config: ProjectConfig, restore: Callable[[Parameters], Awaitable[None]]) -> Project:
         """Creates a project from its file and its database, completely or not at all. *restore* is called with the parameters of an empty

@@ -526,11 +526,12 @@ def _collections(
     field_rows: Mapping[str, list[Column]],
 ) -> Iterable[tuple[str, Collection]]:
     """Yields the user collections by name, then the system collections."""
-    system: dict[str, Table] = {}
+    system = {table.title: table for table in tables.listed if table.title in CATALOGUE.collections}
+    # Every write is recorded in the activity.
+    read_only = not system["directus_activity"].writes & INSERTS
     for table in tables.listed:
         name = table.title
-        if name in CATALOGUE.collections:
-            system[name] = table
+        if name in system:
             continue
         fields = _fields(name, columns[table.oid], field_rows.get(name, ()))
         about: dict[str, Any] = {}
@@ -561,13 +562,14 @@ def _collections(
                 lockable=table.lockable,
                 versioned=table.versioned,
                 key_source=sources.get(table.oid),
+                read_only=read_only,
                 **about,
             ),
         )
     for name, catalogued in CATALOGUE.collections.items():
         oid = system[name].oid
         fields = _system_fields(name, columns[oid], catalogued, field_rows.get(name, ()))
-        yield name, Collection(name, fields, constraints=constraints[oid])
+        yield name, Collection(name, fields, constraints=constraints[oid], read_only=read_only)
 
 
 def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:

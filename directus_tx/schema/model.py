@@ -150,7 +150,7 @@ class Collection:
     of a key of several columns, in its order. `insertable`, `updatable` and `deletable`: whether PostgreSQL allows its role to write
     the rows. `lockable`: whether rows can be locked; `versioned`: whether rows have the id of the transaction that wrote them.
     `key_source` is the column that holds the key: the schema, the table and the column; for a view that shows the rows of a table, that
-    of the table.
+    of the table. `read_only`: nothing of the project can be written.
     """
 
     collection: str
@@ -173,6 +173,7 @@ class Collection:
     lockable: bool = True
     versioned: bool = True
     key_source: tuple[str, str, str] | None = None
+    read_only: bool = False
 
     @property
     def system(self) -> bool:
@@ -363,6 +364,11 @@ class Snapshot:
         """Returns a setting as text; *default* if it is missing or null."""
         value = self.settings.get(key)
         return default if value is None else value
+
+    @cached_property
+    def read_only(self) -> bool:
+        """Whether the server's role may not write the activity, without which nothing is written: it has been granted SELECT only."""
+        return any(collection.read_only for collection in self.collections.values())
 
     @cached_property
     def default_limit(self) -> int:

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attrs import evolve
+
 from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
 from directus_tx.context import ADMINISTRATOR, Context
@@ -18,6 +20,9 @@ from directus_tx.errors import (
     InvalidRequest,
     ItemNotFound,
     LastAdministrator,
+    Notice,
+    ReadOnlyDatabase,
+    StandbyDatabase,
     Unauthorized,
     UpdateForbidden,
 )
@@ -120,7 +125,8 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
     """Stores the page that a user has opened, and the time; returns the user. No activity is recorded.
 
     Raises Unauthorized for the public, InvalidRequest if `last_page` is missing or not a text, InvalidPayload if it is too long,
-    UpdateForbidden if the caller is neither the user nor an administrator, and ItemNotFound.
+    UpdateForbidden if the caller is neither the user nor an administrator, and ItemNotFound. Where the database can only be read,
+    stores nothing and says so in the `messages`.
     """
     who = ctx.accountability
     if who.public:
@@ -143,7 +149,14 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
             raise ItemNotFound("There is no such user.")
         return await read_back(service, ctx, USERS, query, [rows[0][0]], one=True)
 
-    return await ctx.transaction(work)
+    try:
+        return await ctx.transaction(work)
+    except (ReadOnlyDatabase, StandbyDatabase) as error:
+        if not await ctx.db.query(f"SELECT FROM {USERS} WHERE id = ANY(%s)", (keys,)):
+            raise ItemNotFound("There is no such user.") from error
+        # The admin app stores each page that a user opens. In a project that can only be read, it is to open them all the same.
+        shown = await read_back(service, ctx, USERS, query, keys, one=True)
+        return evolve(shown, messages=(*shown.messages, Notice(error.code, f"The page is not stored: {error.message}")))
 
 
 def _check_role(ctx: Context, grant: Grant, change: Change, role: Any) -> None:

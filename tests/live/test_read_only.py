@@ -1,6 +1,7 @@
 """Databases that cannot be written: a standby, until it is promoted, and one that is set to be read-only.
 
-Reads are answered, writes are refused with 503, and when the database can be written again, writes succeed without a restart."""
+Reads are answered, users can sign in, and writes are refused: with 503 on a standby, with 403 otherwise. When the database can be written
+again, writes succeed without a restart."""
 
 import concurrent.futures
 import pathlib
@@ -22,7 +23,8 @@ from tests.live.test_faults import rows
 from tests.live.test_writes import blog
 
 pytestmark = pytest.mark.skipif(not BINARIES, reason="no PostgreSQL on this machine (Debian: apt-get install postgresql)")
-MESSAGE = "The database is read-only."
+STANDBY = (503, 16, "The project's database is a standby, which can only be read.")
+READ_ONLY = (403, 23, "The project's database can only be read.")
 CREDENTIALS = {"email": "admin@example.com", "password": "password"}
 
 WRITES: dict[str, tuple[str, str, Any]] = {
@@ -33,9 +35,6 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "a field": ("POST", "/fields/authors", field("new")),
     "a setting": ("PATCH", "/settings/1", {"value": "new"}),
     "a user": ("POST", "/users", {"email": "new@example.com", "password": "password", "role": 1, "status": "active"}),
-    "the page of a user": ("PATCH", "/users/1/tracking/page", {"last_page": "/new"}),
-    "signing in": ("POST", "/auth/authenticate", CREDENTIALS),
-    "a wrong password": ("POST", "/auth/authenticate", CREDENTIALS | {"password": "wrong"}),
 }
 READS = (
     "/items/authors?fields=*,articles.*",
@@ -67,8 +66,16 @@ class Server:
     def call(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> Answer:
         return Answer(self.daemon, method, path, body, token=token)
 
-    def check_read_only(self, token: str) -> None:
-        """Asserts that reads are answered, and that nothing can be written."""
+    def check_read_only(self, token: str, refusal: tuple[int, int, str]) -> None:
+        """Asserts that reads are answered and users can sign in, and that nothing can be written: *refusal* is the status, code and message
+        of the answers."""
+        assert self.call("POST", "/auth/authenticate", CREDENTIALS | {"password": "wrong"}).status == 404
+        signed_in = self.call("POST", "/auth/authenticate", CREDENTIALS)
+        assert signed_in.status == 200, signed_in.body
+        assert self.call("GET", "/items/authors", token=signed_in.data["token"]).status == 200
+        page = self.call("PATCH", "/users/1/tracking/page", {"last_page": "/new"})
+        assert (page.status, page.data["last_page"], page.body["messages"][0]["code"]) == (200, None, refusal[1]), page.body
+        assert self.call("PATCH", "/users/99/tracking/page", {"last_page": "/new"}).status == 404
         for path in READS[-1:] + READS[:-1]:
             for one in (TOKEN, token):
                 request = urllib.request.Request(f"{self.daemon.base}/p{path}", headers={"Authorization": f"bearer {one}"})
@@ -76,12 +83,12 @@ class Server:
                     assert answer.read(), path
         for name, (method, path, body) in WRITES.items():
             answer = self.call(method, path, body)
-            assert (answer.status, answer.body["error"]["message"]) == (503, MESSAGE), name
+            assert (answer.status, *answer.body["error"].values()) == refusal, name
         assert [author["name"] for author in self.call("GET", "/items/authors").data] == ["one", "two"]
 
     def check_writable(self) -> None:
         """Asserts that everything that was refused before is written, and that what is written is seen at once."""
-        expected = {"deleting": 204, "a wrong password": 404}
+        expected = {"deleting": 204}
         for name, (method, path, body) in WRITES.items():
             assert self.call(method, path, body).status == expected.get(name, 200), name
         for number in range(5):
@@ -137,14 +144,14 @@ def test_a_standby_is_read_and_written_as_soon_as_it_is_promoted(primary: Server
     user = primary.call("POST", "/users", reader).data["id"]
     standby.daemon.start()
     wait_for(lambda: standby.call("GET", "/users/me", token="reader-token").status == 200)
-    standby.check_read_only(token)
+    standby.check_read_only(token, STANDBY)
     # Changes of the primary arrive, although a standby does not notify of them.
     primary.call("POST", "/collections", {"collection": "later", "fields": [KEY, field("name")]})
     primary.call("POST", "/items/later", {"name": "x"})
     wait_for(lambda: standby.call("GET", "/items/later").status == 200, 20)
     primary.call("PATCH", f"/users/{user}", {"status": "suspended"})
     wait_for(lambda: standby.call("GET", "/users/me", token="reader-token").status == 401, 20)
-    standby.check_read_only(token)
+    standby.check_read_only(token, STANDBY)
     standby.cluster.promote()
     standby.check_writable()
     assert "Traceback" not in standby.daemon.output
@@ -152,7 +159,7 @@ def test_a_standby_is_read_and_written_as_soon_as_it_is_promoted(primary: Server
 
 def test_a_promoted_standby_is_written_also_by_a_server_that_only_reads_meanwhile(primary: Server, standby: Server) -> None:
     standby.daemon.start()
-    standby.check_read_only(primary.call("POST", "/auth/authenticate", CREDENTIALS).data["token"])
+    standby.check_read_only(primary.call("POST", "/auth/authenticate", CREDENTIALS).data["token"], STANDBY)
     standby.cluster.promote()
     other = Server(standby.daemon.directory.with_name("other"), standby.cluster)
     shutil.copytree(standby.files, other.files)
@@ -178,8 +185,8 @@ def test_a_database_that_is_set_to_read_only_is_read_and_written_when_it_is_set_
         if place == "DATABASE":
             # It applies to new connections.
             rows(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ^@ 'directus_tx'")
-        wait_for(lambda: primary.call("PATCH", "/items/authors/1", {"name": "one"}).status == 503)
-        primary.check_read_only(token)
+        wait_for(lambda: primary.call("PATCH", "/items/authors/1", {"name": "one"}).status == 403)
+        primary.check_read_only(token, READ_ONLY)
         rows(admin, "SET default_transaction_read_only = off")
         rows(admin, f"ALTER {target} RESET default_transaction_read_only")
         rows(admin, "SELECT pg_reload_conf()")
