@@ -14,6 +14,8 @@ from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
 from directus_tx.items.rules import CollectionRules
 from directus_tx.query import BindValues, Query
+from directus_tx.suggestions import suggestion
+from directus_tx.system.references import check_references
 
 ACTIONS = ("create", "read", "update", "delete")
 _ROWS = ("none", "mine", "role", "full")
@@ -35,7 +37,12 @@ class PermissionRules(CollectionRules):
         async for change in ctx.in_slices(changes):
             for name, levels in LEVELS.items():
                 if change.payload.get(name) is not None and change.payload[name] not in levels:
-                    raise InvalidRequest(f'"{name}" must be one of {", ".join(levels)}.')
+                    meant = suggestion(str(change.payload[name]), levels)
+                    raise InvalidRequest(f'"{name}" must be one of {", ".join(levels)}{meant}')
+
+    async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
+        """Raises InvalidRequest for a role that does not exist. A permission may be for a collection that does not exist yet."""
+        await check_references(ctx, changes)
 
 
 def own_permissions(ctx: Context, collection: str | None = None) -> list[Item]:
@@ -57,7 +64,7 @@ async def explain(ctx: Context, collection: str, action: str, item: str | None, 
     """
     require_administrator(ctx)
     if action not in ACTIONS:
-        raise InvalidRequest(f'"action" must be one of {", ".join(ACTIONS)}.')
+        raise InvalidRequest(f'"action" must be one of {", ".join(ACTIONS)}{suggestion(action, ACTIONS)}')
     who, active = await _user(ctx, user)
     access = Access(ctx.schema, who)
     grant = access.grant(collection)

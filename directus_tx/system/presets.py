@@ -8,6 +8,7 @@ from directus_tx.context import Context
 from directus_tx.errors import CreateForbidden, UpdateForbidden
 from directus_tx.items.changes import Change
 from directus_tx.items.rules import CollectionRules
+from directus_tx.system.references import check_references
 
 PRESETS = "directus_collection_presets"
 
@@ -30,8 +31,9 @@ class PresetRules(CollectionRules):
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
         """Raises CreateForbidden or UpdateForbidden if a preset would belong to a user whose presets the caller may not change.
         The update level `full` allows presets of everyone, `role` those of members of the caller's role, other levels the
-        caller's own."""
+        caller's own. Raises InvalidRequest for a user or role that does not exist."""
         if _level(grant) == "full":
+            await check_references(ctx, changes)
             return
         given = [change for change in changes if change.new or any(_moved(change, name) for name in ("user", "role"))]
         colleagues = await _colleagues(ctx, grant, {_after(change, "user") for change in given})
@@ -40,6 +42,7 @@ class PresetRules(CollectionRules):
             if _after(change, "user") not in colleagues or _after(change, "role") not in (None, ctx.accountability.role):
                 forbidden = CreateForbidden if change.new else UpdateForbidden
                 raise forbidden("You may not assign a preset to a user whose presets you may not change.")
+        await check_references(ctx, changes)
 
 
 def _level(grant: Grant) -> str:

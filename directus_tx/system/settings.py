@@ -1,19 +1,20 @@
 """Settings: rows of key and text, which the API shows as values of the types in the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from directus_tx.access import access_of
 from directus_tx.context import Context
-from directus_tx.errors import ItemNotFound
+from directus_tx.errors import InvalidRequest, ItemNotFound
 from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
 from directus_tx.items.rows import readable_keys
 from directus_tx.items.rules import CollectionRules, Shown
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.parsing import parse_truth
 from directus_tx.schema.system import CATALOGUE
 
 _TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGUE.setting_fields}
@@ -47,11 +48,73 @@ def _as_written(key: str | None, text: str | None) -> Any:
 def _stored(key: str | None, value: Any) -> Any:
     """Returns a value as stored text."""
     kind = _TYPES.get(key or "", "string")
+    if kind == "boolean" and value not in (None, ""):
+        return "1" if parse_truth(key or "", value) else "0"
+    if kind == "integer" and isinstance(value, float):
+        return int(value)
     if isinstance(value, bool):
         return "1" if value else "0"
     if kind == "array" and isinstance(value, list):
         return ",".join(str(each) for each in value)
     return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
+
+
+def check(key: str | None, value: Any) -> None:
+    """Raises InvalidRequest if a value of a payload is not of the kind that the setting needs. Null and an empty text, which unset a
+    setting, are always allowed, and so is any value of a setting that is not in the catalogue."""
+    kind = _TYPES.get(key or "")
+    if kind is None or value is None or value == "":
+        return
+    wanted, fits = _KINDS[kind]
+    if not fits(value):
+        raise InvalidRequest(f'The setting "{key}" takes {wanted}.')
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, or the text of one, with up to 18 digits."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return (
+        isinstance(value, (int, str))
+        and not isinstance(value, bool)
+        and whole_number(str(value).strip(), signed=True) is not None
+    )
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool) or str(value).strip().lower() in ("true", "false", "0", "1")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_plain, value)))
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return False
+    return isinstance(value, (dict, list))
+
+
+def _is_file(value: Any) -> bool:
+    return _is_whole(value.get("id") if isinstance(value, dict) else value)
+
+
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "string": ("a text", _is_plain),
+    "integer": ("a whole number", _is_whole),
+    "boolean": ("true or false", _is_truth),
+    "array": ("a list of texts", _is_words),
+    "json": ("an object or a list", _is_json),
+    "file": ("the id of a file, or the file as an object with its id", _is_file),
+}
+"""What the settings of each type take, for messages, and the function that says whether a value is such a one."""
 
 
 class SettingRules(CollectionRules):
@@ -60,17 +123,23 @@ class SettingRules(CollectionRules):
     needed = ("key",)
 
     async def prepare(self, ctx: Context, changes: Sequence[Change]) -> None:
-        """Converts the values to text. Raises ItemNotFound for a file that does not exist or that the caller may not read."""
+        """Converts the values to text. Raises InvalidRequest for a value of the wrong kind, ItemNotFound for a file that does not exist
+        or that the caller may not read."""
         files = []
         async for change in ctx.in_slices(changes):
             if "value" not in change.payload:
+                if "key" in change.payload and change.stored is not None and change.value("key") != change.stored["key"]:
+                    # The stored value becomes that of another setting.
+                    check(change.value("key"), change.stored["value"])
                 continue
             key, value = change.value("key"), change.payload["value"]
+            if not change.from_history:
+                check(key, value)
             if _TYPES.get(key or "") == "file" and value not in (None, ""):
                 # The value is the id of a file or its record.
                 value = value.get("id") if isinstance(value, dict) else value
                 files.append(value)
-            change.payload["value"] = _stored(key, value)
+            change.payload["value"] = value if change.from_history else _stored(key, value)
         if files:
             await _check_files(ctx, files)
 

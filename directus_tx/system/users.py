@@ -32,6 +32,7 @@ from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import NO_POLICIES, CollectionRules, Policy, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
+from directus_tx.system.references import check_references
 
 USERS = "directus_users"
 PAGE_LENGTH = 192
@@ -80,10 +81,12 @@ class UserRules(CollectionRules):
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
         """Raises CreateForbidden or UpdateForbidden if a caller who is not an administrator makes a user an administrator,
-        changes their own role, or changes the role of another user without the update level `full`."""
+        changes their own role, or changes the role of another user without the update level `full`; and InvalidRequest
+        for a role that does not exist."""
         async for change in ctx.in_slices(changes):
             if not grant.admin and "role" in change.row:
                 _check_role(ctx, grant, change, change.row["role"])
+        await check_references(ctx, changes)
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
         """Locks the administrators, so that two who delete each other at the same time do so one after the other."""
