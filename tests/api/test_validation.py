@@ -173,7 +173,7 @@ async def test_what_is_hidden_decides_nothing_about_an_update(client: Client) ->
 )
 async def test_passwords_match_the_policy(client: Client, policy: str) -> None:
     await password_policy(client, policy)
-    user = {"email": "u@example.com", "role": 3, "status": "active"}
+    user = {"email": "u@example.com", "status": "active"}
     for bad in ("Abcdefgh", "Abc1", 12345678, "abcdefg1"):
         wanted = (422, 4, '"password" does not match the setting password_policy.')
         assert await refusal(client, "POST", "~/users", user | {"password": bad}) == wanted
