@@ -16,6 +16,7 @@ from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema.model import Snapshot
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.suggestions import suggestion
 from directus_tx.system.permissions import LEVELS
 
 ROLES, PERMISSIONS = "directus_roles", "directus_permissions"
@@ -80,11 +81,11 @@ def _described(schema: Snapshot, role: Mapping[str, Any]) -> Item:
 
 
 def _permission(row: Mapping[str, Any]) -> Item:
-    """Returns a permission without default values."""
+    """Returns a permission without default values, and without levels that do not exist, which allow nothing."""
     found = {"collection": row["collection"]}
     if row["status"] is not None:
         found["status"] = row["status"]
-    found |= {name: row[name] for name in LEVELS if row[name] not in (None, "none")}
+    found |= {name: row[name] for name, levels in LEVELS.items() if row[name] in levels and row[name] != "none"}
     return found | {name: list(row[name]) for name in LISTS if row[name]}
 
 
@@ -135,29 +136,32 @@ def _checked(document: Any) -> list[Item]:
 
 
 def _check_permissions(permissions: Iterable[Any], place: str) -> None:
-    keys = set()
     for number, permission in enumerate(permissions):
         here = f"{place}.permissions[{number}]"
         if not isinstance(permission, dict) or not isinstance(permission.get("collection"), str):
             raise InvalidRequest(f'{here} requires a "collection".')
         _known(permission, ("collection", "status", *LEVELS, *LISTS), here)
+        if not isinstance(permission.get("status"), (str, type(None))):
+            raise InvalidRequest(f'"status" of {here} must be a text.')
         for name, levels in LEVELS.items():
             if permission.get(name, "none") not in levels:
-                raise InvalidRequest(f'"{name}" of {here} must be one of {", ".join(levels)}.')
+                meant = suggestion(str(permission[name]), levels)
+                raise InvalidRequest(f'"{name}" of {here} must be one of {", ".join(levels)}{meant}')
         for name in LISTS:
             value = permission.get(name, [])
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 raise InvalidRequest(f'"{name}" of {here} must be a list of names.')
-        key = (permission["collection"], permission.get("status"))
-        if key in keys:
-            raise InvalidRequest(f"{here}: the collection appears twice with this status.")
-        keys.add(key)
 
 
 def _known(value: Mapping[str, Any], names: Sequence[str], place: str) -> None:
     unknown = [name for name in value if name not in names]
     if unknown:
-        raise InvalidPayload(f"Unknown attributes of {place}: " + ", ".join(f'"{name}"' for name in unknown) + ".")
+        meant = suggestion(unknown[0], names) if len(unknown) == 1 else "."
+        raise InvalidPayload(f"Unknown attributes of {place}: " + ", ".join(f'"{name}"' for name in unknown) + meant)
+
+
+_Place = tuple[str, str | None]
+"""The collection and the status of a permission."""
 
 
 def _differences(schema: Snapshot, role: Mapping[str, Any] | None, wanted: Item) -> list[Item]:
@@ -174,23 +178,25 @@ def _differences(schema: Snapshot, role: Mapping[str, Any] | None, wanted: Item)
     elif attributes:
         old = {each: before.get(each) for each in attributes}
         changes.append({"action": "update", "role": name, "before": old, "after": attributes})
-    ids: dict[tuple[str, str | None], list[int]] = {}
+    # A role can have several permissions for a collection and status. They are compared in the order of their ids, because it decides
+    # which of them counts.
+    there: dict[_Place, list[tuple[int, Item]]] = {}
     for row in schema.permissions_of(role["id"]) if role is not None else ():
-        ids.setdefault((row["collection"], row["status"]), []).append(row["id"])
-    there = {(each["collection"], each.get("status")): each for each in reversed(before["permissions"])}
+        there.setdefault((row["collection"], row["status"]), []).append((row["id"], _permission(row)))
     for permission in wanted.get("permissions", []):
-        key = (permission["collection"], permission.get("status"))
+        place = (permission["collection"], permission.get("status"))
         after = _permission({**dict.fromkeys((*LEVELS, *LISTS)), "status": None, **permission})
-        present = there.get(key)
-        change = {"role": name, "collection": key[0], "status": key[1], "before": present, "after": after}
-        if present is None:
-            changes.append({"action": "create", **change})
-        elif present != after:
-            changes.append({"action": "update", **change, "id": ids[key][0]})
-    named = {(each["collection"], each.get("status")) for each in wanted.get("permissions", [])}
-    for key, found in ids.items():
-        for id in found if key not in named else found[1:]:
-            change = {"role": name, "collection": key[0], "status": key[1], "before": there[key], "after": None}
+        change = {"role": name, "collection": place[0], "status": place[1]}
+        present = there.get(place)
+        if not present:
+            changes.append({"action": "create", **change, "before": None, "after": after})
+            continue
+        id, old = present.pop(0)
+        if old != after:
+            changes.append({"action": "update", **change, "before": old, "after": after, "id": id})
+    for place, left in there.items():
+        for id, old in left:
+            change = {"role": name, "collection": place[0], "status": place[1], "before": old, "after": None}
             changes.append({"action": "delete", **change, "id": id})
     return changes
 

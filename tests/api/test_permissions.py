@@ -7,6 +7,7 @@ from twisted.internet import defer, reactor, task
 from twisted.internet.endpoints import serverFromString
 
 from directus_tx.config import Settings
+from directus_tx.db.session import Session
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.items.batches import BATCH
@@ -132,6 +133,35 @@ async def test_an_export_is_imported_elsewhere_and_again_without_a_change(client
 
 
 @ensureDeferred
+async def test_several_permissions_of_one_collection_and_status_are_exported_and_imported(client: Client) -> None:
+    """Whatever rows there are: an import changes nothing, and makes the same rows elsewhere in the same order."""
+    role = await team(client)
+    for read, status in (("none", None), ("full", None), ("none", None), ("mine", "open"), ("full", "open"), ("mine", "")):
+        row = {"collection": "tasks", "role": role, "status": status, "read": read}
+        assert (await client.post("~/permissions", row)).status == 200
+    # Another program has written levels that do not exist and none at all.
+    sql = (
+        'INSERT INTO directus_permissions (collection, role, "read", comment)'
+        " VALUES ('notes', %s, 'all', NULL), ('notes', %s, NULL, 'rarely')"
+    )
+    await Session(client.backend.projects.get(client.project).database).query(sql, (role, role))
+    document = (await client.get("~/permissions/export")).data
+    assert (await client.post("~/permissions/import", document)).data["changes"] == []
+    writers = next(each for each in document["roles"] if each["name"] == "Writers")
+    document["roles"].append({**writers, "name": "Copy"})
+    assert (await client.post("~/permissions/import", document)).status == 200
+    assert (await client.post("~/permissions/import", document)).data["changes"] == []
+    exported = (await client.get("~/permissions/export")).data["roles"]
+    copies = [next(each["permissions"] for each in exported if each["name"] == name) for name in ("Writers", "Copy")]
+    assert copies[0] == copies[1]
+    # Leaving out one of the equal rows deletes one row.
+    writers["permissions"].remove({"collection": "tasks", "read": "full"})
+    done = (await client.post("~/permissions/import", {"roles": [writers]})).data["changes"]
+    assert done[-1]["action"] == "delete"
+    assert (await client.post("~/permissions/import", {"roles": [writers]})).data["changes"] == []
+
+
+@ensureDeferred
 async def test_a_document_that_is_wrong_changes_nothing_and_says_where(client: Client) -> None:
     await team(client)
     before = (await client.get("~/permissions/export")).data
@@ -140,7 +170,8 @@ async def test_a_document_that_is_wrong_changes_nothing_and_says_where(client: C
         ({"roles": [{"permissions": []}]}, "roles[0]"),
         ({"roles": [{"name": "A", "colour": "red"}]}, "colour"),
         ({"roles": [{"name": "A"}, {"name": "a"}]}, "twice"),
-        ({"roles": [{"name": "A", "permissions": [{"collection": "x"}, {"collection": "x"}]}]}, "roles[0].permissions[1]"),
+        ({"roles": [{"name": "A", "permissions": [{"collection": "x"}, {"read": "full"}]}]}, "roles[0].permissions[1]"),
+        ({"roles": [{"name": "A", "permissions": [{"collection": "x", "status": ["y"]}]}]}, "status"),
         ({"roles": [{"name": "A", "permissions": [{"collection": "x", "create": "mine"}]}]}, "create"),
         ({"roles": [{"name": "A", "permissions": [{"collection": "x", "reed": "full"}]}]}, "reed"),
         ({"roles": [{"name": "Administrator", "permissions": []}]}, "Administrator"),
