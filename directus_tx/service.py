@@ -35,6 +35,7 @@ from directus_tx.http.app import App
 from directus_tx.http.listening import endpoint_of, listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
+from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.plugins.manager import Plugins
@@ -254,6 +255,7 @@ class ApiService(MultiService):
         for job in (opening, retention_job(self.reactor, projects, self.settings.history, self.now)):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)
+        IndexBuilder(self.reactor, projects).setServiceParent(self)
         if self.demo:
             await self._make_demo()
         self._ready = True

@@ -180,6 +180,13 @@ class Connection:
         cursor = await self._execute(statement, parameters)
         return cursor.fetchall() if cursor.description is not None else []
 
+    async def query(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
+        """Runs a statement like `run`, but raises the ApiError for an error of the database (`sqlstate.api_error`)."""
+        try:
+            return await self.run(statement, parameters)
+        except psycopg2.Error as error:
+            raise api_error(error) from error
+
     async def _execute(self, statement: Statement | Composable | str, parameters: Any) -> Any:
         """Runs a statement and returns psycopg2's cursor."""
         cursor = self._driver.cursor()
@@ -446,17 +453,19 @@ async def connected(
     reactor: Any, parameters: Parameters, timeout: float = MANAGEMENT_TIMEOUT, *, patience: float = PATIENCE
 ) -> AsyncIterator[Connection]:
     """A context with a connection outside of any pool, for statements that cannot run in a transaction, such as CREATE DATABASE.
-    The connection is closed after *timeout* seconds at the latest. While PostgreSQL refuses connections because of a limit, it is
-    asked again for *patience* seconds. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error that is raised in the
-    context."""
+    The connection is closed after *timeout* seconds at the latest; infinity: never. While PostgreSQL refuses connections because of a
+    limit, it is asked again for *patience* seconds. Raises ServiceUnavailable, and the ApiError for a psycopg2.Error that is raised in
+    the context."""
     connection = await _open_patiently(reactor, parameters, min(timeout, patience))
-    timer = reactor.callLater(timeout, connection.close, ServiceUnavailable(NO_ANSWER))
+    timer = None
+    if timeout < math.inf:
+        timer = reactor.callLater(timeout, connection.close, ServiceUnavailable(NO_ANSWER))
     try:
         yield connection
     except psycopg2.Error as error:
         raise api_error(error) from error
     finally:
-        if timer.active():
+        if timer is not None and timer.active():
             timer.cancel()
         connection.close()
 

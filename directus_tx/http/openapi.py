@@ -9,7 +9,7 @@ from urllib.parse import quote
 from directus_tx import __version__
 from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
-from directus_tx.http.operations import Items, Operation, Parameters, Shape
+from directus_tx.http.operations import INDEX, INDEXES, WANTED_INDEX, Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Caller, Route
 from directus_tx.schema.datatypes import family, is_json, maximum_length
 from directus_tx.schema.model import Field
@@ -83,6 +83,13 @@ _MAPS: tuple[tuple[str, str], ...] = (
     ("aggregate", "Aggregate functions, whose results are returned instead of items: aggregate[function]=field."),
     ("deep", "filter, sort, limit and offset for lists of related items: deep[path][limit]=5."),
 )
+
+
+_MORE: Mapping[str, tuple[Json, Json]] = {
+    "directus_collections": ({"indexes": dict(INDEXES)}, {"indexes": dict(INDEXES)}),
+    "directus_fields": ({"index": dict(INDEX)}, {"index": dict(WANTED_INDEX)}),
+}
+"""Attributes of items in answers and in payloads, by collection, that are not fields of it. They are for administrators."""
 
 
 def document(access: Access, project: str, routes: Iterable[Route], systems: Mapping[str, str]) -> Json:
@@ -171,7 +178,7 @@ class _Builder:
             for name, field in collection.fields.items()
             if name not in grant.hidden and (field.has_column or self.lists(field))
         }
-        schema = _object(properties)
+        schema = _object(properties | self.more(collection.collection, payload=False))
         if collection.note and "note" not in self.access.grant("directus_collections").hidden:
             schema["description"] = collection.note
         return schema
@@ -186,7 +193,12 @@ class _Builder:
             for name, field in collection.fields.items()
             if name not in unwritable and not field.computed and (field.has_column or self.lists(field))
         }
-        return _object(properties)
+        return _object(properties | self.more(collection.collection, payload=True))
+
+    def more(self, collection: str, *, payload: bool) -> Json:
+        """Returns the attributes of items that are not fields."""
+        found = _MORE.get(collection)
+        return {} if found is None or not self.access.accountability.admin else found[payload]
 
     def lists(self, field: Field) -> bool:
         """Whether answers show a one-to-many field: the caller must be able to read the related collection and its many-to-one field."""

@@ -63,3 +63,38 @@ TEXT: Json = {"type": "string"}
 INTEGER: Json = {"type": "integer"}
 FLAG: Json = {"type": "boolean"}
 ANY: Json = {"type": "object"}
+
+_STATE: Mapping[str, Json] = {
+    "state": {"type": "string", "enum": ["ready", "building", "failed"]},
+    "progress": {"type": "number", "minimum": 0, "maximum": 1, "description": "The part that is done, if it is being built."},
+    "phase": {"type": "string", "description": "What PostgreSQL is doing to build it."},
+    "error": {"type": "string", "description": "Why it could not be built."},
+}
+INDEX: Json = {"type": "object", "description": "The index of the field, if it has one.", "properties": dict(_STATE)}
+"""The attribute `index` of a field in answers."""
+
+WANTED_INDEX: Json = {"anyOf": [{"type": ["boolean", "null"]}, INDEX]}
+"""The attribute `index` of a field in payloads."""
+
+INDEXES: Json = {
+    "type": ["array", "null"],
+    "description": "The indexes of the collection. In payloads, the list replaces those that have been declared for it.",
+    "items": {
+        "type": "object",
+        "required": ["fields"],
+        "properties": {
+            "name": {"type": "string", "maxLength": 63},
+            "fields": {"type": "array", "items": TEXT, "description": "Names of fields, descending with a minus in front."},
+            "unique": FLAG,
+            "where": {"type": ["object", "null"], "description": "A filter on the items that are in the index."},
+            "origin": {
+                "type": "string",
+                "enum": ["collection", "field", "database"],
+                "description": "What declares it. Indexes of fields and of the database are ignored in payloads.",
+            },
+            "definition": {"type": "string", "description": "The definition in PostgreSQL of an index of the database."},
+            **_STATE,
+        },
+    },
+}
+"""The attribute `indexes` of a collection, in answers and payloads."""

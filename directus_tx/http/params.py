@@ -8,8 +8,9 @@ from urllib.parse import unquote_plus
 from attrs import frozen
 
 from directus_tx.cache import Cache
-from directus_tx.errors import InvalidRequest, Notice, UnknownOperator
-from directus_tx.query import Condition, Query, Sort, WriteOptions
+from directus_tx.compile.conditions import conditions_of
+from directus_tx.errors import InvalidRequest, Notice
+from directus_tx.query import Query, Sort, WriteOptions
 from directus_tx.schema.numbers import whole_number
 from directus_tx.suggestions import suggestion
 
@@ -84,7 +85,7 @@ class Params:
     def _query(self) -> Query:
         return Query(
             fields=self.names("fields"),
-            filter=tuple(_conditions(self.tree.get("filter"))),
+            filter=tuple(conditions_of(self.tree.get("filter"))),
             sort=tuple(_sorts(self.names("sort"))),
             limit=self.number("limit"),
             offset=self.number("offset"),
@@ -221,41 +222,6 @@ def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:
         for name in fields.split(","):
             if name.strip():
                 yield function, name.strip()
-
-
-def _conditions(filter: Any) -> Iterable[Condition]:
-    """Yields the conditions of a filter, in the order of its parameters."""
-    if filter is None or filter == "":
-        return
-    if not isinstance(filter, dict):
-        raise InvalidRequest('A filter must name a field in brackets: "filter[field][operator]=value".')
-    for field, wanted in filter.items():
-        path = tuple(field.split("."))
-        if not isinstance(wanted, dict):
-            yield Condition(path, "eq", wanted)
-        elif wanted and all(whole_number(key) is not None for key in wanted):
-            # Several conditions on one field. Each can have its `logical`.
-            for member in wanted.values():
-                yield from _operators(path, member if isinstance(member, dict) else {"eq": member})
-        else:
-            yield from _operators(path, wanted)
-
-
-def _operators(path: tuple[str, ...], wanted: Mapping[str, Any]) -> Iterable[Condition]:
-    logical = str(wanted.get("logical", "and")).lower()
-    operators = [name for name in wanted if name != "logical"]
-    if not operators:
-        raise UnknownOperator(f'The filter on "{".".join(path)}" has no operator.')
-    for name in operators:
-        yield Condition(path, name, _value(wanted[name]), "or" if logical == "or" else "and")
-
-
-def _value(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, str):
-        return value
-    if not all(isinstance(member, str) for member in value.values()):
-        raise InvalidRequest("The value of a filter must be a text or a list of texts.")
-    return tuple(value.values())
 
 
 # --- links

@@ -100,6 +100,11 @@ class Project:
         self._verified = 0
         self._building = defer.DeferredLock()
 
+    @property
+    def unbuilt(self) -> bool:
+        """Whether the last snapshot has declared indexes that are to be built."""
+        return self._snapshot is not None and bool(self._snapshot.unbuilt)
+
     def current(self) -> Snapshot | None:
         """Returns the snapshot if it is known to be the newest, otherwise None. It is known while a connection is open, because
         the database notifies the connection of changes."""
@@ -415,6 +420,10 @@ class Projects:
     def opened(self) -> list[tuple[str, Project]]:
         """Returns the projects that are in use, with their keys."""
         return sorted(self._open.items())
+
+    def unbuilt(self) -> list[str]:
+        """Returns the keys of the opened projects with declared indexes that are to be built, as far as their last snapshots tell."""
+        return [key for key, project in self._open.items() if project.unbuilt]
 
     def left_out(self) -> dict[str, tuple[LeftOut, ...]]:
         """Returns the tables and views that are not collections, by the keys of the projects whose schema has been read."""

@@ -255,9 +255,10 @@ WHERE i.indrelid = quote_ident(%(table)s)::regclass AND NOT i.indisprimary AND i
       quote_ident(%(column)s), 'lower(' || quote_ident(%(column)s) || ')', 'lower(' || quote_ident(%(column)s) || '::text)'
   )
   AND (i.indisunique OR i.indexprs IS NOT NULL OR %(keys)s)
+  AND x.relname NOT IN (SELECT name FROM directus_indexes)
 """
-"""The single-column indexes created for the field, as (name, name of the constraint or None). Indexes created by other programs are not
-included."""
+"""The single-column indexes created for the field, as (name, name of the constraint or None). Indexes created by other programs, and those
+that are declared, are not included."""
 
 
 LINKED = """

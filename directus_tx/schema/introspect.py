@@ -1,7 +1,7 @@
 """Reads a project's database into a Snapshot: PostgreSQL's catalogue and the `directus_*` tables, in one transaction."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,12 +10,14 @@ from attrs import frozen
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes
+from directus_tx.schema.indexes import StoredIndex, declared_names, indexes_by_collection, read_declared, read_indexes
 from directus_tx.schema.model import (
     ALIAS_TYPES,
     MATERIALIZED,
     ROW_ATTRIBUTES,
     Collection,
     Field,
+    Index,
     NativeType,
     Relation,
     Snapshot,
@@ -84,32 +86,6 @@ SELECT t.oid, format_type(t.oid, -1), t.typtype, t.typbasetype, format_type(t.ty
                AND p.proargtypes[0] = ANY (t.compared[1:2])),
        'oid'::regtype = ANY (t.compared[2:])
 FROM types t
-"""
-
-# The columns of an index: its keys and those in its expressions, without those of INCLUDE and WHERE. The last but one value: it is on one
-# column, or on lower() of one. The last: the columns of a unique index that identify a row, in the order of the index.
-_INDEXES = r"""
-SELECT c.oid, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
-       i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND CASE WHEN i.indexprs IS NULL THEN true
-           ELSE pg_get_indexdef(i.indexrelid, 1, true) IN (
-               'lower(' || quote_ident(k.names[1]) || ')', 'lower(' || quote_ident(k.names[1]) || '::text)'
-           ) END,
-       CASE WHEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate AND i.indisvalid THEN (
-           SELECT json_agg(a.attname ORDER BY l.place)::text
-           FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS l(number, place)
-           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = l.number
-       ) END
-FROM pg_index i
-JOIN pg_class c ON c.oid = i.indrelid
-JOIN pg_class x ON x.oid = i.indexrelid
-CROSS JOIN LATERAL (
-    SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND (
-        a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
-        OR a.attnum IN (SELECT found[1]::smallint FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') AS found)
-    )
-) AS k
-WHERE c.oid = ANY (%s::bigint[]::oid[])
 """
 
 _CONSTRAINTS = """
@@ -185,10 +161,11 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
     fingerprint = await read_fingerprint(session, schemas)
     tables = await read_tables(session, schemas)
     oids = (sorted(tables.by_oid),)
-    indexes = await session.query(_INDEXES, oids)
+    indexes = await read_indexes(session, *oids)
+    declared = await read_declared(session)
     described = await session.query(_COLUMNS, oids)
     types = Types(await session.query(_TYPES, (sorted({int(row[TYPE_OID]) for row in described}),)))
-    columns, keys, sources = _columns(tables, described, indexes, types)
+    columns, keys, sources = _columns(tables, described, indexes, declared_names(declared), types)
     constraints = _constraints(tables, indexes, await session.query(_CONSTRAINTS, oids))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
@@ -209,7 +186,9 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
     )
-    collections = dict(_collections(tables, columns, keys, sources, constraints, {row[0]: row for row in rows}, field_rows))
+    listed_indexes = indexes_by_collection(tables, indexes, declared)
+    named = {row[0]: row for row in rows}
+    collections = dict(_collections(tables, columns, keys, sources, constraints, listed_indexes, named, field_rows))
     return Snapshot(
         version,
         collections,
@@ -365,17 +344,22 @@ Keys = dict[int, tuple[str, ...]]
 
 
 def _columns(
-    tables: Tables, columns: Iterable[tuple[Any, ...]], indexes: Iterable[tuple[Any, ...]], types: Types
+    tables: Tables,
+    columns: Iterable[tuple[Any, ...]],
+    indexes: Iterable[StoredIndex],
+    declared: Container[str],
+    types: Types,
 ) -> tuple[dict[int, dict[str, Column]], Keys, dict[int, tuple[str, str, str]]]:
     """Returns the columns of each table by name, as attributes of a Field; the keys; and the columns that hold the keys, as
-    `Collection.key_source`. Tables are given by their oids."""
+    `Collection.key_source`. Tables are given by their oids. *declared* are the names of declared indexes, which `unique` of a field does
+    not show."""
     single: set[tuple[int, str]] = set()
     identifying: dict[int, list[tuple[bool, tuple[str, ...]]]] = {oid: [] for oid in tables.by_oid}
-    for table_oid, _, unique, primary, partial, names, alone, listed in sorted(indexes, key=lambda index: str(index[1])):
-        if unique and alone and not primary and not partial:
-            single.add((int(table_oid), orjson.loads(names)[0]))
-        if listed:
-            identifying[int(table_oid)].append((primary, tuple(orjson.loads(listed))))
+    for index in sorted(indexes, key=lambda index: index.name):
+        if index.unique and index.single and not index.primary and not index.partial and index.name not in declared:
+            single.add((index.table, index.columns[0]))
+        if index.identifying:
+            identifying[index.table].append((index.primary, index.identifying))
     found: dict[int, dict[str, Column]] = {oid: {} for oid in tables.by_oid}
     numbers: dict[int, dict[int, str]] = {oid: {} for oid in tables.by_oid}
     unreadable: list[tuple[int, str]] = []
@@ -490,12 +474,12 @@ def _source(
 
 
 def _constraints(
-    tables: Tables, indexes: Iterable[tuple[Any, ...]], constraints: Iterable[tuple[Any, ...]]
+    tables: Tables, indexes: Iterable[StoredIndex], constraints: Iterable[tuple[Any, ...]]
 ) -> dict[int, dict[str, tuple[str, ...]]]:
     """Returns the columns of the constraints and indexes of each table, by name. (The index of a constraint has its name.)"""
     found: dict[int, dict[str, tuple[str, ...]]] = {oid: {} for oid in tables.by_oid}
-    for table, name, *_, names, _, _ in indexes:
-        found[int(table)][name] = tuple(_json(names) or ())
+    for index in indexes:
+        found[index.table][index.name] = index.columns
     for table, name, names in constraints:
         found[int(table)][name] = tuple(orjson.loads(names))
     return found
@@ -522,6 +506,7 @@ def _collections(
     keys: Keys,
     sources: Mapping[int, tuple[str, str, str]],
     constraints: Mapping[int, Mapping[str, tuple[str, ...]]],
+    indexes: Mapping[str, tuple[Index, ...]],
     rows: Mapping[str, tuple[Any, ...]],
     field_rows: Mapping[str, list[Column]],
 ) -> Iterable[tuple[str, Collection]]:
@@ -553,6 +538,7 @@ def _collections(
                 name,
                 fields,
                 constraints=constraints[table.oid],
+                indexes=indexes.get(name, ()),
                 kind=table.kind,
                 schema=None if table.schema == "public" else table.schema,
                 key_columns=keys[table.oid] if len(keys[table.oid]) > 1 else (),
@@ -569,7 +555,8 @@ def _collections(
     for name, catalogued in CATALOGUE.collections.items():
         oid = system[name].oid
         fields = _system_fields(name, columns[oid], catalogued, field_rows.get(name, ()))
-        yield name, Collection(name, fields, constraints=constraints[oid], read_only=read_only)
+        about = {"constraints": constraints[oid], "indexes": indexes.get(name, ()), "read_only": read_only}
+        yield name, Collection(name, fields, **about)
 
 
 def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -> dict[str, Field]:

@@ -138,12 +138,59 @@ class LeftOut:
     reason: str
 
 
+READY, BUILDING, FAILED = "ready", "building", "failed"
+"""The states of an index: PostgreSQL uses it; it is being built, or will be; building it has failed."""
+
+OF_COLLECTION, OF_FIELD, OF_DATABASE = "collection", "field", "database"
+"""Where an index is from: `indexes` of a collection, `index` of a field, or not from the API."""
+
+
+@frozen
+class Index:
+    """An index of a collection. `fields` are the names of its fields, with "-" in front of those in descending order. `where` is the
+    filter, as it was sent, on the items that are in the index; None: all items are.
+
+    `origin` is `OF_COLLECTION`, `OF_FIELD` or `OF_DATABASE`. `state` is `READY`, `BUILDING` or `FAILED`, and `error` the reason if building
+    it has failed. `present`: the database has the index, but it may be invalid. `described`: `fields`, `unique` and `where` say all about
+    it, which is not so for indexes from other programs on expressions or parts of the items, or of other kinds than btree.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    unique: bool = False
+    where: Mapping[str, Any] | None = attribute(default=None, hash=False)
+    origin: str = OF_COLLECTION
+    state: str = BUILDING
+    error: str | None = None
+    present: bool = False
+    described: bool = True
+
+    @property
+    def declared(self) -> bool:
+        """Whether the index is declared through the API. The server does not change other indexes."""
+        return self.origin != OF_DATABASE
+
+    @property
+    def field(self) -> str:
+        """The first field."""
+        return self.fields[0].removeprefix("-")
+
+    def names(self, field: str) -> bool:
+        """Whether a field is one of `fields` or in `where`."""
+        return field in {name.removeprefix("-") for name in self.fields} or (self.where is not None and field in self.where)
+
+    def same_as(self, other: "Index") -> bool:
+        """Whether another index has the same fields and the same condition."""
+        return (self.fields, self.unique, self.where) == (other.fields, other.unique, other.where)
+
+
 @frozen(eq=False)
 class Collection:
     """A collection: its row in directus_collections, if any, and its fields by name, in order.
 
     `managed` is False for tables without a managed row in directus_collections, and for system collections. `search_index`: whether the
-    searched fields have trigram indexes. `constraints` are the columns of constraints and indexes, by name.
+    searched fields have trigram indexes. `constraints` are the columns of constraints and indexes, by name. `indexes` are the indexes of
+    the table, by name, and those that are declared and not built yet.
 
     `kind` is the kind of the table: `TABLE`, `PARTITIONED`, `VIEW`, `MATERIALIZED` or `FOREIGN`. `schema` is None for a table in the
     schema public; otherwise the collection is named after the schema and the table, with a dot between. `key_columns` are the columns
@@ -164,6 +211,7 @@ class Collection:
     has_row: bool = False
     search_index: bool = False
     constraints: Mapping[str, tuple[str, ...]] = attribute(factory=dict)
+    indexes: tuple[Index, ...] = ()
     kind: str = TABLE
     schema: str | None = None
     key_columns: tuple[str, ...] = ()
@@ -215,6 +263,10 @@ class Collection:
     def columns(self) -> Mapping[str, Field]:
         """The fields with a column."""
         return {name: f for name, f in self.fields.items() if f.has_column}
+
+    def indexes_of(self, field: str) -> list[Index]:
+        """Returns the indexes that `index` of a field declares."""
+        return [index for index in self.indexes if index.origin == OF_FIELD and index.field == field]
 
     @cached_property
     def patterned(self) -> tuple[Field, ...]:
@@ -306,6 +358,11 @@ class Snapshot:
         if found is None:
             found = self._kept[key] = make()
         return found
+
+    @cached_property
+    def unbuilt(self) -> tuple[tuple[Collection, Index], ...]:
+        """The declared indexes that are to be built."""
+        return tuple((c, index) for c in self.collections.values() for index in c.indexes if index.state == BUILDING)
 
     def permissions_of(self, role: int | None) -> tuple[Mapping[str, Any], ...]:
         """Returns the rows of directus_permissions of a role."""

@@ -18,7 +18,7 @@ KINDS = {"r": TABLE, "p": PARTITIONED, "v": VIEW, "m": MATERIALIZED, "f": FOREIG
 MAX_NAME = 64
 """The maximum length of the name of a collection: that of the columns of system tables that hold such names."""
 
-INTERNAL = frozenset({"directus_versions"})
+INTERNAL = frozenset({"directus_indexes", "directus_versions"})
 """The tables of the server that are not collections."""
 
 # The functions that ask for privileges return NULL for a table that has been dropped since the transaction began.

@@ -14,9 +14,11 @@ from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema_service.columns import index_searches
+from directus_tx.schema_service.definitions import wanted_indexes
 from directus_tx.schema_service.deletion import drop_collection, forget_collection
 from directus_tx.schema_service.fields import add_field, change_field
-from directus_tx.schema_service.locks import lock_for_fields, lock_for_index, lock_tables, named_field
+from directus_tx.schema_service.indexes import altered_fields, declare_indexes, flags_of, stop_building
+from directus_tx.schema_service.locks import lock_for_fields, lock_for_indexes, lock_tables, named_field
 from directus_tx.schema_service.payloads import (
     COLLECTION_ATTRIBUTES,
     COLLECTIONS,
@@ -48,6 +50,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         raise InvalidRequest('"fields" needs a list of fields.')
     fields = [new_field(name, each, present.fields if present is not None else {}) for each in wanted]
     check_together(fields, present)
+    flags, indexes = flags_of(wanted), wanted_indexes(payload)
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
@@ -55,7 +58,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         if columns:
             await lock_tables(ctx, {name: ()})
         elif present is not None:
-            await lock_for_index(ctx, present, payload)
+            await lock_for_indexes(ctx, present, payload, flags, indexes)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload} | {"managed": True}
         if payload.get("managed") is False:
             row["managed"] = False
@@ -75,7 +78,9 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         await create_rows(writer, pairs)
         schema = await reread(ctx)
         await index_searches(ctx, present, schema.collections[name])
-        return collection_answer(schema, schema.collections[name])
+        if await declare_indexes(ctx, schema, name, flags=flags, wanted=indexes):
+            schema = await reread(ctx)
+        return collection_answer(schema, schema.collections[name], admin=True)
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -97,11 +102,12 @@ async def update_collection(
     fields = payload.get("fields", [])
     if not isinstance(fields, list) or not all(isinstance(each, dict) for each in fields):
         raise InvalidRequest('"fields" takes a list of fields.')
+    flags, indexes = flags_of(fields), wanted_indexes(payload)
 
     async def work(writer: Writer) -> tuple[Item, tuple[Notice, ...]]:
         ctx = writer.ctx
         if not await lock_for_fields(ctx, present, fields):
-            await lock_for_index(ctx, present, payload)
+            await lock_for_indexes(ctx, present, payload, flags, indexes)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload and n != "collection"}
         if present.has_row:
             await writer.update(COLLECTIONS, [(name, row)])
@@ -117,7 +123,9 @@ async def update_collection(
                 await add_field(ctx, writer, present, each)
         schema = await reread(ctx)
         await index_searches(ctx, present, schema.collections[name])
-        return collection_answer(schema, schema.collections[name]), notices
+        if await declare_indexes(ctx, schema, name, flags=flags, wanted=indexes, altered=altered_fields(present, schema)):
+            schema = await reread(ctx)
+        return collection_answer(schema, schema.collections[name], admin=True), notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -138,6 +146,7 @@ async def delete_collection(service: Items, ctx: Context, name: str, options: Wr
 
     async def work(writer: Writer) -> None:
         ctx = writer.ctx
+        await stop_building(ctx, ctx.schema.collections[name].indexes)
         await lock_tables(ctx, {name: None})
         await drop_collection(ctx, writer, name)
         await touch(ctx)

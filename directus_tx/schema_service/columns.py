@@ -5,6 +5,7 @@ from directus_tx.errors import BadRequest, FieldNotAltered, InternalError, Inval
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Collection, Field
+from directus_tx.schema_service.indexes import drop_indexes_of, forget_indexes
 from directus_tx.schema_service.rows import execute
 
 
@@ -19,6 +20,7 @@ async def change_column(ctx: Context, old: Field, new: Field) -> None:
     if not new.has_column:
         if old.primary_key:
             raise InvalidPayload("The key of a collection needs its column.")
+        await forget_indexes(ctx, old.collection, field=old.field)
         await execute(ctx, [ddl.drop_column(old)])
         return
     # The index of a key of another item is only for columns that the server has made.
@@ -26,7 +28,8 @@ async def change_column(ctx: Context, old: Field, new: Field) -> None:
     if new.required and not old.required and not new.auto_increment and await ctx.db.query(ddl.has_nulls(old)):
         raise FieldNotAltered(f'"{old.field}" cannot be required: some items have no value there.')
     unlike = old.column_type != new.column_type
-    search = ctx.schema.collections[old.collection].search_index
+    collection = ctx.schema.collections[old.collection]
+    search = collection.search_index
     reindexed = unlike or old.unique != new.unique or (search and searched(old) != searched(new))
     try:
         if reindexed:
@@ -44,6 +47,7 @@ async def change_column(ctx: Context, old: Field, new: Field) -> None:
                     f'"{old.field}" cannot change from {old.domain or old.column_type} to {new.column_type}:'
                     f" a part of the value of {rows} would be lost."
                 )
+            await drop_indexes_of(ctx, collection, old.field)
             await execute(ctx, ddl.alter_type(old, new, using))
         if unlike or old.default_value != new.default_value:
             await execute(ctx, [ddl.set_default(new)] if not new.auto_increment else [])

@@ -8,6 +8,7 @@ from directus_tx.errors import ApiError, InvalidRequest
 from directus_tx.items import Writer
 from directus_tx.schema import ddl
 from directus_tx.schema.model import Field, Relation, Snapshot
+from directus_tx.schema_service.indexes import forget_indexes
 from directus_tx.schema_service.payloads import COLLECTIONS, FIELDS
 from directus_tx.schema_service.rows import delete_rows_where
 
@@ -52,6 +53,7 @@ async def forget_collection(ctx: Context, writer: Writer, name: str) -> None:
         ("directus_relations", "collection_many"),
     ):
         await delete_rows_where(ctx, writer, table, {column: name})
+    await forget_indexes(ctx, name)
     if await ctx.db.query("SELECT 1 FROM directus_collections WHERE collection = %s", (name,)):
         await writer.delete(COLLECTIONS, [name])
 

@@ -26,9 +26,10 @@ from directus_tx.schema import ddl
 from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema_service.columns import alterations, change_column
 from directus_tx.schema_service.deletion import drop, forget_relations, junctions
-from directus_tx.schema_service.locks import lock_for_fields, lock_tables
+from directus_tx.schema_service.indexes import altered_fields, declare_indexes, flags_of, forget_indexes, stop_building
+from directus_tx.schema_service.locks import lock_for_fields, lock_for_indexes, lock_tables
 from directus_tx.schema_service.payloads import (
-    COLUMN_ATTRIBUTES,
+    FIELD_ATTRIBUTES,
     FIELDS,
     Item,
     built_in,
@@ -46,13 +47,16 @@ async def create_field(service: Items, ctx: Context, collection: str, payload: M
     if not ctx.accountability.admin:
         raise CreateForbidden("Only administrators may add fields.")
     present = access_of(ctx).grant(collection).collection
+    flags = flags_of([payload])
 
     async def work(writer: Writer) -> Item:
         ctx = writer.ctx
         await lock_for_fields(ctx, present, [payload])
         field = await add_field(ctx, writer, present, payload)
         schema = await reread(ctx)
-        return field_answer(schema.collections[collection].fields[field.field])
+        if await declare_indexes(ctx, schema, collection, flags=flags):
+            schema = await reread(ctx)
+        return field_answer(schema.collections[collection].fields[field.field], schema.collections[collection])
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -68,18 +72,24 @@ async def update_fields(
     for name, payload in changes:
         if present.system and name in built_in(collection):
             raise SystemCollection("The fields of system collections cannot be changed.")
-        only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+        only(payload, FIELD_ATTRIBUTES)
         if name not in present.fields:
             raise FieldNotFound(f'"{collection}" has no field "{name}".')
+    named = [{**payload, "field": name} for name, payload in changes]
+    flags = flags_of(named)
 
     async def work(writer: Writer) -> tuple[list[Item], tuple[Notice, ...]]:
         ctx = writer.ctx
-        await lock_for_fields(ctx, present, [{**payload, "field": name} for name, payload in changes])
+        if not await lock_for_fields(ctx, present, named):
+            await lock_for_indexes(ctx, present, {}, flags, None)
         notices: tuple[Notice, ...] = ()
         for name, payload in changes:
             notices += await change_field(ctx, writer, present.fields[name], payload)
         schema = await reread(ctx)
-        return [field_answer(schema.collections[collection].fields[name]) for name, _ in changes], notices
+        if await declare_indexes(ctx, schema, collection, flags=flags, altered=altered_fields(present, schema)):
+            schema = await reread(ctx)
+        changed = schema.collections[collection]
+        return [field_answer(changed.fields[name], changed) for name, _ in changes], notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
 
@@ -104,10 +114,13 @@ async def delete_field(
         altered: dict[str, Iterable[str] | None] = {collection: [name]} if field.has_column else {}
         if delete_junction:
             altered |= dict.fromkeys(junctions(ctx.schema, field))
+        if field.has_column:
+            await stop_building(ctx, [index for index in ctx.schema.collections[collection].indexes if index.names(name)])
         if altered:
             await lock_tables(ctx, altered)
         await delete_rows_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
+            await forget_indexes(ctx, collection, field=name)
             await drop(ctx, ddl.drop_column(field), field.collection, field.field)
         await forget_relations(ctx, writer, field, delete_junction=delete_junction)
         if field.type == "status":
@@ -130,6 +143,7 @@ async def add_field(ctx: Context, writer: Writer, collection: Collection, payloa
     check_once([*collection.fields.values(), field])
     # The row of a field of this name whose column another program has dropped.
     await delete_rows_where(ctx, writer, FIELDS, {"collection": field.collection, "field": field.field})
+    await forget_indexes(ctx, field.collection, field=field.field)
     if field.has_column:
         await execute(ctx, ddl.add_column(field, search=collection.search_index))
     await create_rows(writer, [(field, payload)])
@@ -138,7 +152,7 @@ async def add_field(ctx: Context, writer: Writer, collection: Collection, payloa
 
 async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mapping[str, Any]) -> tuple[Notice, ...]:
     """Changes a field's column and row. Returns a notice if the column is changed."""
-    only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+    only(payload, FIELD_ATTRIBUTES)
     new = changed_field(old, payload)
     collection = ctx.schema.collections[old.collection]
     check_once([new if field is old else field for field in collection.fields.values()])

@@ -9,8 +9,9 @@ from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest, ServiceUnavailable
 from directus_tx.schema import ddl
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
-from directus_tx.schema.model import ALIAS_TYPES, PARTITIONED, TABLE, Collection, Field, Snapshot
+from directus_tx.schema.model import ALIAS_TYPES, PARTITIONED, TABLE, Collection, Field, Index, Snapshot
 from directus_tx.schema_service.columns import alters, refitted
+from directus_tx.schema_service.indexes import Flags, lock_mode, stop_building
 from directus_tx.schema_service.payloads import changed_field
 
 
@@ -66,6 +67,8 @@ async def lock_for_fields(ctx: Context, collection: Collection, payloads: Iterab
         altered |= alters(old, new, search=collection.search_index)
         if refitted(old, new):
             dropped_or_retyped.append(old.field)
+    if dropped_or_retyped:
+        await stop_building(ctx, [each for each in collection.indexes if any(each.names(name) for name in dropped_or_retyped)])
     if altered:
         await lock_tables(ctx, {collection.collection: dropped_or_retyped})
     return altered
@@ -77,8 +80,16 @@ def named_field(collection: Collection, payload: Mapping[str, Any]) -> Field | N
     return collection.fields.get(name) if isinstance(name, str) else None
 
 
-async def lock_for_index(ctx: Context, collection: Collection, payload: Mapping[str, Any]) -> None:
-    """Locks the table of a collection if the payload changes `search_index`: to create the indexes against writes only."""
-    wanted = payload.get("search_index")
-    if wanted is not None and wanted != collection.search_index:
-        await lock_tables(ctx, {collection.collection: ()}, against="SHARE" if wanted else "ACCESS EXCLUSIVE")
+async def lock_for_indexes(
+    ctx: Context, collection: Collection, payload: Mapping[str, Any], flags: Flags, wanted: list[Index] | None
+) -> None:
+    """Locks the table of a collection if its indexes change: against writes only, if none is dropped. *payload* is that of the collection,
+    *flags* and *wanted* are as for `indexes.declare_indexes`."""
+    modes = {await lock_mode(ctx, collection, flags, wanted)}
+    search = payload.get("search_index")
+    if search is not None and search != collection.search_index:
+        modes.add("SHARE" if search else "ACCESS EXCLUSIVE")
+    for mode in ("ACCESS EXCLUSIVE", "SHARE"):
+        if mode in modes:
+            await lock_tables(ctx, {collection.collection: ()}, against=mode)
+            return

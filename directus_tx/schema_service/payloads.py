@@ -20,6 +20,9 @@ COLLECTION_ATTRIBUTES = ("collection", "managed", "hidden", "single", "icon", "n
 COLUMN_ATTRIBUTES = ("datatype", "length", "signed", "unique", "primary_key", "auto_increment", "default_value")
 """Attributes of a field that describe its column."""
 
+FIELD_ATTRIBUTES = ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES, "index")
+"""Attributes that the payload of a field may have."""
+
 ONCE = frozenset({"owner", "user_updated", "status", "sort", "lang", "datetime_created", "datetime_updated"})
 """Field types that a collection can have only once."""
 
@@ -56,6 +59,14 @@ def check_field_name(name: Any) -> str:
     return checked
 
 
+def check_index_name(name: Any) -> str:
+    """Returns the name of a new index. Raises InvalidRequest. Indexes are in the same schema as tables, and cannot have their names."""
+    checked = _check_name("name", name, frozenset())
+    if checked.startswith(("directus_", "pg_")):
+        raise InvalidRequest('The name of an index does not begin with "directus_" or "pg_".')
+    return checked
+
+
 def _check_name(what: str, name: Any, forbidden: frozenset[str]) -> str:
     if not isinstance(name, str) or not any(character.isalnum() for character in name):
         raise InvalidRequest(f'"{what}" needs a name with a letter or digit.')
@@ -88,7 +99,7 @@ def new_field(collection: str, payload: Any, present: Mapping[str, Field] = _NON
         name = check_field_name(name)
     if not isinstance(payload.get("type"), str) or not payload["type"]:
         raise InvalidRequest(f'"{name}" needs a type.')
-    only(payload, ("id", "collection", "field", *ROW_ATTRIBUTES, *COLUMN_ATTRIBUTES))
+    only(payload, FIELD_ATTRIBUTES)
     old = present.get(name)
     if old is None or not old.has_column:
         return _declared(Field(collection, name, payload["type"]), payload)
@@ -198,7 +209,7 @@ def check_once(fields: Iterable[Field]) -> None:
 
 
 def check_collection(payload: Mapping[str, Any]) -> None:
-    only(payload, (*COLLECTION_ATTRIBUTES, "search_index", "fields"))
+    only(payload, (*COLLECTION_ATTRIBUTES, "search_index", "indexes", "fields"))
     if not isinstance(payload.get("search_index"), (bool, type(None))):
         raise InvalidRequest('"search_index" is true or false.')
 

@@ -11,17 +11,24 @@ from directus_tx.query import Query
 from directus_tx.schema.datatypes import DATATYPES
 from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field, Snapshot
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.schema_service.indexes import NOTHING, Details, field_index_answer, index_answer, read_details
 from directus_tx.schema_service.payloads import COLLECTION_ATTRIBUTES, COLLECTIONS, COLUMN_ATTRIBUTES, FIELDS, Item
 
 
-def collection_answer(schema: Snapshot, collection: Collection, *, access: Access | None = None) -> Item:
-    """Returns a collection as the API shows it. With *access*, includes the visible fields by name."""
+def collection_answer(
+    schema: Snapshot, collection: Collection, *, access: Access | None = None, admin: bool = False, details: Details = NOTHING
+) -> Item:
+    """Returns a collection as the API shows it. With *access*, includes the visible fields by name. *admin*: includes its indexes, which
+    only administrators see, with their *details*."""
     shown: Item = {name: getattr(collection, name) for name in (*COLLECTION_ATTRIBUTES, "search_index")}
+    if admin and collection.indexes:
+        shown["indexes"] = [index_answer(index, details) for index in collection.indexes]
     if access is None:
         return shown
     hidden = access.grant(COLLECTIONS).hidden
     fields = _visible(access.grant(collection.collection)) if access.grant(FIELDS).read else []
-    shown["fields"] = {field.field: _without(field_answer(field), access.grant(FIELDS)) for field in fields}
+    holder = collection if admin else None
+    shown["fields"] = {field.field: _without(field_answer(field, holder, details), access.grant(FIELDS)) for field in fields}
     return {name: value for name, value in shown.items() if name not in hidden}
 
 
@@ -35,17 +42,21 @@ def _without(item: Item, grant: Grant) -> Item:
     return {name: value for name, value in item.items() if name not in grant.hidden} if grant.hidden else item
 
 
-def field_answer(field: Field) -> Item:
-    """Returns a field as the API shows it, with length and default as text."""
+def field_answer(field: Field, collection: Collection | None = None, details: Details = NOTHING) -> Item:
+    """Returns a field as the API shows it, with length and default as text. *collection*: that of the field, if the caller is an
+    administrator, who sees whether the field is indexed; *details* are those of its indexes."""
     shown: Item = {"collection": field.collection, "field": field.field, "id": field.id}
     for name in (*COLUMN_ATTRIBUTES, *ROW_ATTRIBUTES):
         shown[name] = getattr(field, name)
     if DATATYPES.get(field.datatype or "TEXT", DATATYPES["TEXT"]).maximum is None:
         del shown["signed"]
+    indexes = [] if collection is None else collection.indexes_of(field.field)
+    if indexes:
+        shown["index"] = field_index_answer(indexes, details)
     return shown
 
 
-def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = None) -> Result:
+async def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = None) -> Result:
     """Returns collections: those with the names, except system collections; or all, user collections first. Callers who are not
     administrators see the collections whose items they may read."""
     access = access_of(ctx)
@@ -57,11 +68,22 @@ def read_collections(ctx: Context, query: Query, names: Sequence[str] | None = N
         found = sorted(schema.collections.values(), key=lambda c: (c.system, not c.has_row, c.collection))
     found = [collection for collection in found if access.grant(collection.collection).read]
     users = sum(1 for each in schema.collections.values() if not each.system and access.grant(each.collection).read)
-    items = [collection_answer(schema, each, access=access) for each in found]
+    admin = ctx.accountability.admin
+    details = await read_details(ctx, found, definitions=names is not None) if admin else NOTHING
+    items = [collection_answer(schema, each, access=access, admin=admin, details=details) for each in found]
     return _listed(query, COLLECTIONS, items, one=names is not None and len(names) == 1, total=users)
 
 
-def read_fields(ctx: Context, query: Query, collection: str | None = None, names: Sequence[str] | None = None) -> Result:
+async def _details(ctx: Context, collections: Sequence[Collection]) -> Details:
+    return await read_details(ctx, collections) if ctx.accountability.admin else NOTHING
+
+
+def _answer(ctx: Context, field: Field, grant: Grant, rows: Grant, details: Details) -> Item:
+    """Returns a field as the caller sees it. *rows* is the grant on directus_fields."""
+    return _without(field_answer(field, grant.collection if ctx.accountability.admin else None, details), rows)
+
+
+async def read_fields(ctx: Context, query: Query, collection: str | None = None, names: Sequence[str] | None = None) -> Result:
     """Returns the visible fields of all collections or of one, optionally by name. For a single name, raises FieldNotFound if the
     field does not exist and HiddenField if it is hidden. Raises ReadForbidden."""
     access = access_of(ctx)
@@ -69,15 +91,17 @@ def read_fields(ctx: Context, query: Query, collection: str | None = None, names
     if collection is None:
         ordered = sorted(ctx.schema.collections.values(), key=lambda c: (c.system, c.collection))
         grants = [grant for each in ordered if (grant := access.grant(each.collection)).read]
-        items = [_without(field_answer(field), rows) for grant in grants for field in _visible(grant)]
+        details = await _details(ctx, [grant.collection for grant in grants])
+        items = [_answer(ctx, field, grant, rows, details) for grant in grants for field in _visible(grant)]
         _sort_all(items, query, rows)
         return _listed(query, FIELDS, items, one=False, total=len(items))
     grant = access.require_read(collection)
     visible = {field.field: field for field in _visible(grant)}
+    details = await _details(ctx, [grant.collection])
     if names is None:
-        items = [_without(field_answer(field), rows) for field in visible.values()]
+        items = [_answer(ctx, field, grant, rows, details) for field in visible.values()]
         return _listed(Query(meta=query.meta), FIELDS, items, one=False, total=len(items))
-    items = [_without(field_answer(visible[name]), rows) for name in names if name in visible]
+    items = [_answer(ctx, visible[name], grant, rows, details) for name in names if name in visible]
     if not items and len(names) == 1:
         if names[0] in grant.collection.fields:
             raise HiddenField(f'You may not ask about "{names[0]}".')

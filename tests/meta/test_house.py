@@ -52,6 +52,7 @@ LAYERS = (
     "plugins",
     "schema.system",
     "schema.tables",
+    "schema.indexes",
     "schema.introspect",
     "schema.ddl",
     "schema.migrations",
@@ -97,6 +98,7 @@ LAYERS = (
 WITHIN: dict[str, tuple[str, ...]] = {
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": (
+        "conditions",
         "bounds",
         "shape",
         "operators",
@@ -126,7 +128,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "export",
     ),
     "cli": ("output", "command", "passwords", "projects", "users", "permissions", "configuration", "main"),
-    "jobs": ("runner", "retention"),
+    "jobs": ("runner", "retention", "indexes"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "archive", "availability", "provisioning", "registry", "demo"),
 }
@@ -144,6 +146,7 @@ MAY_SEE_THE_DRIVER = {
 }
 MAY_RUN_SQL = {
     "db",
+    "schema.indexes",
     "schema.introspect",
     "schema.tables",
     "schema.migrations",

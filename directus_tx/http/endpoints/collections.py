@@ -3,7 +3,7 @@
 from directus_tx import schema_service
 from directus_tx.errors import AlterForbidden, Notice
 from directus_tx.http.answers import Answer, Empty
-from directus_tx.http.operations import ANY, TEXT, Items, Operation, Shape
+from directus_tx.http.operations import ANY, INDEXES, TEXT, Items, Operation, Shape
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Item, Result, chosen_meta
 
@@ -13,7 +13,7 @@ _ONE, _ALL, _EITHER = (Items(shape, schema_service.COLLECTIONS) for shape in (Sh
 NEW = {
     "type": "object",
     "required": ["collection", "fields"],
-    "properties": {"collection": TEXT, "fields": {"type": "array", "items": ANY}},
+    "properties": {"collection": TEXT, "fields": {"type": "array", "items": ANY}, "indexes": INDEXES},
 }
 
 
@@ -24,12 +24,12 @@ def written(call: Call, collection: str, item: Item, notices: tuple[Notice, ...]
 
 @routes.get(COLLECTIONS, Caller.PUBLIC, Operation("List the collections", _ALL))
 async def list_collections(call: Call) -> Answer:
-    return call.answer(schema_service.read_collections(call.ctx, call.query()))
+    return call.answer(await schema_service.read_collections(call.ctx, call.query()))
 
 
 @routes.get(COLLECTIONS + "/<names>", Caller.PUBLIC, Operation("Read one or several collections", _EITHER))
 async def read_collections(call: Call) -> Answer:
-    return call.answer(schema_service.read_collections(call.ctx, call.query(), call.keys(call.path["names"])))
+    return call.answer(await schema_service.read_collections(call.ctx, call.query(), call.keys(call.path["names"])))
 
 
 @routes.post(COLLECTIONS, Caller.ADMINISTRATOR, Operation("Create a collection with its fields", _ONE, NEW))

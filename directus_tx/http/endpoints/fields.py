@@ -27,18 +27,18 @@ _ONE, _ALL, _EITHER = (Items(shape, schema_service.FIELDS) for shape in (Shape.I
 
 @routes.get(FIELDS, Caller.PUBLIC, Operation("List the fields of all collections", _ALL))
 async def list_all_fields(call: Call) -> Answer:
-    return call.answer(schema_service.read_fields(call.ctx, call.query()))
+    return call.answer(await schema_service.read_fields(call.ctx, call.query()))
 
 
 @routes.get(FIELDS + "/<collection>", Caller.PUBLIC, Operation("List the fields of a collection", _ALL))
 async def list_fields(call: Call) -> Answer:
-    return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"]))
+    return call.answer(await schema_service.read_fields(call.ctx, call.query(), call.path["collection"]))
 
 
 @routes.get(FIELDS + "/<collection>/<names>", Caller.PUBLIC, Operation("Read one or several fields", _EITHER))
 async def read_fields(call: Call) -> Answer:
     names = call.keys(call.path["names"])
-    return call.answer(schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
+    return call.answer(await schema_service.read_fields(call.ctx, call.query(), call.path["collection"], names))
 
 
 @routes.post(FIELDS + "/<collection>", Caller.ADMINISTRATOR, Operation("Create a field", _ONE, _ONE), refusal=CreateForbidden)
