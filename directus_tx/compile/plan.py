@@ -152,10 +152,10 @@ class ItemLayout:
                 holder[below.name] = item
         return [[] if item == {} else item for item in items]
 
-    def columns(self, prefix: str = "") -> list[str]:
-        """Returns the names of the values of an item, with dots for nested items; a list is one value."""
-        own = [f"{prefix}{name}" for name in (*self.names, *(each.name for each in self.lists))]
-        return own + [name for below in self.items for name in below.columns(f"{prefix}{below.name}.")]
+    def paths(self) -> list[tuple[str, ...]]:
+        """Returns the paths to the values of an item: a name, or several for a value of a nested item. A list is one value."""
+        own = [(name,) for name in (*self.names, *(each.name for each in self.lists))]
+        return own + [(below.name, *path) for below in self.items for path in below.paths()]
 
     def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Item | None]:
         """Returns the items of the rows, None for rows without one. Appends the lists still to be read to *pending*."""

@@ -7,12 +7,14 @@ injection). An apostrophe in front of such texts prevents that.
 import csv
 import io
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from directus_tx.access import access_of
+from directus_tx.compile.bounds import Bounds
+from directus_tx.compile.fields import Expressions, Path, parse_fields
 from directus_tx.compile.plan import Item
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
@@ -36,19 +38,21 @@ FORMULA = re.compile(
 
 async def write_csv(service: Items, ctx: Context, collection: str, query: Query, write: Write, *, raw: bool = False) -> None:
     """Writes the items as CSV with a header line. The columns of nested items have dots in their names; lists and objects are JSON.
+    The columns are in the order of `fields`, or of the fields of the collection, whatever the items hold.
     Unless *raw*, an apostrophe is put in front of texts that a spreadsheet may interpret as formulas."""
-    columns = plan_for(access_of(ctx), collection, query, service.limits).items.layout.columns()
-    as_they_are = frozenset(columns) if raw else _numeric(ctx.schema, collection, columns)
+    layout = plan_for(access_of(ctx), collection, query, service.limits).items.layout
+    expressions = [parse_fields(query.fields, Bounds(service.limits))]
+    paths = sorted(layout.paths(), key=lambda path: _place(ctx.schema, collection, expressions, path))
+    as_they_are = frozenset(paths) if raw else _numeric(ctx.schema, collection, paths)
     out = io.StringIO()
     rows = csv.writer(out)
-    rows.writerow(columns if raw else [escaped(name) for name in columns])
+    names = [".".join(path) for path in paths]
+    rows.writerow(names if raw else [escaped(name) for name in names])
 
     async def take(items: list[Item], meta: Mapping[str, Any] | None) -> None:
         for item in items:
-            # An item without visible fields is an empty list.
-            flat = _flat(item or {})
-            cells = [(name, flat.get(name)) for name in columns]
-            rows.writerow([escaped(v) if isinstance(v, str) and name not in as_they_are else _cell(v) for name, v in cells])
+            values = [(path, _value(item, path)) for path in paths]
+            rows.writerow([escaped(v) if isinstance(v, str) and path not in as_they_are else _cell(v) for path, v in values])
         data = out.getvalue().encode()
         out.seek(0)
         out.truncate()
@@ -64,28 +68,44 @@ def escaped(text: str) -> str:
     return "'" + text if not text[:1].isalnum() and FORMULA.match(text) else text
 
 
-def _numeric(schema: Snapshot, collection: str, columns: Iterable[str]) -> frozenset[str]:
-    """Returns the columns of an export that hold numbers, including those that the API shows as text (BIGINT)."""
+def _place(schema: Snapshot, collection: str, expressions: Sequence[Expressions], path: Path) -> tuple[int, ...]:
+    """Returns a key that sorts the columns: by the first expression of `fields` that names them, and those of "*" in the order of the
+    fields of the collection; the values of a nested item where its field is."""
+    name, *rest = path
+    owner = schema.collections[collection]
+    heads = [(head, below) for each in expressions for head, below in each.items() if head in (name, "*")]
+    order = [head for each in expressions for head in each]
+    first = order.index(heads[0][0]) if heads else 0
+    place = (first, list(owner.fields).index(name) if heads and heads[0][0] == "*" else 0)
+    relation = schema.relations_of[collection].get(name)
+    if not rest or relation is None or relation.collection_one is None:
+        return place
+    below = [each for _, each in heads if each]
+    return place + _place(schema, relation.collection_one, below, tuple(rest))
+
+
+def _numeric(schema: Snapshot, collection: str, paths: Iterable[Path]) -> frozenset[Path]:
+    """Returns the paths of an export to numbers, including those that the API shows as text (BIGINT)."""
     found = set()
-    for column in columns:
-        *relations, name = column.split(".")
+    for path in paths:
+        *relations, name = path
         owner = schema.collections.get(collection)
         for each in relations:
             relation = schema.many_to_one.get((owner.collection, each)) if owner else None
             owner = schema.collections.get(relation.collection_one or "") if relation else None
         field = owner.fields.get(name) if owner else None
         if field is not None and field.has_column and family(field) in ("integer", "number"):
-            found.add(column)
+            found.add(path)
     return frozenset(found)
 
 
-def _flat(item: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in item.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        flat[f"{prefix}{name}"] = value
-    return flat
+def _value(item: Any, path: Path) -> Any:
+    """Returns the value at a path; None if the item has none there. An item without visible fields is an empty list."""
+    for name in path:
+        if not isinstance(item, dict):
+            return None
+        item = item.get(name)
+    return item
 
 
 def _cell(value: Any) -> str:

@@ -91,3 +91,53 @@ async def test_no_header_of_a_csv_export_is_a_formula(client: Client) -> None:
     ]
     assert raw == [["id", "=1+1", "-n", "a.b", "@x", "fine"], ["1", "@x", "-1", "-2", "-3", "-4"]]
     assert plain == [["id", "'=1+1", "'-n", "a.b", "'@x", "fine"], ["1", "'@x", "-1", "-2", "-3", "'-4"]]
+
+
+@ensureDeferred
+async def test_the_columns_of_a_csv_export_are_in_the_order_of_fields_whatever_the_items_hold(client: Client) -> None:
+    """Also with items without a related item, with missing values, and in files of several batches."""
+    await client.collection("authors", field("name"), field("mail"))
+    await client.collection(
+        "articles", field("title"), field("author", "m2o", "INT", 11), field("body"), {"field": "kin", "type": "o2m"}
+    )
+    relation = {"collection_many": "articles", "field_many": "author", "collection_one": "authors", "field_one": "articles"}
+    await client.post("~/relations", relation)
+    (author,) = (await client.post("~/items/authors", [{"name": "Ada", "mail": "a@example.com"}])).data
+    rows = [{"title": f"t{n}", "author": author["id"] if n % 3 else None, "body": None if n % 2 else "b"} for n in range(1200)]
+    assert (await client.post("~/items/articles?activity_skip=1", rows)).status == 200
+    for fields, header in (
+        ("", "id,title,author,body"),
+        ("*", "id,title,author,body"),
+        ("*.*", "id,title,author.id,author.name,author.mail,body"),
+        ("*,author.name", "id,title,author.name,body"),
+        ("author.name,title", "author.name,title"),
+        ("body,author.mail,author.name,id", "body,author.mail,author.name,id"),
+        ("title,*", "title,id,author,body"),
+        ("body,*.*,author.mail", "body,id,title,author.id,author.name,author.mail"),
+        ("-title,body,*", "body,id,author"),
+    ):
+        for filter in ("", "&filter[author][null]=1", "&filter[id]=2", "&filter[id]=0"):
+            answer = await client.get(f"~/items/articles?export=csv&limit=-1&fields={fields}{filter}")
+            assert answer.status == 200, fields
+            lines = list(csv.reader(io.StringIO(answer.body.decode(), newline="")))
+            assert ",".join(lines[0]) == header, fields
+            assert all(len(line) == len(lines[0]) for line in lines)
+    lines = list(
+        csv.DictReader(
+            io.StringIO((await client.get("~/items/articles?export=csv&limit=-1&fields=author.name,title")).body.decode())
+        )
+    )
+    assert [line["author.name"] for line in lines] == ["Ada" if n % 3 else "" for n in range(1200)]
+    assert [line["title"] for line in lines] == [f"t{n}" for n in range(1200)]
+
+
+@ensureDeferred
+async def test_a_column_with_a_dot_in_its_name_is_not_a_value_within_an_object(client: Client) -> None:
+    async def work(session: Any) -> None:
+        await session.query('CREATE TABLE dotted (id serial PRIMARY KEY, "a.b" int, a jsonb)')
+        await session.query("""INSERT INTO dotted ("a.b", a) VALUES (7, '{"b": "other"}')""")
+        await session.query("SELECT directus_touch('schema')")
+
+    await Session(client.backend.projects.get(client.project).database).transaction(work)
+    lines = list(csv.reader(io.StringIO((await client.get("~/items/dotted?export=csv")).body.decode(), newline="")))
+    assert lines == [["id", "a.b", "a"], ["1", "7", '{"b":"other"}']]

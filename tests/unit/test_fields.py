@@ -104,6 +104,6 @@ def test_hidden_relations_do_not_open() -> None:
 
 def test_what_opens_is_a_column_of_an_export_and_may_be_narrowed() -> None:
     layout = planned("title,author,owner.email").items.layout
-    assert layout.columns() == ["title", "owner.email", "author.id"]
+    assert layout.paths() == [("title",), ("owner", "email"), ("author", "id")]
     query = parsed(b"fields=title,tags,owner.email&deep[tags][limit]=1").query()
     plan_for(Access(blog(), ADMINISTRATOR), "articles", query, LimitSettings())
