@@ -31,6 +31,11 @@ class ServerSettings:
     data_dir: str = setting("var", "Directory of the projects, files and the embedded database.")
     log_format: str = setting("text", "Format of the log: one line of text or of JSON for each event.", choices=("text", "json"))
     log_file: str = setting("", "File that the log is appended to. Empty: standard output.")
+    processes: int = setting(
+        1,
+        "Number of processes that serve the addresses in listen, each with all projects. max_connections, database.max_connections,"
+        " spool_size and body_spool_size are divided between them; other limits hold for each.",
+    )
     cache_control: str = setting("no-store", "Cache-Control of answers to signed-in users. Empty: the header is not sent.")
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."

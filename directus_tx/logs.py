@@ -70,11 +70,17 @@ class LineWriter:
     into the queue and lines that cannot be written are dropped, and a line of *notice*, called with their number and the reason, takes
     their place as soon as writing succeeds.
 
+    *shared*: other processes write to the same file. Lines are passed to the operating system in pieces that it does not mix with those of
+    others, also if it is a pipe, unless a line is longer than that (`select.PIPE_BUF`).
+
     Raises OSError if the file cannot be opened.
     """
 
-    def __init__(self, name: str, notice: Callable[[int, str], str], *, to_standard_error: bool = False) -> None:
+    def __init__(
+        self, name: str, notice: Callable[[int, str], str], *, to_standard_error: bool = False, shared: bool = False
+    ) -> None:
         self.name = name
+        self.piece = select.PIPE_BUF if shared else PIECE
         self.to_standard_error = to_standard_error
         self.notice = notice
         self._lock = threading.Lock()
@@ -188,11 +194,13 @@ class LineWriter:
         piece: list[str] = []
         size = 0
         for line in lines:
-            piece.append(line)
-            size += len(line)
-            if size >= PIECE:
+            # A character takes up to four bytes, but nearly all of the log is ASCII.
+            length = len(line) if line.isascii() else len(line.encode(errors="backslashreplace"))
+            if piece and size + length > self.piece:
                 self._write_piece(piece)
                 piece, size = [], 0
+            piece.append(line)
+            size += length
         if piece:
             self._write_piece(piece)
         if overflowed:
@@ -234,9 +242,9 @@ class LineObserver:
     """Appends each event as a line to the file *name*, or writes it to standard output if *name* is empty. `lines` is the writer.
     Events of the level debug, and those of Twisted of the level info, are not written."""
 
-    def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]") -> None:
+    def __init__(self, name: str, write: "Callable[[dict[str, Any]], str]", *, shared: bool = False) -> None:
         self.write = write
-        self.lines = LineWriter(name, self._notice)
+        self.lines = LineWriter(name, self._notice, shared=shared)
 
     def __call__(self, event: dict[str, Any]) -> None:
         level = event["log_level"]
@@ -279,7 +287,7 @@ def text_line(event: dict[str, Any]) -> str:
     return f"{time} {event['log_level'].name} {event['log_namespace']}: {_one_line(formatEvent(event))}{_traceback(event)}\n"
 
 
-def json_line(event: dict[str, Any]) -> str:
+def json_line(event: dict[str, Any], worker: int | None = None) -> str:
     """Returns an event as a line with a JSON object."""
     found: dict[str, Any] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
@@ -287,6 +295,8 @@ def json_line(event: dict[str, Any]) -> str:
         "logger": event["log_namespace"],
         "message": formatEvent(event),
     }
+    if worker is not None:
+        found["worker"] = worker
     found |= {name: event[name] for name in NOTED if name in event}
     traceback = _traceback(event)
     if traceback:
@@ -294,9 +304,12 @@ def json_line(event: dict[str, Any]) -> str:
     return orjson.dumps(found, default=str).decode() + "\n"
 
 
-def observer(format: str, name: str = "") -> LineObserver:
-    """Returns an observer for the format "text" or "json" that writes to the file *name*, or to standard output if *name* is empty."""
-    return LineObserver(name, json_line if format == "json" else text_line)
+def observer(format: str, name: str = "", worker: int | None = None) -> LineObserver:
+    """Returns an observer for the format "text" or "json" that writes to the file *name*, or to standard output if *name* is empty.
+    *worker*: the number of the process among several that write to it, which the lines in JSON contain."""
+    if format != "json":
+        return LineObserver(name, text_line, shared=worker is not None)
+    return LineObserver(name, lambda event: json_line(event, worker), shared=worker is not None)
 
 
 def _one_line(text: str | None) -> str:

@@ -1,14 +1,9 @@
 """Creates the parts of a server and connects them."""
 
-import atexit
 import contextlib
-import errno
 import gc
 import math
-import os
 import pathlib
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,12 +12,10 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import defer
-from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
-from twisted.logger import ILogObserver, Logger
-from twisted.python.components import Componentized
+from twisted.logger import Logger
 
-from directus_tx import __version__, logs
+from directus_tx import __version__
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
@@ -32,16 +25,18 @@ from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, S
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.health import Health
 from directus_tx.http.app import App
-from directus_tx.http.listening import endpoint_of, listen
+from directus_tx.http.listening import listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
 from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.plugins.manager import Plugins
+from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
+from directus_tx.workers import Worker
 
 log = Logger()
 
@@ -54,10 +49,6 @@ REMINDER = 30.0
 
 OPENING_INTERVAL = 15.0
 """Seconds after which projects that could not be opened are tried again."""
-
-
-class StartError(Exception):
-    """The server cannot be started with this configuration; the message says why."""
 
 
 def use_monotonic_clock(reactor: Any) -> None:
@@ -165,19 +156,24 @@ def _data_directory(directory: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-class ApiService(MultiService):
-    """The server as a service of Twisted. It listens first, and then starts or waits for the database; `health` says when it is ready.
-    Stopping it waits for shutdown_delay, stops the jobs and stops listening, waits for running requests (at most shutdown_timeout
-    seconds), and closes the backend. *now* returns the time of day."""
+class ApiService(Process):
+    """A server. It listens first, and then starts or waits for the database; `health` says when it is ready. Stopping it waits for
+    shutdown_delay, stops the jobs and stops listening, waits for running requests (at most shutdown_timeout seconds), and closes the
+    backend. *now* returns the time of day. *worker*: the place of the process among several."""
 
     def __init__(
-        self, settings: Settings, reactor: Any, *, demo: bool = False, now: Callable[[], datetime] = current_time
+        self,
+        settings: Settings,
+        reactor: Any,
+        *,
+        demo: bool = False,
+        now: Callable[[], datetime] = current_time,
+        worker: Worker | None = None,
     ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.reactor = reactor
+        super().__init__(settings, reactor, worker=None if worker is None else worker.number)
         self.demo = demo
         self.now = now
+        self.worker = worker
         self.backend = Backend(settings, reactor)
         self.backend.projects.availability.begin()
         embedded = self.backend.embedded
@@ -185,58 +181,16 @@ class ApiService(MultiService):
         self.health = Health(self.backend.projects, self.supervisor)
         services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings, now, self.health)
         self.app = App(reactor, services)
-        self._started: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[None] | None = None
         self._ready = False
-        self._stopping = False
         self._ports: list[Any] = []
-        try:
-            self._observer = logs.observer(settings.server.log_format, settings.server.log_file)
-        except OSError as error:
-            raise StartError(f"the file of the log, {settings.server.log_file}, cannot be written: {error.strerror}") from error
-        self._console = self._observer.lines
-        json = settings.server.log_format == "json"
-        if settings.server.log_file or json:
-            # Programs read the JSON on standard output.
-            to_standard_error = json and not settings.server.log_file
-            self._console = logs.LineWriter("", lambda number, reason: "", to_standard_error=to_standard_error)
-        for lines in {self._observer.lines, self._console}:
-            atexit.register(lines.finish)
 
-    def setServiceParent(self, parent: Any) -> None:
-        """Makes the application of twistd use our log observer. twistd looks for one before it starts logging."""
-        if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
+    def stop_once(self) -> None:
+        self.health.stopping = True
+        super().stop_once()
 
-    def startService(self) -> None:
-        super().startService()
-        self._observer.lines.start()
-        self.reactor.addSystemEventTrigger("after", "shutdown", self._observer.lines.finish)
-        # After a turn of the reactor, because Twisted installs its signal handlers when the reactor starts running.
-        self.reactor.callWhenRunning(self.reactor.callLater, 0, self._handle_signals)
-        self._started = defer.Deferred.fromCoroutine(self._start())
-        self._started.addErrback(self._start_failed)
-
-    def _handle_signals(self) -> None:
-        """Installs signal handlers. SIGTERM and SIGINT stop the server with exit status 0; with Twisted's handlers the process would be
-        killed by the signal after the shutdown. SIGHUP reopens the log file. Project files need no signal: they are checked at each
-        request."""
-
-        def stop(*_: Any) -> None:
-            self.reactor.callFromThread(self._stop_once)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._observer.lines.reopen))
-
-    def _stop_once(self) -> None:
-        if self.reactor.running and not self._stopping:
-            self._stopping = True
-            self.health.stopping = True
-            self.reactor.stop()
-
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Listens, and opens the projects as soon as the database can be used. Raises StartError, EmbeddedError, ServiceUnavailable."""
         log.info("directus_tx {version} starts", version=__version__)
         self.backend.prepare()
         await self._listen()
@@ -246,7 +200,7 @@ class ApiService(MultiService):
             log.info("the super admin token is stored in {file}", file=str(self.backend.projects.super_admin_token_file))
         self._opening = defer.Deferred.fromCoroutine(self.backend.open_when_possible())
         await self._opening
-        if self._stopping:
+        if self.stopping:
             return
         if self.supervisor is not None:
             self.supervisor.startService()
@@ -266,54 +220,35 @@ class ApiService(MultiService):
 
     async def _listen(self) -> None:
         """Listens on the configured addresses. Raises StartError."""
-        settings = self.settings.server
-        for description in settings.listen:
-            try:
-                endpoint_of(self.reactor, description, settings.backlog)
-            except Exception as error:
-                raise StartError(f'"{description}" (server.listen) is not a Twisted endpoint: {error}') from error
-        try:
-            self._ports = await listen(self.reactor, self.app.site, self.settings)
-        except (CannotListenError, OSError) as error:
-            taken = errno.EADDRINUSE in (
-                getattr(error, "errno", None),
-                getattr(getattr(error, "socketError", None), "errno", None),
-            )
-            hint = ": give another one with --listen" if taken else ""
-            raise StartError(f"the server cannot listen (server.listen): {str(error).rstrip('.')}{hint}") from error
-        log.info("listening on {listen}", listen=", ".join(settings.listen))
+        worker = self.worker
+        self._ports = await listen(self.reactor, self.app.site, self.settings, () if worker is None else worker.sockets)
+        if worker is not None:
+            worker.watch(self.reactor, self.stop_once)
+        log.info("listening on {listen}", listen=", ".join(self.settings.server.listen))
 
     async def _make_demo(self) -> None:
         demo = await create_demo(self.backend.projects, self.backend.items)
         hosts = [str(port.getHost().port) for port in self._ports if hasattr(port.getHost(), "port")]
         self._tell(*announcement(demo, f"http://127.0.0.1:{hosts[0]}" if hosts else ", ".join(self.settings.server.listen)))
 
-    def _start_failed(self, failure: Any) -> None:
-        """Logs why the server cannot start, and ends the process with status 1."""
-        if self._stopping and failure.check(defer.CancelledError, Interrupted, ServiceUnavailable):
-            return
-        if failure.check(StartError, EmbeddedError):
-            log.critical("the server cannot start: {error}", error=str(failure.value))
-            if self.settings.server.log_file:
-                sys.stderr.write(f"directus_tx: the server cannot start: {failure.value}\n")
-        else:
-            log.failure("the server cannot start", failure)
-        self.reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        self.reactor.callWhenRunning(self.reactor.stop)
+    def _is_expected(self, failure: Any) -> bool:
+        return failure.check(defer.CancelledError, Interrupted, ServiceUnavailable) is not None
+
+    def _cannot_start(self, failure: Any) -> bool:
+        return failure.check(StartError, EmbeddedError) is not None
 
     def stopService(self) -> "defer.Deferred[None]":
-        self._stopping = self.health.stopping = self.backend.stopping = True
+        self.health.stopping = self.backend.stopping = True
         self.backend.projects.availability.fail("The server is stopping.", "The server is stopping.")
         if self._opening is not None:
             # A thread that starts the embedded database is interrupted when the backend is closed.
             self._opening.cancel()
-        started = self._started or defer.succeed(None)
-        return started.addBoth(lambda _: defer.Deferred.fromCoroutine(self._stop()))
+        return super().stopService()
 
     async def _stop(self) -> None:
         if self._ready and self.settings.server.shutdown_delay:
             await pause(self.reactor, self.settings.server.shutdown_delay)
-        await defer.maybeDeferred(super().stopService)
+        await defer.maybeDeferred(MultiService.stopService, self)
         for port in self._ports:
             await defer.maybeDeferred(port.stopListening)
         self.app.closing = True
@@ -327,8 +262,3 @@ class ApiService(MultiService):
             await defer.maybeDeferred(self.supervisor.stopService)
         await self.backend.close()
         log.info("the server has stopped")
-
-    def _tell(self, *lines: str) -> None:
-        """Writes to the console, even if the log goes to a file: passwords and tokens must not be stored in the log."""
-        self._console.start()
-        self._console.write("\n" + "\n".join(lines) + "\n\n")

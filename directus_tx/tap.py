@@ -9,7 +9,9 @@ from twisted.python import usage
 
 from directus_tx import config
 from directus_tx.checks import problems
-from directus_tx.service import ApiService, StartError, use_monotonic_clock, use_shared_lookups
+from directus_tx.process import StartError
+from directus_tx.service import ApiService, use_monotonic_clock, use_shared_lookups
+from directus_tx.workers import Worker, Workers
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
@@ -21,6 +23,7 @@ class Options(usage.Options):
     optParameters = (
         ("config", "c", None, "Configuration file (TOML). etc/directus.toml lists all settings."),
         ("data-dir", "d", None, "Directory of the projects, files and the embedded database (server.data_dir)."),
+        ("processes", "p", None, "Number of processes that serve the addresses (server.processes).", int),
     )
     optFlags = (("demo", None, "Create the project `demo` with a small blog if it does not exist."),)
 
@@ -38,6 +41,8 @@ class Options(usage.Options):
         overrides: dict[tuple[str, str], Any] = {}
         if self["data-dir"]:
             overrides["server", "data_dir"] = self["data-dir"]
+        if self["processes"] is not None:
+            overrides["server", "processes"] = self["processes"]
         if self["listen"]:
             overrides["server", "listen"] = self["listen"]
         try:
@@ -45,15 +50,27 @@ class Options(usage.Options):
         except config.ConfigError as error:
             raise usage.UsageError("the configuration is invalid:\n  " + "\n  ".join(error.mistakes)) from None
 
+    @property
+    def repeated(self) -> list[str]:
+        """The options for a worker, which has the environment and the working directory of this process."""
+        named = [f"--{name}={self[name]}" for name in ("config", "data-dir", "processes") if self[name] is not None]
+        return [*named, *(f"--listen={each}" for each in self["listen"])]
+
 
 def makeService(options: Options) -> MultiService:
     """Returns the service that twistd runs. If the server cannot start, ends the process with status 1 and a line for each problem."""
+    settings = options["settings"]
     use_monotonic_clock(reactor)
     use_shared_lookups(reactor)
-    found = problems(options["settings"])
+    worker = Worker.of_environment(os.environ)
+    found = problems(settings) if worker is None else []
     if found:
         raise SystemExit("\n  ".join(["directus_tx: the server cannot start:", *found]))
     try:
-        return ApiService(options["settings"], reactor, demo=bool(options["demo"]))
+        if worker is not None:
+            return ApiService(worker.share(settings), reactor, demo=bool(options["demo"]), worker=worker)
+        if settings.server.processes > 1:
+            return Workers(settings, reactor, options.repeated, ["--demo"] if options["demo"] else [])
+        return ApiService(settings, reactor, demo=bool(options["demo"]))
     except StartError as error:
         raise SystemExit(f"directus_tx: the server cannot start: {error}") from None

@@ -18,7 +18,8 @@ from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError
-from directus_tx.service import Backend, StartError, use_monotonic_clock, use_shared_lookups
+from directus_tx.process import StartError
+from directus_tx.service import Backend, use_monotonic_clock, use_shared_lookups
 
 FAILED, MISUSED = 1, 2
 """Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""

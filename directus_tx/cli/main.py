@@ -8,15 +8,16 @@ from directus_tx import __version__
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.permissions import permissions
 from directus_tx.cli.projects import migrate, project
+from directus_tx.cli.serve import serve
 from directus_tx.cli.users import user
 
 
 @click.group(context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="directus")
 def directus() -> None:
-    """Manage the projects of a directus_tx server.
+    """Run a directus_tx server, and manage its projects.
 
-    The commands use the configuration and the data directory of the server, whether it is running or not. Run them in the directory
+    The other commands use the configuration and the data directory of the server, whether it is running or not. Run them in the directory
     of the server, or name its data directory with --data-dir.
 
     \b
@@ -25,7 +26,7 @@ def directus() -> None:
     """
 
 
-for group in (project, user, permissions, migrate, configuration):
+for group in (serve, project, user, permissions, migrate, configuration):
     directus.add_command(group)
 
 

@@ -1,18 +1,24 @@
 """Listens on endpoints, and keeps the number of connections below the number of file descriptors that the process may open."""
 
+import errno
 import os
 import re
 import resource
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from directus_tx.config import Settings
 from directus_tx.http.connections import MAX_LEAVING, MAX_REFUSED, ConnectionLimits, Connections
 from directus_tx.http.site import ApiSite
+from directus_tx.process import StartError
 
 log = Logger()
 
@@ -71,8 +77,9 @@ class Descriptors:
         return ConnectionLimits(total, min(settings.server.max_connections_per_address or max(total // 2, 1), total))
 
 
-async def listen(reactor: Any, site: ApiSite, settings: Settings) -> list[Any]:
-    """Listens on the endpoints of the settings. Returns the ports."""
+async def listen(reactor: Any, site: ApiSite, settings: Settings, sockets: Sequence[int] = ()) -> list[Any]:
+    """Listens on the endpoints of the settings. Returns the ports. *sockets*: descriptors of sockets that `bind` has opened for them.
+    Raises StartError."""
     descriptors = Descriptors.of(settings, raise_descriptor_limit())
     limits = descriptors.limits(settings)
     site.limit(limits, descriptors.files)
@@ -83,12 +90,70 @@ async def listen(reactor: Any, site: ApiSite, settings: Settings) -> list[Any]:
         descriptors=descriptors.limit,
     )
     ports = []
-    for description in settings.server.listen:
-        port = await endpoint_of(reactor, description, settings.server.backlog).listen(site)
+    for place, description in enumerate(settings.server.listen):
+        inherited = _Inherited(reactor, sockets[place]) if sockets else None
+        if inherited is not None and description.startswith("systemd:"):
+            # Only the process that systemd has started can use the endpoint.
+            port = inherited.listenTCP(0, site)
+        else:
+            port = await _opened(inherited or reactor, description, settings, site)
         if isinstance(port, tcp.Port):
             Acceptor(reactor, port, site.connections).start()
         ports.append(port)
     return ports
+
+
+async def bind(reactor: Any, settings: Settings) -> list[int]:
+    """Opens the sockets of the endpoints of the settings for other processes, without accepting connections. Returns their descriptors.
+    Raises StartError."""
+    sockets = []
+    for description in settings.server.listen:
+        port = await _opened(reactor, description, settings, Factory())
+        port.stopReading()
+        if not isinstance(port, tcp.Port) or isinstance(port, unix.Port):
+            raise StartError(f'"{description}" (server.listen) can be served by one process only (server.processes)')
+        # The port would end the listening of all processes when it stops. Without its descriptor it never does.
+        sockets.append(port.socket.detach())
+    return sockets
+
+
+async def _opened(reactor: Any, description: str, settings: Settings, factory: Any) -> Any:
+    """Listens on an endpoint. Raises StartError."""
+    try:
+        endpoint = endpoint_of(reactor, description, settings.server.backlog)
+    except Exception as error:
+        raise StartError(f'"{description}" (server.listen) is not a Twisted endpoint: {error}') from error
+    try:
+        return await endpoint.listen(factory)
+    except (CannotListenError, OSError) as error:
+        taken = errno.EADDRINUSE in (
+            getattr(error, "errno", None),
+            getattr(getattr(error, "socketError", None), "errno", None),
+        )
+        hint = ": give another one with --listen" if taken else ""
+        raise StartError(f"the server cannot listen (server.listen): {str(error).rstrip('.')}{hint}") from error
+
+
+class _Inherited:
+    """A reactor for endpoints, which listens with a socket that another process has opened instead of opening one."""
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        # The port has a duplicate of the descriptor.
+        with socket.socket(fileno=self._descriptor) as opened:
+            return self._reactor.adoptStreamPort(self._descriptor, opened.family, factory)
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        # Needs pyOpenSSL, which only those who use TLS have installed.
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
 
 
 def raise_descriptor_limit() -> int:

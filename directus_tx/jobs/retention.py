@@ -20,6 +20,9 @@ from directus_tx.projects.registry import Projects
 
 log = Logger()
 BATCH = 1000
+PRUNING_LOCK = 0x64697265_63747031
+"""The key of the advisory lock of the process that removes history."""
+
 PAUSE = 0.1
 """Seconds between batches, so that requests are answered in between."""
 
@@ -90,7 +93,10 @@ async def _last_by_count(session: Session, collection: str, rule: Retention) -> 
 
 async def _batch(session: Session, collection: str, last: int, oldest: datetime | None) -> Pruned:
     """Removes up to BATCH of the oldest records with their revisions. Ids are in the order of time, so it stops at the first record that is
-    kept."""
+    kept. Removes nothing while another process does this."""
+    ((alone,),) = await session.query("SELECT pg_try_advisory_xact_lock(%s)", (PRUNING_LOCK,))
+    if not alone:
+        return Pruned()
     rows = await session.query(
         "SELECT id, action_on < %s FROM directus_activity WHERE collection = %s AND action <> 'comment'"
         f" ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED",
