@@ -16,6 +16,9 @@ from directus_tx.config import Settings
 
 log = Logger()
 
+STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that stop the server."""
+
 
 class StartError(Exception):
     """The server cannot be started with this configuration; the message says why."""
@@ -63,6 +66,7 @@ class Process(MultiService):
         super().startService()
         self._observer.lines.start()
         self.reactor.addSystemEventTrigger("after", "shutdown", self._observer.lines.finish)
+        self.reactor.addSystemEventTrigger("after", "shutdown", _ignore_signals)
         # After a turn of the reactor, because Twisted installs its signal handlers when the reactor starts running.
         self.reactor.callWhenRunning(self.reactor.callLater, 0, self._handle_signals)
         self._started = defer.Deferred.fromCoroutine(self.start())
@@ -70,13 +74,13 @@ class Process(MultiService):
 
     def _handle_signals(self) -> None:
         """Installs signal handlers. SIGTERM and SIGINT stop the server with exit status 0; with Twisted's handlers the process would be
-        killed by the signal after the shutdown. SIGHUP reopens the log file. Project files need no signal: they are checked at each
-        request."""
+        killed by the signal after the shutdown. Further signals change nothing: requests are answered until
+        server.shutdown_timeout is over. SIGHUP reopens the log file. Project files need no signal: they are checked at each request."""
 
         def stop(*_: Any) -> None:
             self.reactor.callFromThread(self.stop_once)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING_SIGNALS:
             signal.signal(number, stop)
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reopen_log))
 
@@ -123,3 +127,10 @@ class Process(MultiService):
         """Writes to the console, even if the log goes to a file: passwords and tokens must not be stored in the log."""
         self._console.start()
         self._console.write("\n" + "\n".join(lines) + "\n\n")
+
+
+def _ignore_signals() -> None:
+    """Ignores the signals that stop the server, when it has stopped. Python gives signals that have a handler their default effect before
+    the process ends, so another one would end it with the status of a killed process."""
+    for number in STOPPING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -83,6 +83,9 @@ class RootResource(Resource):
         self.klein = app.klein.resource()
 
     def render(self, request: Any) -> Any:
+        refusal = _host_refusal(request)
+        if refusal is not None:
+            return self.app.refuse(request, refusal)
         override = request.getHeader(b"x-http-method-override")
         if override and request.method == b"POST" and override.upper() in OVERRIDES:
             request.method = override.upper()
@@ -102,10 +105,18 @@ def path_argument(part: str) -> str:
     return part.replace("\0", "/")
 
 
+def _host_refusal(request: Any) -> ApiError | None:
+    """Returns the error for a request without a valid Host header (RFC 9112, section 3.2), None for other requests. HTTP/1.0 needs none."""
+    hosts = request.requestHeaders.getRawHeaders(b"host")
+    if not hosts:
+        return BadRequest("The request has no Host header.") if request.clientproto == b"HTTP/1.1" else None
+    if len(hosts) > 1:
+        return BadRequest("The request has more than one Host header.")
+    return None if _is_text(hosts[0]) else BadRequest("The Host header is not a valid host name.")
+
+
 def _refusal(request: Any) -> ApiError | None:
     """Returns the error for a request that Klein would answer in HTML or not refuse, None for other requests."""
-    if not _is_text(request.getRequestHostname()):
-        return BadRequest("The Host header is not a valid host name.")
     # NUL is refused because PostgreSQL cannot store it in texts.
     if request.path.startswith(b"//") or not all(b"\0" not in part and _is_text(part) for part in request.postpath):
         return NotFound()

@@ -293,3 +293,42 @@ def test_a_wheel_holds_all_that_the_server_needs(tmp_path: pathlib.Path) -> None
     daemon.create_project("p")
     assert len(daemon.call("GET", "/p/collections")["data"]) == 15
     assert daemon.stop() == 0
+
+
+def test_further_signals_while_it_stops_lose_no_request_and_leave_the_status_0(daemon: Daemon) -> None:
+    """Supervisors repeat SIGTERM, and people press Ctrl-C again. Signals arrive until the process has ended, also while Python ends."""
+    assert daemon.process is not None
+    daemon.call("POST", "/p/collections", THINGS)
+    answers: list[Any] = []
+
+    def write() -> None:
+        answers.append(daemon.call("POST", "/p/items/things", {"name": "written while it stops"}))
+
+    with daemon.connect("p") as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_for(lambda: _waiting(cursor))
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            daemon.process.send_signal(number)
+        wait_for(lambda: not daemon.listens())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            daemon.process.send_signal(number)
+        assert daemon.runs()
+        blocker.rollback()
+        writer.join(60)
+    assert [answer["data"]["name"] for answer in answers] == ["written while it stops"]
+
+    until = time.monotonic() + 60
+    while daemon.process.poll() is None:
+        assert time.monotonic() < until, "the server does not end"
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    assert daemon.process.wait() == 0, daemon.output
+    assert "Traceback" not in daemon.output
+
+
+def _waiting(cursor: Any) -> bool:
+    """Whether a statement waits for a lock."""
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    return bool(cursor.fetchone()[0])

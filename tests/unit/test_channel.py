@@ -269,3 +269,27 @@ def test_what_is_no_request_is_told_so(peer: Peer, data: bytes, expected: tuple[
     peer.channel.dataReceived(data)
     assert peer.error() == expected
     assert peer.transport.disconnecting
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"OPTIONS", b"DELETE"])
+@pytest.mark.parametrize(
+    ("version", "hosts", "valid"),
+    [
+        (b"1.1", (), False),
+        (b"1.1", (b"a", b"a"), False),
+        (b"1.1", (b"a", b"b"), False),
+        (b"1.1", (b"\xff",), False),
+        (b"1.1", (b"",), True),
+        (b"1.1", (b"h:8080",), True),
+        (b"1.0", (), True),
+        (b"1.0", (b"h",), True),
+        (b"1.0", (b"a", b"b"), False),
+    ],
+)
+def test_a_request_has_one_host_header(peer: Peer, method: bytes, version: bytes, hosts: tuple[bytes, ...], valid: bool) -> None:
+    """RFC 9112, section 3.2; HTTP/1.0 has none."""
+    headers = b"".join(b"Host: %s\r\n" % host for host in hosts)
+    answer = peer.send(b"%s /server/ping HTTP/%s\r\n%s\r\n" % (method, version, headers))
+    assert answer.split()[1] != b"400" if valid else answer.split()[1] == b"400"
+    if not valid and method != b"HEAD":
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == 15
