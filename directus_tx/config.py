@@ -116,7 +116,15 @@ class DatabaseSettings:
         " sixteenth of it is not kept.",
     )
     schema_interval: float = setting(
-        10.0, "Seconds after which the next request checks whether other programs have changed the tables. 0: never."
+        10.0,
+        "Seconds after which the next request checks whether other programs have changed the tables; six times that if event triggers tell"
+        " of changes. 0: never.",
+    )
+    event_trigger: str = setting(
+        "auto",
+        "Whether PostgreSQL tells of changes of tables by other programs, by event triggers, which only superusers can create. auto: in"
+        " databases that the server has created; on: also in other databases; off: not, and existing ones are dropped.",
+        choices=("auto", "on", "off"),
     )
     schemas: tuple[str, ...] = setting(
         (),

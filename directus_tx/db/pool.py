@@ -35,6 +35,9 @@ log = Logger()
 CHANNEL = "directus"
 """The channel on which the database notifies of new versions, as "kind:version"."""
 
+TABLES = "tables"
+"""The kind of notifications that tables have changed. The version is the number of the transaction."""
+
 DOWN_FOR = 0.5
 """Seconds to wait after a failure to connect before the next attempt."""
 
@@ -73,7 +76,8 @@ class Database:
     A connection that becomes free goes to the waiting caller with the fewest connections in use. One caller can use all but a fifth
     of the pool. Callers are anything hashable; None is the server itself, which has no such limit and comes first.
 
-    `on_change(kind, version)` is called with each version that the database reports, when a connection opens and by NOTIFY.
+    `on_change(kind, version)` is called with each version that the database reports, when a connection opens and by NOTIFY. For the kind
+    TABLES, the version is the number of the transaction that has changed tables, or 0 if any may have.
     `on_restore()` is called when data cached from the database may no longer be valid: the database server was restarted, another
     server answers, the database was replaced, or a version decreased. Restoring a backup or promoting a standby causes one of these.
     """
@@ -547,6 +551,9 @@ class Database:
         ):
             self._restored(connection)
         self._epoch, self._table = connection.epoch, connection.table
+        if len(self.connections) == 1:
+            # Until now, no connection was open that would have been notified.
+            self.on_change(TABLES, 0)
         for kind, version in connection.versions.items():
             self._heard(kind, version)
 
@@ -555,6 +562,10 @@ class Database:
         if notify.channel != CHANNEL or not text.isascii() or not text.isdigit():
             return
         version = int(text)
+        if kind == TABLES:
+            if connection in self.connections and connection.epoch == self._epoch:
+                self.on_change(kind, version)
+            return
         if connection not in self.connections:
             # The connection is still being opened.
             connection.versions[kind] = max(version, connection.versions.get(kind, 0))

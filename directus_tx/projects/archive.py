@@ -70,10 +70,15 @@ def read_config(path: pathlib.Path) -> ProjectConfig:
 
 
 def restore(path: pathlib.Path, parameters: Parameters, programs: pathlib.Path) -> None:
-    """Restores the database of an archive into an empty database, wholly or not at all. Raises ArchiveError."""
+    """Restores the database of an archive into an empty database, wholly or not at all. Raises ArchiveError. Event triggers, which only
+    superusers can create, are left out: opening the project creates them."""
     with tempfile.TemporaryDirectory(prefix="directus-") as name, _opened(path) as tar:
         tar.extract(DUMP, name, filter="data")
-        options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
+        options: tuple[str, ...] = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
+        listed = _run([programs / "pg_restore", "--list", f"{name}/{DUMP}"], parameters)
+        contents = pathlib.Path(name) / "contents"
+        contents.write_text("".join(line for line in listed.splitlines(keepends=True) if " EVENT TRIGGER " not in line), "utf-8")
+        options += (f"--use-list={contents}",)
         _run([programs / "pg_restore", *options, f"--dbname={_conninfo(parameters)}", f"{name}/{DUMP}"], parameters)
 
 
@@ -89,10 +94,12 @@ def _conninfo(parameters: Parameters) -> str:
     return str(extensions.make_dsn(**{name: value for name, value in parameters.items() if name != "password"}))
 
 
-def _run(command: list[object], parameters: Parameters) -> None:
+def _run(command: list[object], parameters: Parameters) -> str:
+    """Runs a program and returns its output. Raises ArchiveError."""
     environment = dict(os.environ)
     if parameters.get("password"):
         environment["PGPASSWORD"] = str(parameters["password"])
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise ArchiveError(done.stderr.strip() or f"{command[0]} failed")
+    return done.stdout

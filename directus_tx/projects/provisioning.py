@@ -29,6 +29,7 @@ from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InvalidRequest, ServiceUnavailable, UpdateForbidden
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
+from directus_tx.schema import event_triggers
 from directus_tx.schema.migrations import fingerprint, migrate
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
@@ -309,6 +310,7 @@ class Databases:
             database = self.pool(ProjectDatabase(unfinished))
             try:
                 await migrate(Session(database))
+                await event_triggers.provide(Session(database), wanted=self.settings.event_trigger != "off", asked=False)
             finally:
                 await database.close()
             rename = SQL("ALTER DATABASE {} RENAME TO {}")

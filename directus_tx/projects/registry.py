@@ -5,6 +5,7 @@ import hmac
 import pathlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -19,7 +20,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import Parameters, holding
-from directus_tx.db.pool import Database
+from directus_tx.db.pool import TABLES, Database
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import (
@@ -42,6 +43,7 @@ from directus_tx.projects.files import (
     new_keys,
 )
 from directus_tx.projects.provisioning import Databases, NewProject, install
+from directus_tx.schema import event_triggers
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import is_outdated, migrate
 from directus_tx.schema.model import LeftOut, Snapshot
@@ -52,6 +54,12 @@ READ_ATTEMPTS = 4
 
 MIGRATION_PATIENCE = 3.0
 """Seconds that a request waits while the project is being migrated."""
+
+UNDOUBTED = 6
+"""How much rarer the schema is compared with the database where event triggers notify of changes."""
+
+REMEMBERED = 100
+"""The number of transactions that have changed tables that are remembered."""
 
 OPENED_AT_ONCE = 2
 """The number of projects that are opened at the same time in the background. A request opens its project at once."""
@@ -92,6 +100,9 @@ class Project:
         self._slow = False
         self._waiting: dict[defer.Deferred[None], bool] = {}
         self._schema_interval = settings.schema_interval
+        self._event_trigger = settings.event_trigger
+        self._doubted = False
+        self._heard_of: deque[int] = deque(maxlen=REMEMBERED)
         own = config.database.schemas
         self._schemas = settings.schemas if own is None else own
         self._plan_cache_size = settings.plan_cache_size
@@ -109,7 +120,9 @@ class Project:
         """Returns the snapshot if it is known to be the newest, otherwise None. It is known while a connection is open, because
         the database notifies the connection of changes."""
         found = self._snapshot
-        return found if found is not None and found.version >= self._version and self.database.listening else None
+        if found is None or found.version < self._version or self._doubted or not self.database.listening:
+            return None
+        return found
 
     async def snapshot(self) -> Snapshot:
         """Returns the newest snapshot and reads it if necessary; concurrent callers share the work. If the project has not been opened,
@@ -134,14 +147,34 @@ class Project:
         if not self._migrated:
             await self.open()
         async with self._turn_to_read():
+            found = self.current()
+            if found is not None:
+                # The caller before has read it.
+                return found
             session = Session(self.database)
             seen = self._snapshot
             if seen is not None:
                 # No connection was open that would have been notified of changes: ask the database.
                 ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
-                if seen is self._snapshot and seen.version >= max(version, self._version):
+                if (
+                    seen is self._snapshot
+                    and seen.version >= max(version, self._version)
+                    and not await self._differs(session, seen)
+                ):
                     return seen
             return await self._read(session)
+
+    async def _differs(self, session: Session, seen: Snapshot) -> bool:
+        """Whether tables are different from the snapshot, if an event trigger has told of a change of tables."""
+        if not self._doubted:
+            return False
+        self._doubted = False
+        try:
+            fingerprint = await read_fingerprint(session, seen.schemas)
+        except BaseException:
+            self._doubted = True
+            raise
+        return fingerprint != seen.fingerprint or self._snapshot is not seen
 
     def _turn_to_read(self) -> AbstractAsyncContextManager[None]:
         """A context in which no other caller reads the schema. Raises ServiceUnavailable if that does not begin within queue_timeout, for
@@ -197,7 +230,28 @@ class Project:
                     timer.cancel()
             if done:
                 log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+        await self._provide_event_triggers(session)
         self._migrated = restores == self._restores
+
+    async def _provide_event_triggers(self, session: Session) -> None:
+        """Creates the event triggers in the database, or drops them, as the setting event_trigger says. A failure is logged."""
+        wanted, asked = self._event_trigger != "off", self._event_trigger == "on"
+        if wanted and not (asked or self.config.database.owned):
+            return
+        try:
+            if not await event_triggers.provide(session, wanted=wanted, asked=asked) and asked:
+                log.warn("project {project}: the role of the server may not create event triggers", project=self.key)
+        except ApiError as error:
+            log.warn("project {project}: event triggers: {error}", project=self.key, error=without_values(error))
+
+    @property
+    def changes_noticed_by(self) -> str | None:
+        """How changes of tables by other programs are noticed; None until the schema has been read."""
+        if self._snapshot is None:
+            return None
+        if self._snapshot.notified:
+            return "event trigger"
+        return f"comparison every {self._schema_interval:g} s" if self._schema_interval else "requests that fail"
 
     @property
     def read_only(self) -> str | None:
@@ -253,21 +307,33 @@ class Project:
             return await self._read(session)
 
     def verify_in_time(self) -> None:
-        """Starts to verify the snapshot in the background if it was last verified more than schema_interval ago."""
+        """Starts to verify the snapshot in the background if it was last verified more than schema_interval ago, or
+        UNDOUBTED times that if event triggers notify of changes."""
         now = time.monotonic()
         if now < self._verify_from or not self._schema_interval or self._snapshot is None:
             return
-        self._verify_from = now + self._schema_interval
+        self._verify_from = now + self._interval
         work = defer.ensureDeferred(self.verified(self._snapshot))
         work.addErrback(lambda failure: log.warn("project {project}: {error}", project=self.key, error=failure.value))
+
+    @property
+    def _interval(self) -> float:
+        """The seconds from one comparison with the database to the next."""
+        notified = self._snapshot is not None and self._snapshot.notified
+        return self._schema_interval * (UNDOUBTED if notified else 1)
 
     async def _read(self, session: Session) -> Snapshot:
         """Reads the snapshot, which is as new as this call. If the schema changes meanwhile, the next request reads it again. The version
         in the database counts, even if it is lower than one that was notified before."""
-        self._verify_from = time.monotonic() + self._schema_interval
+        self._verify_from = time.monotonic() + self._interval
         while True:
             heard, restores = self._version, self._restores
-            snapshot = evolve(await self._read_once(session), plans=Cache(self._plan_cache_size))
+            self._doubted = False
+            try:
+                snapshot = evolve(await self._read_once(session), plans=Cache(self._plan_cache_size))
+            except BaseException:
+                self._doubted = True
+                raise
             if restores == self._restores:
                 if heard == self._version:
                     self._version = snapshot.version
@@ -299,6 +365,13 @@ class Project:
     def _changed(self, kind: str, version: int) -> None:
         if kind == "schema":
             self._version = max(self._version, version)
+        elif kind == TABLES:
+            if version and version in self._heard_of:
+                # Each connection is notified of each transaction.
+                return
+            self._heard_of.append(version)
+            if self._snapshot is not None and self._snapshot.notified:
+                self._doubted = True
         elif kind == "accounts" and version != self.accounts_version:
             self.accounts_version = version
             self.accounts.clear()

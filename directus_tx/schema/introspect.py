@@ -9,7 +9,7 @@ from attrs import frozen
 
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
-from directus_tx.schema import datatypes
+from directus_tx.schema import datatypes, event_triggers
 from directus_tx.schema.indexes import StoredIndex, declared_names, indexes_by_collection, read_declared, read_indexes
 from directus_tx.schema.model import (
     ALIAS_TYPES,
@@ -99,7 +99,7 @@ GROUP BY c.oid, o.conname
 
 # xmin changes whenever a catalogue row changes; that of a materialized view also when it is refreshed. The tables that a view depends on
 # decide about its key and about what can be written.
-_FINGERPRINT = r"""
+_FINGERPRINT = rf"""
 WITH spaces AS (
     SELECT oid, xmin FROM pg_namespace WHERE nspname = ANY (%s::text[])
 ), named AS (
@@ -132,6 +132,7 @@ WITH spaces AS (
     UNION ALL SELECT attrelid, attnum, a.xmin::text FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
               WHERE c.relkind = 'c' AND attnum > 0
     UNION ALL SELECT roleid, 0, m.xmin::text FROM pg_auth_members m
+    UNION ALL {event_triggers.PARTS}
 )
 SELECT md5(coalesce(string_agg(concat_ws('.', oid, part, xmin), ' ' ORDER BY oid, part, xmin), '')) FROM parts
 """
@@ -157,7 +158,9 @@ async def read_fingerprint(session: Session, schemas: Sequence[str] = ()) -> str
 
 
 async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
-    ((version,),) = await session.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
+    ((version, notified),) = await session.query(
+        f"SELECT version, {event_triggers.IN_USE} FROM directus_versions WHERE kind = 'schema'"
+    )
     fingerprint = await read_fingerprint(session, schemas)
     tables = await read_tables(session, schemas)
     oids = (sorted(tables.by_oid),)
@@ -210,6 +213,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         fingerprint,
         schemas,
         tables.left_out,
+        notified,
     )
 
 

@@ -335,6 +335,7 @@ class Snapshot:
     `settings` are the values of directus_settings as text, by key. `roles` are the rows of directus_roles by id; `permissions` are all
     rows of directus_permissions. `fingerprint` changes with the tables themselves: changes by other programs do not increase `version`.
     `schemas` are the schemas beside public whose tables are collections, `left_out` the tables and views that are not collections.
+    `notified`: event triggers notify of changes of tables by other programs.
     """
 
     version: int
@@ -346,6 +347,7 @@ class Snapshot:
     fingerprint: str = ""
     schemas: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    notified: bool = False
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
 

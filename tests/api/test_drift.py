@@ -1,11 +1,14 @@
-"""Tables that others change while the server runs: the next request is answered rightly, and what stays broken is no loop."""
+"""Tables that others change while the server runs, without event triggers that tell of it: the next request is answered rightly, and
+what stays broken is no loop."""
 
 from typing import Any
 
 import pytest
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
+from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, moment
 from directus_tx.db.connection import pause
 from directus_tx.db.session import Session
@@ -13,6 +16,12 @@ from directus_tx.errors import FieldNotFound
 from directus_tx.http.params import parsed
 from directus_tx.http.routes import Call
 from tests.conftest import TOKEN, Client, field
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return evolve(settings, database=evolve(settings.database, event_trigger="off"))
+
 
 NAME, COUNT, LABEL = field("name"), field("count", "integer", "INT", 11), field("label")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import KEY, field
-from tests.daemon import TOKEN, Daemon, wait_for
+from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon, wait_for
 from tests.live.clusters import BINARIES, Cluster, new_directory, remove
 from tests.live.test_connections import Answer
 from tests.live.test_faults import rows
@@ -145,6 +145,8 @@ def test_a_standby_is_read_and_written_as_soon_as_it_is_promoted(primary: Server
     standby.daemon.start()
     wait_for(lambda: standby.call("GET", "/users/me", token="reader-token").status == 200)
     standby.check_read_only(token, STANDBY)
+    info = standby.daemon.call("GET", f"/server/info?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)["data"]["databases"]["p"]
+    assert info == {"read_only": "The database server is a standby.", "changes_noticed_by": "comparison every 10 s"}
     # Changes of the primary arrive, although a standby does not notify of them.
     primary.call("POST", "/collections", {"collection": "later", "fields": [KEY, field("name")]})
     primary.call("POST", "/items/later", {"name": "x"})

@@ -53,6 +53,7 @@ LAYERS = (
     "schema.system",
     "schema.tables",
     "schema.indexes",
+    "schema.event_triggers",
     "schema.introspect",
     "schema.ddl",
     "schema.migrations",
@@ -149,6 +150,7 @@ MAY_SEE_THE_DRIVER = {
 MAY_RUN_SQL = {
     "db",
     "schema.indexes",
+    "schema.event_triggers",
     "schema.introspect",
     "schema.tables",
     "schema.migrations",

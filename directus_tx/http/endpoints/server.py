@@ -35,8 +35,9 @@ async def health(call: Call) -> Answer:
 
 @routes.get("/server/info", Caller.SUPER_ADMIN, Operation("Versions of the server and its database", ANY))
 async def info(call: Call) -> Answer:
-    """Returns the versions of the system, Python and the database, and of the projects that are in use: why their databases can only
-    be read, and which tables are no collections, with the reasons. Clients expect the keys about PHP."""
+    """Returns the versions of the system, Python and the database. Of the projects that are in use: why their databases can only be read,
+    how changes of their tables by other programs are noticed, and which tables are no collections, with the reasons. Clients expect the
+    keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(
@@ -52,7 +53,10 @@ async def info(call: Call) -> Answer:
             },
             "php": {"version": None, "max_upload_size": limit, "extensions": {}},
             "permissions": {"public": None, "logs": None, "uploads": None},
-            "databases": {key: {"read_only": project.read_only} for key, project in projects.opened()},
+            "databases": {
+                key: {"read_only": project.read_only, "changes_noticed_by": project.changes_noticed_by}
+                for key, project in projects.opened()
+            },
             "left_out": {key: [asdict(each) for each in found] for key, found in projects.left_out().items()},
         }
     )
