@@ -16,7 +16,7 @@ from directus_tx.errors import (
     StandbyDatabase,
     SuspendedUser,
 )
-from directus_tx.items.history import Record, record
+from directus_tx.items.history import Record, record, record_activity
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
@@ -101,8 +101,8 @@ async def _note_refusal(ctx: Context, user: int | None) -> None:
     written and deleted in one transaction."""
 
     async def work(ctx: Context) -> None:
-        ids = await record(ctx, [Record("invalid-credentials", USERS, str(user or 0))])
-        await ctx.db.query("DELETE FROM directus_activity WHERE id = ANY(%s)", (ids if user is None else [],))
+        number = await record_activity(ctx, Record("invalid-credentials", USERS, str(user or 0)))
+        await ctx.db.query_at_commit("DELETE FROM directus_activity WHERE id = %s", (number if user is None else None,))
 
     await _recorded(ctx, user, work)
 

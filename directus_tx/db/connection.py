@@ -160,6 +160,11 @@ class Connection:
         """Whether a statement has been sent and its answer has not arrived."""
         return self._answer is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is open and in no transaction."""
+        return bool(self._driver.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE)
+
     def overdue(self, now: float) -> bool:
         """Whether the running statement should have been answered by *now*, a time of `time.monotonic`."""
         return now > self._deadline
@@ -170,14 +175,14 @@ class Connection:
 
     # statements
 
-    async def run(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
+    async def run(self, statement: Statement | Composable | str, parameters: Any = (), *, before: str = "") -> list[Row]:
         """Runs a statement and returns its rows; an empty list if it has no result. Percent signs in the text are always doubled,
-        with or without parameters.
+        with or without parameters. *before* is SQL that is run first, in the same round trip, and ends with a semicolon.
 
         Raises psycopg2.Error; ServiceUnavailable if the statement was cancelled, as PostgreSQL does after statement_timeout, or
         had no answer within `timeout`; InvalidRequest if a name or value contains a character that PostgreSQL cannot store.
         """
-        cursor = await self._execute(statement, parameters)
+        cursor = await self._execute(statement, parameters, before=before)
         return cursor.fetchall() if cursor.description is not None else []
 
     async def query(self, statement: Statement | Composable | str, parameters: Any = ()) -> list[Row]:
@@ -187,11 +192,13 @@ class Connection:
         except psycopg2.Error as error:
             raise api_error(error) from error
 
-    async def _execute(self, statement: Statement | Composable | str, parameters: Any) -> Any:
-        """Runs a statement and returns psycopg2's cursor."""
+    async def _execute(
+        self, statement: Statement | Composable | str, parameters: Any, *, before: str = "", after: str = ""
+    ) -> Any:
+        """Runs a statement, with SQL before and after it, and returns psycopg2's cursor, with the result of the last statement."""
         cursor = self._driver.cursor()
         try:
-            cursor.execute(self._text(statement), parameters)
+            cursor.execute(self._text(statement, before, after), parameters)
         except ValueError as error:
             # The driver raises ValueError for NUL and for unpaired surrogates.
             raise InvalidRequest(meaning_of("22021").message) from error
@@ -216,20 +223,21 @@ class Connection:
             raise InvalidRequest(message) from error
         return cursor
 
-    def _text(self, statement: Statement | Composable | str) -> str:
-        """Returns the text of a statement. Raises ValueError if it contains a NUL, where libpq would end it."""
+    def _text(self, statement: Statement | Composable | str, before: str = "", after: str = "") -> str:
+        """Returns the text of a statement, with SQL before and after it. Raises ValueError if it contains a NUL, where libpq would end
+        it."""
         if isinstance(statement, Statement):
-            return statement.text
+            return before + statement.text + after
         text = statement if isinstance(statement, str) else statement.as_string(self._driver)
         if "\0" in text:
             raise ValueError("NUL in the text of a statement")
-        return text
+        return before + text + after
 
-    async def commit(self) -> None:
-        """Commits the transaction and calls `on_notify` with the notifications it caused. Raises the errors of `run`, and
-        InternalError if PostgreSQL has rolled back instead because a statement had failed and its error was not raised
-        further."""
-        cursor = await self._execute("COMMIT", ())
+    async def commit(self, statement: Statement | Composable | str = "", parameters: Any = (), *, before: str = "") -> None:
+        """Runs a statement, commits the transaction, both in one round trip, and calls `on_notify` with the notifications the transaction
+        caused. Raises the errors of `run`, and InternalError if PostgreSQL has rolled back instead because a statement had failed and its
+        error was not raised further."""
+        cursor = await self._execute(statement, parameters, before=before, after="; COMMIT" if statement else "COMMIT")
         if cursor.statusmessage != "COMMIT":
             raise InternalError("A transaction in which a statement had failed was committed.")
         self._poll()

@@ -36,8 +36,8 @@ COMMIT_UNKNOWN = (
 SCHEMA_LOCK = 0x6469726563747573
 """The key of the advisory lock of a transaction that changes the schema: one at a time in a database."""
 
-BEGIN = "BEGIN"
-BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+BEGIN = "BEGIN; "
+BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
 
 
 class RunAgain(Exception):
@@ -74,7 +74,7 @@ class Session:
     only read, because a statement whose connection is lost is run again.
     """
 
-    __slots__ = ("_connection", "_lock", "_read_only", "_retried", "_usage", "database")
+    __slots__ = ("_begin", "_connection", "_last", "_lock", "_read_only", "_retried", "_usage", "database")
 
     def __init__(
         self,
@@ -88,6 +88,9 @@ class Session:
     ) -> None:
         self.database = database
         self._connection = connection
+        self._begin = BEGIN_READ_ONLY if read_only else BEGIN
+        """What the next statement of the transaction is sent with; empty after the first one."""
+        self._last: tuple[Statement | Composable | str, Any] | None = None
         self._read_only = read_only
         self._retried = retried
         self._usage = usage if usage is not None else Usage(caller)
@@ -186,7 +189,10 @@ class Session:
         await lock.acquire()
         try:
             self._check_wanted()
-            return await connection.run(statement, parameters)
+            if self._last is not None:
+                last, self._last = self._last, None
+                await self._send(connection, *last)
+            return await self._send(connection, statement, parameters)
         except psycopg2.Error as error:
             if error.pgcode in self._retried or (self._read_only and is_lost(error)):
                 raise
@@ -196,6 +202,43 @@ class Session:
             raise
         finally:
             lock.release()
+
+    async def _send(self, connection: Connection, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
+        """Runs a statement of the transaction. The first one begins it, in the same round trip."""
+        begin, self._begin = self._begin, ""
+        try:
+            return await connection.run(statement, parameters, before=begin)
+        except BaseException:
+            # Neither what the driver refuses nor what PostgreSQL cannot parse begins a transaction.
+            if connection.idle:
+                self._begin = begin
+            raise
+
+    async def query_at_commit(self, statement: Statement | Composable | str, parameters: Any = ()) -> None:
+        """Runs a statement of a transaction whose rows are not needed, in one round trip with COMMIT, or before the next statement if there
+        is one. So its errors are raised by the next statement, or by `transaction`: then they are those of `query`."""
+        assert self._connection is not None
+        self._usage.statements += 1
+        earlier, self._last = self._last, None
+        if earlier is not None:
+            await self._query_within(self._connection, *earlier)
+        self._last = statement, parameters
+
+    async def _commit(self, connection: Connection) -> None:
+        """Commits, if the transaction has begun. If the connection is lost before the answer arrives, PostgreSQL may have committed or not:
+        then the request counts as `committed`, so that nothing of it is run again, and ServiceUnavailable is raised."""
+        last, self._last = self._last, None
+        if last is None and self._begin:
+            return
+        begin, self._begin = self._begin, ""
+        try:
+            await connection.commit(*(last or ()), before=begin)
+        except (psycopg2.Error, ServiceUnavailable) as error:
+            if not self._read_only and (connection.closed or (isinstance(error, psycopg2.Error) and is_lost(error))):
+                self._usage.committed = True
+                raise ServiceUnavailable(COMMIT_UNKNOWN) from error
+            raise
+        self._usage.committed |= not self._read_only
 
     def _check_wanted(self) -> None:
         """Raises ClientGone if the transaction is read-only and the client is gone."""
@@ -325,14 +368,15 @@ class Session:
     async def _transaction_once(
         self, work: "Callable[[Session], Awaitable[T]]", read_only: bool, retried: frozenset[str] = RETRIED
     ) -> T:
-        connection = await self._begin(read_only)
+        connection = await self._acquired(read_only)
         broken = True
         try:
+            session = Session(self.database, connection, self._usage, read_only=read_only, retried=retried)
             try:
-                result = await work(Session(self.database, connection, self._usage, read_only=read_only, retried=retried))
-                await (connection.commit() if read_only else self._commit(connection))
+                result = await work(session)
+                await session._commit(connection)
             except BaseException:
-                broken = not await _rolled_back(connection)
+                broken = not (session._begin or await _rolled_back(connection))
                 raise
             broken = False
             return result
@@ -340,33 +384,19 @@ class Session:
             self._usage.reading.discard(connection)
             self.database.release(connection, broken=broken)
 
-    async def _commit(self, connection: Connection) -> None:
-        """Commits. If the connection is lost before the answer arrives, PostgreSQL may have committed or not: then the request counts
-        as `committed`, so that nothing of it is run again, and ServiceUnavailable is raised."""
-        try:
-            await connection.commit()
-        except (psycopg2.Error, ServiceUnavailable) as error:
-            if connection.closed or (isinstance(error, psycopg2.Error) and is_lost(error)):
-                self._usage.committed = True
-                raise ServiceUnavailable(COMMIT_UNKNOWN) from error
-            raise
-        self._usage.committed = True
-
-    async def _begin(self, read_only: bool) -> Connection:
-        """Acquires a connection and begins a transaction. If the connection is lost, another one is acquired, once."""
-        for attempt in (1, 2):
+    async def _acquired(self, read_only: bool) -> Connection:
+        """Acquires a connection for a transaction. If it is found lost, another one is acquired, once."""
+        for _ in range(2):
             connection = await (
                 self._acquired_for_reading() if read_only else self.database.acquire_for_writing(self._usage.caller)
             )
-            try:
-                await connection.run(BEGIN_READ_ONLY if read_only else BEGIN)
-                return connection
-            except BaseException as error:
-                self._usage.reading.discard(connection)
-                self.database.release(connection, broken=True)
-                if attempt == 2 or not (isinstance(error, psycopg2.Error) and is_lost(error)):
-                    raise
-        raise AssertionError("unreachable")
+            # The first statement is not run again, so find out first whether PostgreSQL has closed the connection.
+            connection.doRead()
+            if not connection.closed:
+                break
+            self._usage.reading.discard(connection)
+            self.database.release(connection, broken=True)
+        return connection
 
 
 def _lock_timeout(seconds: float) -> str:

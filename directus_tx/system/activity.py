@@ -17,7 +17,7 @@ from directus_tx.errors import (
     ItemNotFound,
 )
 from directus_tx.items.changes import Key
-from directus_tx.items.history import Record, record
+from directus_tx.items.history import Record, record_activity
 from directus_tx.items.read import Result, key_of, keys_of, read_back
 from directus_tx.items.service import Items
 from directus_tx.query import Query
@@ -56,7 +56,7 @@ async def create_comment(service: Items, ctx: Context, payload: Mapping[str, Any
         raise CommentNotCreatable
 
     async def work(ctx: Context) -> Result:
-        (number,) = await record(ctx, [Record("comment", collection, str(key))], text)
+        number = await record_activity(ctx, Record("comment", collection, str(key)), text)
         return await _shown(service, ctx, number, query)
 
     return await ctx.transaction(work)

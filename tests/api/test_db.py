@@ -27,7 +27,15 @@ from directus_tx.db.pool import Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.embedded import EmbeddedPostgres
-from directus_tx.errors import ClientGone, CollectionExists, Conflict, InternalError, InvalidRequest, ServiceUnavailable
+from directus_tx.errors import (
+    ClientGone,
+    CollectionExists,
+    Conflict,
+    InternalError,
+    InvalidRequest,
+    NotUnique,
+    ServiceUnavailable,
+)
 from tests.conftest import Client
 
 Make = Callable[..., Database]
@@ -405,6 +413,115 @@ async def test_a_table_that_others_create_at_the_same_time_exists_already(make: 
     with pytest.raises(CollectionExists) as caught:
         await made
     assert caught.value.depends_on_schema
+
+
+# --- statements that are sent together
+
+
+@ensureDeferred
+async def test_a_transaction_with_one_statement_takes_one_round_trip(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = make()
+    name = await table(pool)
+    insert = SQL("INSERT INTO {} VALUES (%s, 0)").format(Identifier(name))
+    for statements in range(4):
+
+        async def work(session: Session, statements: int = statements) -> None:
+            for number in range(statements):
+                await session.query_at_commit(insert, (10 * statements + number,))
+
+        session = Session(pool)
+        started = (await pool.acquire()).statements
+        pool.release(next(iter(pool.connections)))
+        await session.transaction(work)
+        (connection,) = pool.connections
+        assert connection.statements - started == statements
+        assert session.statements == statements
+        assert session.committed == bool(statements)
+    assert await session.query(SQL("SELECT k FROM {} ORDER BY k").format(Identifier(name))) == [
+        (10,), (20,), (21,), (30,), (31,), (32,)
+    ]  # fmt: skip
+
+
+@ensureDeferred
+async def test_a_statement_for_the_commit_runs_before_the_next_statement(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+
+    async def work(session: Session) -> Any:
+        await session.query_at_commit(SQL("INSERT INTO {} VALUES (1, 7)").format(Identifier(name)))
+        return await session.query(SQL("UPDATE {} SET n = n + 1 RETURNING k, n").format(Identifier(name)))
+
+    assert await Session(pool).transaction(work) == [(1, 8)]
+
+
+@ensureDeferred
+async def test_a_statement_that_fails_at_the_commit_leaves_nothing(make: Make) -> None:
+    pool = make(statement_timeout=0.2)
+    name = await table(pool, (1, 0))
+    insert = SQL("INSERT INTO {} VALUES (%s, 0)").format(Identifier(name))
+    broken = {
+        "a duplicate": (insert, (1,), NotUnique),
+        "an unknown name": ("SELECT nope", (), InternalError),
+        "what cannot be parsed": ("SELEC", (), InternalError),
+        "what cannot be sent": ("SELECT %s", ("\0",), InvalidRequest),
+        "what takes too long": ("SELECT pg_sleep(30)", (), ServiceUnavailable),
+        "what always loses": ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$", (), Conflict),
+    }
+    for first, (statement, parameters, error) in itertools.product((True, False), broken.values()):
+        runs = 0
+
+        async def work(session: Session, first: bool = first, last: Any = (statement, parameters)) -> None:
+            nonlocal runs
+            runs += 1
+            if not first:
+                await session.query(insert, (2,))
+            await session.query_at_commit(*last)
+
+        session = Session(pool)
+        with pytest.raises(error):
+            await session.transaction(work)
+        assert runs == (4 if error is Conflict else 1)
+        assert not session.committed
+        assert await session.query(SQL("SELECT k FROM {}").format(Identifier(name))) == [(1,)]
+        assert (pool.in_use, pool.size) == (0, 1)
+
+
+@ensureDeferred
+async def test_a_statement_that_is_sent_with_the_commit_is_not_run_again_if_the_connection_is_lost(make: Make) -> None:
+    pool = make()
+    name = await table(pool)
+    runs = 0
+
+    async def work(session: Session) -> None:
+        nonlocal runs
+        runs += 1
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        await session.query_at_commit("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    session = Session(pool)
+    with pytest.raises(ServiceUnavailable, match="not known whether the change was made"):
+        await session.transaction(work)
+    assert (runs, session.committed) == (1, True)
+    assert await session.query(SQL("SELECT k FROM {}").format(Identifier(name))) == []
+
+
+@pytest.mark.parametrize("refused", ["SELEC", "SELECT '\0'"])
+@ensureDeferred
+async def test_statements_after_one_that_was_refused_are_in_the_transaction_all_the_same(make: Make, refused: str) -> None:
+    """PostgreSQL parses the whole text before it begins the transaction, and the driver does not even send what has a NUL."""
+    pool = make()
+    name = await table(pool)
+
+    async def work(session: Session) -> None:
+        with pytest.raises((InternalError, InvalidRequest)):
+            await session.query(refused)
+        await session.query(SQL("INSERT INTO {} VALUES (1, 0)").format(Identifier(name)))
+        raise InvalidRequest("no")
+
+    with pytest.raises(InvalidRequest, match="no"):
+        await Session(pool).transaction(work)
+    assert await Session(pool).query(SQL("SELECT k FROM {}").format(Identifier(name))) == []
+    assert (pool.in_use, pool.size) == (0, 1)
 
 
 # --- commits

@@ -236,8 +236,8 @@ def results(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     run = Connection.run
 
-    async def noted(self: Connection, *arguments: Any) -> list[Any]:
-        rows = await run(self, *arguments)
+    async def noted(self: Connection, *arguments: Any, **options: Any) -> list[Any]:
+        rows = await run(self, *arguments, **options)
         found.append((len(rows), sum(len(value) for row in rows for value in row if isinstance(value, str))))
         return rows
 

@@ -26,13 +26,13 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     writing: set[Connection] = set()
     text_of = Connection._text
 
-    def noted(self: Connection, statement: Any) -> str:
-        text = text_of(self, statement)
-        if text == "BEGIN":
+    def noted(self: Connection, statement: Any, before: str = "", after: str = "") -> str:
+        text = text_of(self, statement, before, after)
+        if text.startswith("BEGIN; "):
             writing.add(self)
         if self in writing:
             texts.append(text[:100])
-        if text in ("COMMIT", "ROLLBACK"):
+        if text.endswith("COMMIT") or text == "ROLLBACK":
             writing.discard(self)
         return text
 
@@ -147,6 +147,24 @@ def author(size: int, n: int, firsts: list[int]) -> Any:
         {"id": key, "$delete": True},
         {"id": 10_000 * size + n, "name": "new with a key"},
     ][n % 5]
+
+
+@ensureDeferred
+async def test_an_item_is_written_in_a_few_round_trips(client: Client, statements: list[str]) -> None:
+    await collections(client)
+    await client.post("~/items/tags", {"name": "t"})
+    path = "~/items/tags"
+    insert, update, read, history = 'INSERT INTO "tags"', 'UPDATE "tags"', "SELECT ", "INSERT INTO directus_"
+    for work, expected in (
+        (lambda: client.post(path, {"name": "x"}), [insert, read, history]),
+        (lambda: client.post(path, [{"name": "x"}, {"name": "y"}]), [insert, read, "WITH records"]),
+        (lambda: client.patch(f"{path}/1", {"name": "changed"}), [read, update, read, history]),
+        (lambda: client.patch(f"{path}/1,2", {"name": "both"}), [read, update, read, "WITH records"]),
+        (lambda: client.delete(f"{path}/1"), ["DELETE ", history]),
+    ):
+        await count(statements, work)
+        found = [text.removeprefix("BEGIN; ").strip() for text in statements]
+        assert [text[: len(start)] for text, start in zip(found, expected, strict=True)] == expected
 
 
 @ensureDeferred
