@@ -38,6 +38,9 @@ def answer(field: Field) -> Callable[[Any], Any] | None:
 
 
 def _shown_number(value: Any) -> Any:
+    # The difference is NaN for infinity and NaN, which is not equal to itself. Most values are finite floats.
+    if type(value) is float and value - value == 0:
+        return value
     if value is None:
         return 0
     return _finite(value if isinstance(value, (int, float)) else _number_of(value))
@@ -49,7 +52,6 @@ def _shown_finite(value: Any) -> Any:
 
 def _finite(value: float) -> float | str:
     """Returns a number, or its text in PostgreSQL if JSON has no number for it."""
-    # The difference is NaN for infinity and NaN, which is not equal to itself.
     return value if value - value == 0 else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
 
 
