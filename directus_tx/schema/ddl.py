@@ -161,9 +161,53 @@ _INTEGERS = {"smallint": 16, "integer": 32, "bigint": 64}
 """The bits of the integer types."""
 
 
-def count_losses(old: Field, new: Field, using: Composable) -> Composable:
-    """Returns a query that counts the rows whose value the conversion would change: casting there and back gives another value. All
-    arrays are changed, because the API shows their members."""
+INPUT_CHECKS = """
+SELECT to_regprocedure('pg_input_is_valid(text, text)') IS NOT NULL, has_database_privilege(current_database(), 'TEMP')
+"""
+"""Whether PostgreSQL has pg_input_is_valid (since version 16), and whether CREATE_CONVERTS can be executed."""
+
+CREATE_CONVERTS = """
+CREATE OR REPLACE FUNCTION pg_temp.directus_converts(value bytea, type text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'SELECT convert_from($1, ''UTF8'')::' || type USING value;
+    RETURN true;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END $$
+"""
+"""Creates a function that says whether bytes are UTF-8 and the text of a value of a type, as long as the connection lasts."""
+
+_INPUTS = {"boolean": "boolean", "date": "date", "time": "time", "datetime": "timestamp", "uuid": "uuid"}
+"""The types to which `_CONVERSIONS` casts a text, by family, except numbers, whose texts `_unfit` checks."""
+
+
+def needs_converts(old: Field, new: Field, *, input_checks: bool) -> bool:
+    """Whether `count_losses` calls the function of CREATE_CONVERTS. *input_checks*: PostgreSQL has pg_input_is_valid."""
+    kinds = (family(old), family(new))
+    return kinds == ("binary", "text") or (kinds[0] == "text" and kinds[1] in _INPUTS and not input_checks)
+
+
+def _inconvertible(old: Field, new: Field, *, input_checks: bool) -> Composable | None:
+    """Returns a condition on the values for which the cast fails, without raising an error; None if there are none, or if `_unfit` finds
+    them."""
+    kinds = (family(old), family(new))
+    name = Identifier(old.field)
+    if kinds == ("binary", "text"):
+        return SQL("NOT pg_temp.directus_converts({}, 'text')").format(name)
+    if kinds[0] != "text" or kinds[1] not in _INPUTS:
+        return None
+    check = (
+        "pg_input_is_valid(trim({0}), {1})" if input_checks else "pg_temp.directus_converts(convert_to(trim({0}), 'UTF8'), {1})"
+    )
+    return SQL(f"trim({{0}}) <> '' AND NOT {check}").format(name, Literal(_INPUTS[kinds[1]]))
+
+
+def count_losses(old: Field, new: Field, using: Composable, *, input_checks: bool, converts: bool) -> Composable:
+    """Returns a query that counts the rows whose value the conversion would change, or cannot convert: casting there and back gives
+    another value. All arrays are changed, because the API shows their members.
+
+    *input_checks*: PostgreSQL has pg_input_is_valid. *converts*: the function of CREATE_CONVERTS exists; where it is needed and does not,
+    the query fails for a value that cannot be converted."""
     name = Identifier(old.field)
     kinds = (family(old), family(new))
     lost: Composable = SQL("false")
@@ -183,6 +227,8 @@ def count_losses(old: Field, new: Field, using: Composable) -> Composable:
         back = SQL(_CONVERSIONS.get((kinds[1], kinds[0]), "{}")).format(fitted)
         lost = SQL("({})::{} IS DISTINCT FROM {}").format(back, type_name(old), name)
     unfit = _unfit(old, new)
+    if unfit is None and (converts or not needs_converts(old, new, input_checks=input_checks)):
+        unfit = _inconvertible(old, new, input_checks=input_checks)
     if unfit is not None:
         # CASE, because the cast fails for these values.
         lost = SQL("CASE WHEN {} THEN true ELSE {} END").format(unfit, lost)

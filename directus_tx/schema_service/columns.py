@@ -1,6 +1,7 @@
 """Changes the column of a field and its indexes, and says what was done."""
 
 from directus_tx.context import Context
+from directus_tx.db.sql import Composable
 from directus_tx.errors import BadRequest, FieldNotAltered, InternalError, InvalidPayload, InvalidRequest, Notice, NotUnique
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
@@ -40,12 +41,12 @@ async def change_column(ctx: Context, old: Field, new: Field) -> None:
             using = ddl.conversion(old, new)
             if using is None:
                 raise FieldNotAltered(f'The values of "{old.field}" cannot become {new.datatype}.')
-            ((count,),) = await ctx.db.query(ddl.count_losses(old, new, using))
+            count = await _count_losses(ctx, old, new, using)
             if count:
                 rows = "1 row" if count == 1 else f"{count} rows"
                 raise FieldNotAltered(
                     f'"{old.field}" cannot change from {old.domain or old.column_type} to {new.column_type}:'
-                    f" a part of the value of {rows} would be lost."
+                    f" the value of {rows}, or a part of it, would be lost."
                 )
             await drop_indexes_of(ctx, collection, old.field)
             await execute(ctx, ddl.alter_type(old, new, using))
@@ -64,6 +65,16 @@ async def change_column(ctx: Context, old: Field, new: Field) -> None:
         ):
             raise
         raise FieldNotAltered(f'Other parts of the database need "{old.field}" as it is.') from error
+
+
+async def _count_losses(ctx: Context, old: Field, new: Field, using: Composable) -> int:
+    """Returns the number of rows whose value cannot be converted, or not without losing a part of it."""
+    ((input_checks, temporary),) = await ctx.db.query(ddl.INPUT_CHECKS)
+    converts = temporary and ddl.needs_converts(old, new, input_checks=input_checks)
+    if converts:
+        await ctx.db.query(ddl.CREATE_CONVERTS)
+    ((count,),) = await ctx.db.query(ddl.count_losses(old, new, using, input_checks=input_checks, converts=converts))
+    return int(count)
 
 
 def alters(old: Field, new: Field, *, search: bool) -> bool:

@@ -1,8 +1,10 @@
 """Changes of tables that others have a part in: their views, indexes, constraints and triggers stay, or the change is refused."""
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from directus_tx.db.session import Session
+from directus_tx.schema import ddl
 from tests.conftest import KEY, Client, Reply, field
 
 
@@ -133,3 +135,51 @@ async def test_a_field_whose_stored_type_does_not_exist_can_be_described(client:
     answer = await client.patch("~/fields/things/name", {"note": "described"})
     assert (answer.status, answer.data["note"]) == (200, "described")
     assert (await client.patch("~/fields/things/name", {"type": "other"})).status == 422
+
+
+CONVERSIONS = {
+    ("date", "DATE"): (["2020-01-31", " 2020-02-29 ", "", None], ["2020-02-30", "soon", "1.1", "2020-01-31 10:00:00"]),
+    ("time", "TIME"): (["10:30:00", "", None], ["25:00:00", "noon-ish", "10:30:00.5"]),
+    ("datetime", "DATETIME"): (
+        ["2020-01-31 10:30:00", "", None],
+        ["2020-13-01 10:30:00", "x", "99999999-01-01", "2020-01-31 10:30:00.25"],
+    ),
+    ("boolean", "BOOLEAN"): (["true", "0", "yes", "", None], ["maybe", "2"]),
+    ("integer", "INT"): (["7", " 8 ", "", None], ["7.5", "seven", "9" * 30]),
+    ("decimal", "DECIMAL"): (["7.5", "8", "", None], ["x", "1.234", "007"]),
+}
+
+
+@pytest.mark.parametrize("checks", ["those of PostgreSQL", "those of older versions"])
+@pytest.mark.parametrize(("type", "datatype"), CONVERSIONS)
+@ensureDeferred
+async def test_a_conversion_that_some_texts_do_not_allow_is_refused_with_their_number(
+    client: Client, monkeypatch: pytest.MonkeyPatch, type: str, datatype: str, checks: str
+) -> None:
+    if checks != "those of PostgreSQL":
+        monkeypatch.setattr(ddl, "INPUT_CHECKS", "SELECT false, true")
+    good, bad = CONVERSIONS[type, datatype]
+    await client.collection("t", field("a", length=50))
+    assert (await client.post("~/items/t", [{"a": value} for value in (*bad, *good)])).status == 200
+    wanted = {"type": type, "datatype": datatype, "length": "5,2" if type == "decimal" else None}
+    for left in range(len(bad), 0, -1):
+        refused = await client.patch("~/fields/t/a", wanted)
+        assert refused.status in (400, 422)
+        rows = "1 row" if left == 1 else f"{left} rows"
+        assert f"the value of {rows}, or a part of it, would be lost" in refused.json["error"]["message"]
+        assert (await client.get("~/fields/t/a")).data["datatype"] == "VARCHAR"
+        assert (await client.delete(f"~/items/t/{left}")).status == 204
+    assert (await client.patch("~/fields/t/a", wanted)).status == 200
+    assert len((await client.get("~/items/t")).data) == len(good)
+
+
+@ensureDeferred
+async def test_bytes_that_are_no_text_are_counted(client: Client) -> None:
+    await client.collection("t", field("a", "binary", "BLOB", None))
+    await execute(client, r"INSERT INTO t (a) VALUES ('\xff'), ('\x616263'), ('\x00'), (NULL), ('\xc3a9')")
+    wanted = {"type": "string", "datatype": "TEXT", "length": None}
+    refused = await client.patch("~/fields/t/a", wanted)
+    assert "the value of 2 rows" in refused.json["error"]["message"]
+    await execute(client, "DELETE FROM t WHERE id IN (1, 3)")
+    assert (await client.patch("~/fields/t/a", wanted)).status == 200
+    assert [row["a"] for row in (await client.get("~/items/t?sort=id")).data] == ["abc", None, "é"]
