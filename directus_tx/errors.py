@@ -11,13 +11,15 @@ from attrs import frozen
 @frozen
 class Diagnostics:
     """The details of a database error: the SQLSTATE and the names of the table, the constraint or unique index, the column, and the domain
-    whose check failed. Do not show them to clients without checking the caller's permissions."""
+    whose check failed. `denied` is the object on which the server's role lacks a privilege, such as ``sequence "orders_id_seq"``. Do not
+    show them to clients without checking the caller's permissions."""
 
     sqlstate: str
     table: str | None = None
     constraint: str | None = None
     column: str | None = None
     domain: str | None = None
+    denied: str | None = None
 
 
 MAX_MESSAGE = 2000

@@ -120,6 +120,13 @@ class Access:
                 else Unauthorized("Only administrators may change the schema.")
             )
 
+    def naming_denied(self, error: ApiError) -> ApiError:
+        """Returns an error for lack of a privilege in the database with the name of the object, for administrators, who can grant it."""
+        if error.diagnostics is None or error.diagnostics.denied is None or not self.admin:
+            return error
+        message = f"{error.message.rstrip('.')} with the {error.diagnostics.denied}."
+        return type(error)(message, headers=error.headers, diagnostics=error.diagnostics)
+
     def naming_fields(self, error: ApiError) -> ApiError:
         """Returns a database error with the names of the fields it concerns, except those hidden from the caller."""
         said = error.diagnostics

@@ -132,8 +132,12 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def told(error: ApiError) -> str:
-    """Returns the message of an error for the user of the command. Internal errors have more details than clients get."""
-    return without_values(error) if isinstance(error, InternalError) else error.message
+    """Returns the message of an error for the user of the command. Internal errors have more details than clients get. A lack of a
+    privilege in the database names the object."""
+    if isinstance(error, InternalError):
+        return without_values(error)
+    denied = None if error.diagnostics is None else error.diagnostics.denied
+    return error.message if denied is None else f"{error.message.rstrip('.')} with the {denied}."
 
 
 def _check_used(data_dir: pathlib.Path) -> None:

@@ -1,6 +1,8 @@
 """Maps PostgreSQL's errors to errors of the API by SQLSTATE, and lists the ones after which a transaction is run again."""
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import psycopg2
 from attrs import frozen
@@ -149,6 +151,10 @@ standby (`Database.acquire_for_writing`)."""
 _REPORTED = ("42501", "53", "58", "XX")
 """The SQLSTATEs, and classes of them, that are logged, because an administrator must act."""
 
+_DENIED = re.compile(r"(?:permission denied for|must be owner of) ([a-z ]+) (\S.*)")
+"""The message of a lack of privileges in English. PostgreSQL sends the name of the object in no other form; in other languages it is not
+found."""
+
 _RAISED = "exec_stmt_raise"
 """The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
 
@@ -202,11 +208,17 @@ def api_error(error: psycopg2.Error) -> ApiError:
         headers={"Retry-After": "1"} if meaning.error is Conflict else None,
         diagnostics=Diagnostics(sqlstate, table, said.constraint_name, said.column_name)
         if table
-        else Diagnostics(sqlstate, domain=said.datatype_name),
+        else Diagnostics(sqlstate, domain=said.datatype_name, denied=None if raised else _denied(said)),
     )
     if sqlstate[:2] in ("0A", "42") or sqlstate == "XX000":
         found.depends_on_schema = True
     return found
+
+
+def _denied(said: Any) -> str | None:
+    """Returns the object on which the server's role lacks a privilege, by PostgreSQL's description of the error; None if it names none."""
+    found = _DENIED.fullmatch(said.message_primary or "") if said.sqlstate == "42501" else None
+    return None if found is None else f'{found[1]} "{found[2]}"'
 
 
 # --- the log

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
+from directus_tx.access import access_of
 from directus_tx.accounts.tokens import identify
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
@@ -113,6 +114,7 @@ class App:
         return answer
 
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
+        call: Call | None = None
         try:
             params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
             call = Call(request, params, self.services, self.payloads, self.proxies, path)
@@ -133,7 +135,8 @@ class App:
         except InternalError:
             return self._failed(request, Failure())
         except ApiError as error:
-            return self.refuse(request, error)
+            ctx = None if call is None else call.ctx
+            return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
         except ClientGone:
             self._log(request, CLIENT_GONE)
             return b""

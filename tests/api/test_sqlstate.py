@@ -8,7 +8,7 @@ from pytest_twisted import ensureDeferred
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import MEANINGS, meaning_of
 from directus_tx.errors import InternalError
-from tests.conftest import Client, Reply, field
+from tests.conftest import KEY, Client, Reply, field
 
 NAME = field("name")
 SQLSTATES = sorted(
@@ -237,6 +237,56 @@ async def test_a_role_with_few_rights_on_tables_of_others(client: Client) -> Non
     finally:
         database.parameters = owner
         database.close_idle(100)
+        await execute(client, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
+
+
+@ensureDeferred
+async def test_a_missing_privilege_is_named_to_administrators(client: Client) -> None:
+    await execute(
+        client,
+        "CREATE TABLE t (id serial PRIMARY KEY, name text)",
+        "CREATE TABLE hidden (id int)",
+        "CREATE VIEW v AS SELECT t.id, hidden.id AS other FROM t JOIN hidden ON true",
+        "CREATE FUNCTION odd() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        'CREATE TABLE "w W" (id int PRIMARY KEY DEFAULT odd(), name text)',
+        "REVOKE EXECUTE ON FUNCTION odd() FROM PUBLIC",
+    )
+    reader = {"email": "r@example.com", "password": "password", "role": 3, "status": "active", "token": "reader"}
+    assert (await client.post("~/roles", {"name": "readers"})).data["id"] == 3
+    assert (await client.post("~/users", reader)).status == 200
+    for name in ("t", "w W"):
+        assert (
+            await client.post("~/permissions", {"collection": name, "role": 3, "create": "full", "read": "full"})
+        ).status == 200
+    database = client.backend.projects.get(client.project).database
+    role = database.parameters["dbname"]
+    await execute(
+        client,
+        f'CREATE ROLE "{role}" LOGIN',
+        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
+        f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"',
+        f'REVOKE ALL ON SEQUENCE t_id_seq FROM "{role}"',
+        f'ALTER VIEW v OWNER TO "{role}"',
+        f'REVOKE ALL ON hidden FROM "{role}"',
+    )
+    owner, database.parameters = database.parameters, {**database.parameters, "user": role}
+    database.renew()
+    generic = "The database does not allow the server to do this"
+    try:
+        for method, path, body, named in (
+            ("POST", "~/items/t", {"name": "a"}, 'sequence "t_id_seq"'),
+            ("POST", "~/items/t", [{"name": "a"}, {"name": "b"}], 'sequence "t_id_seq"'),
+            ("POST", "~/items/w%20W", {"name": "a"}, 'function "odd"'),
+            ("GET", "~/items/v", ..., 'table "hidden"'),
+            ("POST", "~/fields/t", field("more"), 'table "t"'),
+            ("POST", "~/collections", {"collection": "new", "fields": [KEY]}, 'schema "public"'),
+        ):
+            assert said(await client.call(method, path, body)) == (403, 302, f"{generic} with the {named}."), path
+            if method == "POST" and "items" in path:
+                assert said(await client.call(method, path, body, token="reader")) == (403, 302, f"{generic}.")
+    finally:
+        database.parameters = owner
+        database.renew()
         await execute(client, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
 
 
