@@ -344,6 +344,34 @@ GENERATED_FROM = f"""{_DEPENDENT} AND f.oid IS NOT NULL AND f.adnum <> d.refobjs
 """The generated columns that are computed from a column, which PostgreSQL would drop with it, as (kind, name)."""
 
 
+DROPPED_WITH = """
+SELECT kind, name FROM (
+    SELECT DISTINCT CASE WHEN i.indisunique THEN 'unique index' ELSE 'index' END, x.relname::text, i.indexrelid,
+           (SELECT count(DISTINCT each.refobjsubid) FROM pg_depend each WHERE each.classid = 'pg_class'::regclass
+            AND each.objid = i.indexrelid AND each.refobjid = i.indrelid AND each.refobjsubid > 0) > 1
+    FROM pg_index i
+    JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid > 0
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid AND a.attname = %(column)s
+    WHERE i.indrelid = to_regclass(quote_ident(%(table)s))
+    UNION ALL
+    SELECT CASE o.contype WHEN 'c' THEN 'check constraint' WHEN 'f' THEN 'foreign key' WHEN 'u' THEN 'unique constraint'
+               WHEN 'x' THEN 'exclusion constraint' ELSE 'primary key' END,
+           o.conname, o.oid, cardinality(o.conkey) > 1
+    FROM pg_constraint o
+    JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = ANY (o.conkey) AND a.attname = %(column)s
+    WHERE o.conrelid = to_regclass(quote_ident(%(table)s))
+    UNION ALL
+    SELECT 'statistics', s.stxname, s.oid, true
+    FROM pg_statistic_ext s
+    JOIN pg_attribute a ON a.attrelid = s.stxrelid AND a.attnum = ANY (s.stxkeys::smallint[]) AND a.attname = %(column)s
+    WHERE s.stxrelid = to_regclass(quote_ident(%(table)s))
+) AS found(kind, name, oid, several)
+WHERE several ORDER BY kind, name
+"""
+"""What PostgreSQL drops with a column although it concerns other columns, too, as (kind, name): indexes, constraints, statistics."""
+
+
 def drop_index(collection: str, name: str, constraint: str | None = None) -> Composable:
     """Drops an index, or the constraint that it belongs to."""
     if constraint is not None:

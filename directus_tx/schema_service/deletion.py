@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from directus_tx.context import Context
 from directus_tx.db.sql import Composable
-from directus_tx.errors import ApiError, InvalidRequest
+from directus_tx.errors import ApiError, FieldNotAltered, InvalidRequest, Notice
 from directus_tx.items import Writer
 from directus_tx.schema import ddl
 from directus_tx.schema.model import Field, Relation, Snapshot
@@ -36,6 +36,27 @@ async def drop(ctx: Context, statement: Composable, collection: str, field: str 
         found = await ctx.db.query(ddl.DEPENDENTS, bound)
         raise _needed(collection, field, found) if found else error from error
     await ctx.db.query("RELEASE SAVEPOINT dropped")
+
+
+async def dropped_with(ctx: Context, field: Field) -> tuple[Notice, ...]:
+    """Returns a notice of the indexes and constraints that PostgreSQL drops with a column although they concern other columns, too;
+    none if there are none. Call it while the column exists."""
+    collection = ctx.schema.collections[field.collection]
+    # The indexes that the field itself declares have the key in them.
+    own = {index.name for index in collection.indexes_of(field.field)}
+    rows = await ctx.db.query(ddl.DROPPED_WITH, {"table": field.collection, "column": field.field})
+    found = [row for row in rows if row[1] not in own]
+    # Declared indexes that are still to be built.
+    found += [
+        ("index", each.name)
+        for each in collection.indexes
+        if each.names(field.field) and not each.present and each.name not in own
+    ]
+    if not found:
+        return ()
+    named = ", ".join(f'{kind} "{name}"' for kind, name in found)
+    said = f"{field.collection}.{field.field}: this was deleted with the field, although it concerned other fields, too: {named}."
+    return (Notice(FieldNotAltered.code, said, (field.field,)),)
 
 
 def _needed(collection: str, field: str | None, dependents: Iterable[tuple[str, str]]) -> InvalidRequest:

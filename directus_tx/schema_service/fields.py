@@ -25,7 +25,7 @@ from directus_tx.query import WriteOptions
 from directus_tx.schema import ddl
 from directus_tx.schema.model import ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema_service.columns import alterations, change_column
-from directus_tx.schema_service.deletion import drop, forget_relations, junctions
+from directus_tx.schema_service.deletion import drop, dropped_with, forget_relations, junctions
 from directus_tx.schema_service.indexes import altered_fields, declare_indexes, flags_of, forget_indexes, stop_building
 from directus_tx.schema_service.locks import lock_for_fields, lock_for_indexes, lock_tables
 from directus_tx.schema_service.payloads import (
@@ -96,8 +96,9 @@ async def update_fields(
 
 async def delete_field(
     service: Items, ctx: Context, collection: str, name: str, options: WriteOptions, *, delete_junction: bool = False
-) -> None:
-    """Deletes a field, its column, its relations, and for a status field the permissions by status."""
+) -> tuple[Notice, ...]:
+    """Deletes a field, its column, its relations, and for a status field the permissions by status. Returns a notice if indexes or
+    constraints that concern other fields, too, have been deleted."""
     if not ctx.accountability.admin:
         raise DeleteForbidden("Only administrators may delete fields.")
     present = access_of(ctx).grant(collection).collection
@@ -109,8 +110,9 @@ async def delete_field(
     if field.primary_key or (field.has_column and len(present.columns) == 1):
         raise InvalidPayload("A collection needs its key and at least one field.")
 
-    async def work(writer: Writer) -> None:
+    async def work(writer: Writer) -> tuple[Notice, ...]:
         ctx = writer.ctx
+        notices: tuple[Notice, ...] = ()
         altered: dict[str, Iterable[str] | None] = {collection: [name]} if field.has_column else {}
         if delete_junction:
             altered |= dict.fromkeys(junctions(ctx.schema, field))
@@ -120,6 +122,7 @@ async def delete_field(
             await lock_tables(ctx, altered)
         await delete_rows_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
+            notices = await dropped_with(ctx, field)
             await forget_indexes(ctx, collection, field=name)
             await drop(ctx, ddl.drop_column(field), field.collection, field.field)
         await forget_relations(ctx, writer, field, delete_junction=delete_junction)
@@ -129,8 +132,9 @@ async def delete_field(
             )
             await writer.delete("directus_permissions", [row[0] for row in rows])
         await touch(ctx)
+        return notices
 
-    await in_transaction(service, ctx, options, work, changes_schema=True)
+    return await in_transaction(service, ctx, options, work, changes_schema=True)
 
 
 async def add_field(ctx: Context, writer: Writer, collection: Collection, payload: Mapping[str, Any]) -> Field:

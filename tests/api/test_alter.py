@@ -183,3 +183,31 @@ async def test_bytes_that_are_no_text_are_counted(client: Client) -> None:
     await execute(client, "DELETE FROM t WHERE id IN (1, 3)")
     assert (await client.patch("~/fields/t/a", wanted)).status == 200
     assert [row["a"] for row in (await client.get("~/items/t?sort=id")).data] == ["abc", None, "é"]
+
+
+@ensureDeferred
+async def test_what_goes_with_a_field_and_concerns_others_is_named(client: Client) -> None:
+    await client.collection("other", field("x"))
+    await client.collection(
+        "t", *(field(name, "integer", "INT", 11, signed=True) for name in "abcd"), {**field("e"), "unique": True}
+    )
+    await execute(
+        client,
+        "CREATE UNIQUE INDEX pair ON other (x, id)",
+        "ALTER TABLE t ADD CONSTRAINT ordered CHECK (a < b), ADD CONSTRAINT positive CHECK (a > 0), ADD UNIQUE (b, c)",
+        "CREATE INDEX of_both ON t (c, b)",
+        "CREATE UNIQUE INDEX odd ON t (lower(e), abs(a))",
+        "CREATE INDEX alone ON t (a)",
+        "CREATE STATISTICS guess ON a, c FROM t",
+    )
+    answer = await client.delete("~/fields/t/a")
+    assert answer.status == 200
+    (told,) = answer.json["messages"]
+    assert told["message"].endswith('too: check constraint "ordered", statistics "guess", unique index "odd".')
+    told = (await client.delete("~/fields/t/b")).json["messages"][0]["message"]
+    assert told.endswith('too: index "of_both", unique constraint "t_b_c_key".')
+    # What concerns the field alone goes without a word.
+    for name in ("c", "e"):
+        answer = await client.delete(f"~/fields/t/{name}")
+        assert (answer.status, answer.body) == (204, b"")
+    assert set(await indexes(client)) == set()

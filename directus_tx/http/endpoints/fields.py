@@ -13,7 +13,7 @@ from directus_tx.errors import (
     SystemCollection,
     UpdateForbidden,
 )
-from directus_tx.http.answers import Answer, Empty
+from directus_tx.http.answers import Answer, Empty, Envelope
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import payload_of
 from directus_tx.http.operations import Items, Operation, Shape
@@ -98,10 +98,11 @@ async def update_field(call: Call) -> Answer:
 )
 async def delete_field(call: Call) -> Answer:
     junction = call.params.text("delete_junction") in ("1", "true")
-    await schema_service.delete_field(
+    notices = await schema_service.delete_field(
         call.items, call.ctx, call.path["collection"], call.path["name"], call.options(), delete_junction=junction
     )
-    return Empty()
+    # Clients expect 204. Only where there is something to say the answer has a body.
+    return Envelope(None, messages=notices) if notices else Empty()
 
 
 def _refuse_system(call: Call) -> None:
