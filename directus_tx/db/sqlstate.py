@@ -155,6 +155,9 @@ _DENIED = re.compile(r"(?:permission denied for|must be owner of) ([a-z ]+) (\S.
 """The message of a lack of privileges in English. PostgreSQL sends the name of the object in no other form; in other languages it is not
 found."""
 
+_REMOTE = "pgfdw_report_error"
+"""The function in PostgreSQL's source that reports errors of the servers of foreign tables (postgres_fdw)."""
+
 _RAISED = "exec_stmt_raise"
 """The function in PostgreSQL's source that executes RAISE of PL/pgSQL."""
 
@@ -165,11 +168,16 @@ def meaning_of(sqlstate: str) -> Meaning:
 
 
 def is_lost(error: psycopg2.Error) -> bool:
-    """Whether an error means that the connection is lost, rather than that the statement failed."""
+    """Whether an error means that the connection is lost, rather than that the statement failed. PostgreSQL ends a connection with FATAL
+    or PANIC; an ERROR with such a SQLSTATE is about another connection, for example that of a foreign table."""
     if error.pgcode is None:
         # Errors without a SQLSTATE come from libpq. The driver raises DatabaseError itself if libpq returns no message.
         return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(error) is psycopg2.DatabaseError
-    return error.pgcode.startswith("08") or error.pgcode in _ENDING
+    return _tells_of_end(error.pgcode) and error.diag.severity_nonlocalized != "ERROR"
+
+
+def _tells_of_end(sqlstate: str) -> bool:
+    return sqlstate.startswith("08") or sqlstate in _ENDING
 
 
 def api_error(error: psycopg2.Error) -> ApiError:
@@ -196,6 +204,12 @@ def api_error(error: psycopg2.Error) -> ApiError:
     elif sqlstate == "23505" and said.schema_name == "pg_catalog":
         # Another transaction has created a table or type of the same name at the same time.
         meaning = MEANINGS["42P07"]
+    elif not raised and (
+        _tells_of_end(sqlstate) or (said.source_function == _REMOTE and issubclass(meaning.error, InternalError))
+    ):
+        # The server of a foreign table cannot be reached, or the table is different there.
+        meaning = MEANINGS["HV"]
+        log.error("a foreign table cannot be used: {error}", error=error)
     message = meaning.message
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message
