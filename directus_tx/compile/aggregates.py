@@ -185,7 +185,8 @@ def _order(shape: AggregateShape, by: Sequence[Composable]) -> list[Composable]:
     descending = {}
     for sort in shape.sort:
         if sort.field not in shape.groupby:
-            raise UnknownField(f'The groups have no field "{sort.field}" to sort by.')
+            meant = suggestion(sort.field, shape.groupby)
+            raise UnknownField(f'The groups have no field "{sort.field}" to sort by{meant}')
         descending[sort.field] = sort.descending
     names = [*descending, *(name for name in shape.groupby if name not in descending)]
     position = dict(zip(shape.groupby, by, strict=True))

@@ -30,6 +30,9 @@ KEPT = 4 * 2**20
 
 Tree = dict[str, Any]
 
+DEEP = ("filter", "sort", "limit", "offset")
+"""What `deep` says of a list."""
+
 
 @frozen(eq=False)
 class Params:
@@ -206,9 +209,10 @@ def _deep(wanted: Any) -> Iterable[tuple[tuple[str, ...], Query]]:
     if not isinstance(wanted, dict) or not all(isinstance(asked, dict) for asked in wanted.values()):
         raise InvalidRequest('The parameter deep must name a field and an option: "deep[tags][limit]=5".')
     for path, asked in wanted.items():
-        unknown = set(asked) - {"filter", "sort", "limit", "offset"}
+        unknown = sorted(set(asked) - set(DEEP))
         if unknown:
-            raise InvalidRequest(f"The parameter deep allows filter, sort, limit and offset, not {', '.join(sorted(unknown))}.")
+            meant = suggestion(unknown[-1], DEEP)
+            raise InvalidRequest(f"The parameter deep allows filter, sort, limit and offset, not {', '.join(unknown)}{meant}")
         yield tuple(path.split(".")), Params((), asked).query()
 
 

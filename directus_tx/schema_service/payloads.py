@@ -10,6 +10,7 @@ from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.schema.datatypes import check_type, column_type
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema.system import CATALOGUE
+from directus_tx.suggestions import suggestion
 
 Item = dict[str, Any]
 COLLECTIONS, FIELDS = "directus_collections", "directus_fields"
@@ -215,9 +216,12 @@ def check_collection(payload: Mapping[str, Any]) -> None:
 
 
 def only(payload: Mapping[str, Any], known: Iterable[str]) -> None:
-    unknown = sorted(set(payload) - set(known))
+    """Raises InvalidPayload if a payload has other attributes than the known ones."""
+    names = tuple(known)
+    unknown = sorted(set(payload) - set(names))
     if unknown:
-        raise InvalidPayload("There is no attribute " + ", ".join(f'"{name}"' for name in unknown) + ".")
+        meant = suggestion(unknown[-1], names)
+        raise InvalidPayload("There is no attribute " + ", ".join(f'"{name}"' for name in unknown) + meant)
 
 
 def built_in(collection: str) -> frozenset[str]:

@@ -32,6 +32,7 @@ from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import NO_POLICIES, CollectionRules, Policy, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import Query
+from directus_tx.suggestions import suggestion
 from directus_tx.system.references import check_references
 
 USERS = "directus_users"
@@ -60,7 +61,9 @@ class UserRules(CollectionRules):
         async for change in ctx.in_slices(changes):
             status = change.value("status") if "status" in change.payload else None
             if status is not None and status not in change.collection.statuses:
-                raise InvalidRequest(f'"{status}" is not a valid status of a user.')
+                raise InvalidRequest(
+                    f'"{status}" is not a valid status of a user{suggestion(str(status), change.collection.statuses)}'
+                )
             role = change.payload.get("role")
             if isinstance(role, dict) and role.get("id") is not None and not ctx.accountability.admin:
                 # The caller must be able to read a role to link it by an object. Whether the role may be assigned is checked

@@ -16,6 +16,10 @@ MISTAKES = {
     "~/items/articles?filter[title][contians]=x": "contains",
     "~/items/articles?aggregate[cuont]=*": "count",
     "~/items/articles?groupby=titel&aggregate[count]=*": "title",
+    "~/items/articles?groupby=title&aggregate[count]=*&sort=-titel": "title",
+    "~/items/articles?aggregate[sum]=titel": "title",
+    "~/items/articles?deep[x][limt]=1": "limit",
+    "~/permissions/explain?collection=articles&action=raed": "read",
 }
 
 
@@ -34,6 +38,13 @@ async def test_a_similar_name_is_suggested(client: Client, path: str) -> None:
         ("~/items/articles", {"titel": "x"}, 'did you mean "title"?'),
         ("~/fields/articles", {"field": "x", "type": "sting"}, 'did you mean "string"?'),
         ("~/fields/articles", {"field": "x", "type": "string", "datatype": "VARCHA", "length": 9}, 'did you mean "VARCHAR"?'),
+        ("~/fields/articles", {"field": "x", "type": "string", "datatype": "TEXT", "requird": True}, 'did you mean "required"?'),
+        ("~/collections", {"collection": "x", "fields": [], "hiden": True}, 'did you mean "hidden"?'),
+        ("~/permissions", {"collection": "articles", "role": 2, "read": "ful"}, 'did you mean "full"?'),
+        ("~/permissions", {"collection": "articles", "role": 2, "raed": "full"}, 'did you mean "read"?'),
+        ("~/users", {"email": "x@example.com", "password": "x", "status": "activ"}, 'did you mean "active"?'),
+        ("~/settings", {"key": "x", "valeu": "y"}, 'did you mean "value"?'),
+        ("~/permissions/import", {"roles": [{"name": "A", "permisions": []}]}, 'did you mean "permissions"?'),
         ("~/fields/articles", {"field": "x", "type": "integer"}, "needs a datatype, for example INT."),
     ],
 )
