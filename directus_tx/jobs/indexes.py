@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from directus_tx.db.connection import Connection, connected
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
-from directus_tx.errors import ApiError, Conflict, InternalError, NotUnique, ServiceUnavailable, Unauthorized
+from directus_tx.errors import ApiError, Conflict, InternalError, NotUnique, ServiceUnavailable
 from directus_tx.projects.registry import Project, Projects
 from directus_tx.schema.model import Collection, Index, Snapshot
 from directus_tx.schema_service.definitions import creation, dropping, duplicates, not_unique
@@ -25,9 +25,9 @@ log = Logger()
 INTERVAL = 0.5
 """Seconds between two looks at the snapshots of the projects, which are in memory, for indexes to be built."""
 
-RETRY = 5.0
-"""Seconds after which the indexes of a project are tried again, if another process builds them, or building has been cancelled or
-prevented."""
+RETRY, MOST_RETRY = 2.0, 60.0
+"""Seconds after which the indexes of a project are tried again, if another process builds them, or building has been cancelled. After a
+failure, the seconds double with each further one, up to the second number."""
 
 MOST = 2
 """The number of databases in which a server process builds at the same time."""
@@ -50,6 +50,7 @@ class IndexBuilder(Service):
         self._timer: Any = None
         self._running: dict[str, defer.Deferred[None]] = {}
         self._not_before: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -68,34 +69,41 @@ class IndexBuilder(Service):
         """Starts to build the indexes of projects."""
         now = self.reactor.seconds()
         self._not_before = {key: time for key, time in self._not_before.items() if time > now}
-        for key in self.projects.unbuilt():
+        for key, project in self.projects.opened():
+            if not project.may_lack_indexes:
+                continue
             if len(self._running) < MOST and key not in self._running and key not in self._not_before:
-                self._running[key] = work = defer.Deferred.fromCoroutine(self._build(key))
+                self._running[key] = work = defer.Deferred.fromCoroutine(self._build(key, project))
                 work.addBoth(self._ended, key)
         self._timer = self.reactor.callLater(INTERVAL, self._look)
 
     def _ended(self, _: object, key: str) -> None:
         self._running.pop(key, None)
 
-    async def _build(self, key: str) -> None:
+    async def _build(self, key: str, project: Project) -> None:
+        seconds = RETRY
         try:
-            if await build_indexes(self.projects.get(key)):
-                return
+            if await build_indexes(project):
+                seconds = 0.0
+            self._failures.pop(key, None)
         except defer.CancelledError:
             return
-        except Unauthorized:
-            # The project has been deleted.
-            return
-        except ApiError as error:
-            log.warn("project {key}: indexes cannot be built now: {error}", key=key, error=without_values(error))
-        except Exception:
-            log.failure("building indexes of project {key}", key=key)
-        self._not_before[key] = self.reactor.seconds() + RETRY
+        except Exception as error:
+            if isinstance(error, ApiError):
+                log.warn("project {key}: indexes cannot be built now: {error}", key=key, error=without_values(error))
+            else:
+                log.failure("building indexes of project {key}", key=key)
+            self._failures[key] = failures = self._failures.get(key, 0) + 1
+            seconds = min(RETRY * 2.0**failures, MOST_RETRY)
+        if seconds:
+            self._not_before[key] = self.reactor.seconds() + seconds
 
 
 async def build_indexes(project: Project) -> bool:
     """Builds the declared indexes of a project, one after the other. Returns whether that is done: False if another process builds them, or
-    building one has been cancelled or prevented. Raises ApiError if the database cannot be used."""
+    building one has been cancelled. Raises ApiError if the database cannot be used."""
+    if not (await project.snapshot()).unbuilt:
+        return True
     database = project.database
     tried: set[str] = set()
     async with connected(database.reactor, database.parameters, math.inf) as connection:
@@ -132,8 +140,8 @@ class _Builder:
         self.pid = 0
 
     async def build(self) -> bool:
-        """Builds the index, or stores why that has failed. Returns False if it should be tried again. Raises ApiError if the
-        connection is lost."""
+        """Builds the index, or stores why that has failed. Returns False if it has been cancelled. Raises ApiError if it should be tried
+        again later."""
         names = {"project": self.project.key, "index": self.index.name, "collection": self.collection.collection}
         ((self.pid,),) = await self.connection.query("SELECT pg_backend_pid()")
         rows = await self.connection.query("SELECT failed FROM directus_indexes WHERE name = %s", (self.index.name,))
@@ -165,8 +173,8 @@ class _Builder:
         return rows[0][0] if rows else None
 
     async def _failed(self, error: ApiError) -> bool:
-        """Drops what is left of an index that could not be built. If it cannot be built as the items are, stores the reason and returns
-        True; otherwise returns False."""
+        """Drops what is left of an index that could not be built, and stores the reason. Returns False if it has been cancelled. Raises the
+        error if the index can be built later, as the items are."""
         log.warn(
             "project {project}: the index {index} of {collection} could not be built: {error}",
             project=self.project.key,
@@ -177,7 +185,9 @@ class _Builder:
         await self.connection.query(dropping(self.index.name, concurrently=True))
         if isinstance(error, (ServiceUnavailable, Conflict)):
             await self._note("UPDATE directus_indexes SET error = %s WHERE name = %s", (error.message, self.index.name))
-            return False
+            if error.diagnostics is None:
+                return False
+            raise error
         if isinstance(error, NotUnique):
             rows = await self.connection.query(*duplicates(self.snapshot, self.collection, self.index))
             message = not_unique(self.collection, self.index, rows)

@@ -112,9 +112,10 @@ class Project:
         self._building = defer.DeferredLock()
 
     @property
-    def unbuilt(self) -> bool:
-        """Whether the last snapshot has declared indexes that are to be built."""
-        return self._snapshot is not None and bool(self._snapshot.unbuilt)
+    def may_lack_indexes(self) -> bool:
+        """Whether the last snapshot has declared indexes that are to be built, or the schema has changed since it was read."""
+        found = self._snapshot
+        return found is not None and (bool(found.unbuilt) or found.version < self._version)
 
     def current(self) -> Snapshot | None:
         """Returns the snapshot if it is known to be the newest, otherwise None. It is known while a connection is open, because
@@ -493,10 +494,6 @@ class Projects:
     def opened(self) -> list[tuple[str, Project]]:
         """Returns the projects that are in use, with their keys."""
         return sorted(self._open.items())
-
-    def unbuilt(self) -> list[str]:
-        """Returns the keys of the opened projects with declared indexes that are to be built, as far as their last snapshots tell."""
-        return [key for key, project in self._open.items() if project.unbuilt]
 
     def left_out(self) -> dict[str, tuple[LeftOut, ...]]:
         """Returns the tables and views that are not collections, by the keys of the projects whose schema has been read."""

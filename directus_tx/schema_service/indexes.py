@@ -251,7 +251,7 @@ async def drop_indexes_of(ctx: Context, collection: Collection, field: str) -> N
     """Drops the indexes with a column that gets another type. Their declarations stay, with the names that table and columns have now:
     another program may have renamed them since."""
     for index in collection.indexes:
-        if index.declared and index.present and index.names(field):
+        if index.declared and index.names(field):
             await ctx.db.query(dropping(index.name))
             sql = "UPDATE directus_indexes SET collection = %s, field = %s, definition = %s WHERE name = %s"
             await ctx.db.query(sql, (*_row(collection, index), index.name))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, evolve
 
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest, ServiceUnavailable
@@ -50,9 +50,14 @@ async def lock_tables(ctx: Context, columns: Mapping[str, Iterable[str] | None],
 
 
 def _described(schema: Snapshot, name: str) -> Mapping[str, Any] | None:
-    """Returns a collection with its fields as plain values; None if there is none."""
+    """Returns a collection with its fields as plain values; None if there is none. Without its indexes, which may be built and dropped at
+    any time: changes read them again when they have the locks."""
     collection = schema.collections.get(name)
-    return None if collection is None else asdict(collection)
+    if collection is None:
+        return None
+    declared = {index.name for index in collection.indexes if index.declared}
+    constraints = {name: fields for name, fields in collection.constraints.items() if name not in declared}
+    return asdict(evolve(collection, indexes=(), constraints=constraints))
 
 
 async def lock_for_fields(ctx: Context, collection: Collection, payloads: Iterable[Mapping[str, Any]]) -> bool:
