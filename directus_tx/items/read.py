@@ -10,7 +10,7 @@ from directus_tx.access import Grant, access_of
 from directus_tx.access.refusals import check_key, no_item
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.keyset import MAX_LENGTH
-from directus_tx.compile.plan import Item, ListedPlan, Plan, Row
+from directus_tx.compile.plan import Item, ItemLayout, Layout, ListedPlan, Plan, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
@@ -24,6 +24,7 @@ from directus_tx.query import BindValues, Cursor, Query
 from directus_tx.schema.comparing import NO_MATCH, member
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
+from directus_tx.schema.showing import shows_exact_text, stored_text
 
 
 @frozen
@@ -106,20 +107,36 @@ def long_list(service: Items, ctx: Context, collection: str, query: Query) -> "L
 
 
 async def read_back(
-    service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[Key], *, one: bool, created: bool = False
+    service: Items,
+    ctx: Context,
+    collection: str,
+    query: Query,
+    keys: Sequence[Key],
+    *,
+    one: bool,
+    created: bool = False,
+    stored: Mapping[Key, Mapping[str, Any]] | None = None,
 ) -> Result:
     """Returns the written items in the order of *keys*, as far as the caller may read them. Soft-deleted items are left out. *created*: the
-    caller has just created them, so they count as owned by the caller."""
-    if not access_of(ctx).grant(collection).read:
+    caller has just created them, so they count as owned by the caller. *stored*: their rows as they are stored, by key, if known:
+    then no statement is run for items of which the caller may read everything and asks for nothing else."""
+    grant = access_of(ctx).grant(collection)
+    if not grant.read:
         return Result(None)
+    whole = (grant.as_creator if created else grant).whole
     shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
     held = ctx.schema.collections[collection]
     by_key: dict[Key, Item] = {}
     for start in range(0, len(keys), BATCH):
         some = keys[start : start + BATCH]
         reading = _reading(service, ctx, collection, shown, some, None, 0, created=created, written=True)
-        rows, found = await reading.load()
-        by_key.update((stored_key(held, row[-1]), item) for row, item in zip(rows, found, strict=True))
+        known = _known(held, reading.plan.layout, stored, some) if stored is not None and whole else None
+        if known is None:
+            rows, found = await reading.load()
+            by_key.update((stored_key(held, row[-1]), item) for row, item in zip(rows, found, strict=True))
+        else:
+            found = known
+            by_key.update(zip(some, found, strict=True))
         reading.present(found, Shown.WRITTEN)
     items = [by_key[key] for key in keys if key in by_key]
     if not items:
@@ -127,6 +144,25 @@ async def read_back(
     if one:
         return Result(items[0], item_meta(query, collection), reading.notices)
     return Result(items, list_meta(query, collection, len(items)), reading.notices)
+
+
+def _known(
+    collection: Collection, layout: Layout, stored: Mapping[Key, Mapping[str, Any]], keys: Sequence[Key]
+) -> list[Any] | None:
+    """Returns the items of stored rows, which the caller may read as they are. None if they must be read: their soft-deleted rows are left
+    out, and related items are not in them."""
+    status = collection.status_field
+    if not isinstance(layout, ItemLayout) or layout.items or layout.lists or layout.masks or layout.may_be_empty:
+        return None
+    if not all(name in collection.columns and shows_exact_text(collection.columns[name]) for name in layout.names):
+        return None
+    try:
+        rows = [stored[key] for key in keys]
+    except KeyError:
+        return None
+    if status is not None and any(stored_text(status, row[status.field]) in collection.soft_deleted for row in rows):
+        return None
+    return layout.items_of([tuple([row[name] for name in layout.names]) for row in rows], [])
 
 
 # --- the steps of a read

@@ -1,15 +1,16 @@
 """The statements that write rows, a few for many rows."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
 
-from directus_tx.access import Access, Grant
+from directus_tx.access import Access, Grant, access_of
 from directus_tx.access.refusals import undeletable
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.operators import base_column, comparison_type, key_among
-from directus_tx.compile.plan import Item
+from directus_tx.compile.plan import Item, keep_plan
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
@@ -36,7 +37,43 @@ class Locked:
     delete: bool
 
 
-async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+@frozen
+class Written:
+    """The rows that a statement has written, as stored then. `settled`: no trigger or rule that runs later, except at the commit, can have
+    changed them since."""
+
+    rows: list[Row]
+    settled: bool
+
+
+@frozen
+class _Writing:
+    """The text of an INSERT or UPDATE before and after its list of values, with the placeholders of a row."""
+
+    before: str
+    values: str
+    after: str
+
+    @property
+    def weight(self) -> int:
+        """The approximate size in bytes."""
+        return 300 + len(self.before) + len(self.values) + len(self.after)
+
+    def text(self, rows: int) -> str:
+        """Returns the text for a number of rows."""
+        return self.before + ", ".join([self.values] * rows) + self.after
+
+
+@frozen
+class _Locking:
+    """A SELECT that locks rows by key: the binds of its conditions before and after the keys."""
+
+    text: str
+    before: Clause
+    after: Clause
+
+
+async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> Written:
     """Inserts rows in a few statements and returns them as stored, in the same order. Rows with a key are inserted first, so that
     automatic keys follow them."""
     key = collection.primary_key
@@ -45,39 +82,71 @@ async def insert_rows(ctx: Context, collection: Collection, rows: Sequence[Mappi
     keyed = [place for place, row in enumerate(rows) if row.get(key.field, values.DEFAULT) is not values.DEFAULT]
     counted = sorted(set(range(len(rows))).difference(keyed))
     written: dict[int, Row] = {}
+    settled = True
     if keyed:
-        written |= zip(keyed, await _insert(ctx, collection, [rows[place] for place in keyed]), strict=True)
+        found = await _insert(ctx, collection, [rows[place] for place in keyed])
+        written |= zip(keyed, found.rows, strict=True)
+        settled = found.settled
         await counters.count_on_after(ctx.db, collection, [written[place][key.field] for place in keyed])
     if counted:
         try:
-            written |= zip(counted, await _insert(ctx, collection, [rows[place] for place in counted]), strict=True)
+            found = await _insert(ctx, collection, [rows[place] for place in counted])
         except NotUnique as error:
             if counters.is_about_key(error, collection):
                 raise RunAgain(error, lambda session: counters.skip_taken_keys(session, collection, len(counted))) from error
             raise
-    return [written[place] for place in range(len(rows))]
+        written |= zip(counted, found.rows, strict=True)
+        settled = settled and found.settled
+    return Written([written[place] for place in range(len(rows))], settled)
 
 
-async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[str, Any]]) -> Written:
     written: list[Row] = []
+    settled = True
     for chunk in chunks(rows):
-        names = list(dict.fromkeys(name for row in chunk for name in row)) or [collection.primary_key.field]
-        lines = [
-            "(" + ", ".join("%s" if n in row and row[n] is not values.DEFAULT else "DEFAULT" for n in names) + ")"
-            for row in chunk
-        ]
-        bound = [row[n] for row in chunk for n in names if n in row and row[n] is not values.DEFAULT]
-        sql = SQL("INSERT INTO {} AS t ({}) VALUES {} RETURNING {}").format(
-            Identifier(*collection.table),
-            SQL(", ").join([Identifier(n) for n in names]),
-            SQL(", ".join(lines)),
-            _stored_columns(collection),
-        )
-        stored = _rows(collection, await ctx.db.query(sql, bound))
+        names = tuple(dict.fromkeys(name for row in chunk for name in row)) or (collection.primary_key.field,)
+        given = [[row.get(name, values.DEFAULT) for name in names] for row in chunk]
+        insert = keep_plan(access_of(ctx), ("insert", collection.collection, names), partial(_insertion, collection, names))
+        if any(value is values.DEFAULT for row in given for value in row):
+            places = ["(" + ", ".join(["DEFAULT" if value is values.DEFAULT else "%s" for value in row]) + ")" for row in given]
+            text = insert.before + ", ".join(places) + insert.after
+        else:
+            text = insert.text(len(given))
+        bound = [value for row in given for value in row if value is not values.DEFAULT]
+        lines = await ctx.db.query(text, [*bound, _table_of(collection)])
+        stored = _rows(collection, lines)
         if len(stored) < len(chunk) or any(row[collection.primary_key.field] is None for row in stored):
             raise InvalidRequest(f'A trigger of "{collection.collection}" has not stored the item, or has not returned its key.')
         written += stored
-    return written
+        settled = settled and lines[0][-1] is True
+    return Written(written, settled)
+
+
+def _insertion(collection: Collection, names: Sequence[str]) -> _Writing:
+    before = SQL("INSERT INTO {} AS t ({}) VALUES ").format(
+        Identifier(*collection.table), SQL(", ").join([Identifier(name) for name in names])
+    )
+    return _Writing(_text(before), f"({', '.join(['%s'] * len(names))})", _text(_returning(collection)))
+
+
+def _returning(collection: Collection) -> Composable:
+    """Returns the clause that returns the stored rows, and whether they are settled. Its placeholder is the table."""
+    return SQL(" RETURNING {}, " + _SETTLED).format(_stored_columns(collection))
+
+
+# Foreign keys are triggers as well.
+_SETTLED = (
+    "(SELECT relkind = 'r' AND NOT (relhastriggers OR relhasrules OR relhassubclass) FROM pg_class WHERE oid = %s::regclass)"
+)
+
+
+def _table_of(collection: Collection) -> str:
+    """Returns the table as text for a regclass."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in collection.table)
+
+
+def _text(composable: Composable) -> str:
+    return composable.as_string(None)  # type: ignore[arg-type] # names need no connection
 
 
 async def lock_rows(
@@ -97,23 +166,12 @@ async def lock_rows(
     """
     collection = grant.collection
     key = collection.primary_key
-    alive = TRUE if deleted else not_deleted("t", collection)
-    judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
-    sql = SQL("SELECT {}, {}, {} FROM {} AS t WHERE {} AND {} ORDER BY {}{}").format(
-        _safe_columns(collection),
-        column("t", "xmin") if collection.versioned else SQL("NULL"),
-        SQL(", ").join([clause.sql for clause in judged]),
-        Identifier(*collection.table),
-        key_among("t", key),
-        alive.sql,
-        column("t", key.field),
-        SQL(" FOR UPDATE OF t" if collection.lockable else ""),
-    )
+    lock = ctx.schema.kept(("lock", grant, deleted), lambda: _locking(grant, deleted=deleted))
     bound_values = ctx.bind_values()
-    bound = [value for clause in judged for value in clause.parameters(bound_values)]
+    parameters = [*lock.before.parameters(bound_values), list(keys), *lock.after.parameters(bound_values)]
     found: dict[Key, Locked] = {}
     hidden: list[Row] = []
-    async for line in _lines(ctx, sql, [*bound, list(keys), *alive.parameters(bound_values)], len(keys)):
+    async for line in _lines(ctx, lock.text, parameters, len(keys)):
         row = _row(collection, line)
         version, seen, update, delete = line[-4:]
         if not seen:
@@ -128,13 +186,32 @@ async def lock_rows(
     return found
 
 
-async def _lines(ctx: Context, sql: Composable, parameters: Sequence[Any], number: int) -> AsyncIterator[tuple[Any, ...]]:
+def _locking(grant: Grant, *, deleted: bool) -> _Locking:
+    collection = grant.collection
+    key = collection.primary_key
+    alive = TRUE if deleted else not_deleted("t", collection)
+    judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
+    columns = SQL(", ").join([clause.sql for clause in judged])
+    sql = SQL("SELECT {}, {}, {} FROM {} AS t WHERE {} AND {} ORDER BY {}{}").format(
+        _safe_columns(collection),
+        column("t", "xmin") if collection.versioned else SQL("NULL"),
+        columns,
+        Identifier(*collection.table),
+        key_among("t", key),
+        alive.sql,
+        column("t", key.field),
+        SQL(" FOR UPDATE OF t" if collection.lockable else ""),
+    )
+    return _Locking(_text(sql), Clause(columns, tuple(bind for clause in judged for bind in clause.binds)), alive)
+
+
+async def _lines(ctx: Context, text: str, parameters: Sequence[Any], number: int) -> AsyncIterator[tuple[Any, ...]]:
     """Yields the rows of a SELECT that are at most *number*: in one piece if they are few, otherwise with a cursor."""
     if number <= MANY:
-        for line in await ctx.db.query(sql, parameters):
+        for line in await ctx.db.query(text, parameters):
             yield line
         return
-    await ctx.db.query(SQL("DECLARE locked NO SCROLL CURSOR FOR {}").format(sql), parameters)
+    await ctx.db.query(f"DECLARE locked NO SCROLL CURSOR FOR {text}", parameters)
     while lines := await ctx.db.query(f"FETCH {MANY} FROM locked"):
         for line in lines:
             yield line
@@ -152,33 +229,47 @@ async def _version(ctx: Context, grant: Grant, key: Key, written: str) -> str:
     return version_of(collection, key, shown)
 
 
-async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> dict[Key, Row]:
-    """Updates rows in a few statements, each row with its own values of some columns. Returns the updated rows as stored, by key."""
+async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> tuple[dict[Key, Row], bool]:
+    """Updates rows in a few statements, each row with its own values of some columns. Returns the updated rows as stored, by key, and
+    whether they are `Written.settled`."""
     key = collection.primary_key
     written: dict[Key, Row] = {}
+    settled = True
     for chunk in chunks(rows):
-        names = list(dict.fromkeys(name for _, row in chunk for name in row))
-        partial = {name for name in names if any(name not in row for _, row in chunk)}
-        sql = SQL("UPDATE {} AS t SET {} FROM (VALUES {}) AS v({}) WHERE {} = v.key::{} RETURNING {}").format(
-            Identifier(*collection.table),
-            SQL(", ").join(_assignments(collection, names, partial)),
-            SQL(", ".join(["(" + ", ".join(["%s"] * (1 + len(names) + len(partial))) + ")"] * len(chunk))),
-            SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(partial)))])),
-            base_column("t", key),
-            _assigned_type(key),
-            _stored_columns(collection),
+        names = tuple(dict.fromkeys(name for _, row in chunk for name in row))
+        flags = tuple(name for name in names if any(name not in row for _, row in chunk))
+        update = keep_plan(
+            access_of(ctx),
+            ("update", collection.collection, names, flags),
+            partial(_update, collection, names, flags),
         )
-        flags = [name for name in names if name in partial]
         bound = [
             value for item, row in chunk for value in (item, *(row.get(name) for name in names), *(name in row for name in flags))
         ]
-        written.update((stored_key(collection, row[key.field]), row) for row in _rows(collection, await ctx.db.query(sql, bound)))
-    return written
+        lines = await ctx.db.query(update.text(len(chunk)), [*bound, _table_of(collection)])
+        written.update((stored_key(collection, row[key.field]), row) for row in _rows(collection, lines))
+        settled = settled and bool(lines) and lines[0][-1] is True
+    return written, settled
 
 
-def _assignments(collection: Collection, names: Sequence[str], partial: set[str]) -> list[Composable]:
+def _update(collection: Collection, names: Sequence[str], flags: Sequence[str]) -> _Writing:
+    """Returns the UPDATE of some columns. *flags* are those that only some rows set."""
+    key = collection.primary_key
+    before = SQL("UPDATE {} AS t SET {} FROM (VALUES ").format(
+        Identifier(*collection.table), SQL(", ").join(_assignments(collection, names, flags))
+    )
+    after = SQL(") AS v({}) WHERE {} = v.key::{}{}").format(
+        SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(flags)))])),
+        base_column("t", key),
+        _assigned_type(key),
+        _returning(collection),
+    )
+    return _Writing(_text(before), f"({', '.join(['%s'] * (1 + len(names) + len(flags)))})", _text(after))
+
+
+def _assignments(collection: Collection, names: Sequence[str], flagged: Sequence[str]) -> list[Composable]:
     """Returns the SET list. v0, v1, ... are the values; s0, s1, ... say whether a row sets a column that only some rows set."""
-    flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in partial)}
+    flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in flagged)}
     found: list[Composable] = []
     for place, name in enumerate(names):
         value = SQL("{}::{}").format(SQL(f"v.v{place}"), _assigned_type(collection.fields[name]))

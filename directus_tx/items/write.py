@@ -19,6 +19,7 @@ from directus_tx.items.history import Record, history_row, record, record_of
 from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_key
 from directus_tx.items.relations import nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
+from directus_tx.items.rules import NO_RULES
 from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection
@@ -40,7 +41,8 @@ async def create_items(
 
     async def work(writer: Writer) -> Result:
         keys = await writer.create(collection, payloads)
-        return await read_back(service, writer.ctx, collection, query, keys, one=not isinstance(payload, list), created=True)
+        one = not isinstance(payload, list)
+        return await read_back(service, writer.ctx, collection, query, keys, one=one, created=True, stored=writer.settled)
 
     return await in_transaction(service, ctx, options, work)
 
@@ -74,7 +76,8 @@ async def update_items(
             changes = [(key, shared) for key in dict.fromkeys(key_of(grant, key) for key in keys)]
         await writer.update(collection, changes, several=keys is None or len(keys) > 1, if_match=options.if_match)
         one = keys is not None and len(keys) == 1
-        return await read_back(service, writer.ctx, collection, query, [key for key, _ in changes], one=one)
+        wanted = [key for key, _ in changes]
+        return await read_back(service, writer.ctx, collection, query, wanted, one=one, stored=writer.settled)
 
     return await in_transaction(service, ctx, options, work)
 
@@ -183,6 +186,8 @@ class Writer:
         self.access = access_of(ctx, trusted=trusted)
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.settled: dict[Key, Row] | None = {}
+        """The rows of the written items, by key. None if they may have changed since they were written."""
 
     # public methods
 
@@ -334,7 +339,11 @@ class Writer:
             values.check_required(changes[index], grant)
         await values.complete(self.service.hasher, self.ctx, changes)
         await rules.check(self.ctx, grant, changes)
-        rows = await self._store(collection, changes)
+        rows, settled = await self._store(collection, changes)
+        if settled and not (ones or manies) and self.settled is not None and self.service.rules_of(name) is NO_RULES:
+            self.settled |= zip([change.key for change in changes], rows, strict=True)
+        else:
+            self.settled = None
         events = [self._event(change, row) async for change, row in self.ctx.in_slices(zip(changes, rows, strict=True))]
         await self._emit(events)
         for nested in manies:
@@ -358,8 +367,8 @@ class Writer:
             name = change.collection.collection
             await self.service.plugins.call(hook, ctx=self.ctx, collection=name, payload=change.payload, **more)
 
-    async def _store(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
-        """Inserts or updates the rows and returns them as stored. New items get their keys."""
+    async def _store(self, collection: Collection, changes: Sequence[Change]) -> tuple[list[Row], bool]:
+        """Inserts or updates the rows and returns them as stored, and whether they are `Written.settled`. New items get their keys."""
         try:
             return await self._store_rows(collection, changes)
         except ApiError as error:
@@ -368,18 +377,20 @@ class Writer:
                 raise
             raise named from error.__cause__
 
-    async def _store_rows(self, collection: Collection, changes: Sequence[Change]) -> list[Row]:
+    async def _store_rows(self, collection: Collection, changes: Sequence[Change]) -> tuple[list[Row], bool]:
         if changes[0].new:
-            rows = await insert_rows(self.ctx, collection, [change.row for change in changes])
-            for change, row in zip(changes, rows, strict=True):
+            inserted = await insert_rows(self.ctx, collection, [change.row for change in changes])
+            for change, row in zip(changes, inserted.rows, strict=True):
                 change.key = stored_key(collection, row[collection.primary_key.field])
-            return rows
+            return inserted.rows, inserted.settled
         written = {change.key: change.stored for change in changes if change.leaves_row and change.stored is not None}
         changed = [(change.key, change.changed_row) for change in changes if change.key not in written]
-        written |= await update_rows(self.ctx, collection, changed)
+        updated, settled = await update_rows(self.ctx, collection, changed)
+        settled = settled and not written
+        written |= updated
         if len(written) < len(changes):
             raise InvalidRequest(f'An item of "{collection.collection}" is both changed and deleted.')
-        return [written[change.key] for change in changes]
+        return [written[change.key] for change in changes], settled
 
     def _event(self, change: Change, row: Row) -> Event:
         softly = change.action == "update" and values.is_soft_deleted(change)

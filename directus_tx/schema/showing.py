@@ -182,6 +182,11 @@ def needs_exact_text(field: Field) -> bool:
     return family(field) == "number" and field.type != "boolean"
 
 
+def shows_exact_text(field: Field) -> bool:
+    """Whether `answer` shows a value that is read as exact text as it shows the value itself."""
+    return not needs_exact_text(field) or _ANSWERS.get(field.type, _shown_number) is _shown_number
+
+
 def stored_text(field: Field, value: Any) -> str | None:
     """Returns a stored or parsed value as PostgreSQL's text; None for null."""
     if value is None:
