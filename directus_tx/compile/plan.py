@@ -342,7 +342,13 @@ class Plan:
     filter_count: Prepared
     total_count: Prepared
     status_count: Prepared | None
+    """A row for each status: the status, the number of its items, and how many of those `total_count` counts. One scan of the table
+    gives both counts. None if the collection has no visible status field."""
+
     filtered: bool
+    counts_rows: bool
+    """Whether `filter_count` counts the rows of `items`, as if these had no limit and offset."""
+
     statuses: tuple[str, ...] = ()
     """The statuses that status_count lists even if no item has them."""
 

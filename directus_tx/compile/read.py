@@ -81,6 +81,8 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         count(grant, visible),
         status_count(grant, own),
         filtered,
+        # A join may repeat a row: the declared key of a view need not be unique.
+        not shape.by_key and (filtered or shape.narrowing.status == "default") and not items.layout.items,
         tuple(found.statuses),
         tuple(selector.unreadable),
         () if keyset is None else keyset.names,
@@ -107,12 +109,12 @@ def count(grant: Grant, where: Clause, *, many_tables: bool = False) -> Prepared
 
 
 def status_count(grant: Grant, where: Clause) -> Prepared | None:
-    """Returns the statement that counts items by status; None if the collection has no visible status field."""
+    """Returns the statement of `Plan.status_count`."""
     field = grant.collection.status_field
     if field is None or field.field in grant.hidden:
         return None
-    table = grant.table("t0")
-    sql = SQL("SELECT {0}, count(*) FROM {1} WHERE {2} AND {0} IS NOT NULL GROUP BY 1 ORDER BY 1").format(
-        column("t0", field.field), table.sql, where.sql
+    table, visible = grant.table("t0"), not_deleted("t0", grant.collection)
+    sql = SQL("SELECT {0}, count(*), count(*) FILTER (WHERE {1}) FROM {2} WHERE {3} GROUP BY 1 ORDER BY 1").format(
+        column("t0", field.field), visible.sql, table.sql, where.sql
     )
-    return Prepared(Statement(sql), (*table.binds, *where.binds))
+    return Prepared(Statement(sql), (*visible.binds, *table.binds, *where.binds))

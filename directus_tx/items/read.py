@@ -185,16 +185,12 @@ class _Reading:
 
     async def load_list(self, shown_for: Shown) -> "Result | LongList":
         """Returns a list. Raises InvalidRequest if it has more items than limits.max_rows allows."""
-        db = self.ctx.db
-        counts: dict[str, Any] = {}
-        if self.query.meta and self.counted is not None:
-            found, counts = await together(load_short(db, self.plan, self.values), _counts(db, self.counted, self.values))
-        else:
-            found = await load_short(db, self.plan, self.values)
+        found = await load_short(self.ctx.db, self.plan, self.values)
         if found is None:
             return LongList(self, shown_for)
         items = found[1]
         _refuse_more(self.most, len(items))
+        counts = await self.counts(self.ctx.db, len(items))
         self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices)
@@ -202,9 +198,6 @@ class _Reading:
     async def load_page(self, cursor: Cursor) -> Result:
         """Returns the page of a list behind a cursor. It has fewer items than the limit if they would not be a short list."""
         db, plan = self.ctx.db, self.plan
-        counts: dict[str, Any] = {}
-        if self.query.meta and self.counted is not None:
-            counts = await _counts(db, self.counted, self.values)
         number = max(min(BATCH if self.values.limit is None else self.values.limit, BATCH), 1)
         # One row more than the page has shows whether there is another page.
         while number > 1:
@@ -224,6 +217,7 @@ class _Reading:
         if cursor.backward:
             rows, items = rows[::-1], items[::-1]
         cursors = self._cursors(cursor, rows, more=more)
+        counts = await self.counts(db, None if cursor.order or more else len(rows))
         self.present(items, Shown.LISTED)
         items = [] if plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices, cursors=cursors)
@@ -268,6 +262,17 @@ class _Reading:
         if self.ctx.db.in_transaction:
             return await work(self.ctx.db)
         return await self.ctx.db.long_read(work)
+
+    async def counts(self, db: Session, number: int | None = None) -> dict[str, Any]:
+        """Returns the counts that meta asks for, by name. *number*: how many rows the list has, None if that is not known. If it has fewer
+        than its limit, there are no more, so they are not counted again."""
+        counted, limit, offset = self.counted, self.values.limit, self.values.offset
+        if not self.query.meta or counted is None:
+            return {}
+        found = None
+        if counted.counts_rows and number is not None and (limit is None or number < limit) and (number or not offset):
+            found = offset + number
+        return await _counts(db, counted, self.values, found)
 
     def meta(self, shown: int, counts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the meta of a list with *shown* items."""
@@ -340,15 +345,13 @@ class LongList:
         """Returns the meta of the list. Raises InvalidRequest if the list is too long."""
         reading = self.reading
         names = meta_names(reading.query)
-        number = 0
+        number = None
         if "result_count" in names or _may_exceed(reading.most, reading.values.limit):
             select = reading.plan.select
             ((number,),) = await session.query(select.statement.count, select.parameters(reading.values))
             _refuse_more(reading.most, number)
-        if reading.plan.layout.shows_nothing:
-            number = 0
-        counts = {} if reading.counted is None else await _counts(session, reading.counted, reading.values)
-        return reading.meta(number, counts)
+        counts = await reading.counts(session, number)
+        return reading.meta(0 if number is None or reading.plan.layout.shows_nothing else number, counts)
 
 
 def _reading(
@@ -429,21 +432,33 @@ def key_of(grant: Grant, key: Any) -> Key:
     return found[0]
 
 
-async def _counts(db: Session, plan: Plan, values: BindValues) -> dict[str, Any]:
-    """Returns the counts that meta asks for, and those needed for its pages, by name."""
+async def _counts(db: Session, plan: Plan, values: BindValues, filter_count: int | None) -> dict[str, Any]:
+    """Returns the counts that meta asks for, and those needed for its pages, by name. *filter_count* is None if it must be counted."""
     names = meta_names(values.query)
+    by_status = plan.status_count if "status_count" in names else None
+    filtered = bool(names & {"filter_count", "page"})
+    total = "total_count" in names or (filtered and not plan.filtered)
     wanted = {}
-    if "total_count" in names or (names & {"filter_count", "page"} and not plan.filtered):
+    if by_status is not None:
+        wanted["status_count"] = by_status
+    elif total and (plan.filtered or filter_count is None):
         wanted["total_count"] = plan.total_count
-    if names & {"filter_count", "page"} and plan.filtered:
+    if filtered and plan.filtered and filter_count is None:
         wanted["filter_count"] = plan.filter_count
-    if "status_count" in names and plan.status_count is not None:
-        wanted["status_count"] = plan.status_count
     found = await together(*(db.query(each.statement, each.parameters(values)) for each in wanted.values()))
     rows = dict(zip(wanted, found, strict=True))
-    counts: dict[str, Any] = {name: rows[name][0][0] for name in ("total_count", "filter_count") if name in rows}
-    if "total_count" in counts:
-        counts.setdefault("filter_count", counts["total_count"])
-    if "status_count" in rows:
-        counts["status_count"] = dict.fromkeys(plan.statuses, 0) | dict(rows["status_count"])
+    counts: dict[str, Any] = {}
+    if total:
+        if by_status is not None:
+            counts["total_count"] = sum([visible for _, _, visible in rows["status_count"]])
+        else:
+            counts["total_count"] = rows["total_count"][0][0] if "total_count" in rows else filter_count
+    if filtered:
+        if "filter_count" in rows:
+            filter_count = rows["filter_count"][0][0]
+        # Without a filter, both are the number of the same items, so they come from one statement.
+        counts["filter_count"] = filter_count if plan.filtered else counts["total_count"]
+    if by_status is not None:
+        shown = {status: number for status, number, _ in rows["status_count"] if status is not None}
+        counts["status_count"] = dict.fromkeys(plan.statuses, 0) | shown
     return counts

@@ -18,8 +18,8 @@ SELECT count(*)
  WHERE "t0"."status" IS DISTINCT FROM %s
 
 -- status_count
-SELECT "t0"."status", count(*)
+SELECT "t0"."status", count(*), count(*) FILTER (WHERE "t0"."status" IS DISTINCT FROM %s)
  FROM "articles" AS "t0"
- WHERE TRUE AND "t0"."status" IS NOT NULL
+ WHERE TRUE
  GROUP BY 1
  ORDER BY 1

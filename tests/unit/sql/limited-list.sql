@@ -24,10 +24,10 @@ SELECT count(*)
  WHERE "t0"."status" IS DISTINCT FROM %s
 
 -- status_count
-SELECT "t0"."status", count(*)
+SELECT "t0"."status", count(*), count(*) FILTER (WHERE "t0"."status" IS DISTINCT FROM %s)
  FROM (SELECT "t"."status" = ANY(%s) AS "$shown0", "t"."id", "t"."status", "t"."title", CASE WHEN "t"."status" = ANY(%s) THEN "t"."views" END AS "views", "t"."published_on", "t"."owner", "t"."author"
  FROM "articles" AS t
  WHERE ("t"."status" = ANY(%s) OR ("t"."status" = ANY(%s) AND "t"."owner" = %s))) AS "t0"
- WHERE TRUE AND "t0"."status" IS NOT NULL
+ WHERE TRUE
  GROUP BY 1
  ORDER BY 1
