@@ -1,4 +1,5 @@
-"""The Klein app. It registers every route in a wrapper that authenticates the caller, calls the endpoint and writes the answer.
+"""The Klein app. It registers every route in a wrapper that authenticates the caller, calls the endpoint and writes the answer. The site
+calls it, because it finds routes faster than Klein (`matching`).
 
 Only this module writes to requests. It answers all exceptions of endpoints as errors of the API.
 """
@@ -13,8 +14,7 @@ from klein import Klein
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from werkzeug.exceptions import HTTPException
-from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from twisted.web.server import NOT_DONE_YET
 
 from directus_tx.access import access_of
 from directus_tx.accounts.tokens import identify
@@ -25,7 +25,6 @@ from directus_tx.errors import (
     ApiError,
     ClientGone,
     InternalError,
-    MethodNotAllowed,
     NotFound,
     ServiceUnavailable,
     Unauthorized,
@@ -38,7 +37,7 @@ from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender
-from directus_tx.http.site import ApiSite, path_argument
+from directus_tx.http.site import ApiSite
 from directus_tx.http.spool import Spool
 from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
@@ -78,40 +77,42 @@ class App:
         self.klein.url_map.merge_slashes = False
         for route in all_routes():
             self._register(route)
-        self.klein.handle_errors(HTTPException)(self._unrouted)
-        self.klein.handle_errors(Exception)(self._failed)
         self.spool = Spool(services.settings.server.spool_size)
         self.site = ApiSite(self, reactor, services.settings, self.payloads, self.proxies)
 
     def _register(self, route: Route) -> None:
-        def view(request: Any, **path: str) -> defer.Deferred[bytes]:
-            return self._serve(route, request, {name: path_argument(part) for name, part in path.items()})
+        def view(request: Any, **path: str) -> Any:
+            return self._serve(route, request, path)
 
         self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
 
     # handling of requests
 
-    def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> "defer.Deferred[bytes]":
-        """Returns the body of the answer. If the client disconnects, the reads of a GET are cancelled; other requests run to their end."""
-        work = defer.Deferred.fromCoroutine(self._answer(route, request, path))
-        if work.called:
-            return work
-        self.running.add(work)
-
-        def give_up(_: Any) -> None:
+    def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> int:
+        """Answers a request. If the client disconnects, the reads of a GET are cancelled; other requests run to their end."""
+        work = defer.Deferred.fromCoroutine(self._complete(route, request, path))
+        if not work.called:
+            self.running.add(work)
             if route.method == "GET":
-                request.abandon()
+                request.notifyFinish().addErrback(lambda _: request.abandon())
+        work.addBoth(self._ended, work)
+        return NOT_DONE_YET
 
-        answer: defer.Deferred[bytes] = defer.Deferred(give_up)
+    def _ended(self, result: Any, work: "defer.Deferred[None]") -> None:
+        self.running.discard(work)
+        if isinstance(result, Failure):
+            log.failure("an answer cannot be written", result)
 
-        def done(result: Any) -> None:
-            self.running.discard(work)
-            request.close_body()
-            if not answer.called:
-                answer.callback(result)
-
-        work.addBoth(done)
-        return answer
+    async def _complete(self, route: Route, request: Any, path: Mapping[str, str]) -> None:
+        """Makes the answer of a request and sends it, unless the client has disconnected."""
+        try:
+            body = await self._answer(route, request, path)
+        except Exception:
+            body = self._failed(request, Failure())
+        request.close_body()
+        if not request.gone:
+            request.write(body)
+            request.finish()
 
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
         call: Call | None = None
@@ -346,9 +347,8 @@ class App:
         self._log(request, status)
         return body
 
-    def _unrouted(self, request: Any, failure: Failure) -> bytes:
-        """Answers requests that match no route. If the project does not exist, that error takes precedence."""
-        error: ApiError = MethodNotAllowed() if isinstance(failure.value, WrongMethod) else NotFound()
+    def refuse_unrouted(self, request: Any, error: ApiError) -> bytes:
+        """Writes the error for a request that matches no route. If the project does not exist, that error takes precedence."""
         if isinstance(error, NotFound) and request.path.split(b"/")[1:2] == [b"server"]:
             error = Unauthorized()
         return self.refuse(request, self._named_project(request) or error)

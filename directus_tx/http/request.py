@@ -34,6 +34,8 @@ class ApiRequest(server.Request):
     """Whether the body has been refused. The rest of it is dropped."""
     received = 0
     """Number of bytes of the body that have been received."""
+    gone = False
+    """Whether the client has disconnected."""
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
@@ -56,6 +58,7 @@ class ApiRequest(server.Request):
     def connectionLost(self, reason: Any) -> None:
         """Does what Twisted does, but leaves the body of a request that is being answered open until `close_body`. A write that has been
         received is performed even if the client disconnects."""
+        self.gone = True
         content = self.content
         if self._answering:
             self.content = None

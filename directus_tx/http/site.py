@@ -1,15 +1,17 @@
 """The site: accepts connections, and checks requests before they are routed."""
 
+from functools import lru_cache
 from typing import Any
 
 from twisted.web import server
 from twisted.web.resource import Resource
 
 from directus_tx.config import Settings
-from directus_tx.errors import ApiError, BadRequest, NotFound
+from directus_tx.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from directus_tx.http.channel import ApiChannel, TimeLimits
 from directus_tx.http.client import Proxies
 from directus_tx.http.connections import ConnectionLimits, Connections, Refusal
+from directus_tx.http.matching import WRONG_METHOD, Match, RouteTable
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.request import ApiRequest
 
@@ -73,14 +75,14 @@ class ApiSite(server.Site):
 
 
 class RootResource(Resource):
-    """Answers OPTIONS and refuses malformed requests. Passes all other requests to Klein."""
+    """Answers OPTIONS and refuses malformed requests and those without a route. Passes all other requests to the app."""
 
     isLeaf = True
 
     def __init__(self, app: Any) -> None:
         super().__init__()
         self.app = app
-        self.klein = app.klein.resource()
+        self.table = RouteTable(app.klein.url_map)
 
     def render(self, request: Any) -> Any:
         refusal = _host_refusal(request)
@@ -91,18 +93,25 @@ class RootResource(Resource):
             request.method = override.upper()
         if request.method == b"OPTIONS":
             return self.app.preflight(request)
-        refusal = _refusal(request)
-        if refusal is not None:
-            return self.app.refuse(request, refusal)
-        if b"%2" in request.path and b"%2f" in request.path.lower():
-            # Klein does not distinguish an escaped slash, in a key for example, from one that separates parts.
-            request.postpath = [part.replace(b"/", b"\0") for part in request.postpath]
-        return self.klein.render(request)
+        parts = parts_of(request)
+        if parts is None:
+            return self.app.refuse(request, NotFound())
+        found = self.table.match(request.method.decode("latin-1").upper(), parts)
+        if isinstance(found, Match):
+            return self.app.klein.execute_endpoint(found.endpoint, request, **found.arguments)
+        return self.app.refuse_unrouted(request, MethodNotAllowed() if found is WRONG_METHOD else NotFound())
 
 
-def path_argument(part: str) -> str:
-    """Returns a part of a path with its slashes, from the part that was passed to Klein."""
-    return part.replace("\0", "/")
+def parts_of(request: Any) -> list[str] | None:
+    """Returns the decoded parts of the path, or None if it cannot be the path of a route: it starts with two slashes, or has a part that
+    is not UTF-8 or contains NUL, which PostgreSQL cannot store in texts."""
+    path = request.path
+    if path.startswith(b"//") or b"%00" in path or b"\0" in path:
+        return None
+    try:
+        return [part.decode() for part in request.postpath]
+    except UnicodeDecodeError:
+        return None
 
 
 def _host_refusal(request: Any) -> ApiError | None:
@@ -112,20 +121,14 @@ def _host_refusal(request: Any) -> ApiError | None:
         return BadRequest("The request has no Host header.") if request.clientproto == b"HTTP/1.1" else None
     if len(hosts) > 1:
         return BadRequest("The request has more than one Host header.")
-    return None if _is_text(hosts[0]) else BadRequest("The Host header is not a valid host name.")
+    return None if _is_host(hosts[0]) else BadRequest("The Host header is not a valid host name.")
 
 
-def _refusal(request: Any) -> ApiError | None:
-    """Returns the error for a request that Klein would answer in HTML or not refuse, None for other requests."""
-    # NUL is refused because PostgreSQL cannot store it in texts.
-    if request.path.startswith(b"//") or not all(b"\0" not in part and _is_text(part) for part in request.postpath):
-        return NotFound()
-    return None
-
-
-def _is_text(data: bytes) -> bool:
+@lru_cache(maxsize=100)
+def _is_host(value: bytes) -> bool:
+    """Whether the value of a Host header can be the name of a host, and a port."""
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
+        value.decode().partition(":")[0].encode("idna")
+    except UnicodeError:
         return False
     return True

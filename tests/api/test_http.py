@@ -3,13 +3,16 @@
 import gzip
 import json
 import pathlib
+import socket
 from typing import Any
 
 import bcrypt
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
 
 from directus_tx.db.session import Session
+from directus_tx.errors import BadRequest
 from directus_tx.http.endpoints import items
 from tests.conftest import MAX_BODY_SIZE, SUPER_ADMIN_TOKEN, Client, field
 
@@ -151,3 +154,20 @@ async def test_a_page_of_another_origin_may_send_and_read_what_it_needs(client: 
     assert changed.status == 200
     again = await client.patch("~/items/things/1", {"name": "z"}, headers=origin | {"If-Match": read.headers["etag"]})
     assert again.status == 412
+
+
+@pytest.mark.parametrize("path", ["/server/ping", "/no-such-project/items/x", "/server/no-such-route"])
+@ensureDeferred
+async def test_a_host_that_is_no_name_is_refused_on_every_path(client: Client, path: str) -> None:
+    for name in (b"a..b", b"a" * 64, b"\xff", "\u00e4".encode() * 64):
+        head = b"GET " + path.encode() + b" HTTP/1.1\r\nHost: " + name + b"\r\nConnection: close\r\n\r\n"
+        status, body = await deferToThread(exchange, int(client.base.rpartition(":")[2]), head)
+        assert (status, body["error"]["code"]) == (400, BadRequest.code), name
+
+
+def exchange(port: int, request: bytes) -> tuple[int, Any]:
+    """The status and the JSON body of the answer to a request."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), json.loads(body)
