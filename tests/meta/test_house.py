@@ -87,6 +87,7 @@ LAYERS = (
     "http.routes",
     "http.openapi",
     "http.endpoints",
+    "http.matching",
     "http.site",
     "http.listening",
     "http.app",
