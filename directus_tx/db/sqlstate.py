@@ -151,7 +151,11 @@ standby (`Database.acquire_for_writing`)."""
 _REPORTED = ("42501", "53", "58", "XX")
 """The SQLSTATEs, and classes of them, that are logged, because an administrator must act."""
 
-_DENIED = re.compile(r"(?:permission denied for|must be owner of) ([a-z ]+) (\S.*)")
+_DENIED = re.compile(
+    r"(?:permission denied for|must be owner of)"
+    r" (materialized view|foreign table|foreign server|foreign-data wrapper|large object|[a-z]+) (.+)",
+    re.DOTALL,
+)
 """The message of a lack of privileges in English. PostgreSQL sends the name of the object in no other form; in other languages it is not
 found."""
 

@@ -279,6 +279,7 @@ async def test_a_missing_privilege_is_named_to_administrators(client: Client) ->
             ("POST", "~/items/w%20W", {"name": "a"}, 'function "odd"'),
             ("GET", "~/items/v", ..., 'table "hidden"'),
             ("POST", "~/fields/t", field("more"), 'table "t"'),
+            ("POST", "~/fields/w%20W", field("more"), 'table "w W"'),
             ("POST", "~/collections", {"collection": "new", "fields": [KEY]}, 'schema "public"'),
         ):
             assert said(await client.call(method, path, body)) == (403, 302, f"{generic} with the {named}."), path
