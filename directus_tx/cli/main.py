@@ -8,6 +8,7 @@ from directus_tx import __version__
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.permissions import permissions
 from directus_tx.cli.projects import migrate, project
+from directus_tx.cli.schema import schema
 from directus_tx.cli.serve import serve
 from directus_tx.cli.users import user
 
@@ -26,7 +27,7 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, user, permissions, migrate, configuration):
+for group in (serve, project, schema, user, permissions, migrate, configuration):
     directus.add_command(group)
 
 

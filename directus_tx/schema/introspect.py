@@ -10,6 +10,7 @@ from attrs import frozen
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes, event_triggers
+from directus_tx.schema.foreign_keys import read_foreign_keys
 from directus_tx.schema.indexes import StoredIndex, declared_names, indexes_by_collection, read_declared, read_indexes
 from directus_tx.schema.model import (
     ALIAS_TYPES,
@@ -169,6 +170,10 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
     described = await session.query(_COLUMNS, oids)
     types = Types(await session.query(_TYPES, (sorted({int(row[TYPE_OID]) for row in described}),)))
     columns, keys, sources = _columns(tables, described, indexes, declared_names(declared), types)
+    foreign = await read_foreign_keys(session, tables, columns, keys)
+    for each in foreign:
+        if each.reason is None:
+            columns[tables.oid_of(each.collection)][each.fields[0]]["relational"] = True
     constraints = _constraints(tables, indexes, await session.query(_CONSTRAINTS, oids))
     rows = await session.query(
         "SELECT collection, managed, hidden, single, icon, note, translation, search_index FROM directus_collections"
@@ -214,6 +219,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         schemas,
         tables.left_out,
         notified,
+        foreign,
     )
 
 
@@ -575,6 +581,7 @@ def _fields(table: str, columns: Mapping[str, Column], rows: Iterable[Column]) -
 
 def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
     attributes: dict[str, Any] = dict(column)
+    relational = attributes.pop("relational", False)
     attributes["required"] = bool(column) and not (column["nullable"] or column["computed"]) and column["default_value"] is None
     if row is not None:
         attributes |= {n: v for n, v in row.items() if n not in ("collection", "field")}
@@ -584,7 +591,9 @@ def _field(table: str, name: str, column: Column, row: Column | None) -> Field:
     if column and not _is_as_declared(column, row):
         type, datatype, length = datatypes.nearest(column["column_type"], column["native"])
         attributes |= {"datatype": datatype, "length": length, "signed": True, "declared": False}
-        attributes.setdefault("type", type)
+        attributes.setdefault("type", "m2o" if relational else type)
+        if relational and row is None:
+            attributes["interface"] = "many-to-one"
     if attributes.get("computed"):
         attributes["readonly"] = True
     return Field(table, name, **attributes)

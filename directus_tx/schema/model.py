@@ -328,6 +328,19 @@ class Relation:
         return self.field_one is not None and (self.collection_many not in UNRELATABLE or self.collection_one in SERVER_WRITTEN)
 
 
+@frozen
+class ForeignKey:
+    """A foreign key of a table that is a collection. `fields` are its columns, in the order of the key, and `refers_to` those of the table
+    `target`, which may be no collection. `reason` says, as a sentence, why it is not a relation; None if it is one."""
+
+    name: str
+    collection: str
+    fields: tuple[str, ...]
+    target: str
+    refers_to: tuple[str, ...]
+    reason: str | None = None
+
+
 @frozen(eq=False)
 class Snapshot:
     """The schema, settings, roles and permissions of a project, at one version.
@@ -336,6 +349,7 @@ class Snapshot:
     rows of directus_permissions. `fingerprint` changes with the tables themselves: changes by other programs do not increase `version`.
     `schemas` are the schemas beside public whose tables are collections, `left_out` the tables and views that are not collections.
     `notified`: event triggers notify of changes of tables by other programs.
+    `foreign_keys` are those of the tables: columns that refer to the key of a collection are many-to-one fields.
     """
 
     version: int
@@ -348,6 +362,7 @@ class Snapshot:
     schemas: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     notified: bool = False
+    foreign_keys: tuple[ForeignKey, ...] = ()
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
 
@@ -379,8 +394,8 @@ class Snapshot:
 
     @cached_property
     def many_to_one(self) -> Mapping[tuple[str, str], Relation]:
-        """The relations by (collection, field) of the many side: rows of directus_relations, then those implied by field
-        types (owner, user, user_updated: a user; file: a file)."""
+        """The relations by (collection, field) of the many side: rows of directus_relations, then those implied by field types (owner,
+        user, user_updated: a user; file: a file), then foreign keys."""
         found: dict[tuple[str, str], Relation] = {}
         for relation in self.relations:
             one = self.collections.get(relation.collection_one or "")
@@ -392,6 +407,10 @@ class Snapshot:
                 target = SYSTEM_TARGETS.get(f.type)
                 if target and target in self.collections:
                     found.setdefault((collection.collection, f.field), Relation(None, collection.collection, f.field, target))
+        for key in self.foreign_keys:
+            if key.reason is None:
+                (field,) = key.fields
+                found.setdefault((key.collection, field), Relation(None, key.collection, field, key.target))
         return found
 
     @cached_property

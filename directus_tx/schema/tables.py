@@ -117,6 +117,10 @@ class Tables:
     by_oid: Mapping[int, Table]
     left_out: tuple[LeftOut, ...]
 
+    def oid_of(self, collection: str) -> int:
+        """Returns the oid of the table of a collection."""
+        return next(table.oid for table in self.listed if table.title == collection)
+
 
 async def read_tables(session: Session, schemas: Sequence[str]) -> Tables:
     """Returns the tables and views of the schema public and of *schemas*."""

@@ -1,5 +1,6 @@
 """Shows, creates, changes and deletes collections and fields."""
 
+from directus_tx.schema_service.adopt import adopt, unknown_collection
 from directus_tx.schema_service.collections import create_collection, delete_collection, update_collection
 from directus_tx.schema_service.fields import create_field, delete_field, update_fields
 from directus_tx.schema_service.payloads import COLLECTIONS, FIELDS
@@ -8,6 +9,7 @@ from directus_tx.schema_service.read import read_collections, read_fields, read_
 __all__ = [
     "COLLECTIONS",
     "FIELDS",
+    "adopt",
     "create_collection",
     "create_field",
     "delete_collection",
@@ -15,6 +17,7 @@ __all__ = [
     "read_collections",
     "read_fields",
     "read_setting_fields",
+    "unknown_collection",
     "update_collection",
     "update_fields",
 ]

@@ -311,3 +311,43 @@ def test_what_is_no_archive_of_a_project_is_not_imported(daemon: Daemon, tmp_pat
     with daemon.connect("p") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_database WHERE datname LIKE 'directus\\_q\\_%'")
         assert cursor.fetchone() == (0,)
+
+
+def test_the_schema_is_shown_adopted_and_read_again(daemon: Daemon) -> None:
+    daemon.create_project("adopting")
+    with daemon.connect("adopting") as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE authors (id serial PRIMARY KEY, name text);"
+            "CREATE TABLE books (id serial PRIMARY KEY, author integer REFERENCES authors, a integer, b integer);"
+            "CREATE TABLE shelves (a integer, b integer, PRIMARY KEY (a, b));"
+            "ALTER TABLE books ADD CONSTRAINT shelf FOREIGN KEY (a, b) REFERENCES shelves;"
+            "CREATE TABLE empty ()"
+        )
+    connection.close()
+    shown = run(daemon.directory, "schema", "show", "adopting", "--json")
+    found = json.loads(shown.stdout)
+    assert {each["collection"]: each["key"] for each in found["collections"]} == {
+        "authors": "id",
+        "books": "id",
+        "shelves": "a, b",
+    }
+    assert {each["name"] for each in found["left_out"]} == {"empty", "books.shelf"}
+    lines = run(daemon.directory, "schema", "show", "adopting", "books").stdout.splitlines()
+    assert lines[1].split("\t") == ["author", "m2o", "many-to-one", "INT", "integer", "authors (not in directus_relations)"]
+    planned = run(daemon.directory, "schema", "adopt", "adopting", "--dry-run")
+    assert "relation books.author to authors.books: would be created" in planned.stdout
+    assert "left out: foreign key books.shelf: It has several columns." in planned.stderr
+    assert daemon.call("GET", "/adopting/items/authors?fields=*.*")["data"] == []
+    done = run(daemon.directory, "schema", "adopt", "adopting", "--tables", "authors, books", "--json")
+    assert json.loads(done.stdout)["collections"] == ["authors", "books"]
+    made = daemon.call("POST", "/adopting/items/authors?fields=books.id", {"name": "Ada", "books": [{"a": None}]})
+    assert made["data"] == {"books": [{"id": 1}]}
+    assert run(daemon.directory, "schema", "adopt", "adopting", "--tables", "authors").stdout == "there is nothing to write\n"
+    wrong = run(daemon.directory, "schema", "adopt", "adopting", "--tables", "author")
+    assert wrong.returncode == 1
+    assert 'did you mean "authors"' in wrong.stderr
+    with daemon.connect("adopting") as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE authors ADD COLUMN born date")
+    connection.close()
+    assert "3 collections" in run(daemon.directory, "schema", "refresh", "adopting").stdout
+    assert daemon.call("GET", "/adopting/items/authors")["data"][0]["born"] is None

@@ -11,6 +11,7 @@ from directus_tx.http.endpoints import (
     items,
     permissions,
     reference,
+    schema,
     server,
     specs,
     system,
@@ -19,7 +20,22 @@ from directus_tx.http.endpoints import (
 )
 from directus_tx.http.routes import Route
 
-GROUPS = (home, server, types, auth, activity, collections, fields, items, permissions, specs, reference, system, utilities)
+GROUPS = (
+    home,
+    server,
+    types,
+    auth,
+    activity,
+    collections,
+    fields,
+    items,
+    permissions,
+    schema,
+    specs,
+    reference,
+    system,
+    utilities,
+)
 
 
 def all_routes() -> Iterator[Route]:

@@ -1,0 +1,54 @@
+"""Reads the foreign keys of tables, and finds those that are relations."""
+
+from collections.abc import Container, Mapping
+
+import orjson
+
+from directus_tx.db.session import Session
+from directus_tx.schema.model import UNRELATABLE, ForeignKey
+from directus_tx.schema.system import CATALOGUE
+from directus_tx.schema.tables import Tables
+
+# The rows of the partitions of a table are those of the table, which has its own constraint.
+_FOREIGN_KEYS = """
+SELECT o.conname, o.conrelid, o.confrelid, n.nspname, c.relname,
+       (SELECT json_agg(a.attname ORDER BY k.place)::text FROM unnest(o.conkey) WITH ORDINALITY AS k(number, place)
+        JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.number),
+       (SELECT json_agg(a.attname ORDER BY k.place)::text FROM unnest(o.confkey) WITH ORDINALITY AS k(number, place)
+        JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.number)
+FROM pg_constraint o
+JOIN pg_class c ON c.oid = o.confrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE o.contype = 'f' AND o.conparentid = 0 AND o.conrelid = ANY (%s::bigint[]::oid[])
+ORDER BY o.conrelid, o.conname
+"""
+
+
+async def read_foreign_keys(
+    session: Session, tables: Tables, columns: Mapping[int, Container[str]], keys: Mapping[int, tuple[str, ...]]
+) -> tuple[ForeignKey, ...]:
+    """Returns the foreign keys of the tables of users that are collections. *columns* are the names of the columns that can be read and
+    *keys* those of the columns that identify a row, by the oid of the table."""
+    listed = {table.oid: table for table in tables.listed}
+    found = []
+    for name, table_oid, target_oid, schema, target, own_names, other_names in await session.query(
+        _FOREIGN_KEYS, (sorted(listed),)
+    ):
+        table = listed.get(int(table_oid))
+        if table is None or table.title in CATALOGUE.collections:
+            continue
+        own, other = tuple(orjson.loads(own_names)), tuple(orjson.loads(other_names))
+        title = target if schema == "public" else f"{schema}.{target}"
+        reason = None
+        if len(own) > 1:
+            reason = "It has several columns."
+        elif own[0] not in columns[table.oid]:
+            reason = "The role of the server lacks the privilege SELECT of its column."
+        elif int(target_oid) not in listed:
+            reason = "The table that it refers to is not a collection."
+        elif title in UNRELATABLE:
+            reason = "Relations cannot refer to this collection."
+        elif keys[int(target_oid)] != other:
+            reason = "It does not refer to the key of the collection."
+        found.append(ForeignKey(name, table.title, own, title, other, reason))
+    return tuple(found)
