@@ -36,9 +36,48 @@ from tests.daemon import TOKEN, Daemon, free_port
 WRITER = "writer-token"
 ARTICLES, AUTHORS, TAGS, TAGS_EACH, NOTES = 10_000, 200, 50, 3, 100_000
 EXPLICIT = "fields=id,status,title,body,views,rating,featured,published_on,author.*,tags.tag.*&limit=100"
+WRITTEN = "/bench/items/written"
 ROW = {"title": "A title", "body": "Some text that is about as long as a teaser would be. " * 4, "views": 7}
+
+
+@frozen
+class Changes:
+    """Requests that change items of the collection written: by their keys in the path, one each, or *several* items by a list. Each changes
+    other items than the one before, or the same to other values, so that history is written."""
+
+    method: str
+    several: int = 0
+
+    def script(self, first: int, rows: int) -> str:
+        """Returns the Lua script for wrk. The keys of the items are *first* and the *rows* - 1 following ones."""
+        start = random.randrange(10**9)
+        if self.method == "DELETE":
+            request = 'wrk.format("DELETE", wrk.path .. "/" .. (first + n))'
+        elif not self.several:
+            request = (
+                'wrk.format("PATCH", wrk.path .. "/" .. (first + n % rows), nil, string.format(\'{"views": %d}\', start + n))'
+            )
+        else:
+            request = 'wrk.format("PATCH", wrk.path, nil, list())'
+        return f"""
+local n, first, rows, start = -1, {first}, {rows}, {start}
+local function list()
+  local items = {{}}
+  for i = 1, {self.several} do
+    items[i] = string.format('{{"id": %d, "views": %d}}', first + (n * {self.several} + i) % rows, start + n)
+  end
+  return "[" .. table.concat(items, ",") .. "]"
+end
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  n = n + 1
+  return {request}
+end
+"""
+
+
 CASES = (
-    # name, path of ours, path of the bare program, the ratio aimed at (if any), whose token, the body of a write
+    # name, path of ours, path of the bare program, the ratio aimed at (if any), whose token, the body of a write or the changes
     ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55, TOKEN, None),
     ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7, TOKEN, None),
     ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8, TOKEN, None),
@@ -53,12 +92,22 @@ CASES = (
         TOKEN,
         None,
     ),
-    ("write one", "/bench/items/written", "/write", 0.5, TOKEN, ROW),
-    ("write 100", "/bench/items/written", "/write", 0.5, TOKEN, [ROW] * 100),
-    ("write nested", "/bench/items/written", "/write-nested", 0.5, TOKEN, ROW | {"parts": [{"name": "a"}, {"name": "b"}]}),
+    ("write one", WRITTEN, "/write", 1.0, TOKEN, ROW),
+    ("write 100", WRITTEN, "/write", 1.0, TOKEN, [ROW] * 100),
+    ("write nested", WRITTEN, "/write-nested", 1.0, TOKEN, ROW | {"parts": [{"name": "a"}, {"name": "b"}]}),
+    ("write patch", WRITTEN, "/write", 1.0, TOKEN, Changes("PATCH")),
+    ("write patch 100", WRITTEN, "/write", 1.0, TOKEN, Changes("PATCH", 100)),
+    ("write delete", WRITTEN, "/write", 1.0, TOKEN, Changes("DELETE")),
 )
 LIMITED = "/bench/items/owned?" + "fields=id,title,body,views,author.*,tags.tag.*&limit=100"
 """What a member of a limited role is measured by against the administrator: its own items, with a hidden field."""
+
+
+CHANGED = 2000
+"""The items that changes go round."""
+
+MOST_DELETED = 5000
+"""Items to be deleted in a second of load: more than a server can."""
 
 
 def string(name: str, length: int = 200) -> dict:
@@ -203,6 +252,20 @@ def limited(server: Daemon, make: Callable[[str, list[dict]], object]) -> None:
     post(server, "owned_tags", [{"owned": n + 1, "tag": n % TAGS + 1} for n in range(ARTICLES)])
 
 
+def stock(dsn: str, rows: int) -> int:
+    """Adds rows to the collection written. Returns the key of the first; the others follow it."""
+    with psycopg2.connect(dsn) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT setval('written_id_seq', nextval('written_id_seq') + %s)", (rows,))
+        ((last,),) = cursor.fetchall()
+        cursor.execute(
+            "INSERT INTO written (id, title, body, views) SELECT key, %s, %s, 0 FROM generate_series(%s, %s) AS key",
+            (ROW["title"], ROW["body"], last - rows, last - 1),
+        )
+    connection.close()
+    return int(last) - rows
+
+
 def analyze(dsn: str) -> None:
     """Brings the planner's statistics up to date, as autovacuum does in its own time."""
     connection = psycopg2.connect(dsn)
@@ -229,18 +292,24 @@ class Load:
 
 @frozen
 class Side:
-    """One side of a comparison: the process that answers, the address, and whose token is sent."""
+    """One side of a comparison: the process that answers, the address, whose token is sent, and the database."""
 
     pid: int
     url: str
     token: str
+    dsn: str = ""
 
 
 def wrk(side: Side, seconds: int, connections: int, body: object, scripts: pathlib.Path) -> Load:
-    """Loads a server with GETs, or with POSTs of a body. Raises where an answer was an error."""
+    """Loads a server with GETs, with POSTs of a body, or with changes. Raises where an answer was an error."""
     command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Authorization: bearer {side.token}"]
     command.append(side.url)
-    if body is not None:
+    if isinstance(body, Changes):
+        script = scripts / "change.lua"
+        rows = MOST_DELETED * seconds if body.method == "DELETE" else CHANGED
+        script.write_text(body.script(stock(side.dsn, rows), rows))
+        command[1:1] = ["-s", str(script)]
+    elif body is not None:
         script = scripts / "post.lua"
         lines = (
             'wrk.method = "POST"',
@@ -268,7 +337,16 @@ def _unit(report: str, part: int) -> float:
 def get(side: Side, body: object) -> object:
     """An answer; of a write what does not differ from one to the next."""
     headers = {"Authorization": f"bearer {side.token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(side.url, None if body is None else json.dumps(body).encode(), headers)
+    if isinstance(body, Changes):
+        first = stock(side.dsn, 3)
+        items: object = [{"id": first + 2, "views": 5}, {"id": first, "views": 6}] if body.several else {"views": 5}
+        data = None if body.method == "DELETE" else json.dumps(items).encode()
+        request = urllib.request.Request(side.url + ("" if body.several else f"/{first}"), data, headers, method=body.method)
+        if data is None:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.read()
+    else:
+        request = urllib.request.Request(side.url, None if body is None else json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request) as answer:
         found = json.loads(answer.read())
     for item in [] if body is None else found["data"] if isinstance(found["data"], list) else [found["data"]]:
@@ -289,7 +367,7 @@ def compare(
     for _ in range(options.rounds):
         pairs.append([wrk(side, options.seconds, options.connections, body, scripts) for side in sides])
     ratio, cost = (statistics.median(getattr(a, part) / getattr(b, part) for a, b in pairs) for part in ("rate", "cost"))
-    cells = [f"{name:<13}"]
+    cells = [f"{name:<15}"]
     for side in (0, 1):
         loads = [pair[side] for pair in pairs]
         cells += [f"{statistics.median(getattr(each, part) for each in loads):>8.0f}" for part in ("rate", "cost")]
@@ -325,7 +403,7 @@ def main() -> None:
             server.stop()
 
 
-HEADER = "case              ours  us each    p50     p99   theirs  us each    p50     p99   rate   cost  aim"
+HEADER = "case                ours  us each    p50     p99   theirs  us each    p50     p99   rate   cost  aim"
 
 
 def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
@@ -339,8 +417,8 @@ def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib
         for name, path, bare_path, aim, token, body in CASES:
             if options.only in name:
                 sides = (
-                    Side(server.pid, server.base + path.format(key=4711), token),
-                    Side(bare.pid, base + bare_path.format(key=4711), token),
+                    Side(server.pid, server.base + path.format(key=4711), token, dsn(server)),
+                    Side(bare.pid, base + bare_path.format(key=4711), token, dsn(server)),
                 )
                 check_alike(name, sides, body)
                 compare(name, sides, body, aim, options, directory)
@@ -365,7 +443,8 @@ def against_checkout(server: Daemon, options: argparse.Namespace, directory: pat
         limited_case = ("limited role", LIMITED, "", None, WRITER, None)
         for name, path, _, _, token, body in (*CASES, limited_case):
             if options.only in name:
-                sides = tuple(Side(each.pid, each.base + path.format(key=4711), token) for each in (server, other))
+                both = (server, other)
+                sides = tuple(Side(each.pid, each.base + path.format(key=4711), token, dsn(each)) for each in both)
                 check_alike(name, sides, body)
                 compare(name, sides, body, None, options, directory)
     finally:

@@ -82,10 +82,28 @@ class Bare:
     async def write(self, request):
         body = orjson.loads(request.content.read())
         work = lambda cursor: Deferred.fromCoroutine(write(cursor, body))  # noqa: E731
-        # A client that hangs up must not cancel the transaction: txpostgres' pool would lose the connection.
+        return self.answer(request, await self.finished(work))
+
+    def finished(self, work):
+        """Runs a transaction to its end: a client that hangs up must not cancel it, or txpostgres' pool would lose the connection."""
         done = Deferred(lambda _: None)
         self.pool.runInteraction(work).addBoth(lambda result: done.called or done.callback(result))
-        return self.answer(request, await done)
+        return done
+
+    @app.route("/write", methods=["PATCH"])
+    @app.route("/write/<int:key>", methods=["PATCH"])
+    async def change(self, request, key=None):
+        body = orjson.loads(request.content.read())
+        work = lambda cursor: Deferred.fromCoroutine(change(cursor, body if key is None else [{"id": key, **body}]))  # noqa: E731
+        items = await self.finished(work)
+        return self.answer(request, items if key is None else items[0])
+
+    @app.route("/write/<int:key>", methods=["DELETE"])
+    async def delete(self, request, key):
+        work = lambda cursor: Deferred.fromCoroutine(delete(cursor, key))  # noqa: E731
+        await self.finished(work)
+        request.setResponseCode(204)
+        return b""
 
     @app.route("/nested")
     async def nested(self, request):
@@ -125,11 +143,22 @@ async def insert(cursor, table, names, rows, parent=None):
     sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([line] * len(rows))} RETURNING id, {', '.join(names)}"
     await cursor.execute(sql, [row.get(name) for row in rows for name in names])
     written = cursor.fetchall()
+    await revise(cursor, "create", table, names, written, rows, parent)
+    return [row[0] for row in written]
+
+
+async def activity_of(cursor, action, table, keys):
+    """Writes the activity of an action on items, and gives its keys."""
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    activity = [("create", 1, now, "127.0.0.1", "wrk", table, str(row[0])) for row in written]
-    sql = HISTORY[0] + ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(rows)) + " RETURNING id"
+    activity = [(action, 1, now, "127.0.0.1", "wrk", table, str(key)) for key in keys]
+    sql = HISTORY[0] + ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(activity)) + " RETURNING id"
     await cursor.execute(sql, [value for row in activity for value in row])
-    ids = cursor.fetchall()
+    return cursor.fetchall()
+
+
+async def revise(cursor, action, table, names, written, rows, parent=None):
+    """Writes the activity and the revisions of rows that have been written, and of what was sent for each."""
+    ids = await activity_of(cursor, action, table, [row[0] for row in written])
     revisions = [
         (
             id,
@@ -144,7 +173,26 @@ async def insert(cursor, table, names, rows, parent=None):
     await cursor.execute(
         HISTORY[1] + ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(rows)), [value for row in revisions for value in row]
     )
-    return [row[0] for row in written]
+
+
+async def change(cursor, items):
+    """Changes the views of items, and gives the items."""
+    lines = ", ".join(["(%s, %s)"] * len(items))
+    await cursor.execute(
+        f"UPDATE written SET views = v.views FROM (VALUES {lines}) AS v(id, views) WHERE written.id = v.id"
+        " RETURNING written.id, title, body, written.views",
+        [value for item in items for value in (item["id"], item["views"])],
+    )
+    by_key = {row[0]: row for row in cursor.fetchall()}
+    written = [by_key[item["id"]] for item in items]
+    await revise(cursor, "update", "written", ("title", "body", "views"), written, [{"views": each["views"]} for each in items])
+    return [dict(zip(("id", "title", "body", "views"), row, strict=True)) for row in written]
+
+
+async def delete(cursor, key):
+    """Deletes an item."""
+    await cursor.execute("DELETE FROM written WHERE id = %s", (key,))
+    await activity_of(cursor, "delete", "written", [key])
 
 
 async def write(cursor, body):
