@@ -164,7 +164,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether the connection is open and in no transaction."""
-        return bool(self._driver.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE)
+        return not self.closed and self._driver.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
 
     def overdue(self, now: float) -> bool:
         """Whether the running statement should have been answered by *now*, a time of `time.monotonic`."""

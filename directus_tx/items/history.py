@@ -51,13 +51,12 @@ def history_row(collection: Collection, row: Row) -> Item:
     return {name: in_history(field, row[name]) for name, field in collection.columns.items()}
 
 
-def logged(collection: Collection, values: Mapping[str, Any]) -> Item:
+def logged(collection: Collection, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the values without passwords, hashes and tokens."""
-    secret = SECRETS.get(collection.collection, frozenset())
+    secret = SECRETS.get(collection.collection, frozenset()) | collection.hashes
     if collection.collection == "directus_users":
         secret |= ACCOUNT_SECRETS
-    fields = collection.fields
-    return {n: v for n, v in values.items() if n not in secret and not (n in fields and fields[n].type == "hash")}
+    return {n: v for n, v in values.items() if n not in secret} if secret else values
 
 
 _ACTIVITY = """

@@ -269,6 +269,11 @@ class Collection:
         return [index for index in self.indexes if index.origin == OF_FIELD and index.field == field]
 
     @cached_property
+    def hashes(self) -> frozenset[str]:
+        """The names of the fields whose values are stored as hashes."""
+        return frozenset(name for name, f in self.fields.items() if f.type == "hash")
+
+    @cached_property
     def patterned(self) -> tuple[Field, ...]:
         """The fields with a column and a validation pattern."""
         return tuple(f for f in self.columns.values() if f.validation)
