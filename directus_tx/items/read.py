@@ -10,7 +10,7 @@ from directus_tx.access import Grant, access_of
 from directus_tx.access.refusals import check_key, no_item
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.keyset import MAX_LENGTH
-from directus_tx.compile.plan import Item, ItemLayout, Layout, ListedPlan, Plan, Row
+from directus_tx.compile.plan import Item, ItemLayout, Layout, ListedPlan, Plan, Prepared, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
@@ -185,12 +185,17 @@ class _Reading:
 
     async def load_list(self, shown_for: Shown) -> "Result | LongList":
         """Returns a list. Raises InvalidRequest if it has more items than limits.max_rows allows."""
-        found = await load_short(self.ctx.db, self.plan, self.values)
+        db = self.ctx.db
+        counted = self._counted_apart()
+        if counted:
+            found, counts = await together(load_short(db, self.plan, self.values), self._count(db, counted))
+        else:
+            found, counts = await load_short(db, self.plan, self.values), {}
         if found is None:
             return LongList(self, shown_for)
         items = found[1]
         _refuse_more(self.most, len(items))
-        counts = await self.counts(self.ctx.db, len(items))
+        counts = await self.counts(db, len(items), counts)
         self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices)
@@ -263,16 +268,60 @@ class _Reading:
             return await work(self.ctx.db)
         return await self.ctx.db.long_read(work)
 
-    async def counts(self, db: Session, number: int | None = None) -> dict[str, Any]:
-        """Returns the counts that meta asks for, by name. *number*: how many rows the list has, None if that is not known. If it has fewer
-        than its limit, there are no more, so they are not counted again."""
-        counted, limit, offset = self.counted, self.values.limit, self.values.offset
-        if not self.query.meta or counted is None:
+    @property
+    def _names(self) -> frozenset[str]:
+        """Returns the names of meta that the query asks for, and filter_count if the page is computed from it."""
+        if not self.query.meta or self.counted is None:
+            return frozenset()
+        names = meta_names(self.query)
+        return names | {"filter_count"} if "page" in names else names
+
+    def _counted_apart(self) -> dict[str, Prepared]:
+        """Returns the statements of counts that do not follow from the rows of a list, by name."""
+        names, plan = self._names, self.counted
+        if plan is None:
             return {}
-        found = None
-        if counted.counts_rows and number is not None and (limit is None or number < limit) and (number or not offset):
-            found = offset + number
-        return await _counts(db, counted, self.values, found)
+        if "status_count" in names and plan.status_count is not None:
+            return {"status_count": plan.status_count}
+        return {"total_count": plan.total_count} if "total_count" in names and plan.filtered else {}
+
+    async def _count(self, db: Session, statements: Mapping[str, Prepared]) -> dict[str, Any]:
+        """Returns the results of statements that count, by name."""
+        found = await together(*(db.query(each.statement, each.parameters(self.values)) for each in statements.values()))
+        counts: dict[str, Any] = {}
+        for name, rows in zip(statements, found, strict=True):
+            if name == "status_count":
+                assert self.counted is not None
+                shown = {status: number for status, number, _ in rows if status is not None}
+                counts["status_count"] = dict.fromkeys(self.counted.statuses, 0) | shown
+                counts["total_count"] = sum([visible for _, _, visible in rows])
+            else:
+                counts[name] = rows[0][0]
+        return counts
+
+    async def counts(self, db: Session, number: int | None, counts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Returns the counts that meta asks for, by name. *number*: how many rows the list has, None if that is not known. If it has fewer
+        than its limit, there are no more, so they are not counted again. *counts* are those of `_counted_apart` if they are known."""
+        names, plan = self._names, self.counted
+        if plan is None or not names & {"total_count", "filter_count", "status_count"}:
+            return {}
+        found = dict(counts) if counts is not None else await self._count(db, self._counted_apart())
+        if plan.filtered:
+            needed = "filter_count" in names
+        else:
+            # The same items are counted, so the numbers must not be those of different moments.
+            needed = bool(names & {"total_count", "filter_count"}) and "total_count" not in found
+            if "total_count" in found:
+                found["filter_count"] = found["total_count"]
+        if needed:
+            limit, offset = self.values.limit, self.values.offset
+            if plan.counts_rows and number is not None and (limit is None or number < limit) and (number or not offset):
+                found["filter_count"] = offset + number
+            else:
+                found |= await self._count(db, {"filter_count": plan.filter_count})
+            if not plan.filtered:
+                found["total_count"] = found["filter_count"]
+        return found
 
     def meta(self, shown: int, counts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the meta of a list with *shown* items."""
@@ -430,35 +479,3 @@ def key_of(grant: Grant, key: Any) -> Key:
     if not found:
         raise no_item(grant)
     return found[0]
-
-
-async def _counts(db: Session, plan: Plan, values: BindValues, filter_count: int | None) -> dict[str, Any]:
-    """Returns the counts that meta asks for, and those needed for its pages, by name. *filter_count* is None if it must be counted."""
-    names = meta_names(values.query)
-    by_status = plan.status_count if "status_count" in names else None
-    filtered = bool(names & {"filter_count", "page"})
-    total = "total_count" in names or (filtered and not plan.filtered)
-    wanted = {}
-    if by_status is not None:
-        wanted["status_count"] = by_status
-    elif total and (plan.filtered or filter_count is None):
-        wanted["total_count"] = plan.total_count
-    if filtered and plan.filtered and filter_count is None:
-        wanted["filter_count"] = plan.filter_count
-    found = await together(*(db.query(each.statement, each.parameters(values)) for each in wanted.values()))
-    rows = dict(zip(wanted, found, strict=True))
-    counts: dict[str, Any] = {}
-    if total:
-        if by_status is not None:
-            counts["total_count"] = sum([visible for _, _, visible in rows["status_count"]])
-        else:
-            counts["total_count"] = rows["total_count"][0][0] if "total_count" in rows else filter_count
-    if filtered:
-        if "filter_count" in rows:
-            filter_count = rows["filter_count"][0][0]
-        # Without a filter, both are the number of the same items, so they come from one statement.
-        counts["filter_count"] = filter_count if plan.filtered else counts["total_count"]
-    if by_status is not None:
-        shown = {status: number for status, number, _ in rows["status_count"] if status is not None}
-        counts["status_count"] = dict.fromkeys(plan.statuses, 0) | shown
-    return counts
