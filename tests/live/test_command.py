@@ -252,8 +252,9 @@ def test_config_check_accepts_a_database_that_can_be_reached(tmp_path: pathlib.P
 def test_a_project_is_exported_and_imported(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     daemon.create_project("moved")
     key = {"field": "id", "type": "integer", "datatype": "INT", "length": 10, "primary_key": True, "auto_increment": True}
-    title = {"field": "title", "type": "string", "datatype": "VARCHAR", "length": 100}
-    daemon.call("POST", "/moved/collections", {"collection": "books", "fields": [key, title]})
+    title = {"field": "title", "type": "string", "datatype": "VARCHAR", "length": 100, "index": True}
+    indexes = [{"name": "some", "fields": ["-title"], "where": {"id": {"lt": 5}}}]
+    daemon.call("POST", "/moved/collections", {"collection": "books", "fields": [key, title], "indexes": indexes})
     daemon.call("POST", "/moved/items/books", [{"title": "Äpfel"}, {"title": None}])
     paths = (
         "items/books",
@@ -261,6 +262,7 @@ def test_a_project_is_exported_and_imported(daemon: Daemon, tmp_path: pathlib.Pa
         "permissions",
         "users?fields=*",
         "fields/books",
+        "collections/books",
         "activity?fields=id,action,item",
     )
     before = [daemon.call("GET", f"/moved/{path}")["data"] for path in paths]
