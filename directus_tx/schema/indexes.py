@@ -11,9 +11,9 @@ from directus_tx.schema.model import BUILDING, FAILED, OF_COLLECTION, OF_DATABAS
 from directus_tx.schema.tables import Tables
 
 # `columns` are the keys of an index and the columns in its expressions, without those of INCLUDE and WHERE. `single`: it is on one
-# column, or on lower() of one. `identifying`: the columns of a unique index that identify a row, in the order of the index. `keys`: in
-# the order of the index, the number of the column, 0 for an expression, and whether the order is descending. `inner`: the numbers of
-# the columns in its expressions, in order. The last value has the names of the columns by number.
+# column, or on lower() of one. `identifying`: the columns of a unique index that identify a row, in the order of the index. Then the
+# numbers of the columns in the order of the index, 0 for an expression, with those of INCLUDE; the options of the keys, odd for
+# descending order; the numbers of `columns`; and those of the columns in the expressions, in order.
 _INDEXES = r"""
 SELECT c.oid, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, to_json(k.names)::text,
        i.indnkeyatts = 1 AND cardinality(k.names) = 1 AND CASE WHEN i.indexprs IS NULL THEN true
@@ -25,18 +25,18 @@ SELECT c.oid, x.relname, i.indisunique, i.indisprimary, i.indpred IS NOT NULL, t
            FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS l(number, place)
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = l.number
        ) END,
-       i.indisvalid AND i.indisready, m.amname = 'btree',
-       (SELECT json_agg(json_build_array(l.number, l.option & 1) ORDER BY l.place)::text
-        FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1], i.indoption::smallint[]) WITH ORDINALITY AS l(number, option, place)),
-       (SELECT json_agg(found[1]::integer ORDER BY place)::text
-        FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') WITH ORDINALITY AS f(found, place)),
-       (SELECT json_object_agg(a.attnum, a.attname)::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (k.names))
+       i.indisvalid AND i.indisready, m.amname = 'btree', i.indkey::text, i.indoption::text, to_json(k.numbers)::text,
+       CASE WHEN i.indexprs IS NOT NULL THEN (
+           SELECT json_agg(found[1]::integer ORDER BY place)::text
+           FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') WITH ORDINALITY AS f(found, place)
+       ) END, i.indexprs IS NOT NULL
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_am m ON m.oid = x.relam
 CROSS JOIN LATERAL (
-    SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names FROM pg_attribute a
+    SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.attnum ORDER BY a.attnum) AS numbers
+    FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND (
         a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
         OR a.attnum IN (SELECT found[1]::smallint FROM regexp_matches(i.indexprs::text, ':varattno (\d+) ', 'g') AS found)
@@ -85,32 +85,9 @@ class Declared:
 async def read_indexes(session: Session, oids: Sequence[int]) -> list[StoredIndex]:
     """Returns the indexes of tables, by name. *oids* are those of the tables."""
     found = []
-    for (
-        oid,
-        name,
-        unique,
-        primary,
-        partial,
-        columns,
-        single,
-        identifying,
-        valid,
-        btree,
-        keys,
-        inner,
-        names,
-    ) in await session.query(_INDEXES, (oids,)):
-        by_number: dict[str, str] = orjson.loads(names) if names else {}
-        # Each expression has one column in the indexes that the server has made.
-        within = iter(orjson.loads(inner) if inner else ())
-        listed: list[str] = []
-        for number, descending in orjson.loads(keys):
-            column = by_number.get(str(number or next(within, 0)))
-            if column is None:
-                # A key that is an expression without a column.
-                listed = []
-                break
-            listed.append(f"-{column}" if descending else column)
+    for row in await session.query(_INDEXES, (oids,)):
+        oid, name, unique, primary, partial, columns, single, identifying, valid, btree, *places, has_expressions = row
+        names = tuple(orjson.loads(columns) or ()) if columns else ()
         found.append(
             StoredIndex(
                 int(oid),
@@ -118,16 +95,30 @@ async def read_indexes(session: Session, oids: Sequence[int]) -> list[StoredInde
                 unique,
                 primary,
                 partial,
-                tuple(orjson.loads(columns) or ()) if columns else (),
+                names,
                 single,
                 tuple(orjson.loads(identifying)) if identifying else (),
                 valid,
                 btree,
-                tuple(listed),
-                inner is not None,
+                _keys(names, *places),
+                has_expressions,
             )
         )
     return found
+
+
+def _keys(names: Sequence[str], keys: str, options: str, numbers: str | None, inner: str | None) -> tuple[str, ...]:
+    """Returns `StoredIndex.keys` of an index. *names* are its columns, the other arguments are from `_INDEXES`."""
+    by_number = dict(zip(orjson.loads(numbers or "null") or (), names, strict=True))
+    # Each expression has one column in the indexes that the server has made.
+    within = iter(orjson.loads(inner) if inner else ())
+    found = []
+    for number, option in zip(keys.split(), options.split(), strict=False):
+        column = by_number.get(int(number) or next(within, 0))
+        if column is None:
+            return ()
+        found.append(f"-{column}" if int(option) & 1 else column)
+    return tuple(found)
 
 
 async def read_declared(session: Session) -> list[Declared]:

@@ -84,12 +84,18 @@ def _declared(payload: Item) -> Index:
     return Index("" if name in (None, "") else check_index_name(name), tuple(fields), bool(payload.get("unique")), where or None)
 
 
-def _tree(value: Any) -> Any:
+MAX_DEPTH = 4
+"""The levels of a filter in JSON: fields, several conditions on one, operators, lists of values."""
+
+
+def _tree(value: Any, depth: int = 0) -> Any:
     """Returns a filter in JSON in the form of the query string: its values are texts, lists are objects with numbers as keys."""
+    if depth > MAX_DEPTH:
+        raise InvalidRequest('"where" of an index is nested too deeply.')
     if isinstance(value, dict):
-        return {name: _tree(each) for name, each in value.items()}
+        return {name: _tree(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list):
-        return {str(place): _tree(each) for place, each in enumerate(value)}
+        return {str(place): _tree(each, depth + 1) for place, each in enumerate(value)}
     if value is None:
         return ""
     return {True: "1", False: "0"}[value] if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """Declared indexes: what is accepted, what is built and when, and what becomes of them when fields change."""
 
+import json
 from typing import Any
 
 import pytest
@@ -235,6 +236,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "where relation": ([{"fields": ["code"], "where": {"owner.name": "x"}}], '"owner.name"'),
     "where value": ([{"fields": ["code"], "where": {"size": "large"}}], '"where"'),
     "where now": ([{"fields": ["code"], "where": {"on": {"lt": "now"}}}], "now"),
+    "where depth": ([{"fields": ["code"], "where": json.loads('{"size":' * 100 + "1" + "}" * 100)}], "deeply"),
     "too many": ([{"fields": [f"f{n}" for n in range(33)]}], "32"),
 }
 
