@@ -402,3 +402,14 @@ class Notice:
 
 UNREADABLE = 18
 """The code of the warning that the caller may not read related items."""
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Removes the tracebacks of an exception that has been handled, and of those that led to it. Where a function keeps an exception in a
+    variable, the traceback and the function's frame refer to each other, and only the garbage collector frees what they refer to."""
+    rest: list[BaseException | None] = [error]
+    while rest:
+        each = rest.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            rest += (each.__cause__, each.__context__)

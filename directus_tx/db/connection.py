@@ -304,7 +304,8 @@ class Connection:
         else:
             if isinstance(error, psycopg2.Error) and error.pgcode == READ_ONLY:
                 self.refused_to_write = True
-            answer.errback(error)
+            # The Failure would keep the frames up to the one that waits, which holds the Deferred with the Failure: a cycle.
+            answer.errback(error.with_traceback(None))
 
     def close(self, error: Exception | None = None) -> None:
         """Closes the connection if it is open. A running statement raises *error*, by default psycopg2.OperationalError."""

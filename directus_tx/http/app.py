@@ -28,6 +28,7 @@ from directus_tx.errors import (
     NotFound,
     ServiceUnavailable,
     Unauthorized,
+    drop_tracebacks,
 )
 from directus_tx.http import cors, encode
 from directus_tx.http.answers import Answer, Envelope, Streamed
@@ -133,16 +134,19 @@ class App:
                         raise
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
-        except InternalError:
-            return self._failed(request, Failure())
-        except ApiError as error:
-            ctx = None if call is None else call.ctx
-            return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
-        except ClientGone:
+        except Exception as error:
+            body = self._answer_failed(request, error, None if call is None else call.ctx)
+            drop_tracebacks(error)
+            return body
+
+    def _answer_failed(self, request: Any, error: Exception, ctx: Context | None) -> bytes:
+        """Writes the error for an exception. Returns no bytes if the client has disconnected."""
+        if isinstance(error, ClientGone):
             self._log(request, CLIENT_GONE)
             return b""
-        except Exception:
-            return self._failed(request, Failure())
+        if isinstance(error, ApiError) and not isinstance(error, InternalError):
+            return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
+        return self._failed(request, Failure(error))
 
     async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint and writes its answer."""
