@@ -72,6 +72,8 @@ class ApiChannel(http.HTTPChannel):
     """When the connection was made, or the last answer ended."""
     address: str | None = None
     """The address that the connection is counted for. None if it has no limit of its own."""
+    _host: Any = None
+    """The local address, once it has been asked for."""
     _located = False
     """Whether the address of the client is known. A proxy that uses the PROXY protocol names it after the connection is made."""
 
@@ -112,6 +114,14 @@ class ApiChannel(http.HTTPChannel):
                 self.transport.write(refusal)
                 self.persistent = False
                 self.loseConnection()
+
+    def getHost(self) -> Any:
+        """Returns the local address as Twisted does, but asks the operating system once: Twisted asks for each request."""
+        if not self._located:
+            return super().getHost()
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

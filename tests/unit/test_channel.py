@@ -293,3 +293,13 @@ def test_a_request_has_one_host_header(peer: Peer, method: bytes, version: bytes
     assert answer.split()[1] != b"400" if valid else answer.split()[1] == b"400"
     if not valid and method != b"HEAD":
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == 15
+
+
+def test_the_local_address_is_asked_for_once(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = IPv4Address("TCP", "127.0.0.1", 8080)
+    asked = []
+    monkeypatch.setattr(peer.transport, "getHost", lambda: asked.append(1) or found)
+    for _ in range(3):
+        assert peer.send(PING).startswith(b"HTTP/1.1 200 ")
+    assert len(asked) == 1
+    assert peer.channel.getHost() is found
