@@ -69,15 +69,15 @@ async def test_describing_tables_does_not_alter_them(client: Client, path: pathl
     names = await own_collections(client)
     assert names
     for name in names:
-        fields = (await client.get(f"~/fields/{name}")).data
+        fields = (await client.get(f"~/fields/{quote(name, safe='')}")).data
         described = [{"field": each["field"], "type": each["type"], "interface": "text-input"} for each in fields]
         managed = await client.post("~/collections", {"collection": name, "note": "n", "fields": described})
         assert managed.status == 200, (name, managed.body)
     assert await dumped(client) == before
-    for name in names:
-        place = f"~/fields/{quote(name)}"
+    for number, name in enumerate(names):
+        place = f"~/fields/{quote(name, safe='')}"
         shown = (await client.get(place)).data
-        for attributes in (DESCRIBED, *({"type": kind} for kind in TYPES)):
+        for attributes in (DESCRIBED, *({"type": kind} for kind in TYPES[number % 4 :: 4])):
             changed = await client.patch(place, [{"field": each["field"], **attributes} for each in shown])
             assert (changed.status, changed.json.get("messages")) == (200, None), (name, attributes, changed.body)
             assert all(each.items() >= attributes.items() or each["readonly"] for each in changed.data)

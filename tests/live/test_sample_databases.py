@@ -1,0 +1,347 @@
+"""Each schema of tests/live/schemas as an existing database: a project is created on it by the command, and its tables are listed, read,
+filtered and sorted by each field, exported and written. PostgreSQL is asked the same, and pg_dump shows that nothing else has changed.
+
+What is tested are rules: another schema is tested by putting its file into the directory.
+"""
+
+import csv
+import http.client
+import io
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg2
+import pytest
+from attrs import frozen
+from openapi_spec_validator import validate
+
+from tests.daemon import BIN, Daemon
+from tests.live.test_existing_schemas import PG_DUMP, SCHEMAS
+
+PROJECT = "sample"
+CASELESS = ("text", "character varying", "character", "name", "citext")
+"""Types that are compared and sorted without case."""
+TABLES = """
+SELECT CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname,
+       quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_|^information_schema$' AND c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition AND c.relname !~ '^directus_'
+  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+ORDER BY 1
+"""
+COLUMNS = """
+SELECT a.attname, replace(quote_ident(a.attname), '%%', '%%%%'), format_type(coalesce(b.oid, t.oid), NULL),
+       a.attgenerated = '' AND a.attidentity <> 'a'
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+
+@frozen
+class Column:
+    """A column: its name, and the name as SQL; its type below domains; whether it is neither generated nor an identity ALWAYS."""
+
+    name: str
+    sql: str
+    type: str
+    writable: bool
+
+
+@frozen
+class Table:
+    """A table or view as PostgreSQL has it: the name of its collection, its name as SQL, its columns, and that of its key."""
+
+    collection: str
+    sql: str
+    columns: list[Column]
+    key: Column | None
+    writable: bool
+
+
+@frozen
+class World:
+    """A server with a project on an existing database, and a connection to that database. `dumped` is what pg_dump wrote before."""
+
+    daemon: Daemon
+    connection: Any
+    http: http.client.HTTPConnection
+    token: str
+    dumped: str
+
+    def call(self, method: str, path: str, body: Any = ..., **query: Any) -> tuple[int, Any]:
+        """The status and the parsed answer. No answer may be a server error."""
+        headers = {"Content-Type": "application/json", "Authorization": f"bearer {self.token}"}
+        asked = f"/{PROJECT}{path}" + (f"?{urlencode(query)}" if query else "")
+        self.http.request(method, asked, None if body is ... else json.dumps(body).encode(), headers)
+        answer = self.http.getresponse()
+        found = answer.read()
+        assert answer.status < 500, (method, asked, body, found, self.daemon.output[-3000:])
+        try:
+            return answer.status, json.loads(found)
+        except ValueError:
+            return answer.status, found.decode()
+
+    def query(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement, in which percent signs are doubled."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def attempt(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]] | None:
+        """The rows of a statement, or None if PostgreSQL refuses it."""
+        try:
+            return self.query(sql, values)
+        except psycopg2.Error:
+            return None
+
+    def dump(self) -> str:
+        """What pg_dump writes of all tables but the system tables."""
+        return dumped(self.connection)
+
+
+def dumped(connection: Any) -> str:
+    names = connection.get_dsn_parameters()
+    command = [PG_DUMP, "-h", names["host"], "-U", names["user"], "-T", "directus_*", names["dbname"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    # Each object has a heading, and the settings that it needs before it. Newer releases write a random key.
+    _, *objects = re.split(r"^--\n-- (?=Name: |Data for Name: )", done.stdout, flags=re.MULTILINE)
+    settings = re.compile(r"^(SET default_.*|\\(un)?restrict .*|-- PostgreSQL database dump complete)$\n", re.MULTILINE)
+    own = re.compile(r"(Data for )?Name: (FUNCTION )?directus_")
+    return "".join(re.sub(r"\n\n+", "\n", settings.sub("", each)) for each in objects if not own.match(each))
+
+
+@pytest.fixture(scope="module", params=SCHEMAS, ids=lambda path: path.stem)
+def world(request: Any, tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[World]:
+    name = f"sample_{request.param.stem}"
+    admin = psycopg2.connect(**postgres)
+    admin.autocommit = True
+    admin.cursor().execute(f"CREATE DATABASE {name}")
+    connection = psycopg2.connect(**{**postgres, "dbname": name}, options="-c TimeZone=UTC -c DateStyle=ISO")
+    connection.autocommit = True
+    connection.cursor().execute(request.param.read_text())
+    before = dumped(connection)
+    directory = tmp_path_factory.mktemp(name)
+    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
+    command = [
+        BIN / "directus",
+        "project",
+        "create",
+        PROJECT,
+        "--email",
+        "a@example.com",
+        "--db-name",
+        name,
+        "--generate",
+        "--init",
+    ]
+    schemas = connection.cursor()
+    schemas.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$|^public$' ORDER BY 1")
+    listed = ",".join(row[0] for row in schemas.fetchall())
+    environment = os.environ | {"DIRECTUS_DATABASE_URL": url} | ({"DIRECTUS_DATABASE_SCHEMAS": listed} if listed else {})
+    made = subprocess.run(
+        [*command, "--json", "--data-dir", "var"], cwd=directory, capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert made.returncode == 0, made.stderr
+    daemon = Daemon(directory, url=url)
+    daemon.environment |= environment
+    daemon.start()
+    requests = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+    found = World(daemon, connection, requests, "", before)
+    signed_in = {"email": "a@example.com", "password": json.loads(made.stdout)["password"]}
+    token = daemon.call("POST", f"/{PROJECT}/auth/authenticate", signed_in, token=None)["data"]["token"]
+    yield World(daemon, connection, requests, token, before)
+    connection.close()
+    found.http.close()
+    assert daemon.stop() == 0
+    admin.cursor().execute(f"DROP DATABASE {name}")
+    admin.close()
+
+
+@pytest.fixture(scope="module")
+def tables(world: World) -> list[Table]:
+    """The tables that are collections."""
+    found: list[Table] = []
+    for collection, sql, kind in world.query(TABLES):
+        status, fields = world.call("GET", f"/fields/{quote(collection, safe='')}")
+        assert status == 200, (collection, fields)
+        columns = [Column(*row) for row in world.query(COLUMNS, (sql,))]
+        keys = [field["field"] for field in fields["data"] if field["primary_key"]]
+        key = next((column for column in columns if keys == [column.name]), None)
+        found.append(Table(collection, sql.replace("%", "%%"), columns, key, kind in "rp"))
+        assert [field["field"] for field in fields["data"]] == [column.name for column in columns]
+    return found
+
+
+def can_be_named(name: str) -> bool:
+    """Whether a filter and a sort can name a field: their syntax uses commas, dots, brackets, a leading minus, and trims blanks."""
+    return not set(name) & set(",.[]") and name == name.strip() and not name.startswith("-")
+
+
+def can_be_addressed(key: str) -> bool:
+    """Whether a path can name an item: commas separate keys, blanks around them are trimmed, and dots are steps of a path."""
+    return "," not in key and key == key.strip() and key not in (".", "..")
+
+
+def items_of(world: World, table: Table, **query: Any) -> list[dict[str, Any]]:
+    status, found = world.call("GET", f"/items/{quote(table.collection, safe='')}", limit=-1, **query)
+    assert status == 200, (table.collection, query, found)
+    items: list[dict[str, Any]] = found["data"]
+    return items
+
+
+def test_every_table_is_a_collection_and_read_whole(world: World, tables: list[Table]) -> None:
+    _, listed = world.call("GET", "/collections", limit=-1)
+    assert {row["collection"] for row in listed["data"]} >= {table.collection for table in tables}
+    for table in tables:
+        items = items_of(world, table)
+        ((count,),) = world.query(f"SELECT count(*) FROM {table.sql}")
+        assert len(items) == count, table.collection
+        assert all(list(item) == [column.name for column in table.columns] for item in items)
+        for column in table.columns:
+            # What these show is the text itself.
+            if column.type in ("text", "character varying", "integer", "smallint", "uuid", "interval"):
+                stored = world.query(f"SELECT {column.sql}::text FROM {table.sql}")
+                shown = [None if (value := item[column.name]) is None else str(value) for item in items]
+                assert sorted(map(repr, shown)) == sorted(repr(value) for (value,) in stored), (table.collection, column)
+        if table.key is not None and items:
+            key = items[-1][table.key.name]
+            one = world.call("GET", f"/items/{quote(table.collection, safe='')}/{quote(str(key), safe='')}")
+            assert one[0] == 200 or not can_be_addressed(str(key)), (table.collection, one)
+
+
+def test_every_field_is_filtered_and_sorted_as_postgresql_does(world: World, tables: list[Table]) -> None:
+    wrong: list[Any] = []
+    for table in tables:
+        items = items_of(world, table)
+        path = f"/items/{quote(table.collection, safe='')}"
+        for column in table.columns:
+            if not can_be_named(column.name):
+                for query in ({f"filter[{column.name}][nnull]": 1}, {"sort": column.name}):
+                    assert world.call("GET", path, **query)[0] in (200, 404, 422)
+                continue
+            caseless = column.type in CASELESS
+            # Trailing blanks of padded texts are not compared.
+            padded = "bpchar" if column.type == "character" else "text"
+            given = f"lower(%s::{padded}::text)" if caseless else f"%s::{column.type}"
+            expression = f"lower({column.sql}::text)" if caseless else column.sql
+            filled = [item[column.name] for item in items if item[column.name] is not None]
+            ((nulls,),) = world.query(f"SELECT count(*) FROM {table.sql} WHERE {column.sql} IS NULL")
+            status, found = world.call("GET", path, **{"limit": -1, f"filter[{column.name}][null]": 1})
+            if status != 200 or len(found["data"]) != nulls:
+                wrong.append((table.collection, column, "null", nulls, status, str(found)[:300]))
+            value = next(iter(filled), None)
+            if isinstance(value, str | int) and value != "" and column.type != "bytea":
+                value = json.dumps(value) if isinstance(value, bool) else str(value)
+                wanted = world.attempt(f"SELECT count(*) FROM {table.sql} WHERE {expression} = {given}", (value,))
+                status, found = world.call("GET", path, **{"limit": -1, f"filter[{column.name}][eq]": value})
+                if wanted is not None and (status != 200 or len(found["data"]) != wanted[0][0]):
+                    wrong.append((table.collection, column, "eq", value, wanted, status, str(found)[:300]))
+            ranks = world.attempt(f"SELECT dense_rank() OVER (ORDER BY {column.sql}) FROM {table.sql}")
+            for sign, direction in (("", "ASC"), ("-", "DESC")) if filled else (("", "ASC"),):
+                status, found = world.call("GET", path, limit=-1, sort=f"{sign}{column.name}")
+                if ranks is None:
+                    if status != 422 or column.name not in str(found):
+                        wrong.append((table.collection, column, "sort", status, str(found)[:300]))
+                    continue
+                if status != 200 or len(found["data"]) != len(items):
+                    wrong.append((table.collection, column, "sort", status, str(found)[:300]))
+                elif table.key is not None and not caseless:
+                    places = {
+                        row[0]: row[1]
+                        for row in world.query(
+                            f"SELECT {table.key.sql}::text, dense_rank() OVER (ORDER BY {column.sql} {direction} NULLS LAST)"
+                            f" FROM {table.sql}"
+                        )
+                    }
+                    ranked = [places.get(str(item[table.key.name])) for item in found["data"]]
+                    if None not in ranked and ranked != sorted(ranked):
+                        wrong.append((table.collection, column, "sort", ranked))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_every_collection_is_exported_and_described(world: World, tables: list[Table]) -> None:
+    for table in tables:
+        status, text = world.call("GET", f"/items/{quote(table.collection, safe='')}", limit=-1, export="csv")
+        assert status == 200, text
+        ((count,),) = world.query(f"SELECT count(*) FROM {table.sql}")
+        lines = list(csv.reader(io.StringIO(text)))
+        assert len(lines) == (count + 1 if count else len(lines)), table.collection
+    status, document = world.call("GET", "/specs/oas")
+    assert status == 200, document
+    validate(document)
+    assert world.dump() == world.dumped
+
+
+def test_a_row_that_is_sent_back_stays_as_it_is(world: World, tables: list[Table]) -> None:
+    wrong: list[Any] = []
+    for table in tables:
+        if table.key is None or not table.writable:
+            continue
+        path = f"/items/{quote(table.collection, safe='')}"
+        for item in items_of(world, table)[:15]:
+            key = str(item[table.key.name])
+            where = f"WHERE {table.key.sql}::text = %s"
+            # What triggers do to a row that an UPDATE leaves as it is.
+            touched = {world.query(f"SELECT t::text FROM {table.sql} t {where}", (key,))[0]}
+            same = next(column.sql for column in reversed(table.columns) if column.writable)
+            with world.connection.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute(f"UPDATE {table.sql} SET {same} = {same} {where}", (key,))
+                cursor.execute(f"SELECT t::text FROM {table.sql} t {where}", (key,))
+                touched |= set(cursor.fetchall())
+                cursor.execute("ROLLBACK")
+            status, found = world.call("PATCH", f"{path}/{quote(key, safe='')}", item)
+            after = world.query(f"SELECT t::text FROM {table.sql} t {where}", (key,))
+            if (can_be_addressed(key) and status != 200) or len(after) != 1 or not set(after) <= touched:
+                wrong.append((table.collection, key, status, str(found)[:300], touched, after))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_every_field_takes_the_value_of_another_row(world: World, tables: list[Table]) -> None:
+    wrong: list[Any] = []
+    for table in tables:
+        items = items_of(world, table)
+        if table.key is None or not table.writable or len(items) < 2:
+            continue
+        path = f"/items/{quote(table.collection, safe='')}"
+        where = f"WHERE {table.key.sql}::text = %s"
+        one = next(item for item in items if can_be_addressed(str(item[table.key.name])))
+        key = str(one[table.key.name])
+        for column in table.columns:
+            other = next((each for each in items if each[column.name] not in (None, one[column.name])), None)
+            if column == table.key or not column.writable or column.type == "bytea" or other is None:
+                continue
+            # Decimals are shown with the digits of a double. What a trigger has set stays so.
+            of = "bpchar" if column.type == "character" else column.type
+            inexact, triggered = column.type == "numeric", False
+            text = f"SELECT {column.sql}::text FROM {table.sql} {where}"
+            wanted, original = world.query(text, (str(other[table.key.name]),)), world.query(text, (key,))
+            status, found = world.call("PATCH", f"{path}/{quote(key, safe='')}", {column.name: other[column.name]})
+            written = world.query(text, (key,))
+            with world.connection.cursor() as cursor:
+                # What PostgreSQL does with that value: a trigger may set another, a constraint may refuse it.
+                cursor.execute("BEGIN")
+                try:
+                    cursor.execute(f"UPDATE {table.sql} SET {column.sql} = (%s::text)::{of} {where}", (wanted[0][0], key))
+                    cursor.execute(text, (key,))
+                    expected = cursor.fetchall()
+                    triggered = expected != wanted
+                except psycopg2.Error:
+                    expected = None
+                cursor.execute("ROLLBACK")
+            if expected is None:
+                if status not in (400, 409, 422) or written != original:
+                    wrong.append((table.collection, column, status, str(found)[:300], original, written))
+            elif status != 200 or (written != expected and not (inexact and found["data"][column.name] == other[column.name])):
+                wrong.append((table.collection, column, other[column.name], status, str(found)[:300], expected, written))
+            status, found = world.call("PATCH", f"{path}/{quote(key, safe='')}", {column.name: one[column.name]})
+            restored = world.query(text, (key,))
+            if expected is not None and (status != 200 or (restored != original and not inexact and not triggered)):
+                wrong.append((table.collection, column, one[column.name], status, str(found)[:300], original, restored))
+    assert not wrong, "\n".join(map(str, wrong))
