@@ -186,16 +186,22 @@ class _Reading:
     async def load_list(self, shown_for: Shown) -> "Result | LongList":
         """Returns a list. Raises InvalidRequest if it has more items than limits.max_rows allows."""
         db = self.ctx.db
-        counted = self._counted_apart()
-        if counted:
-            found, counts = await together(load_short(db, self.plan, self.values), self._count(db, counted))
+
+        async def load() -> tuple[list[Any] | None, dict[str, Any]]:
+            found = await load_short(db, self.plan, self.values)
+            if found is None:
+                return None, {}
+            _refuse_more(self.most, len(found[1]))
+            return found[1], await self._count_after(db, len(found[1]))
+
+        apart = self._counted_apart()
+        if apart:
+            (items, counts), others = await together(load(), self._count(db, apart))
+            counts |= others
         else:
-            found, counts = await load_short(db, self.plan, self.values), {}
-        if found is None:
+            items, counts = await load()
+        if items is None:
             return LongList(self, shown_for)
-        items = found[1]
-        _refuse_more(self.most, len(items))
-        counts = await self.counts(db, len(items), counts)
         self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices)
@@ -295,33 +301,31 @@ class _Reading:
                 shown = {status: number for status, number, _ in rows if status is not None}
                 counts["status_count"] = dict.fromkeys(self.counted.statuses, 0) | shown
                 counts["total_count"] = sum([visible for _, _, visible in rows])
+                if not self.counted.filtered:
+                    counts["filter_count"] = counts["total_count"]
             else:
                 counts[name] = rows[0][0]
         return counts
 
-    async def counts(self, db: Session, number: int | None, counts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns the counts that meta asks for, by name. *number*: how many rows the list has, None if that is not known. If it has fewer
-        than its limit, there are no more, so they are not counted again. *counts* are those of `_counted_apart` if they are known."""
-        names, plan = self._names, self.counted
-        if plan is None or not names & {"total_count", "filter_count", "status_count"}:
+    async def _count_after(self, db: Session, number: int | None) -> dict[str, Any]:
+        """Returns the counts that may follow from the rows of a list, by name. *number*: how many rows the list has, None if that is not
+        known. If it has fewer than its limit, there are no more, so they are not counted again."""
+        names, plan = self._names & {"total_count", "filter_count"}, self.counted
+        if plan is None or not names or (plan.filtered and "filter_count" not in names):
             return {}
-        found = dict(counts) if counts is not None else await self._count(db, self._counted_apart())
-        if plan.filtered:
-            needed = "filter_count" in names
+        if not plan.filtered and self._counted_apart():
+            # Without a filter, filter_count is total_count, which comes with status_count.
+            return {}
+        limit, offset = self.values.limit, self.values.offset
+        if plan.counts_rows and number is not None and (limit is None or number < limit) and (number or not offset):
+            found = {"filter_count": offset + number}
         else:
-            # The same items are counted, so the numbers must not be those of different moments.
-            needed = bool(names & {"total_count", "filter_count"}) and "total_count" not in found
-            if "total_count" in found:
-                found["filter_count"] = found["total_count"]
-        if needed:
-            limit, offset = self.values.limit, self.values.offset
-            if plan.counts_rows and number is not None and (limit is None or number < limit) and (number or not offset):
-                found["filter_count"] = offset + number
-            else:
-                found |= await self._count(db, {"filter_count": plan.filter_count})
-            if not plan.filtered:
-                found["total_count"] = found["filter_count"]
-        return found
+            found = await self._count(db, {"filter_count": plan.filter_count})
+        return found if plan.filtered else found | {"total_count": found["filter_count"]}
+
+    async def counts(self, db: Session, number: int | None) -> dict[str, Any]:
+        """Returns the counts that meta asks for, by name. *number* is as for `_count_after`."""
+        return await self._count(db, self._counted_apart()) | await self._count_after(db, number)
 
     def meta(self, shown: int, counts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the meta of a list with *shown* items."""
