@@ -117,7 +117,7 @@ async def build_indexes(project: Project) -> bool:
             if todo is None:
                 return True
             tried.add(todo[1].name)
-            builder = _Builder(project, connection, snapshot, *todo)
+            builder = Builder(project, connection, snapshot, *todo)
             try:
                 if not await builder.build():
                     return False
@@ -126,8 +126,8 @@ async def build_indexes(project: Project) -> bool:
                 raise
 
 
-class _Builder:
-    """Builds one index on a connection that holds the lock."""
+class Builder:
+    """Builds one index on a connection that holds the lock. *collection* and *index* are of the *snapshot*."""
 
     def __init__(
         self, project: Project, connection: Connection, snapshot: Snapshot, collection: Collection, index: Index
@@ -140,8 +140,8 @@ class _Builder:
         self.pid = 0
 
     async def build(self) -> bool:
-        """Builds the index, or stores why that has failed. Returns False if it has been cancelled. Raises ApiError if it should be tried
-        again later."""
+        """Builds the index, or stores why that has failed. Returns False if it should be tried again soon, and raises ApiError if it
+        should be tried again later."""
         names = {"project": self.project.key, "index": self.index.name, "collection": self.collection.collection}
         ((self.pid,),) = await self.connection.query("SELECT pg_backend_pid()")
         rows = await self.connection.query("SELECT failed FROM directus_indexes WHERE name = %s", (self.index.name,))
@@ -173,8 +173,8 @@ class _Builder:
         return rows[0][0] if rows else None
 
     async def _failed(self, error: ApiError) -> bool:
-        """Drops what is left of an index that could not be built, and stores the reason. Returns False if it has been cancelled. Raises the
-        error if the index can be built later, as the items are."""
+        """Drops what is left of an index that could not be built, and stores the reason. Returns False if it has been cancelled or the
+        schema has changed. Raises the error if the index can be built later, as the items are."""
         log.warn(
             "project {project}: the index {index} of {collection} could not be built: {error}",
             project=self.project.key,
@@ -188,6 +188,8 @@ class _Builder:
             if error.diagnostics is None:
                 return False
             raise error
+        if await self._is_outdated():
+            return False
         if isinstance(error, NotUnique):
             rows = await self.connection.query(*duplicates(self.snapshot, self.collection, self.index))
             message = not_unique(self.collection, self.index, rows)
@@ -195,6 +197,11 @@ class _Builder:
             message = without_values(error) if isinstance(error, InternalError) else error.message
         await self._note("UPDATE directus_indexes SET failed = TRUE, error = %s WHERE name = %s", (message, self.index.name))
         return True
+
+    async def _is_outdated(self) -> bool:
+        """Whether the schema has been changed since the snapshot was read: the index may fit its field as that is now."""
+        ((version,),) = await self.connection.query("SELECT version FROM directus_versions WHERE kind = 'schema'")
+        return bool(version > self.snapshot.version)
 
     async def _note(self, update: str, parameters: tuple[str, ...]) -> None:
         """Changes the declaration, and makes every server process read it. This one has been notified when it returns, which is so for

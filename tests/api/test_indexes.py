@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
+from directus_tx.db.connection import connected
 from directus_tx.db.session import Session
-from directus_tx.jobs.indexes import build_indexes
+from directus_tx.jobs.indexes import Builder, build_indexes
 from directus_tx.projects.registry import Project
 from tests.conftest import KEY, Client, field
 
@@ -384,6 +385,24 @@ async def test_an_invalid_index_that_was_left_behind_is_built_again(client: Clie
     )
     assert (after != before, valid) == (True, True)
     assert (await client.get("~/fields/shops/size")).data["index"] == {"state": "ready"}
+
+
+@ensureDeferred
+async def test_an_index_that_does_not_fit_because_the_schema_has_changed_is_tried_again(client: Client) -> None:
+    await shops(client, large=True, code="n")
+    await client.patch("~/fields/shops/code", {"index": True})
+    project = project_of(client)
+    before = await project.snapshot()
+    answer = await client.patch("~/fields/shops/code", {"type": "integer", "datatype": "INT", "length": 11})
+    assert (answer.status, answer.data["index"]["state"]) == (200, "building")
+    database = project.database
+    async with connected(database.reactor, database.parameters) as connection:
+        for collection, index in before.unbuilt:
+            assert not await Builder(project, connection, before, collection, index).build()
+    assert (await client.get("~/fields/shops/code")).data["index"]["state"] == "building"
+    assert await build_indexes(project)
+    assert (await stored(client, "shops"))["shops_code_index"] == "(code, id)"
+    assert (await client.get("~/fields/shops/code")).data["index"] == {"state": "ready"}
 
 
 # --- changes of fields and collections
