@@ -28,9 +28,11 @@ async def read_foreign_keys(
     session: Session, tables: Tables, columns: Mapping[int, Container[str]], keys: Mapping[int, tuple[str, ...]]
 ) -> tuple[ForeignKey, ...]:
     """Returns the foreign keys of the tables of users that are collections. *columns* are the names of the columns that can be read and
-    *keys* those of the columns that identify a row, by the oid of the table."""
+    *keys* those of the columns that identify a row, by the oid of the table. Of several foreign keys of one column, the first by name that
+    can be a relation is it, because a field has one relation."""
     listed = {table.oid: table for table in tables.listed}
     found = []
+    related: set[tuple[int, str]] = set()
     for name, table_oid, target_oid, schema, target, own_names, other_names in await session.query(
         _FOREIGN_KEYS, (sorted(listed),)
     ):
@@ -50,5 +52,9 @@ async def read_foreign_keys(
             reason = "Relations cannot refer to this collection."
         elif keys[int(target_oid)] != other:
             reason = "It does not refer to the key of the collection."
+        elif (table.oid, own[0]) in related:
+            reason = "Another foreign key of its column is the relation."
+        if reason is None:
+            related.add((table.oid, own[0]))
         found.append(ForeignKey(name, table.title, own, title, other, reason))
     return tuple(found)

@@ -163,7 +163,9 @@ async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mappin
     await change_column(ctx, old, new)
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
-        await create_rows(writer, [(new, {"type": new.type} | dict(payload))])
+        # A foreign key without a row has the interface of its type, and keeps it with its type.
+        shown = {"type": new.type} | ({"interface": old.interface} if new.type == old.type else {})
+        await create_rows(writer, [(new, shown | dict(payload))])
     else:
         await writer.update(FIELDS, [(old.id, row)])
         await declare(ctx, [new])

@@ -214,6 +214,34 @@ async def test_what_is_described_already_stays_as_it_is(client: Client) -> None:
 
 
 @ensureDeferred
+async def test_a_column_with_several_foreign_keys_has_one_relation(client: Client) -> None:
+    await make(
+        client,
+        "CREATE TABLE people (id serial PRIMARY KEY, code integer UNIQUE, name text);"
+        "CREATE TABLE members (id integer PRIMARY KEY REFERENCES people);"
+        "CREATE TABLE cards (id serial PRIMARY KEY, holder integer,"
+        " CONSTRAINT a FOREIGN KEY (holder) REFERENCES people (code), CONSTRAINT b FOREIGN KEY (holder) REFERENCES people,"
+        " CONSTRAINT c FOREIGN KEY (holder) REFERENCES people, CONSTRAINT d FOREIGN KEY (holder) REFERENCES members)",
+    )
+    done = await adopt(client, tables=["people", "members", "cards"])
+    rows = [(row["field_many"], row["collection_one"], row["field_one"]) for row in done["relations"]]
+    assert sorted(rows) == [("holder", "people", "cards"), ("id", "people", "members")]
+    reasons = {each["name"]: each["reason"] for each in done["left_out"]}
+    assert sorted(reasons) == ["cards.a", "cards.c", "cards.d"]
+    assert reasons["cards.c"] == reasons["cards.d"] == "Another foreign key of its column is the relation."
+    assert len(await relations(client)) == 2
+
+
+@ensureDeferred
+async def test_describing_a_foreign_key_keeps_its_interface(client: Client) -> None:
+    await shop(client)
+    assert (await client.patch("~/fields/orders/customer", {"note": "who pays"})).status == 200
+    found = (await client.get("~/fields/orders/customer")).data
+    assert (found["type"], found["interface"], found["note"]) == ("m2o", "many-to-one", "who pays")
+    assert (await client.patch("~/fields/orders/customer", {"interface": "numeric"})).data["interface"] == "numeric"
+
+
+@ensureDeferred
 async def test_a_failure_leaves_nothing_written(client: Client) -> None:
     await shop(client)
     session = Session(client.backend.projects.get(client.project).database)
