@@ -66,7 +66,10 @@ def _needed(collection: str, field: str | None, dependents: Iterable[tuple[str, 
 
 
 async def forget_collection(ctx: Context, writer: Writer, name: str) -> None:
-    """Deletes the rows that describe or refer to a collection."""
+    """Deletes the rows that describe or refer to a collection, and the one-to-many fields that list its items."""
+    for relation in ctx.schema.relations:
+        if relation.collection_many == name and relation.id is not None:
+            await _delete_alias(ctx, writer, relation)
     for table, column in (
         (FIELDS, "collection"),
         ("directus_permissions", "collection"),
@@ -79,6 +82,14 @@ async def forget_collection(ctx: Context, writer: Writer, name: str) -> None:
         await writer.delete(COLLECTIONS, [name])
 
 
+async def _delete_alias(ctx: Context, writer: Writer, relation: Relation) -> None:
+    """Deletes the one-to-many field of a relation."""
+    one = ctx.schema.collections.get(relation.collection_one or "")
+    alias = one.fields.get(relation.field_one or "") if one is not None and not one.system else None
+    if alias is not None and not alias.has_column:
+        await delete_rows_where(ctx, writer, FIELDS, {"collection": alias.collection, "field": alias.field})
+
+
 async def forget_relations(ctx: Context, writer: Writer, field: Field, *, delete_junction: bool) -> None:
     """Deletes or changes the relations of a deleted field, and the alias field of the other side."""
     place = (field.collection, field.field)
@@ -87,10 +98,7 @@ async def forget_relations(ctx: Context, writer: Writer, field: Field, *, delete
             continue
         if (relation.collection_many, relation.field_many) == place:
             await writer.delete("directus_relations", [relation.id])
-            one = ctx.schema.collections.get(relation.collection_one or "")
-            alias = one.fields.get(relation.field_one or "") if one else None
-            if alias is not None and not alias.has_column:
-                await delete_rows_where(ctx, writer, FIELDS, {"collection": alias.collection, "field": alias.field})
+            await _delete_alias(ctx, writer, relation)
         elif (relation.collection_one, relation.field_one) == place:
             if relation.junction_field is None:
                 await writer.update("directus_relations", [(relation.id, {"field_one": None})])

@@ -163,8 +163,9 @@ async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mappin
     await change_column(ctx, old, new)
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
-        # A foreign key without a row has the interface of its type, and keeps it with its type.
-        shown = {"type": new.type} | ({"interface": old.interface} if new.type == old.type else {})
+        # As long as it keeps its type, it stays as it was shown without a row: the interface of a foreign key, required by NOT NULL.
+        kept = ("interface", "required") if new.type == old.type else ()
+        shown = {"type": new.type} | {name: getattr(old, name) for name in kept}
         await create_rows(writer, [(new, shown | dict(payload))])
     else:
         await writer.update(FIELDS, [(old.id, row)])

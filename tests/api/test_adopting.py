@@ -276,3 +276,22 @@ async def test_mistakes_are_refused_by_name(client: Client, payload: dict[str, A
 @ensureDeferred
 async def test_only_administrators_adopt(client: Client) -> None:
     assert (await client.post("~/schema/adopt", {}, token=None)).status == 401
+
+
+@ensureDeferred
+async def test_a_column_that_needs_a_value_stays_required_when_it_is_described(client: Client) -> None:
+    await make(client, "CREATE TABLE notes (id serial PRIMARY KEY, text text NOT NULL)")
+    assert (await client.get("~/fields/notes/text")).data["required"] is True
+    changed = await client.patch("~/fields/notes/text", {"note": "of the note"})
+    assert changed.data["required"] is True
+    assert (await client.patch("~/fields/notes/text", {"required": False})).data["required"] is False
+
+
+@ensureDeferred
+async def test_deleting_a_collection_deletes_the_lists_of_its_items(client: Client) -> None:
+    await shop(client)
+    await adopt(client)
+    assert (await client.delete("~/collections/products_tags")).status == 204
+    for collection, name in (("products", "tags"), ("tags", "products")):
+        assert (await client.get(f"~/fields/{collection}/{name}")).status == 404
+        assert (await client.get(f"~/items/{collection}?fields=*.*")).status == 200
