@@ -67,7 +67,7 @@ paths = st.one_of(
 
 
 @given(st.sampled_from(METHODS), paths)
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 def test_a_path_has_the_route_that_klein_finds(method: str, path: bytes) -> None:
     parts = parts_of(SimpleNamespace(path=path, postpath=[unquote(each) for each in path[1:].split(b"/")]))
     assume(parts is not None)
@@ -84,7 +84,7 @@ def test_a_path_that_is_no_text_has_no_parts(path: bytes) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(METHODS[:4]), st.lists(st.sampled_from(["a", "b", "<x>", "<y>"]), max_size=4))), st.data()
 )
-@settings(max_examples=500)
+@settings(max_examples=120)
 def test_static_parts_and_arguments_take_precedence_as_in_werkzeug(
     rules: list[tuple[str, list[str]]], data: st.DataObject
 ) -> None:
