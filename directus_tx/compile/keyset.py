@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 
 from directus_tx.access import Grant
+from directus_tx.access.grant import ACCOUNT_SECRETS
 from directus_tx.compile.order import Order, Term
 from directus_tx.compile.shape import CursorShape
 from directus_tx.db.sql import FALSE, SQL, Bind, Clause, Composable, all_of
@@ -41,17 +42,23 @@ class Keyset:
 
 
 def keyset_of(grant: Grant, order: Order, shape: CursorShape) -> Keyset:
-    """Returns how a page of a list in *order* is read. Raises InvalidRequest if the order is not unique, or the cursor is about another
-    one."""
+    """Returns how a page of a list in *order* is read. Raises InvalidRequest if the order is not unique, if the cursor is about another
+    one, or if cursors would contain what must not be in a URL: a key that the caller may not see, or a credential."""
     collection = grant.collection
     if any(each.field is None for each in order.terms):
         raise InvalidRequest("A list in random order has no cursor.")
+    # A cursor shows the values of the order to its holder. To a caller who may not see the key, the items have none.
     if not collection.order_columns or not all(
-        any(each.field is key and not each.as_text for each in order.terms) for key in collection.order_columns
+        key.field not in grant.hidden and any(each.field is key and not each.as_text for each in order.terms)
+        for key in collection.order_columns
     ):
         raise InvalidRequest(f'The lists of "{collection.collection}" have no cursor, because its items have no key.')
     if len(order.terms) > MAX_TERMS:
         raise InvalidRequest(f"A list with a cursor can be sorted by up to {MAX_TERMS} fields, its key included.")
+    credentials = collection.hashes | (ACCOUNT_SECRETS if collection.collection == "directus_users" else frozenset())
+    shown = [each.field.field for each in order.terms if each.field is not None and each.field.field in credentials]
+    if shown:
+        raise InvalidRequest(f'A list sorted by "{shown[0]}" has no cursor, which would contain its values.')
     names = (collection.collection, *(each.name for each in order.terms))
     if not shape.order:
         return Keyset(order, names, _beginning(order))

@@ -266,3 +266,45 @@ async def test_a_list_without_a_unique_order_has_no_cursor(client: Client) -> No
     found = await client.get("~/items/things?cursor=&sort=n")
     assert (found.status, found.code) == (422, 4)
     assert '"things"' in found.json["error"]["message"]
+
+
+@ensureDeferred
+async def test_no_cursor_contains_a_key_that_the_caller_may_not_see(client: Client) -> None:
+    """Cursors contain the key, readable by anyone who decodes them. For a caller who may not see it, items have no key."""
+    status = {"a": {"name": "A"}, "b": {"name": "B"}}
+    mapping = {"field": "status", "type": "status", "datatype": "VARCHAR", "length": 20, "options": {"status_mapping": status}}
+    await client.collection("things", mapping, field("name"))
+    await client.post("~/items/things", [{"status": "ab"[n % 2], "name": "x"} for n in range(6)])
+    session = Session(client.backend.projects.get(client.project).database)
+    await session.query("CREATE VIEW keyless AS SELECT name FROM things")
+    without = (await client.get("~/items/keyless?cursor=")).json["error"]
+    role = (await client.post("~/roles", {"name": "Reader"})).data["id"]
+    user = {"email": "reader@example.com", "role": role, "status": "active", "token": "reader-token", "password": "password"}
+    assert (await client.post("~/users", user)).status == 200
+    for each, hidden in (("a", []), ("b", ["id"])):
+        permission = {"collection": "things", "role": role, "status": each, "read": "full", "read_field_blacklist": hidden}
+        assert (await client.post("~/permissions", permission)).status == 200
+    for token in ("reader-token", None):
+        for query in ("cursor=", "cursor=&sort=name", "cursor=&sort=-name&fields=name&limit=2"):
+            found = await client.get(f"~/items/things?{query}", token=token)
+            if token is None:
+                assert found.status in (401, 403), query
+                continue
+            assert (found.status, found.code) == (422, 4), query
+            assert found.json["error"]["message"] == without["message"].replace("keyless", "things")
+            assert "id" not in found.json["error"]["message"].split()
+    # The list without a cursor stays, and so does that of callers who may see the key.
+    assert len((await client.get("~/items/things?sort=name", token="reader-token")).data) == 6
+    assert len((await page(client, "sort=name&limit=2")).data) == 2
+
+
+@ensureDeferred
+async def test_no_cursor_contains_a_credential(client: Client) -> None:
+    """Cursors are parts of URLs, which logs and browsers keep."""
+    await client.collection("things", field("pin", "hash", "VARCHAR", 200), field("name"))
+    await client.post("~/items/things", [{"pin": str(n), "name": "x"} for n in range(3)])
+    for path in ("items/things?sort=pin", "items/things?sort=name,-pin", "users?sort=token", "users?sort=-2fa_secret,email"):
+        assert (await client.get(f"~/{path}")).status == 200, path
+        found = await client.get(f"~/{path}&cursor=")
+        assert (found.status, found.code) == (422, 4), path
+    assert (await client.get("~/users?sort=email&cursor=")).status == 200
