@@ -28,6 +28,10 @@ SHOWN = ("origin", "state", "progress", "phase", "error", "definition")
 MAX_FIELDS = 32
 """The maximum number of columns of an index in PostgreSQL."""
 
+MAX_INDEXES = 64
+"""The maximum number of indexes that a collection declares. Each makes every write slower, and PostgreSQL locks all of them for each
+statement that it plans."""
+
 MOVING = frozenset({"now", "today", "tomorrow", "yesterday"})
 """The texts that mean another moment whenever they are read."""
 
@@ -55,7 +59,10 @@ def wanted_indexes(payload: Mapping[str, Any]) -> list[Index] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise InvalidRequest('"indexes" takes a list of objects.')
-    found = [_declared(each) for each in value if each.get("origin", "collection") == "collection"]
+    listed = [each for each in value if each.get("origin", "collection") == "collection"]
+    if len(listed) > MAX_INDEXES:
+        raise InvalidRequest(f'"indexes" declares at most {MAX_INDEXES} indexes of a collection.')
+    found = [_declared(each) for each in listed]
     names = [index.name for index in found if index.name]
     if len(set(names)) < len(names):
         raise InvalidRequest('Two members of "indexes" have the same name.')

@@ -239,6 +239,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "where now": ([{"fields": ["code"], "where": {"on": {"lt": "now"}}}], "now"),
     "where depth": ([{"fields": ["code"], "where": json.loads('{"size":' * 100 + "1" + "}" * 100)}], "deeply"),
     "too many": ([{"fields": [f"f{n}" for n in range(33)]}], "32"),
+    "too many indexes": ([{"fields": ["code"], "where": {"size": {"gt": n}}} for n in range(65)], "64"),
 }
 
 
