@@ -35,6 +35,9 @@ log = Logger()
 CHANNEL = "directus"
 """The channel on which the database notifies of new versions, as "kind:version"."""
 
+MAX_DIGITS = 19
+"""The maximum number of digits of a version, which is a bigint."""
+
 TABLES = "tables"
 """The kind of notifications that tables have changed. The version is the number of the transaction."""
 
@@ -558,8 +561,9 @@ class Database:
             self._heard(kind, version)
 
     def _notified(self, connection: Connection, notify: Any) -> None:
+        # Any role of the database server can notify, of anything: PostgreSQL has no privilege for it.
         kind, _, text = notify.payload.partition(":")
-        if notify.channel != CHANNEL or not text.isascii() or not text.isdigit():
+        if notify.channel != CHANNEL or len(text) > MAX_DIGITS or not text.isascii() or not text.isdigit():
             return
         version = int(text)
         if kind == TABLES:

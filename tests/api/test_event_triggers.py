@@ -13,6 +13,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from directus_tx.db.connection import pause
+from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectDatabase
@@ -58,6 +59,23 @@ async def program(client: Client) -> AsyncIterator[Program]:
 async def info(client: Client, key: str) -> Any:
     await client.backend.projects.get(key).snapshot()
     return (await client.get(f"/server/info?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)).data["databases"][key]
+
+
+@ensureDeferred
+async def test_what_other_roles_notify_of_fails_no_request(client: Client, program: Program) -> None:
+    """PostgreSQL lets every role that can connect notify on every channel."""
+    await client.collection("t", field("name"))
+    session = Session(client.backend.projects.get(client.project).database)
+    for kind in ("tables", "schema", "accounts", "unknown", ""):
+        for text in ("9" * 7900, "9" * 4301, "9" * 20, "9" * 19, "-1", "", "1.5", "\u0661", "1:1", "x"):
+            program.connection.cursor().execute("SELECT pg_notify('directus', %s)", (f"{kind}:{text}",))
+            # This one comes with the answer to a statement of the server.
+            await session.query("SELECT pg_notify('directus', %s)", (f"{kind}:{text}",))
+            for path in ("items/t", "users/me"):
+                assert (await client.get(f"~/{path}")).status == 200, (kind, text[:20], len(text))
+    assert (await client.post("~/items/t", {"name": "x"})).status == 200
+    assert (await client.post("~/fields/t", field("more"))).status == 200
+    assert "more" in (await client.get("~/items/t")).data[0]
 
 
 @ensureDeferred
