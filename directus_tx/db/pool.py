@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from directus_tx.db.budget import Ceiling, ConnectionBudget
 from directus_tx.db.callers import Caller, CallerQueue, most_for_one
+from directus_tx.db.cancelling import Canceller
 from directus_tx.db.connection import (
     CONNECT_TIMEOUT,
     NO_ANSWER,
@@ -24,7 +25,6 @@ from directus_tx.db.connection import (
     Parameters,
     Row,
     TooManyConnections,
-    connected,
     open_connection,
     statement_deadline,
 )
@@ -50,12 +50,6 @@ one still answers."""
 
 READ_ONLY_LIFETIME = 1.0
 """Seconds after which a connection is replaced that has refused to write."""
-
-CANCEL_AFTER = 0.1
-"""Seconds to wait before a statement whose result is no longer needed is cancelled. Most have ended by then."""
-
-CANCEL_TIMEOUT = 5.0
-"""Seconds within which PostgreSQL must cancel a statement; otherwise its connection is closed."""
 
 _LISTEN = f"LISTEN {CHANNEL};"
 _INTRODUCTION = """
@@ -125,8 +119,7 @@ class Database:
         self._renewed = 0.0
         self._retry: Any = None
         self._serving = False
-        self._unwanted: list[tuple[Connection, int]] = []
-        self._cancelling = False
+        self._canceller = Canceller(reactor, parameters, self.release)
         self._watching = False
         self._allowed: int | None = None
         self.resize()
@@ -597,51 +590,9 @@ class Database:
                 each.close()
         self.on_restore()
 
-    # cancelling
-
     def cancel(self, connection: Connection) -> None:
-        """Cancels the running statement of a connection, because its result is no longer needed. The statement raises
-        ServiceUnavailable unless it ends before. If the request to cancel fails, the connection is closed."""
-        if not connection.running:
-            return
-        self._unwanted.append((connection, connection.statements))
-        if not self._cancelling:
-            self._cancelling = True
-            self.reactor.callLater(CANCEL_AFTER, self._start_cancelling)
-
-    def _start_cancelling(self) -> None:
-        defer.ensureDeferred(self._cancel_unwanted()).addErrback(lambda failure: log.failure("cancelling statements", failure))
-
-    async def _cancel_unwanted(self) -> None:
-        """Cancels the statements of all calls of `cancel` together. psycopg2's own `cancel` opens a connection as well, but
-        blocks."""
-        try:
-            while self._unwanted:
-                unwanted, self._unwanted = self._unwanted, []
-                running = [c for c, statement in unwanted if c.running and c.statements == statement]
-                if running:
-                    await self._cancel_running(running)
-        finally:
-            self._cancelling = False
-
-    async def _cancel_running(self, running: list[Connection]) -> None:
-        for connection in running:
-            connection.held = True
-            connection.expect_end(CANCEL_TIMEOUT)
-        try:
-            async with connected(self.reactor, self.parameters, CANCEL_TIMEOUT) as other:
-                pids = [connection.pid for connection in running]
-                await other.run("SELECT pg_cancel_backend(pid) FROM unnest(%s) AS pid", (pids,))
-        except (ApiError, psycopg2.Error) as error:
-            log.warn("cannot cancel a statement; its connection is closed: {error}", error=str(error).strip())
-            for connection in running:
-                connection.close()
-        finally:
-            for connection in running:
-                connection.held = False
-                if connection.released:
-                    connection.released = False
-                    self.release(connection)
+        """Cancels the running statement of a connection, as `Canceller.cancel` does."""
+        self._canceller.cancel(connection)
 
 
 def _unreachable() -> ServiceUnavailable:

@@ -832,7 +832,7 @@ async def test_thousands_who_wait_and_fail_at_once_do_not_exhaust_the_stack(make
 async def test_of_many_sessions_those_that_are_abandoned_end_and_no_others_are_hit(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("directus_tx.db.pool.CANCEL_AFTER", 0)
+    monkeypatch.setattr("directus_tx.db.cancelling.CANCEL_AFTER", 0)
     pool = make(pool_size=4, queue_timeout=60)
     draw = random.Random(7)
 

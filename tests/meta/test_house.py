@@ -43,6 +43,7 @@ LAYERS = (
     "db.sqlstate",
     "db.addresses",
     "db.connection",
+    "db.cancelling",
     "db.callers",
     "db.long_reads",
     "db.budget",
@@ -52,6 +53,7 @@ LAYERS = (
     "plugins",
     "schema.system",
     "schema.tables",
+    "schema.native_types",
     "schema.indexes",
     "schema.event_triggers",
     "schema.foreign_keys",
@@ -144,6 +146,7 @@ MAY_SEE_THE_DRIVER = {
     "projects.archive",
     "db.sql",
     "db.sqlstate",
+    "db.cancelling",
     "db.connection",
     "db.pool",
     "db.session",
@@ -151,6 +154,7 @@ MAY_SEE_THE_DRIVER = {
 }
 MAY_RUN_SQL = {
     "db",
+    "schema.native_types",
     "schema.indexes",
     "schema.event_triggers",
     "schema.foreign_keys",
