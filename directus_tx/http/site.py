@@ -1,5 +1,6 @@
 """The site: accepts connections, and checks requests before they are routed."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -124,11 +125,17 @@ def _host_refusal(request: Any) -> ApiError | None:
     return None if _is_host(hosts[0]) else BadRequest("The Host header is not a valid host name.")
 
 
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(?::([0-9]*))?")
+"""The value of a Host header: an address of IPv6 in brackets, or a name or an address of IPv4; and a port. Links in answers begin with it.
+RFC 3986 also allows punctuation, with which no host has a name."""
+
+
 @lru_cache(maxsize=100)
 def _is_host(value: bytes) -> bool:
     """Whether the value of a Host header can be the name of a host, and a port."""
+    name, colon, port = value.partition(b":") if not value.startswith(b"[") else (value, b"", b"")
     try:
-        value.decode().partition(":")[0].encode("idna")
+        found = _HOST.fullmatch(name.decode().encode("idna") + colon + port)
     except UnicodeError:
         return False
-    return True
+    return found is not None and (not found[2] or (len(found[2]) <= 5 and int(found[2]) < 2**16))

@@ -159,15 +159,43 @@ async def test_a_page_of_another_origin_may_send_and_read_what_it_needs(client: 
 @pytest.mark.parametrize("path", ["/server/ping", "/no-such-project/items/x", "/server/no-such-route"])
 @ensureDeferred
 async def test_a_host_that_is_no_name_is_refused_on_every_path(client: Client, path: str) -> None:
-    for name in (b"a..b", b"a" * 64, b"\xff", "\u00e4".encode() * 64):
+    wrong = (
+        b"a..b",
+        b"a" * 64,
+        b"\xff",
+        "\u00e4".encode() * 64,
+        b"a b",
+        b"a\tb",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"a@b",
+        b"a,b",
+        b"a\\b",
+    )
+    ports = (b"a:b", b"a:65536", b"a:" + b"9" * 5000, b"a:80:80", b"[::1", b"[::1]80", b"[g]", b"::1", b'"><a>', b"a\r\n b")
+    for name in (*wrong, *ports):
         head = b"GET " + path.encode() + b" HTTP/1.1\r\nHost: " + name + b"\r\nConnection: close\r\n\r\n"
         status, body = await deferToThread(exchange, int(client.base.rpartition(":")[2]), head)
         assert (status, body["error"]["code"]) == (400, BadRequest.code), name
 
 
-def exchange(port: int, request: bytes) -> tuple[int, Any]:
-    """The status and the JSON body of the answer to a request."""
+@ensureDeferred
+async def test_names_and_addresses_with_and_without_a_port_are_hosts(client: Client) -> None:
+    for name in ("a", "a.b.", "a_b.c-d:8080", "127.0.0.1:80", "[::1]", "[::ffff:127.0.0.1]:65535", "a:", "\u00e4.de", "%41", ""):
+        head = f"GET /server/ping HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
+        answer = await deferToThread(sent, int(client.base.rpartition(":")[2]), head)
+        assert answer.startswith(b"HTTP/1.1 200 "), name
+
+
+def sent(port: int, request: bytes) -> bytes:
+    """The answer to a request."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
-        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def exchange(port: int, request: bytes) -> tuple[int, Any]:
+    """The status and the JSON body of the answer to a request."""
+    head, _, body = sent(port, request).partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), json.loads(body)
