@@ -5,7 +5,7 @@ sorts, searches, joins, counts and aggregates built on it cannot reveal others. 
 that locks the rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -255,6 +255,22 @@ class Grant:
         if self.admin or self.collection.collection != "directus_users":
             return self.hidden
         return self.hidden | ACCOUNT_SECRETS
+
+    @cached_property
+    def dotted(self) -> frozenset[str]:
+        """The fields with a dot in their name that the caller can ask about. Only tables that other programs have made have such."""
+        return frozenset([name for name in self.collection.fields if "." in name]) - self.unaskable
+
+    def divide(self, path: Sequence[str], relations: Container[str]) -> tuple[str, Sequence[str]]:
+        """Returns the field that a path begins with, and the rest of the path. *path* is an expression split at its dots; *relations* are
+        the fields of the collection that lead to others. A field with the whole name counts, then the longest that leads further."""
+        if self.dotted:
+            most = 1 + max(name.count(".") for name in self.dotted)
+            for end in range(min(len(path), most), 1, -1):
+                name = ".".join(path[:end])
+                if name in self.dotted and (end == len(path) or name in relations):
+                    return name, path[end:]
+        return path[0], path[1:]
 
     def check_question(self, name: str) -> None:
         """Raises HiddenField if the caller cannot filter, sort, search or aggregate by a field."""

@@ -19,7 +19,7 @@ from directus_tx.compile.statements import FEW_TABLES
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.query import Query
+from directus_tx.query import Query, Sort
 from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.showing import answer
@@ -183,7 +183,10 @@ def addable(alias: str, field: Field) -> Composable:
 def _order(shape: AggregateShape, by: Sequence[Composable]) -> list[Composable]:
     """Returns the order of the groups: by `sort`, then by the remaining groupby fields; nulls last."""
     descending = {}
-    for sort in shape.sort:
+    for each in shape.sort:
+        # A field may be named "-name": see `order_of`.
+        unnamed = each.descending and each.field not in shape.groupby and f"-{each.field}" in shape.groupby
+        sort = Sort(f"-{each.field}") if unnamed else each
         if sort.field not in shape.groupby:
             meant = suggestion(sort.field, shape.groupby)
             raise UnknownField(f'The groups have no field "{sort.field}" to sort by{meant}')

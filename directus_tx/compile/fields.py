@@ -1,7 +1,6 @@
 """Resolves `fields`: which columns are shown, and which related items are expanded."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
@@ -10,23 +9,19 @@ from directus_tx.access.refusals import no_field
 from directus_tx.compile.bounds import Bounds
 from directus_tx.schema.model import Field, Relation
 
-Expressions = Mapping[str, "Expressions"]
-"""Expressions of `fields` as a tree: `author.name,author.email` is {"author": {"name": {}, "email": {}}}. Names that exclude a field begin
-with "-"."""
+Expressions = Mapping[str, None]
+"""Expressions of `fields` at one level, in order: below `author`, those of `author.name,author.email` are "name" and "email". Names that
+exclude a field begin with "-"."""
 
 Path = tuple[str, ...]
 
 
 def parse_fields(fields: Iterable[str], bounds: Bounds) -> Expressions:
-    """Returns the expressions of `fields`, "*" if there are none. Raises InvalidRequest if one is too deep."""
-    found: dict[str, Any] = {}
-    for field in fields:
-        if field:
-            bounds.check_depth(field.count("."))
-            place = found
-            for name in field.split("."):
-                place = place.setdefault(name, {})
-    return found or {"*": {}}
+    """Returns the expressions of `fields`, each once, "*" if there are none. Raises InvalidRequest if one is too deep."""
+    found = dict.fromkeys([field for field in fields if field])
+    for field in found:
+        bounds.check_depth(field.count("."))
+    return found or {"*": None}
 
 
 @frozen(eq=False)
@@ -70,13 +65,13 @@ class Selector:
         self.lists: set[Path] = set()
         self.unreadable: dict[str, None] = {}
 
-    def select(self, grant: Grant, expressions: Sequence[Expressions], path: Path = ()) -> Selection:
+    def select(self, grant: Grant, expressions: Expressions, path: Path = ()) -> Selection:
         """Returns the selection of the items of a statement. Raises UnknownField, or InvalidRequest if a limit is exceeded."""
         found = self._selection(grant, expressions, path)
         self.bounds.check_columns(found.columns)
         return found
 
-    def _selection(self, grant: Grant, expressions: Sequence[Expressions], path: Path) -> Selection:
+    def _selection(self, grant: Grant, expressions: Expressions, path: Path) -> Selection:
         self.bounds.check_depth(len(path))
         collection = grant.collection
         relations = self.access.schema.relations_of[collection.collection]
@@ -94,14 +89,14 @@ class Selector:
             key = target.collection.primary_key.field
             if target.read:
                 self.bounds.count_join()
-                items.append((field, self._selection(target, below or [{key: {}}], (*path, name))))
+                items.append((field, self._selection(target, below or {key: None}, (*path, name))))
             else:
                 items.append((field, key))
-                if any(each != {key: {}} for each in below):
+                if any(each != key for each in below):
                     self.unreadable[name] = None
         return Selection(grant, tuple(names), tuple(items), tuple(lists))
 
-    def _list(self, name: str, relation: Relation, expressions: Sequence[Expressions], path: Path) -> ListSelection | None:
+    def _list(self, name: str, relation: Relation, expressions: Expressions, path: Path) -> ListSelection | None:
         """Returns an expanded one-to-many field; without expressions it shows the field that refers back. Returns None if the
         caller may not read the items, or the field that refers back."""
         self.lists.add(path)
@@ -111,12 +106,12 @@ class Selector:
                 self.unreadable[name] = None
             return None
         self.bounds.count_list()
-        return ListSelection(name, path, relation, self.select(target, expressions or [{relation.field_many: {}}], path))
+        return ListSelection(name, path, relation, self.select(target, expressions or {relation.field_many: None}, path))
 
     @staticmethod
     def _resolve(
-        grant: Grant, relations: Mapping[str, Relation], expressions: Sequence[Expressions], *, top: bool
-    ) -> tuple[list[str], dict[str, list[Expressions]]]:
+        grant: Grant, relations: Mapping[str, Relation], expressions: Expressions, *, top: bool
+    ) -> tuple[list[str], dict[str, Expressions]]:
         """Returns the names of the columns to show, in order, and the relations to expand with the expressions below them.
 
         If one expression of the level has a path into a relation, relations that are only named are expanded too, without expressions.
@@ -124,35 +119,36 @@ class Selector:
         collection = grant.collection
         shown: dict[str, None] = {}
         named: dict[str, None] = {}
-        opened: dict[str, list[Expressions]] = {}
+        opened: dict[str, dict[str, None]] = {}
         left_out: set[str] = set()
         star = False
         for each in expressions:
-            for head, below in each.items():
-                if head == "*":
-                    if not star:
-                        shown.update(dict.fromkeys(collection.columns))
-                        named.update(dict.fromkeys(relations))
-                        star = True
-                    if below:
-                        for name in relations:
-                            opened.setdefault(name, []).append(below)
-                    continue
-                if top and head.startswith("-") and head not in collection.fields:
-                    left_out.add(head[1:])
-                    continue
-                field = collection.fields.get(head)
-                if field is None:
-                    raise no_field(grant, head)
-                if head in relations:
-                    named[head] = None
-                    if below:
-                        opened.setdefault(head, []).append(below)
-                if field.has_column:
-                    shown[head] = None
+            head, rest = grant.divide(each.split("."), relations)
+            below = {".".join(rest): None} if rest else {}
+            if head == "*":
+                if not star:
+                    shown.update(dict.fromkeys(collection.columns))
+                    named.update(dict.fromkeys(relations))
+                    star = True
+                if below:
+                    for name in relations:
+                        opened.setdefault(name, {}).update(below)
+                continue
+            if top and head.startswith("-") and head not in collection.fields:
+                left_out.add(grant.divide(each[1:].split("."), relations)[0])
+                continue
+            field = collection.fields.get(head)
+            if field is None:
+                raise no_field(grant, head)
+            if head in relations:
+                named[head] = None
+                if below:
+                    opened.setdefault(head, {}).update(below)
+            if field.has_column:
+                shown[head] = None
         if opened:
             for name in named:
-                opened.setdefault(name, [])
+                opened.setdefault(name, {})
         hidden = left_out | grant.hidden
         names = [name for name in shown if name not in hidden and name not in opened]
         return names, {name: below for name, below in opened.items() if name not in hidden}

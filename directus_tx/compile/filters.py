@@ -78,7 +78,7 @@ class Conditions:
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
 
     def condition(self, alias: str, grant: Grant, condition: ConditionShape, value: Value) -> Clause:
-        self.bounds.check_depth(len(condition.path) - 1)
+        self.bounds.check_depth(len(self._divide(grant, condition.path)[1]))
         operator = OPERATORS.get(condition.operator)
         if operator is None:
             raise UnknownOperator(
@@ -88,30 +88,34 @@ class Conditions:
             raise no_field(grant, condition.path[0])
         return self._walk(alias, grant, condition.path, condition.operator, operator, condition.empty, value)
 
+    def _divide(self, grant: Grant, path: Sequence[str]) -> tuple[str, Sequence[str]]:
+        return grant.divide(path, self.access.schema.relations_of[grant.collection.collection])
+
     def _walk(
         self,
         alias: str,
         grant: Grant,
-        path: tuple[str, ...],
+        path: Sequence[str],
         name: str,
         operator: Operator,
         empty: bool,
         value: Value,
     ) -> Clause:
         collection = grant.collection
-        field = collection.fields.get(path[0])
+        head, rest = self._divide(grant, path)
+        field = collection.fields.get(head)
         if field is None:
-            raise no_field(grant, path[0], error=FieldNotFound)
+            raise no_field(grant, head, error=FieldNotFound)
         grant.check_question(field.field)
         schema = self.access.schema
         many = schema.one_to_many.get((collection.collection, field.field))
         upward = schema.many_to_one.get((collection.collection, field.field)) if field.has_column else None
-        if len(path) > 1:
+        if rest:
             relation = many or upward
             if relation is None:
                 raise FieldNotFound(f'"{field.field}" of "{collection.collection}" leads to no other collection.')
             behind, target, joint = self._behind(alias, grant, field, relation, is_many=many is not None)
-            inner = self._walk(behind, target, path[1:], name, operator, empty, value)
+            inner = self._walk(behind, target, rest, name, operator, empty, value)
             return self._exists(behind, target, joint, inner)
         if many is not None:
             return self._of_many(alias, grant, field, many, name, operator, empty, value)

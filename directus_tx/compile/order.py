@@ -82,8 +82,9 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
         own = collection.sort_field
         sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
     terms: list[Term] = []
+    sort = [_named(grant, each) for each in sort]
     for each in sort:
-        if each.field == "?":
+        if each.field == "?" and "?" not in collection.fields:
             terms.append(Term(SQL("random()")))
             continue
         field = collection.fields.get(each.field)
@@ -102,3 +103,11 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
         if has_order(key) and (not any(each.field == key.field for each in sort) or is_text(key)):
             terms.append(Term(column(alias, key.field), key))
     return Order(tuple(terms))
+
+
+def _named(grant: Grant, sort: Sort) -> Sort:
+    """Returns what `-name` means: an ascending order if there is a field `-name` and no field `name`. Only tables that other programs
+    have made have such fields."""
+    name = f"-{sort.field}"
+    known = sort.descending and name in grant.collection.fields and name not in grant.unaskable
+    return Sort(name) if known and sort.field not in grant.collection.fields else sort

@@ -47,8 +47,9 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
     found = grant.collection
     bounds = Bounds(limits)
     selector = Selector(access, bounds)
-    selection = selector.select(grant, [parse_fields(shape.fields, bounds)])
-    missing = [".".join(nested.path) for nested in shape.deep if nested.path not in selector.lists]
+    selection = selector.select(grant, parse_fields(shape.fields, bounds))
+    lists = {".".join(path) for path in selector.lists}
+    missing = [path for nested in shape.deep if (path := ".".join(nested.path)) not in lists]
     if missing:
         raise UnknownField(f"deep names no list that the fields open: {', '.join(missing)}.")
     conditions = Conditions(access, bounds)

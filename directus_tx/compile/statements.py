@@ -140,7 +140,8 @@ class Compiler:
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
             conditions.append(one_of("t0", language, lambda values: values.query.lang))
-        index = next((index for index, nested in enumerate(self.shape.deep) if nested.path == opened.path), None)
+        path = ".".join(opened.path)
+        index = next((index for index, nested in enumerate(self.shape.deep) if ".".join(nested.path) == path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
         where, chain = all_of(conditions), Conditions(self.access, self.bounds)

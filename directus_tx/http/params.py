@@ -220,12 +220,13 @@ def _aggregates(wanted: Any) -> Iterable[tuple[str, str]]:
     """Yields the functions and fields of `aggregate[function]=field,...`."""
     if wanted is None or wanted == "":
         return
-    if not isinstance(wanted, dict) or not all(isinstance(fields, str) for fields in wanted.values()):
+    if not isinstance(wanted, dict):
         raise InvalidRequest('An aggregate must name a function in brackets: "aggregate[sum]=field".')
     for function, fields in wanted.items():
-        for name in fields.split(","):
-            if name.strip():
-                yield function, name.strip()
+        if isinstance(fields, dict) and not all(isinstance(name, str) for name in fields.values()):
+            raise InvalidRequest('An aggregate takes one field or a list of fields: "aggregate[sum][]=field".')
+        for name in Params((), wanted).names(function):
+            yield function, name
 
 
 # --- links

@@ -7,7 +7,7 @@ injection). An apostrophe in front of such texts prevents that.
 import csv
 import io
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -41,7 +41,7 @@ async def write_csv(service: Items, ctx: Context, collection: str, query: Query,
     The columns are in the order of `fields`, or of the fields of the collection, whatever the items hold.
     Unless *raw*, an apostrophe is put in front of texts that a spreadsheet may interpret as formulas."""
     layout = plan_for(access_of(ctx), collection, query, service.limits).items.layout
-    expressions = [parse_fields(query.fields, Bounds(service.limits))]
+    expressions = parse_fields(query.fields, Bounds(service.limits))
     paths = sorted(layout.paths(), key=lambda path: _place(ctx.schema, collection, expressions, path))
     as_they_are = frozenset(paths) if raw else _numeric(ctx.schema, collection, paths)
     out = io.StringIO()
@@ -68,19 +68,18 @@ def escaped(text: str) -> str:
     return "'" + text if not text[:1].isalnum() and FORMULA.match(text) else text
 
 
-def _place(schema: Snapshot, collection: str, expressions: Sequence[Expressions], path: Path) -> tuple[int, ...]:
+def _place(schema: Snapshot, collection: str, expressions: Expressions, path: Path) -> tuple[int, ...]:
     """Returns a key that sorts the columns: by the first expression of `fields` that names them, and those of "*" in the order of the
     fields of the collection; the values of a nested item where its field is."""
     name, *rest = path
     owner = schema.collections[collection]
-    heads = [(head, below) for each in expressions for head, below in each.items() if head in (name, "*")]
-    order = [head for each in expressions for head in each]
-    first = order.index(heads[0][0]) if heads else 0
-    place = (first, list(owner.fields).index(name) if heads and heads[0][0] == "*" else 0)
+    found = [(n, head, each) for n, each in enumerate(expressions) for head in (name, "*") if f"{each}.".startswith(f"{head}.")]
+    first, by_star = (found[0][0], found[0][1] == "*") if found else (0, False)
+    place = (first, list(owner.fields).index(name) if by_star else 0)
     relation = schema.relations_of[collection].get(name)
     if not rest or relation is None or relation.collection_one is None:
         return place
-    below = [each for _, each in heads if each]
+    below = dict.fromkeys([each[len(head) + 1 :] for _, head, each in found if len(each) > len(head)])
     return place + _place(schema, relation.collection_one, below, tuple(rest))
 
 

@@ -199,7 +199,7 @@ def _check_condition(schema: Snapshot, collection: Collection, condition: Condit
     """Raises InvalidRequest if a condition depends on something else than the columns of an item."""
     name = ".".join(condition.path)
     field = collection.columns.get(name)
-    if len(condition.path) > 1 or field is None:
+    if field is None:
         raise InvalidRequest(f'"where" of an index is about fields of the collection with a column, which "{name}" is not.')
     if (collection.collection, name) in schema.many_to_one and OPERATORS.get(condition.operator) in (CONTAINS, NCONTAINS):
         raise InvalidRequest(f'"where" of an index cannot search in what "{name}" refers to.')
