@@ -409,7 +409,8 @@ HEADER = "case                ours  us each    p50     p99   theirs  us each    
 def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
     """Compares with the bare program on the same database, and a limited role with the administrator."""
     port = free_port()
-    bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)])
+    # It reports each connection that wrk closes at the end.
+    bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port), dsn(server)], stderr=subprocess.DEVNULL)
     try:
         base = f"http://127.0.0.1:{port}"
         wait_for(base + "/one/1")
