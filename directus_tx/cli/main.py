@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from directus_tx import __version__
+from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.permissions import permissions
 from directus_tx.cli.projects import migrate, project
@@ -27,7 +28,7 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, schema, user, permissions, migrate, configuration):
+for group in (serve, project, schema, user, permissions, advise, migrate, configuration):
     directus.add_command(group)
 
 

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
-from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
+from directus_tx.compile.filters import Conditions, lookup_of, of_scope, readable_column, where_of
 from directus_tx.compile.operators import base_column, grouped, is_number, is_text
 from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
 from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
@@ -23,6 +23,7 @@ from directus_tx.query import Query, Sort
 from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.showing import answer
+from directus_tx.schema.statistics import Timing
 from directus_tx.suggestions import suggestion
 
 FUNCTIONS: Mapping[str, str] = {
@@ -86,6 +87,7 @@ class Aggregate:
     select: Prepared
     layout: GroupLayout
     width: Width = attribute(factory=Width, eq=False, repr=False)
+    timing: Timing | None = attribute(default=None, eq=False, repr=False)
 
     @property
     def weight(self) -> int:
@@ -126,7 +128,8 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     columns = grant.collection.columns
     shows = [*shape.groupby, *(name if function in ("min", "max") else "" for function, name in shape.aggregate)]
     width = Width([place for place, name in enumerate(shows) if name in columns and is_long(columns[name])])
-    return Aggregate(Prepared(statement, binds), layout, width)
+    timing = access.schema.statistics.of(lookup_of(grant, shape.narrowing))
+    return Aggregate(Prepared(statement, binds), layout, width, timing)
 
 
 def _cast(field: Field, function: str) -> Callable[[Any], Any] | None:

@@ -11,6 +11,7 @@ from directus_tx.compile.operators import (
     CONTAINS,
     NCONTAINS,
     OPERATORS,
+    SIGNS,
     Operator,
     Value,
     as_text,
@@ -29,9 +30,10 @@ from directus_tx.compile.operators import (
 from directus_tx.compile.shape import Chain, ConditionShape, Narrowing
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, column, joined, negation
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
-from directus_tx.query import BindValues, Condition, Query
+from directus_tx.query import BindValues, Condition, Query, Sort
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
+from directus_tx.schema.statistics import Asked, Lookup
 from directus_tx.suggestions import suggestion
 
 # --- searches: q, and contains on a many-to-one field
@@ -235,6 +237,27 @@ def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clau
             conditions.status("t0", grant, narrowing.status),
             search("t0", grant, q_bind) if narrowing.search else TRUE,
             conditions.chain("t0", grant, narrowing.filter, of_filter),
+        ]
+    )
+
+
+def lookup_of(grant: Grant, narrowing: Narrowing, sort: Sequence[Sort] = ()) -> Lookup:
+    """Returns how the rows of a list are found. The filter has been compiled. A status that is asked for is left out beside OR."""
+    asked = asked_of((*narrowing.scope, *narrowing.filter))
+    status = grant.collection.status_field
+    if narrowing.status == "given" and status is not None and all(each.logical == "and" for each in asked[1:]):
+        asked = (*asked, Asked(status.field, "in"))
+    names = tuple([f"-{each.field}" if each.descending else each.field for each in sort])
+    return Lookup(grant.collection.collection, asked, names, narrowing.search)
+
+
+def asked_of(chain: Chain) -> tuple[Asked, ...]:
+    """Returns the conditions of a filter, except those that are ignored because their value is empty."""
+    return tuple(
+        [
+            Asked(".".join(each.path), SIGNS.get(each.operator, each.operator), each.logical)
+            for each in chain
+            if not (each.empty and OPERATORS[each.operator].ignores_empty)
         ]
     )
 

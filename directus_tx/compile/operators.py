@@ -394,7 +394,7 @@ OPERATORS: dict[str, Operator] = {
     "has": Operator(_not_for_columns),
     "all": Operator(_not_for_columns),
 }
-OPERATORS |= {
-    sign: OPERATORS[word]
-    for sign, word in {"=": "eq", "!=": "neq", "<>": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}.items()
-}
+SIGNS = {"=": "eq", "!=": "neq", "<>": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+"""Other names of operators."""
+
+OPERATORS |= {sign: OPERATORS[word] for sign, word in SIGNS.items()}

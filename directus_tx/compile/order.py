@@ -74,13 +74,17 @@ class Order:
         return Order(tuple(each.reversed for each in self.terms))
 
 
+def default_sort(grant: Grant) -> tuple[Sort, ...]:
+    """Returns what lists without `sort` are sorted by, before the key: the sort field, if the caller may read it."""
+    own = grant.collection.sort_field
+    return (Sort(own.field),) if own is not None and own.field not in grant.hidden else ()
+
+
 def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool = True) -> Order:
     """Returns the order of rows: by `sort`, or else by the sort field; then by the key, ascending. Rows without a key that are equal by
     `sort` have no order. Raises UnknownField and InvalidPayload if it is not possible to sort by a field."""
     collection = grant.collection
-    if not sort:
-        own = collection.sort_field
-        sort = [Sort(own.field)] if own is not None and own.field not in grant.hidden else []
+    sort = sort or default_sort(grant)
     terms: list[Term] = []
     sort = [_named(grant, each) for each in sort]
     for each in sort:

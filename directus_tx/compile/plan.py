@@ -9,6 +9,7 @@ from attrs import field, frozen
 from directus_tx.access import Access
 from directus_tx.db.sql import Bind, Statement
 from directus_tx.query import BindValues
+from directus_tx.schema.statistics import Timing
 
 Item = dict[str, Any]
 Row = tuple[Any, ...]
@@ -296,11 +297,12 @@ class ItemLayout:
 @frozen
 class ItemsPlan:
     """A statement and the layout of the items in its rows. For one-to-many fields and reads by key, the last value of a row is the key
-    that the row was looked up by."""
+    that the row was looked up by. `timing` counts how often the statement is run, None if it is not counted."""
 
     select: Prepared
     layout: ItemLayout
     width: Width = field(factory=Width, eq=False, repr=False)
+    timing: Timing | None = field(default=None, eq=False, repr=False)
 
     @property
     def weight(self) -> int:
@@ -319,6 +321,9 @@ class ListedPlan(Protocol):
 
     @property
     def width(self) -> Width: ...
+
+    @property
+    def timing(self) -> Timing | None: ...
 
 
 @frozen

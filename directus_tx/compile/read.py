@@ -6,10 +6,10 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.fields import Selector, parse_fields
-from directus_tx.compile.filters import Conditions, of_scope, readable_column, where_of
+from directus_tx.compile.filters import Conditions, lookup_of, of_scope, readable_column, where_of
 from directus_tx.compile.keyset import keyset_of
 from directus_tx.compile.operators import base_column, grouped, key_among
-from directus_tx.compile.order import order_of
+from directus_tx.compile.order import default_sort, order_of
 from directus_tx.compile.plan import Plan, Prepared, keep_plan
 from directus_tx.compile.shape import ReadShape, read_shape_of
 from directus_tx.compile.statements import FEW_TABLES, Compiler, array
@@ -65,6 +65,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
             where = one_of_each(grant, shape.groups, where)
     order = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
     keyset = None if shape.cursor is None else keyset_of(grant, order, shape.cursor)
+    lookup = lookup_of(grant, shape.narrowing, shape.sort or default_sort(grant))
     items = Compiler(access, bounds, shape).items(
         selection,
         where,
@@ -74,6 +75,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         version=shape.version,
         keyset=keyset,
         relations=conditions.relations,
+        timing=None if shape.by_key else access.schema.statistics.of(lookup),
     )
     filtered = bool(shape.narrowing.filter or shape.narrowing.search or shape.groups)
     return Plan(

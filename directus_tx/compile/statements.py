@@ -13,7 +13,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
-from directus_tx.compile.filters import Conditions
+from directus_tx.compile.filters import Conditions, asked_of
 from directus_tx.compile.keyset import Keyset
 from directus_tx.compile.operators import (
     base_column,
@@ -31,6 +31,7 @@ from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.showing import answer
+from directus_tx.schema.statistics import Asked, Lookup, Timing
 
 MAX_PLACE = 2**62
 FEW_JOINS = 4
@@ -58,11 +59,12 @@ class Compiler:
         version: bool = False,
         keyset: Keyset | None = None,
         relations: int = 0,
+        timing: Timing | None = None,
     ) -> ItemsPlan:
         """Returns the statement that reads a selection of the rows that match *where*, a condition that follows *relations*
         relations. *key*: the column that is the last value of each row; *version*: the value before it is the version of the
         item. *keyset*: how a page of a list with a cursor is read, in its order and not in *order*; the last values of each row are
-        its texts."""
+        its texts. *timing*: that of the statement."""
         grant = selection.grant
         select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
@@ -86,7 +88,7 @@ class Compiler:
             where = page = ALL
         found = select_sql(select.columns, [table, *select.joins], where, order, page)
         many = joins > FEW_JOINS or joins + relations > FEW_TABLES
-        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout, Width(select.long))
+        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout, Width(select.long), timing)
 
     def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
         """Adds a selection of the table *alias* to a statement. Many-to-one fields are joined, which costs less than separate
@@ -149,7 +151,11 @@ class Compiler:
             where = self.narrowed(grant, key, where, chain, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
         order = Order((Term(key), *within.terms))
-        items = self.items(opened.selection, where, order, key=key, relations=chain.relations)
+        asked = asked_of(() if index is None else self.shape.deep[index].filter)
+        # Among the alternatives of a filter, the condition that finds the list is in each one.
+        found = (*asked, Asked(there.field, "key")) if all(each.logical == "and" for each in asked[1:]) else asked
+        timing = self.access.schema.statistics.of(Lookup(target.collection, found))
+        items = self.items(opened.selection, where, order, key=key, relations=chain.relations, timing=timing)
         return ListPlan(opened.name, items, source, flag)
 
     def narrowed(

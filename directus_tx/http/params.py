@@ -16,8 +16,8 @@ from directus_tx.suggestions import suggestion
 
 KNOWN = frozenset(
     (
-        "access_token action activity_skip aggregate collection comment cursor deep delete_junction dry_run export export_raw fields filter"
-        " groupby groups item lang limit meta offset page project q single sort status super_admin_token user"
+        "access_token action activity_skip aggregate all collection comment cursor deep delete_junction dry_run export export_raw fields"
+        " filter groupby groups item lang limit meta offset page project q single sort status super_admin_token user"
     ).split()
 )
 """The parameters of all routes."""

@@ -7,6 +7,7 @@ it takes a fraction of the memory of the items.
 
 from collections.abc import AsyncIterator, Awaitable
 from itertools import groupby
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -43,6 +44,18 @@ class TooMuch(Exception):
     """The related items exceed the budget."""
 
 
+async def select_rows(db: Session, plan: ListedPlan, values: BindValues) -> list[Row]:
+    """Runs the statement of a plan and returns its rows. Counts it and the time it takes, also if it fails."""
+    timing = plan.timing
+    if timing is None:
+        return await db.query(plan.select.statement, plan.select.parameters(values))
+    begun = monotonic()
+    try:
+        return await db.query(plan.select.statement, plan.select.parameters(values))
+    finally:
+        timing.add(monotonic() - begun)
+
+
 async def load_short(db: Session, plan: ListedPlan, values: BindValues) -> tuple[list[Row], list[Any]] | None:
     """Returns the rows of a list and its items, with their related items. None if the list is not short."""
     found = await short_rows(db, plan, values, BATCH)
@@ -63,7 +76,7 @@ async def short_rows(db: Session, plan: ListedPlan, values: BindValues, number: 
     while True:
         cut = limit is None or limit > most
         asked = evolve(values, limit=most + 1) if cut else values
-        rows = await db.query(plan.select.statement, plan.select.parameters(asked))
+        rows = await select_rows(db, plan, asked)
         size = width.measure(rows)
         # Only the rows of this list decide: the width was learned from those of other callers, too, and clients see which lists are long.
         if size > SHORT or len(rows) > number:
@@ -114,7 +127,7 @@ async def _related_rows(db: Session, plan: ListedPlan, values: BindValues, budge
     width = plan.width
     most = width.rows_in(budget.left)
     while True:
-        found = await db.query(plan.select.statement, plan.select.parameters(evolve(values, most=most + 1)))
+        found = await select_rows(db, plan, evolve(values, most=most + 1))
         size = width.measure(found)
         if size > budget.left:
             raise TooMuch

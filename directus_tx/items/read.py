@@ -15,7 +15,18 @@ from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
-from directus_tx.items.batches import BATCH, SHORT, Budget, LongReader, TooMuch, complete, load_short, short_rows, together
+from directus_tx.items.batches import (
+    BATCH,
+    SHORT,
+    Budget,
+    LongReader,
+    TooMuch,
+    complete,
+    load_short,
+    select_rows,
+    short_rows,
+    together,
+)
 from directus_tx.items.changes import Key
 from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
@@ -259,7 +270,7 @@ class _Reading:
         """Returns the rows and the items, related items included, for one item and for items by key. Lists of related items that are long
         are JSON."""
         values = self.values
-        rows = await self.ctx.db.query(self.plan.select.statement, self.plan.select.parameters(values))
+        rows = await select_rows(self.ctx.db, self.plan, values)
         size = self.plan.width.measure(rows)
         try:
             return rows, await complete(self.ctx.db, self.plan, values, rows, Budget(SHORT - size))

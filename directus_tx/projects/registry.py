@@ -47,6 +47,7 @@ from directus_tx.schema import event_triggers
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import is_outdated, migrate
 from directus_tx.schema.model import LeftOut, Snapshot
+from directus_tx.schema.statistics import Statistics
 
 log = Logger()
 READ_ATTEMPTS = 4
@@ -106,6 +107,7 @@ class Project:
         own = config.database.schemas
         self._schemas = settings.schemas if own is None else own
         self._plan_cache_size = settings.plan_cache_size
+        self._statistics = Statistics()
         self._verify_from = 0.0
         self._verifications = 0
         self._verified = 0
@@ -331,7 +333,8 @@ class Project:
             heard, restores = self._version, self._restores
             self._doubted = False
             try:
-                snapshot = evolve(await self._read_once(session), plans=Cache(self._plan_cache_size))
+                read = await self._read_once(session)
+                snapshot = evolve(read, plans=Cache(self._plan_cache_size), statistics=self._statistics)
             except BaseException:
                 self._doubted = True
                 raise

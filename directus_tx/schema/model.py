@@ -13,6 +13,7 @@ from attrs import frozen
 from directus_tx.cache import Cache
 from directus_tx.errors import InvalidRequest
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.statistics import Statistics
 
 T = TypeVar("T")
 MAX_PLANS = 8 * 2**20
@@ -370,6 +371,9 @@ class Snapshot:
     foreign_keys: tuple[ForeignKey, ...] = ()
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
+
+    statistics: Statistics = attribute(factory=Statistics, repr=False)
+    """What lists are filtered and sorted by. All snapshots of a project have the same one."""
 
     _kept: dict[Any, Any] = attribute(factory=dict, repr=False)
 

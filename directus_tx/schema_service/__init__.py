@@ -1,6 +1,7 @@
 """Shows, creates, changes and deletes collections and fields."""
 
 from directus_tx.schema_service.adopt import adopt, unknown_collection
+from directus_tx.schema_service.advice import read_advice
 from directus_tx.schema_service.collections import create_collection, delete_collection, update_collection
 from directus_tx.schema_service.fields import create_field, delete_field, update_fields
 from directus_tx.schema_service.payloads import COLLECTIONS, FIELDS
@@ -14,6 +15,7 @@ __all__ = [
     "create_field",
     "delete_collection",
     "delete_field",
+    "read_advice",
     "read_collections",
     "read_fields",
     "read_setting_fields",

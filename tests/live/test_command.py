@@ -14,7 +14,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.daemon import BIN, Daemon
+from tests.conftest import KEY, field
+from tests.daemon import BIN, Daemon, free_port
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +354,39 @@ def test_the_schema_is_shown_adopted_and_read_again(daemon: Daemon) -> None:
     connection.close()
     assert "3 collections" in run(daemon.directory, "schema", "refresh", "adopting").stdout
     assert daemon.call("GET", "/adopting/items/authors")["data"][0]["born"] is None
+
+
+def test_it_asks_the_running_server_for_advice(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_project("advised")
+    daemon.call("POST", "/advised/collections", {"collection": "things", "fields": [KEY, field("name"), field("size")]})
+    for number in range(3):
+        daemon.call("GET", f"/advised/items/things?filter[name][in]=secret,{number}&sort=-size")
+    asking = ("advise", "advised", "--url", daemon.base)
+    small = run(daemon.directory, *asking)
+    assert (small.returncode, small.stdout) == (0, ""), small.stderr
+    assert "--all" in small.stderr
+    done = run(daemon.directory, *asking, "--all")
+    (line,) = done.stdout.splitlines()
+    declared = {"collection": "things", "indexes": [{"fields": ["name", "-size"]}]}
+    columns = line.split("\t")
+    assert columns[:4] == ["things", "name in", "-size", "3"], done.stderr
+    assert columns[7] == f"declare {json.dumps(declared)}"
+    assert "secret" not in done.stdout
+    found = json.loads(run(daemon.directory, *asking, "--all", "--json").stdout)
+    assert (found["process"], found["processes"]) == (daemon.pid, 1)
+    assert [each["declare"] for each in found["queries"]] == [[declared]]
+    # The server is asked at the address that it listens on by its settings.
+    listen = daemon.base.removeprefix("http://").rpartition(":")
+    environment = {"DIRECTUS_SERVER_LISTEN": f"tcp:{listen[2]}:interface={listen[0]}"}
+    assert run(daemon.directory, "advise", "advised", "--all", environment=environment).stdout == done.stdout
+    for url, said in (
+        (f"http://127.0.0.1:{free_port()}", "no server answers at"),
+        ("ftp://127.0.0.1", "is not a URL of a server"),
+        (f"{daemon.base}/nothing", "has answered with 4"),
+    ):
+        refused = run(daemon.directory, "advise", "advised", "--url", url)
+        assert (refused.returncode, refused.stdout) == (1, ""), refused.stdout
+        assert said in refused.stderr, refused.stderr
+        assert "Traceback" not in refused.stderr
+    missing = run(daemon.directory, "advise", "no-such-project")
+    assert missing.returncode == 1, missing.stderr

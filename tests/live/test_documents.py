@@ -89,6 +89,10 @@ def test_the_page_on_operating_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/operating.rst", daemon, {}) == 7
 
 
+def test_the_page_on_performance_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/performance.rst", daemon, {}) == 6
+
+
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on this machine (Debian: apt-get install postgresql-client)")
 def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres: dict[str, Any]) -> None:
     environment = {"PGHOST": str(postgres["host"]), "PGUSER": str(postgres["user"])}

@@ -249,3 +249,27 @@ def test_serve_runs_the_server(tmp_path: pathlib.Path) -> None:
     finally:
         process.terminate()
         assert process.wait(60) == 0
+
+
+def test_each_process_counts_its_own_lists(daemon: Daemon) -> None:
+    asked: dict[int, dict[str, Any]] = {}
+    daemon.call("GET", "/p/items/things?sort=name")
+
+    def all_have_answered() -> bool:
+        # Each request is a connection of its own, which either process accepts.
+        found = daemon.call("GET", "/p/server/advice?all=1")["data"]
+        asked[found["process"]] = found
+        return len(asked) == 2
+
+    wait_for(all_have_answered)
+    assert set(asked) == set(children(daemon.pid))
+    assert {found["processes"] for found in asked.values()} == {2}
+    done = subprocess.run(
+        [str(BIN / "directus"), "advise", "p", "--all", "--url", daemon.base],
+        capture_output=True,
+        text=True,
+        cwd=daemon.directory,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the server has 2 processes" in done.stderr

@@ -1,14 +1,16 @@
 """/server and /health: whether the server is running and ready, information about it, and its projects."""
 
+import os
 import platform
 
 from attrs import asdict
 
 from directus_tx import __version__
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Text
-from directus_tx.http.operations import ANY, TEXT, Operation
+from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.projects.provisioning import checked
+from directus_tx.schema_service import read_advice
 
 routes = Routes()
 
@@ -77,3 +79,36 @@ async def create_project(call: Call) -> Answer:
 async def delete_project(call: Call) -> Answer:
     await call.services.projects.delete(call.path["key"])
     return Empty()
+
+
+NUMBER = {"type": "number"}
+QUERIES = {
+    "type": "array",
+    "items": record(
+        collection=TEXT,
+        rows={"type": ["integer", "null"]},
+        filter={"type": "array", "items": record(field=TEXT, operator=TEXT, logical=TEXT)},
+        sort={"type": "array", "items": TEXT},
+        search=FLAG,
+        count=INTEGER,
+        mean_ms=NUMBER,
+        max_ms=NUMBER,
+        total_ms=NUMBER,
+        served_by={"type": "array", "items": record(collection=TEXT, index=TEXT)},
+        declare={"type": "array", "items": ANY},
+        reasons={"type": "array", "items": TEXT},
+    ),
+}
+ADVISING = Operation(
+    "What lists are filtered and sorted by, and the indexes that serve",
+    record(process=INTEGER, processes=INTEGER, queries=QUERIES),
+    query=(("all", "1: also for tables of less than 1000 rows."),),
+)
+
+
+@routes.get("/<project>/server/advice", Caller.ADMINISTRATOR, ADVISING)
+async def advise(call: Call) -> Answer:
+    """Returns what lists have been filtered and sorted by since the process was started. Each process of a server knows the lists that
+    it has answered itself, so the answer names the process, and how many there are."""
+    queries = await read_advice(call.ctx, every=call.params.text("all") in ("1", "true"))
+    return Envelope({"process": os.getpid(), "processes": call.services.settings.server.processes, "queries": queries})
