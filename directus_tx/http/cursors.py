@@ -9,14 +9,23 @@ import orjson
 from directus_tx.errors import InvalidRequest
 from directus_tx.query import Cursor
 
+MAX_TEXT = 12_000
+"""The maximum length of the text of a cursor. URLs have up to 16,384 bytes, of which the cursor is a part."""
+
 _SIGNATURE = 16
 """The length of a signature, in bytes."""
 
 
 def written(cursor: Cursor, key: bytes) -> str:
-    """Returns the text of a cursor. It consists of letters, digits, "-" and "_"."""
+    """Returns the text of a cursor. It consists of letters, digits, "-" and "_". Raises InvalidRequest if it would be too long for a
+    URL."""
     content = orjson.dumps([cursor.order, cursor.values, cursor.backward])
-    return urlsafe_b64encode(_signature(content, key) + content).rstrip(b"=").decode()
+    text = urlsafe_b64encode(_signature(content, key) + content).rstrip(b"=").decode()
+    if len(text) > MAX_TEXT:
+        raise InvalidRequest(
+            "The values of the fields that the list is sorted by are too long together, so it cannot have a cursor."
+        )
+    return text
 
 
 def read(text: str, key: bytes) -> Cursor:

@@ -206,6 +206,28 @@ async def test_a_value_that_is_too_long_for_a_cursor_is_refused_by_name(client: 
 
 
 @ensureDeferred
+async def test_every_cursor_fits_into_a_url(client: Client) -> None:
+    """A cursor that is given is one that is taken, whatever the characters of the values take in it."""
+    names = [f"name{number}" for number in range(7)]
+    await client.collection("things", *(field(name, "string", "TEXT", None) for name in names))
+    session = Session(client.backend.projects.get(client.project).database)
+    outcomes = set()
+    for character in ("a", '"', "\x01", "\u00e9", "\u65e5", "\U0001f600"):
+        await session.query("TRUNCATE things")
+        await client.post("~/items/things?fields=id", [dict.fromkeys(names, character * 1000) for _ in range(2)])
+        for number in range(1, 8):
+            query = f"things?fields=id&limit=1&sort={','.join(names[:number])}"
+            first = await client.get(f"~/items/{query}&cursor=")
+            outcomes.add(first.status)
+            if first.status == 200:
+                assert (await client.get(f"~/items/{query}&cursor={first.json['meta']['next_cursor']}")).status == 200
+            else:
+                assert (first.status, first.code) == (422, 4)
+                assert "too long together" in first.json["error"]["message"]
+    assert outcomes == {200, 422}
+
+
+@ensureDeferred
 async def test_a_page_that_would_be_large_has_fewer_items(client: Client) -> None:
     await client.collection("things", field("name", "string", "MEDIUMTEXT", None))
     for _ in range(8):
