@@ -73,7 +73,7 @@ async def stop_building(ctx: Context, indexes: Iterable[Index]) -> None:
     if names:
         await ctx.db.query(
             "SELECT pg_cancel_backend(p.pid) FROM pg_stat_progress_create_index p JOIN pg_class x ON x.oid = p.index_relid"
-            " WHERE p.datname = current_database() AND x.relname = ANY (%s)",
+            " WHERE p.datname = current_database() AND x.relname = ANY (%s) AND x.relnamespace = 'public'::regnamespace",
             (names,),
         )
 
