@@ -313,3 +313,23 @@ async def test_defaults_of_columns_of_every_type_can_be_changed(client: Client) 
         answer = await client.patch(f"~/fields/things/{name}", {"default_value": default})
         assert answer.status == 422, (name, answer.body)
     assert await query(client, COLUMNS) == columns
+
+
+@ensureDeferred
+async def test_bytes_and_digits_that_json_does_not_hold_stay_as_they_are(client: Client) -> None:
+    digits = "12345678901234567890.123456789"
+    await query(
+        client,
+        f"""CREATE TABLE exact (id integer PRIMARY KEY, amount numeric, data bytea);
+        INSERT INTO exact VALUES (1, {digits}, '\\x00ff'), (2, 1, 'abc'); SELECT directus_touch('schema')""",
+    )
+    item = (await client.get("~/items/exact/1")).data
+    assert item == {"id": 1, "amount": float(digits), "data": "AP8="}
+    assert (await client.patch("~/items/exact/1", item)).status == 200
+    for sent in ({"amount": item["amount"]}, {"data": item["data"]}):
+        assert (await client.patch("~/items/exact/1", sent)).status == 200
+    assert (await client.patch("~/items/exact/2", {"amount": digits, "data": "é"})).data["data"] == "w6k="
+    rows = await query(client, "SELECT amount::text, encode(data, 'hex') FROM exact ORDER BY id")
+    assert rows == [(digits, "00ff"), (digits, "c3a9")]
+    revision = (await client.get("~/items/exact/2/revisions?sort=-id&limit=1")).data[0]
+    assert (revision["data"]["amount"], revision["data"]["data"]) == (digits, "w6k=")

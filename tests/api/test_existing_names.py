@@ -137,3 +137,30 @@ async def test_hidden_fields_do_not_change_what_a_path_means(client: Client) -> 
     for question, before in zip(questions, seen, strict=True):
         after = await client.get(f"~/items/notes?{question}", token="reader")
         assert (before.status, before.json) == (after.status, after.json), question
+
+
+KEYS = ["a/b", "/", "a%b", "%2F", "a?b", "a#b", "a b", "a;b=c", "ä", "a\\b", "[1]", "...", "+"]
+SEPARATED = ["a,b", ",", " a", "a ", " "]
+"""Keys that a path divides or trims."""
+
+
+@ensureDeferred
+async def test_items_of_any_key_are_read_and_changed(client: Client) -> None:
+    await query(client, "CREATE TABLE keyed (id text PRIMARY KEY, n integer)")
+    session = Session(client.backend.projects.get(client.project).database)
+    for number, key in enumerate([*KEYS, *SEPARATED, ".", "..", "a"]):
+        await session.query("INSERT INTO keyed VALUES (%s, %s)", (key, number))
+    for number, key in enumerate([*KEYS, *SEPARATED, ".", ".."]):
+        found = await client.get(f"~/items/keyed?filter[id][eq]={part(key)}")
+        assert {"id": key, "n": number} in found.data, key
+        changed = await client.patch("~/items/keyed", [{"id": key, "n": 1000 + number}])
+        assert (changed.status, changed.data) == (200, [{"id": key, "n": 1000 + number}]), key
+    assert await session.query("SELECT count(*) FROM keyed WHERE n < 1000") == [(1,)]
+    for number, key in enumerate(KEYS):
+        path = f"~/items/keyed/{part(key)}"
+        assert (await client.get(path)).data == {"id": key, "n": 1000 + number}, key
+        assert (await client.patch(path, {"n": number})).data == {"id": key, "n": number}, key
+        assert (await client.delete(path)).status == 204, key
+        assert (await client.get(path)).code == 203, key
+    left = {key for (key,) in await session.query("SELECT id FROM keyed")}
+    assert left == {*SEPARATED, ".", "..", "a"}
