@@ -345,3 +345,82 @@ def test_every_field_takes_the_value_of_another_row(world: World, tables: list[T
             if expected is not None and (status != 200 or (restored != original and not inexact and not triggered)):
                 wrong.append((table.collection, column, one[column.name], status, str(found)[:300], original, restored))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def adopt(world: World, *options: str) -> Any:
+    """What `directus schema adopt` prints."""
+    command = [str(BIN / "directus"), "schema", "adopt", PROJECT, *options, "--json", "--data-dir", "var"]
+    daemon = world.daemon
+    done = subprocess.run(command, cwd=daemon.directory, env=daemon.environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+FOREIGN_KEYS = """
+SELECT CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END || relname, attname FROM pg_constraint c
+JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+JOIN pg_class t ON t.oid = conrelid JOIN pg_namespace n ON n.oid = relnamespace
+WHERE contype = 'f' AND cardinality(conkey) = 1 AND conparentid = 0 AND relname !~ '^directus_'
+  AND (confrelid, confkey) IN (SELECT conrelid, conkey FROM pg_constraint WHERE contype = 'p')
+"""
+
+
+def related_keys(items: list[dict[str, Any]], one: Column, alias: str, *path: str) -> list[tuple[str, str]]:
+    """The keys of items and of the related items in their lists, which are at a path in the members."""
+    pairs = []
+    for item in items:
+        for member in item[alias]:
+            for name in path:
+                member = member[name]
+            pairs.append((str(item[one.name]), str(member)))
+    return sorted(pairs)
+
+
+def test_adopted_tables_stay_and_their_relations_are_read_from_both_sides(world: World, tables: list[Table]) -> None:
+    before, by_name = world.dump(), {table.collection: table for table in tables}
+    planned = adopt(world, "--dry-run")
+    done = adopt(world)
+    assert planned == done
+    assert {name for name, table in by_name.items() if table.key is not None} <= set(done["collections"])
+    # Fields that can only be read are reported when they are made.
+    left_out = [each for each in done["left_out"] if each["kind"] != "field"]
+    assert adopt(world) == {"collections": [], "fields": [], "relations": [], "left_out": left_out}
+    assert world.dump() == before
+    relations = world.call("GET", "/relations", limit=-1)[1]["data"]
+    known = {(each["collection_many"], each["field_many"]) for each in relations}
+    for name, column in world.query(FOREIGN_KEYS):
+        assert (name, column) in known or any(each["name"].startswith(f"{name}.") for each in left_out), (name, column)
+    whole = {name: items_of(world, table, fields="*.*") for name, table in by_name.items()}
+    read = set()
+    for relation in relations:
+        many, one = by_name.get(relation["collection_many"]), by_name.get(relation["collection_one"])
+        if many is None or one is None or one.key is None:
+            continue
+        named = {column.name: column for column in many.columns}
+        field = named[relation["field_many"]]
+        joined = f"{one.sql} o JOIN {many.sql} m ON m.{field.sql} = o.{one.key.sql}"
+        referred = [item[field.name][one.key.name] for item in whole[many.collection] if item[field.name] is not None]
+        wanted = world.query(f"SELECT o.{one.key.sql}::text FROM {joined}")
+        assert sorted(map(str, referred)) == sorted(key for (key,) in wanted), relation
+        read.add("many to one")
+        alias, junction = relation["field_one"], relation["junction_field"]
+        if alias is None:
+            continue
+        assert all(isinstance(item[alias], list) for item in whole[one.collection]), relation
+        if many.key is not None:
+            wanted = world.query(f"SELECT o.{one.key.sql}::text, m.{many.key.sql}::text FROM {joined}")
+            assert related_keys(whole[one.collection], one.key, alias, many.key.name) == sorted(wanted), relation
+            read.add("one to many")
+        if junction is not None:
+            behind = next(r for r in relations if (r["collection_many"], r["field_many"]) == (many.collection, junction))
+            far = by_name[behind["collection_one"]]
+            assert far.key is not None
+            items = items_of(world, one, fields=f"{one.key.name},{alias}.{junction}.*")
+            wanted = world.query(
+                f"SELECT o.{one.key.sql}::text, f.{far.key.sql}::text FROM {joined}"
+                f" JOIN {far.sql} f ON f.{far.key.sql} = m.{named[junction].sql}"
+            )
+            assert related_keys(items, one.key, alias, junction, far.key.name) == sorted(wanted), relation
+            read.add("many to many")
+    assert read or not world.query(FOREIGN_KEYS)
+    assert world.dump() == before
