@@ -6,8 +6,9 @@ from collections.abc import Set as AbstractSet
 from attrs import field as attribute
 from attrs import frozen
 
+from directus_tx.access import Access
 from directus_tx.compile.operators import compares_as_text, has_order, is_text
-from directus_tx.context import Context
+from directus_tx.context import ADMINISTRATOR, Accountability, Context
 from directus_tx.errors import ApiError, InvalidRequest
 from directus_tx.schema import ddl
 from directus_tx.schema.datatypes import searched
@@ -23,6 +24,9 @@ RANGES = frozenset({"lt", "lte", "gt", "gte", "between"})
 SEARCHES = frozenset({"contains", "like", "rlike"})
 OF_ITEMS = frozenset({"empty", "nempty", "null", "nnull", "has", "all"})
 """Operators on a one-to-many field that are about all related items of each item."""
+
+
+UNNAMEABLE = '"{}" begins with a minus, which means descending order in declarations of indexes: index the column in PostgreSQL.'
 
 
 # --- the rule
@@ -61,9 +65,12 @@ class Needs:
 def needs_of(schema: Snapshot, lookup: Lookup) -> Needs:
     """Returns which indexes a lookup needs. Raises KeyError if a collection or a field no longer exists."""
     collection = schema.collections[lookup.collection]
-    for name in lookup.sort:
-        if name.removeprefix("-") != "?":
-            collection.columns[name.removeprefix("-")]
+    for each in lookup.sort:
+        name = each.removeprefix("-")
+        if name != "?" and name not in collection.columns:
+            # As in `sort`, "-name" is a field of this name if there is no field "name".
+            collection.columns[each]
+            return Needs((), (UNNAMEABLE.format(each),))
     groups: list[list[Asked]] = [[]]
     for asked in lookup.filter:
         if asked.logical == "or" and groups[-1]:
@@ -103,7 +110,7 @@ class _Part:
             self._add(asked)
 
     def _add(self, asked: Asked) -> None:
-        name, *rest = asked.field.split(".")
+        name, rest = self._divide(self.collection, asked.field.split("."))
         field = self.collection.fields[name]
         if rest or not field.has_column or self._searches_related(self.collection, field, asked.operator):
             self.relational = True
@@ -119,6 +126,11 @@ class _Part:
         elif kind is not None:
             {"eq": self.equal, "in": self.among, "range": self.ranges}[kind].append(name)
 
+    def _divide(self, collection: Collection, path: Sequence[str]) -> tuple[str, Sequence[str]]:
+        """Returns the field that a path begins with, and the rest. Fields of tables of other programs may have dots in their names."""
+        grant = Access(self.schema, Accountability(None, ADMINISTRATOR), trusted=True).grant(collection.collection)
+        return grant.divide(path, self.schema.relations_of[collection.collection])
+
     def _searches_related(self, collection: Collection, field: Field, operator: str) -> bool:
         return operator in SEARCHES and (collection.collection, field.field) in self.schema.many_to_one
 
@@ -133,6 +145,8 @@ class _Part:
         null = operator == "null" and field.native is None and not compares_as_text(field)
         if not (operator in ("eq", "in") or operator in RANGES or null):
             self.reasons.append(f"{said}: no index finds such items.")
+        elif field.field.startswith("-"):
+            self.reasons.append(UNNAMEABLE.format(field.field))
         elif field.virtual:
             self.reasons.append(f"{said}: the field is computed when it is read.")
         elif not has_order(field):
@@ -145,9 +159,9 @@ class _Part:
         """Adds the needs of a condition through relations: the index of the field at the end, and those of the columns that hold keys."""
         schema, collection = self.schema, self.collection
         keys: list[Need] = []
-        path = asked.field.split(".")
+        path: Sequence[str] = asked.field.split(".")
         while True:
-            name = path.pop(0)
+            name, path = self._divide(collection, path)
             field = collection.fields[name]
             many = schema.one_to_many.get((collection.collection, name))
             upward = schema.many_to_one.get((collection.collection, name)) if field.has_column else None

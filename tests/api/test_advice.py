@@ -219,6 +219,38 @@ async def test_indexes_of_other_programs_and_tables_that_have_none_are_told(clie
 
 
 @ensureDeferred
+async def test_names_of_other_programs_are_told_as_they_are(client: Client) -> None:
+    await run(
+        client,
+        'CREATE TABLE makers (id serial PRIMARY KEY, "full.name" text);'
+        'CREATE TABLE parts (id serial PRIMARY KEY, "in.stock" integer, "-weight" integer, "made.by" integer REFERENCES makers)',
+    )
+    await client.backend.projects.get(client.project).verified(await client.backend.projects.get(client.project).snapshot())
+    queries = {
+        "filter[in.stock]=1": ("in.stock", [{"collection": "parts", "field": "in.stock", "index": True}]),
+        "filter[made.by.full.name]=a": (
+            "made.by.full.name",
+            [
+                {"collection": "parts", "field": "made.by", "index": True},
+                {"collection": "makers", "field": "full.name", "index": True},
+            ],
+        ),
+        "filter[-weight]=1": ("-weight", []),
+    }
+    for query in (*queries, "sort=-weight"):
+        answer = await client.get(f"~/items/parts?{query}")
+        assert answer.status == 200, answer.body
+    found = {(each["filter"] or [{"field": "sort"}])[0]["field"]: each for each in await advice(client, "?all=1")}
+    assert {name: found[name]["declare"] for name in found if name != "sort"} == dict(queries.values())
+    assert ["begins with a minus" in found[name]["reasons"][0] for name in ("sort", "-weight")] == [True, True]
+    for _, declared in queries.values():
+        for each in declared:
+            answer = await client.patch(f"~/fields/{each['collection']}/{each['field']}", {"index": True})
+            assert answer.status == 200, answer.body
+    assert [each["declare"] for each in await advice(client, "?all=1")] == [[]] * 4
+
+
+@ensureDeferred
 async def test_lists_of_related_items_are_found_by_the_column_that_holds_the_key(client: Client) -> None:
     await client.collection("shops", field("name"), {"field": "orders", "type": "o2m"})
     await client.collection("orders", field("shop", "integer", "INT", 11), field("on", "date", "DATE", None))
