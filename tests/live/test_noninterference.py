@@ -365,6 +365,7 @@ def probes(dice: random.Random, activity: Sequence[Row]) -> list[tuple[str, str,
         name = dice.choice([*shape.columns, *shape.manies])
         found += [
             ("GET", f"/items/{table}/{key}?fields=*,*.*", None),
+            ("GET", f"/items/{table}?cursor=&limit=2&meta=*&sort={dice.choice(['', '-'])}{name}", None),
             ("GET", f"/items/{table}/{key}/revisions?meta=*", None),
             ("GET", f"/items/{table}/{key}/revisions/{dice.randint(0, 2)}", None),
             ("GET", f"/fields/{table}/{name}", None),
