@@ -233,7 +233,9 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[
     if path is not None:
         try:
             table = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError([f"{path}: {error.strerror}"]) from None
+        except ValueError as error:
             raise ConfigError([f"{path}: {error}"]) from None
     values: dict[tuple[str, str], Any] = {}
     for section, content in table.items():

@@ -8,18 +8,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import click
+import psycopg2
 from attrs import frozen
 from twisted.internet import defer, task
 
 from directus_tx import config
 from directus_tx.cli.output import Output
 from directus_tx.context import ADMINISTRATOR, Accountability, Context, current_time
+from directus_tx.db.addresses import UnknownHost
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
-from directus_tx.errors import ApiError, InternalError
+from directus_tx.errors import ApiError, InternalError, ServiceUnavailable
 from directus_tx.process import StartError
 from directus_tx.service import Backend, use_monotonic_clock, use_shared_lookups
+from directus_tx.suggestions import suggestion
 
 FAILED, MISUSED = 1, 2
 """Exit statuses: the command has failed; its arguments or the configuration are invalid. 0 is success."""
@@ -46,8 +49,16 @@ class Environment:
     backend: Backend
     output: Output
 
+    def check(self, key: str) -> None:
+        """Raises Failed if there is no project with the key."""
+        files = self.backend.projects.files
+        if files.get(key) is None:
+            raise Failed(f"there is no project {key}{suggestion(key, files.keys(private=True))}")
+
     async def context(self, key: str) -> Context:
-        """Returns a context in a project, with the administrator role but no user. Raises ApiError."""
+        """Returns a context in a project, with the administrator role but no user. Raises Failed if there is no such project, and
+        ApiError."""
+        self.check(key)
         project = self.backend.projects.get(key)
         schema = await project.snapshot()
         who = Accountability(None, ADMINISTRATOR, "", "directus command")
@@ -67,7 +78,8 @@ def _common(command: F) -> F:
     return command
 
 
-def _settings(config_file: str | None, data_dir: str | None) -> config.Settings:
+def settings_of(config_file: str | None, data_dir: str | None) -> config.Settings:
+    """Returns the settings of a file (or none), the environment and the option --data-dir. Raises Misconfigured."""
     overrides: dict[tuple[str, str], Any] = {("server", "data_dir"): data_dir} if data_dir else {}
     try:
         return config.load(config_file, os.environ, overrides)
@@ -81,7 +93,7 @@ def offline(work: Callable[..., None]) -> Callable[..., None]:
     @_common
     @functools.wraps(work)
     def command(*, config_file: str | None, data_dir: str | None, as_json: bool, **arguments: Any) -> None:
-        work(_settings(config_file, data_dir), Output(as_json=as_json), **arguments)
+        work(settings_of(config_file, data_dir), Output(as_json=as_json), **arguments)
 
     return command
 
@@ -94,7 +106,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @_common
     @functools.wraps(work)
     def command(*, config_file: str | None, data_dir: str | None, as_json: bool, **arguments: Any) -> None:
-        settings = _settings(config_file, data_dir)
+        settings = settings_of(config_file, data_dir)
         if not arguments.pop("init", False):
             _check_used(pathlib.Path(settings.server.data_dir))
         failures: list[click.ClickException] = []
@@ -132,10 +144,12 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def told(error: ApiError) -> str:
-    """Returns the message of an error for the user of the command. Internal errors have more details than clients get. A lack of a
-    privilege in the database names the object."""
+    """Returns the message of an error for the user of the command, who gets more details than clients: of internal errors, the reason
+    why a database cannot be reached, and the object for which the database lacks a privilege."""
     if isinstance(error, InternalError):
         return without_values(error)
+    if isinstance(error, ServiceUnavailable) and isinstance(error.__cause__, psycopg2.Error | UnknownHost):
+        return f"{error.message.rstrip('.')}: {' '.join(without_values(error.__cause__).split())}"
     denied = None if error.diagnostics is None else error.diagnostics.denied
     return error.message if denied is None else f"{error.message.rstrip('.')} with the {denied}."
 

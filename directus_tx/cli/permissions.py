@@ -40,8 +40,10 @@ async def import_document(environment: Environment, project: str, file: str, dry
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as stream:
             document = json.load(stream)
-    except (OSError, ValueError) as error:
-        raise Failed(f"{file}: {error}") from None
+    except OSError as error:
+        raise Failed(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise Failed(f"{file} is not valid JSON: {error}") from None
     ctx = await environment.context(project)
     done = await import_roles(environment.backend.items, ctx, document, WriteOptions(), dry_run=dry_run)
     lines = [

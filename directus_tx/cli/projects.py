@@ -20,7 +20,6 @@ from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectDatabase
 from directus_tx.projects.provisioning import check_key, checked
 from directus_tx.schema.numbers import whole_number
-from directus_tx.suggestions import suggestion
 
 T = TypeVar("T")
 
@@ -145,9 +144,9 @@ async def export_project(environment: Environment, key: str, file: pathlib.Path)
       directus project import shop-2026-01-31.tar --data-dir /srv/other/var
     """
     projects = environment.backend.projects
+    environment.check(key)
     config = projects.files.get(key)
-    if config is None:
-        raise Failed(f"there is no project {key}{suggestion(key, projects.files.keys(private=True))}")
+    assert config is not None
     parameters = projects.databases.parameters(config.database)
     with environment.output.working(f"exporting {key}"):
         await _blocking(archive.write, file, config, parameters, _programs(environment))
@@ -200,7 +199,11 @@ async def _blocking(work: Callable[..., T], *arguments: Any) -> T:
 @online
 async def delete_project(environment: Environment, key: str, yes: bool) -> None:
     """Delete a project, and its database if the server created it."""
-    if not yes and ask(f"Delete project {key} and its database? Type its key: ") != key:
+    environment.check(key)
+    config = environment.backend.projects.files.get(key)
+    assert config is not None
+    what = "and its database" if config.database.owned else f"but not its database {config.database.name}"
+    if not yes and ask(f"Delete project {key} {what}? Type its key: ") != key:
         raise Failed("not deleted; use --yes to delete without confirmation")
     await environment.backend.projects.delete(key)
     environment.output.result({"project": key}, f"project {key} deleted")

@@ -432,7 +432,10 @@ class Database:
 
     def _fail_waiting(self, error: ServiceUnavailable) -> None:
         for waiter in self.waiting.clear():
-            waiter.errback(ServiceUnavailable(error.message))
+            # Each caller gets its own copy, because a raised error collects a traceback.
+            copy = ServiceUnavailable(error.message)
+            copy.__cause__ = error.__cause__
+            waiter.errback(copy)
 
     # opening
 

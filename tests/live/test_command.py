@@ -1,5 +1,6 @@
 """The `directus` command as a real process, beside a running daemon and without one."""
 
+import contextlib
 import io
 import json
 import os
@@ -123,6 +124,54 @@ def test_a_database_of_ones_own_is_used_and_stays(daemon: Daemon, postgres: dict
     cursor.execute("SELECT count(*) FROM pg_database WHERE datname = 'own_shop'")
     assert cursor.fetchone() == (1,)
     connection.close()
+
+
+def test_deleting_asks_whether_it_may_drop_the_database_only_if_it_does(daemon: Daemon, postgres: dict[str, Any]) -> None:
+    url = f"postgresql://{postgres['user']}:any@/kept_shop?host={postgres['host']}&port={postgres.get('port', 5432)}"
+    with contextlib.closing(psycopg2.connect(**postgres)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE kept_shop ENCODING 'UTF8' TEMPLATE template0")
+    made = run(daemon.directory, "project", "create", "kept", "--email", "a@example.com", "--generate", "--database-url", url)
+    assert made.returncode == 0, made.stderr
+    for key, asked in (
+        ("kept", "Delete project kept but not its database kept_shop?"),
+        ("p", "Delete project p and its database?"),
+    ):
+        done = run(daemon.directory, "project", "delete", key, text="no\n")
+        assert (done.returncode, done.stdout, asked in done.stderr) == (1, "", True), done.stderr
+    done = run(daemon.directory, "project", "delete", "kept", text="kept\n")
+    assert (done.returncode, done.stdout) == (0, "project kept deleted\n"), done.stderr
+
+
+def test_the_reason_why_a_database_cannot_be_reached_is_shown(daemon: Daemon, postgres: dict[str, Any]) -> None:
+    host = f"host={postgres['host']}&port={postgres.get('port', 5432)}"
+    for url, reason in (
+        (f"postgresql://{postgres['user']}@/missing_shop?{host}", 'database "missing_shop" does not exist'),
+        (f"postgresql://missing_role@/postgres?{host}", 'role "missing_role" does not exist'),
+        ("postgresql://a:secret@127.0.0.1:1/shop", "Connection refused"),
+        ("postgresql://a:secret@nowhere.invalid/shop", "nowhere.invalid"),
+    ):
+        done = run(daemon.directory, "project", "create", "x", "--email", "a@example.com", "--generate", "--database-url", url)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert done.stderr.startswith("directus: The database cannot be reached: "), done.stderr
+        assert reason in done.stderr
+        assert "secret" not in done.stderr
+
+
+def test_every_command_suggests_the_project_that_was_meant(daemon: Daemon) -> None:
+    daemon.create_project("library")
+    for command in ("schema show", "user list", "permissions export", "schema refresh", "schema adopt", "project delete --yes"):
+        done = run(daemon.directory, *command.split(), "libary")
+        assert (done.returncode, done.stderr) == (1, 'directus: there is no project libary; did you mean "library"?\n'), command
+
+
+def test_a_mistake_in_the_configuration_is_one_line(tmp_path: pathlib.Path) -> None:
+    done = run(tmp_path, "serve", "--config", "nothing.toml")
+    said = "directus: the configuration is invalid:\n  nothing.toml: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    done = run(tmp_path, "permissions", "import", "p", "nothing.json", "--data-dir", str(tmp_path))
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
