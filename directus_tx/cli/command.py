@@ -8,14 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import click
-import psycopg2
 from attrs import frozen
 from twisted.internet import defer, task
 
 from directus_tx import config
 from directus_tx.cli.output import Output
 from directus_tx.context import ADMINISTRATOR, Accountability, Context, current_time
-from directus_tx.db.addresses import UnknownHost
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
@@ -145,10 +143,10 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 def told(error: ApiError) -> str:
     """Returns the message of an error for the user of the command, who gets more details than clients: of internal errors, the reason
-    why a database cannot be reached, and the object for which the database lacks a privilege."""
+    why the database cannot be used, and the object for which the database lacks a privilege."""
     if isinstance(error, InternalError):
         return without_values(error)
-    if isinstance(error, ServiceUnavailable) and isinstance(error.__cause__, psycopg2.Error | UnknownHost):
+    if isinstance(error, ServiceUnavailable) and error.__cause__ is not None:
         return f"{error.message.rstrip('.')}: {' '.join(without_values(error.__cause__).split())}"
     denied = None if error.diagnostics is None else error.diagnostics.denied
     return error.message if denied is None else f"{error.message.rstrip('.')} with the {denied}."
