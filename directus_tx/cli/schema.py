@@ -10,12 +10,12 @@ from directus_tx.schema.model import Collection, Relation, Snapshot
 from directus_tx.schema_service import adopt, unknown_collection
 
 
-@click.group()
+@click.group(short_help="Show and adopt the tables of a project.")
 def schema() -> None:
     """Show the tables of a project, describe those that the server has not made, and have them read again."""
 
 
-@schema.command()
+@schema.command(short_help="Show the collections or the fields of one.")
 @click.argument("key", metavar="PROJECT")
 @click.argument("collection", required=False)
 @online
@@ -97,7 +97,7 @@ def _other_side(relation: Relation, *, many: bool) -> str:
     )
 
 
-@schema.command("adopt")
+@schema.command("adopt", short_help="Describe tables that the server has not made.")
 @click.argument("key", metavar="PROJECT")
 @click.option("--tables", metavar="NAMES", help="Only these collections, separated by commas.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Write nothing, but show what would be written.")
@@ -126,7 +126,9 @@ async def adopt_tables(environment: Environment, key: str, tables: str | None, d
     environment.output.result(found, *(lines or ["there is nothing to write"]))
     if not environment.output.as_json:
         for each in found["left_out"]:
-            environment.output.note(f"left out: {each['kind']} {each['name']}: {each['reason']}")
+            # A list that can only be read is made all the same.
+            prefix = "" if each["kind"] == "field" else "left out: "
+            environment.output.note(f"{prefix}{each['kind']} {each['name']}: {each['reason']}")
 
 
 def _written(relation: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from directus_tx import __version__
 from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
-from directus_tx.http.operations import INDEX, INDEXES, WANTED_INDEX, Items, Operation, Parameters, Shape
+from directus_tx.http.operations import ANY, INDEX, INDEXES, WANTED_INDEX, Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Caller, Route
 from directus_tx.schema.datatypes import family, is_json, maximum_length
 from directus_tx.schema.model import Field
@@ -159,7 +159,7 @@ class _Builder:
         error = _object(code_and_message, required=list(code_and_message))
         found = {
             ERROR: _object({"error": error}, required=["error"]),
-            META: {"type": "object", "description": "Metadata of the answer: counts, pages and links."},
+            META: _META,
         }
         # Items have items of other collections, which are added while the first are made.
         done: set[tuple[str, bool]] = set()
@@ -256,7 +256,7 @@ class _Builder:
             return {**shown, "properties": {name: self._schema(each, grant) for name, each in properties.items()}}
         named = self.readable.get(shown.collection) if shown.collection else grant
         if named is None:
-            item: Json = {"type": "object"}
+            item: Json = dict(ANY)
         else:
             item = self._ref(named, payload=payload)
         items = {"type": "array", "items": item}
@@ -315,6 +315,36 @@ _CALLERS: Mapping[Caller, str] = {
 }
 
 
+_COUNT: Json = {"type": "integer"}
+_LINK: Json = {"type": ["string", "null"]}
+
+_META: Json = {
+    "type": "object",
+    "description": "What the parameter meta asks for, and the cursors if the request has one.",
+    "additionalProperties": True,
+    "properties": {
+        "collection": {"type": "string"},
+        "type": {"type": "string", "enum": ["item", "collection"]},
+        "result_count": {**_COUNT, "description": "The number of items in the answer."},
+        "total_count": {**_COUNT, "description": "The number of items in the collection."},
+        "filter_count": {**_COUNT, "description": "The number of items that match the filter."},
+        "status_count": {
+            "type": "object",
+            "additionalProperties": _COUNT,
+            "description": "The number of items with each status.",
+        },
+        **dict.fromkeys(("limit", "offset", "page", "page_count"), _COUNT),
+        "next_cursor": {**_LINK, "description": "The cursor of the next page, null on the last one."},
+        "previous_cursor": {**_LINK, "description": "The cursor of the previous page, null on the first one."},
+        "links": {
+            "type": "object",
+            "description": "URLs of this page and others of the list.",
+            "properties": dict.fromkeys(("self", "current", "next", "previous", "first", "last"), _LINK),
+        },
+    },
+}
+
+
 def _envelope(data: Json) -> Json:
     return _object(
         {"data": data, "meta": {"$ref": f"#/components/schemas/{META}"}, "public": {"type": "boolean"}}, required=["data"]
@@ -365,7 +395,7 @@ def _value(field: Field) -> Json:
     if field.native is not None and field.native.labels:
         return {"type": ["string", "null"], "enum": [*field.native.labels, None]}
     if field.type == "json":
-        return {"type": ["object", "array", "null"], "items": {}}
+        return {"type": ["object", "array", "null"], "additionalProperties": True, "items": {}}
     if field.type == "array":
         return {"type": "array", "items": {"type": "string"}}
     if field.type == "boolean":

@@ -62,7 +62,8 @@ def record(**properties: Items | Json) -> Json:
 TEXT: Json = {"type": "string"}
 INTEGER: Json = {"type": "integer"}
 FLAG: Json = {"type": "boolean"}
-ANY: Json = {"type": "object"}
+ANY: Json = {"type": "object", "additionalProperties": True}
+"""An object with any properties. Without additionalProperties, generators of types make it an object without properties."""
 
 _STATE: Mapping[str, Json] = {
     "state": {"type": "string", "enum": ["ready", "building", "failed"]},
@@ -86,7 +87,11 @@ INDEXES: Json = {
             "name": {"type": "string", "maxLength": 63},
             "fields": {"type": "array", "items": TEXT, "description": "Names of fields, descending with a minus in front."},
             "unique": FLAG,
-            "where": {"type": ["object", "null"], "description": "A filter on the items that are in the index."},
+            "where": {
+                "type": ["object", "null"],
+                "additionalProperties": True,
+                "description": "A filter on the items that are in the index.",
+            },
             "origin": {
                 "type": "string",
                 "enum": ["collection", "field", "database"],

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 from attrs import frozen
 
@@ -21,6 +21,9 @@ KNOWN = frozenset(
     ).split()
 )
 """The parameters of all routes."""
+
+_PLAIN = "!$'()*,/:;=?@[]"
+"""Characters that links show as they are, besides letters, digits and -._~. Directus 8 does not encode brackets and commas, either."""
 
 MAX_NOTICES = 10
 MAX_PARAMETERS = 1000
@@ -266,6 +269,6 @@ def _link(base: str, pairs: Iterable[tuple[str, str]], replaced: Mapping[str, st
     left = dict(replaced)
     parts = []
     for name, value in pairs:
-        parts.append(f"{name}={left.pop(name, value)}")
+        parts.append(f"{quote(name, '[]')}={quote(left.pop(name, value), _PLAIN)}")
     parts += [f"{name}={value}" for name, value in left.items()]
     return f"{base}?{'&'.join(parts)}"

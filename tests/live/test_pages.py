@@ -208,7 +208,12 @@ type Created = paths["/items/notes"]["post"]["requestBody"]["content"]["applicat
 const created: Created = { title: "text", maker: { name: "Ada", notes: [1, { title: "other" }] } };
 type Answer = paths["/items/notes"]["get"]["responses"]["200"]["content"]["application/json"];
 export const titles = (answer: Answer) => answer.data.map((note) => note.title);
-export { created, title, wrong };
+export const next = (answer: Answer): string | null | undefined => answer.meta?.next_cursor ?? answer.meta?.links?.next;
+// @ts-expect-error: a cursor is a text.
+export const counted = (answer: Answer): number | undefined => answer.meta?.next_cursor;
+type Collection = components["schemas"]["directus_collections.Payload"];
+const indexed: Collection = { indexes: [{ fields: ["title"], where: { title: { eq: "text" } } }] };
+export { created, indexed, title, wrong };
 """
 
 

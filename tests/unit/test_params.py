@@ -1,13 +1,13 @@
 """Query strings and what they mean."""
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from directus_tx.errors import ApiError, InvalidRequest, UnknownOperator
-from directus_tx.http.params import QueryStrings, links, parsed
+from directus_tx.http.params import QueryStrings, cursor_links, links, parsed
 from directus_tx.items.meta import page_meta
 from directus_tx.query import Condition, Sort
 
@@ -87,6 +87,20 @@ def test_links_repeat_the_parameters_but_never_a_token() -> None:
     assert found["next"] == "http://h/p?fields=id&limit=2&page=3&offset=4"
     assert found["previous"] == "http://h/p?fields=id&limit=2&page=1&offset=0"
     assert all("secret" not in (link or "") for link in found.values())
+
+
+@pytest.mark.parametrize(
+    "value", ["R&D", "a=b", "50%", "a+b", "#1", "two words", "ü", "%26", "a,b", "[1]", "x&limit=99", ";", "?"]
+)
+def test_links_mean_what_the_request_meant(value: str) -> None:
+    raw = f"filter[title][eq]={quote(value)}&fields=id,author.*&cursor="
+    request = parsed(raw.encode())
+    base, _, repeated = str(cursor_links("http://h/p", request, "next", None)["next"]).partition("?")
+    assert base == "http://h/p"
+    assert repeated.isascii()
+    assert not set(repeated) & set(' "<>#+')
+    again = parsed(repeated.encode())
+    assert again.pairs == tuple((name, "next" if name == "cursor" else text) for name, text in request.pairs)
 
 
 @pytest.mark.parametrize("raw", [b"a=%00", b"%00=a", b"filter[%00]=1", b"filter[a][eq]=x%00", b"a=\0", b"deep[a%00][limit]=1"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from directus_tx.errors import InvalidPayload
 from directus_tx.http.answers import Answer
-from directus_tx.http.operations import FLAG, TEXT, Operation, record
+from directus_tx.http.operations import ANY, FLAG, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result
 from directus_tx.schema_service import adopt
@@ -14,13 +14,19 @@ routes = Routes()
 ADOPTED = record(
     collections={"type": "array", "items": TEXT},
     fields={"type": "array", "items": record(collection=TEXT, field=TEXT, type=TEXT, interface=TEXT)},
-    relations={"type": "array", "items": {"type": "object"}},
+    relations={"type": "array", "items": ANY},
     left_out={"type": "array", "items": record(name=TEXT, kind=TEXT, reason=TEXT)},
 )
 ADOPTING = Operation(
     "Describe tables as collections, with their foreign keys as relations",
     ADOPTED,
-    {"type": "object", "properties": {"tables": {"type": "array", "items": TEXT}, "dry_run": FLAG}},
+    {
+        "type": "object",
+        "properties": {
+            "tables": {"type": "array", "items": TEXT, "description": "Names of tables; all tables if it is missing."},
+            "dry_run": {**FLAG, "description": "Write nothing, and answer with what would be written."},
+        },
+    },
 )
 
 
