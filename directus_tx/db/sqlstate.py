@@ -159,6 +159,10 @@ _DENIED = re.compile(
 """The message of a lack of privileges in English. PostgreSQL sends the name of the object in no other form; in other languages it is not
 found."""
 
+_REFERENCES = {"insert or update": "A related item does not exist.", "update or delete": "Other items refer to this item."}
+"""How PostgreSQL's messages about foreign keys (23503) begin in English, and what they mean. In other languages, the message of the API
+names both."""
+
 _REMOTE = "pgfdw_report_error"
 """The function in PostgreSQL's source that reports errors of the servers of foreign tables (postgres_fdw)."""
 
@@ -215,6 +219,9 @@ def api_error(error: psycopg2.Error) -> ApiError:
         meaning = MEANINGS["HV"]
         log.error("a foreign table cannot be used: {error}", error=error)
     message = meaning.message
+    if sqlstate == "23503" and not raised:
+        begin = (said.message_primary or "")[:16]
+        message = _REFERENCES.get(begin, message)
     if raised and 400 <= meaning.error.status < 500:
         message = said.message_primary or message
     # The name of the collection, if the table is one. The names in a trigger's error may be arbitrary.

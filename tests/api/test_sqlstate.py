@@ -69,6 +69,27 @@ async def test_every_sqlstate_is_answered_as_the_table_says(client: Client) -> N
 
 
 @ensureDeferred
+async def test_a_violated_foreign_key_says_on_which_side_the_fault_is(client: Client) -> None:
+    await execute(
+        client,
+        "CREATE TABLE makers (id serial PRIMARY KEY, code int UNIQUE, boss int REFERENCES makers)",
+        "CREATE TABLE works (id serial PRIMARY KEY, maker int REFERENCES makers, code int REFERENCES makers (code))",
+        "INSERT INTO makers VALUES (1, 10, NULL), (2, 20, 1)",
+        "INSERT INTO works VALUES (1, 2, 20)",
+    )
+    missing, used = "A related item does not exist", "Other items refer to this item"
+    for answer, message in (
+        (await client.post("~/items/works", {"maker": 9}), f'{missing}: "maker" of "works".'),
+        (await client.patch("~/items/works/1", {"code": 11}), f'{missing}: "code" of "works".'),
+        (await client.post("~/items/makers", {"boss": 9}), f'{missing}: "boss" of "makers".'),
+        (await client.patch("~/items/makers/2", {"code": 21}), f'{used}: "code" of "works".'),
+        (await client.delete("~/items/makers/2"), f'{used}: "maker" of "works".'),
+        (await client.delete("~/items/makers/1"), f'{used}: "boss" of "makers".'),
+    ):
+        assert said(answer) == (422, 4, message)
+
+
+@ensureDeferred
 async def test_what_a_trigger_raises_is_told_to_clients(client: Client) -> None:
     await client.collection("t", NAME, field("note"))
     await execute(
