@@ -152,17 +152,20 @@ def test_the_reason_why_a_database_cannot_be_reached_is_shown(daemon: Daemon, po
         ("postgresql://a:secret@nowhere.invalid/shop", "nowhere.invalid"),
     ):
         done = run(daemon.directory, "project", "create", "x", "--email", "a@example.com", "--generate", "--database-url", url)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
-        assert done.stderr.startswith("directus: The database cannot be reached: "), done.stderr
-        assert reason in done.stderr
-        assert "secret" not in done.stderr
+        # The first command on a data directory also prints the super admin token.
+        *_, said = done.stderr.splitlines()
+        assert (done.returncode, done.stdout, done.stderr.count("cannot be reached")) == (1, "", 1), done.stderr
+        assert said.startswith("directus: The database cannot be reached: "), done.stderr
+        assert reason in said
+        assert "secret" not in said
 
 
 def test_every_command_suggests_the_project_that_was_meant(daemon: Daemon) -> None:
     daemon.create_project("library")
     for command in ("schema show", "user list", "permissions export", "schema refresh", "schema adopt", "project delete --yes"):
         done = run(daemon.directory, *command.split(), "libary")
-        assert (done.returncode, done.stderr) == (1, 'directus: there is no project libary; did you mean "library"?\n'), command
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == 'directus: there is no project libary; did you mean "library"?', command
 
 
 def test_a_mistake_in_the_configuration_is_one_line(tmp_path: pathlib.Path) -> None:
