@@ -17,7 +17,7 @@ from directus_tx.config import libpq_parameters
 from directus_tx.db.connection import Parameters
 from directus_tx.errors import ApiError
 from directus_tx.projects import archive
-from directus_tx.projects.files import ProjectDatabase
+from directus_tx.projects.files import ProjectDatabase, check_system_schema
 from directus_tx.projects.provisioning import check_key, checked
 from directus_tx.schema.numbers import whole_number
 
@@ -53,6 +53,9 @@ async def list_projects(environment: Environment) -> None:
     metavar="URL",
     help="Use an existing database: postgresql://user@host:port/dbname. The password may be in PGPASSWORD.",
 )
+@click.option(
+    "--system-schema", metavar="NAME", help="The schema of the system tables in an existing database.  [default: public]"
+)
 @click.option("--existing", is_flag=True, help="The database has the system tables of a project already. Use them.")
 @click.option("--force", is_flag=True, help="The database has the system tables of a project already. Replace them.")
 @click.option("--init", is_flag=True, help="Create the data directory if it does not exist.")
@@ -66,6 +69,7 @@ async def create_project(
     private: bool,
     db_name: str | None,
     database_url: str | None,
+    system_schema: str | None,
     existing: bool,
     force: bool,
     generate: bool,
@@ -82,8 +86,13 @@ async def create_project(
     if db_name and database_url:
         raise click.UsageError("--db-name and --database-url exclude each other.")
     database = _database(database_url) if database_url else ProjectDatabase(db_name) if db_name else None
-    if (existing or force) and database is None:
-        raise click.UsageError("--existing and --force need --db-name or --database-url.")
+    if (existing or force or system_schema) and database is None:
+        raise click.UsageError("--existing, --force and --system-schema need --db-name or --database-url.")
+    if database is not None and system_schema:
+        try:
+            database = evolve(database, system_schema=check_system_schema(system_schema))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--system-schema") from None
     typed, shown = password(generate=generate)
     attributes = {
         "project": key,

@@ -35,6 +35,9 @@ Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
 """Keywords of libpq: host, port, user, password, dbname."""
 
+PUBLIC = "public"
+"""The schema of the tables of users, and by default of the system tables."""
+
 CONNECT_TIMEOUT = 3.0
 """Seconds after which an attempt to connect fails."""
 

@@ -21,6 +21,7 @@ from directus_tx.db.cancelling import Canceller
 from directus_tx.db.connection import (
     CONNECT_TIMEOUT,
     NO_ANSWER,
+    PUBLIC,
     Connection,
     Parameters,
     Row,
@@ -51,7 +52,6 @@ one still answers."""
 READ_ONLY_LIFETIME = 1.0
 """Seconds after which a connection is replaced that has refused to write."""
 
-_LISTEN = f"LISTEN {CHANNEL};"
 _INTRODUCTION = """
 SELECT pg_backend_pid(),
        concat_ws(
@@ -59,7 +59,8 @@ SELECT pg_backend_pid(),
        ),
        pg_is_in_recovery(),
        current_setting('default_transaction_read_only')::boolean,
-       to_regclass('directus_versions')::oid,
+       (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = '{}' AND c.relname = 'directus_versions'),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
             AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))
 """
@@ -72,6 +73,8 @@ class Database:
 
     A connection that becomes free goes to the waiting caller with the fewest connections in use. One caller can use all but a fifth
     of the pool. Callers are anything hashable; None is the server itself, which has no such limit and comes first.
+
+    *system_schema* is the schema of the system tables, a plain identifier; *parameters* set the search_path accordingly.
 
     `on_change(kind, version)` is called with each version that the database reports, when a connection opens and by NOTIFY. For the kind
     TABLES, the version is the number of the transaction that has changed tables, or 0 if any may have.
@@ -92,7 +95,12 @@ class Database:
         queue_timeout: float = 10.0,
         statement_timeout: float = 30.0,
         lock_timeout: float = 1.0,
+        system_schema: str = PUBLIC,
     ) -> None:
+        self.system_schema = system_schema
+        self._channel = CHANNEL if system_schema == PUBLIC else f"{CHANNEL}:{system_schema}"
+        self._introduction = _INTRODUCTION.format(system_schema)
+        self._listening = "".join(f'LISTEN "{each}"; ' for each in dict.fromkeys((CHANNEL, self._channel))) + self._introduction
         self.reactor = reactor
         self.budget = budget
         self.parameters = parameters
@@ -529,14 +537,14 @@ class Database:
         """Makes a connection listen, unless the server is a standby, on which PostgreSQL allows neither LISTEN nor NOTIFY. Reads what
         identifies the connection."""
         try:
-            rows = await connection.run(_LISTEN + _INTRODUCTION)
+            rows = await connection.run(self._listening)
         except psycopg2.Error as error:
             if error.pgcode != READ_ONLY:
                 raise
-            rows = await connection.run(_INTRODUCTION)
+            rows = await connection.run(self._introduction)
             if not rows[0][2]:
                 # The standby has been promoted meanwhile.
-                rows = await connection.run(_LISTEN + _INTRODUCTION)
+                rows = await connection.run(self._listening)
         ((connection.pid, connection.epoch, connection.standby, connection.read_only, connection.table, self._allowed),) = rows
 
     # what connections report
@@ -559,7 +567,9 @@ class Database:
     def _notified(self, connection: Connection, notify: Any) -> None:
         # Any role of the database server can notify, of anything: PostgreSQL has no privilege for it.
         kind, _, text = notify.payload.partition(":")
-        if notify.channel != CHANNEL or len(text) > MAX_DIGITS or not text.isascii() or not text.isdigit():
+        # Event triggers notify the projects of all schemas.
+        wanted = (CHANNEL, self._channel) if kind == TABLES else (self._channel,)
+        if notify.channel not in wanted or len(text) > MAX_DIGITS or not text.isascii() or not text.isdigit():
             return
         version = int(text)
         if kind == TABLES:

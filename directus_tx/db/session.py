@@ -196,7 +196,7 @@ class Session:
         except psycopg2.Error as error:
             if error.pgcode in self._retried or (self._read_only and is_lost(error)):
                 raise
-            raise api_error(error) from error
+            raise api_error(error, self.database.system_schema) from error
         except ApiError:
             self._check_wanted()
             raise
@@ -335,7 +335,7 @@ class Session:
                     may_be_lost = False
                     continue
                 if error.pgcode not in retried or not left:
-                    raise (_read_error(error) if read_only else api_error(error)) from error
+                    raise (_read_error(error) if read_only else api_error(error, self.database.system_schema)) from error
                 await pause(self.database.reactor, left.pop(0))
             except RunAgain as again:
                 if not left:

@@ -188,8 +188,8 @@ def _tells_of_end(sqlstate: str) -> bool:
     return sqlstate.startswith("08") or sqlstate in _ENDING
 
 
-def api_error(error: psycopg2.Error) -> ApiError:
-    """Returns the error of the API for an error of the database.
+def api_error(error: psycopg2.Error, system_schema: str = "public") -> ApiError:
+    """Returns the error of the API for an error of the database. *system_schema* is the schema of the system tables.
 
     The message of a trigger's RAISE is passed on, unless its SQLSTATE means an InternalError. Errors of the classes 0A and 42
     depend on the schema: the statement did not fit it, and the request may succeed with a newer snapshot. So do internal errors of
@@ -226,7 +226,7 @@ def api_error(error: psycopg2.Error) -> ApiError:
         message = said.message_primary or message
     # The name of the collection, if the table is one. The names in a trigger's error may be arbitrary.
     table = said.table_name if not raised else None
-    if table and said.schema_name != "public":
+    if table and said.schema_name != (system_schema if table.startswith("directus_") else "public"):
         table = f"{said.schema_name}.{table}"
     found = meaning.error(
         message,

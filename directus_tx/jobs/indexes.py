@@ -12,7 +12,7 @@ from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from directus_tx.db.connection import Connection, connected
+from directus_tx.db.connection import PUBLIC, Connection, connected
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import ApiError, Conflict, InternalError, NotUnique, ServiceUnavailable
@@ -150,7 +150,7 @@ class Builder:
             return True
         valid = await self._is_valid()
         if valid is False:
-            await self.connection.query(dropping(self.index.name, concurrently=True))
+            await self.connection.query(dropping(self.collection.collection, self.index.name, concurrently=True))
         if not valid:
             log.info("project {project}: building the index {index} of {collection}", **names)
             try:
@@ -167,8 +167,8 @@ class Builder:
         """Whether the index is valid; None if there is none."""
         rows = await self.connection.query(
             "SELECT i.indisvalid AND i.indisready FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid"
-            " WHERE x.relname = %s AND x.relnamespace = 'public'::regnamespace",
-            (self.index.name,),
+            " JOIN pg_namespace n ON n.oid = x.relnamespace WHERE x.relname = %s AND n.nspname = ANY (%s)",
+            (self.index.name, [PUBLIC, self.project.database.system_schema]),
         )
         return rows[0][0] if rows else None
 
@@ -182,7 +182,7 @@ class Builder:
             collection=self.collection.collection,
             error=without_values(error),
         )
-        await self.connection.query(dropping(self.index.name, concurrently=True))
+        await self.connection.query(dropping(self.collection.collection, self.index.name, concurrently=True))
         if isinstance(error, (ServiceUnavailable, Conflict)):
             await self._note("UPDATE directus_indexes SET error = %s WHERE name = %s", (error.message, self.index.name))
             if error.diagnostics is None:

@@ -16,6 +16,7 @@ from attrs import asdict, field, fields, frozen
 from twisted.logger import Logger
 
 from directus_tx import private_files
+from directus_tx.db.connection import PUBLIC
 from directus_tx.errors import ProjectExists, ServiceUnavailable
 
 log = Logger()
@@ -25,11 +26,25 @@ RESERVED = frozenset({"admin", "health", "interfaces", "layouts", "modules", "se
 PRIVATE = "private."
 
 
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+def check_system_schema(name: object) -> str:
+    """Returns the name of a schema for system tables. Raises ValueError, whose message follows the name of the setting."""
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name) or name.startswith("pg_") or name == "information_schema":
+        raise ValueError(
+            "must consist of at most 40 lower-case letters, digits and underscores, must not begin with a digit or pg_,"
+            " and must not be information_schema"
+        )
+    return name
+
+
 @frozen
 class ProjectDatabase:
     """The location of a project's database. On the database server of the configuration, None stands for its configured values;
     on another database server, user and password must be given. `owned`: this program created the database and may drop it. `schemas` are
-    those beside public whose tables are collections, too; None stands for the configured ones."""
+    those beside public whose tables are collections, too; None stands for the configured ones. `system_schema` is the schema of the system
+    tables."""
 
     name: str
     host: str | None = None
@@ -38,6 +53,7 @@ class ProjectDatabase:
     password: str | None = field(default=None, repr=False)
     owned: bool = False
     schemas: tuple[str, ...] | None = None
+    system_schema: str = PUBLIC
 
 
 @frozen
@@ -169,6 +185,9 @@ _TABLES = ("mail", "storage", "cache", "cors", "auth")
 def _as_table(config: ProjectConfig) -> dict[str, Any]:
     table = asdict(config)
     del table["key"], table["private"]
+    if table["database"]["system_schema"] == PUBLIC:
+        # Versions of the server before this setting refuse a file that has it.
+        del table["database"]["system_schema"]
     cleaned: dict[str, Any] = _without_nulls({name: value for name, value in table.items() if value not in ("", {})})
     return cleaned
 
@@ -235,4 +254,11 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
         if not isinstance(schemas, list) or not all(isinstance(each, str) for each in schemas):
             raise ValueError("database.schemas must be a list of names")
         database["schemas"] = tuple(schemas)
+    if "system_schema" in database:
+        try:
+            check_system_schema(database["system_schema"])
+        except ValueError as error:
+            raise ValueError(f"database.system_schema {error}") from None
+        if database["system_schema"] in (database.get("schemas") or ()):
+            raise ValueError("database.schemas must not have the schema of the system tables (database.system_schema)")
     return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)

@@ -17,6 +17,7 @@ from directus_tx.db.budget import COUNT, ConnectionBudget, process_name
 from directus_tx.db.connection import (
     NO_ANSWER,
     PATIENCE,
+    PUBLIC,
     Connection,
     Parameters,
     TooManyConnections,
@@ -28,9 +29,9 @@ from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InvalidRequest, ServiceUnavailable, UpdateForbidden
 from directus_tx.projects.availability import Availability
-from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase
+from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase, check_system_schema
 from directus_tx.schema import event_triggers
-from directus_tx.schema.migrations import fingerprint, migrate
+from directus_tx.schema.migrations import fingerprint, has_schema, has_table, migrate
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
@@ -68,7 +69,7 @@ class NewProject:
     tables: Mapping[str, Any] = field(factory=dict, repr=False)
 
 
-_TEXTS = ("project_name", "user_token", "db_host", "db_name", "db_user", "db_password", "mail_from")
+_TEXTS = ("project_name", "user_token", "db_host", "db_name", "db_user", "db_password", "db_system_schema", "mail_from")
 _HOST = re.compile(r"[0-9A-Za-z._:-]{1,253}")
 DEFAULT_PORT = 5432
 MAX_NAME = 63
@@ -130,9 +131,11 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
             port,
             attributes.get("db_user") or None,
             attributes.get("db_password") or None,
+            system_schema=checked_system_schema(attributes.get("db_system_schema")),
         )
-    elif attributes.get("db_host"):
-        raise InvalidRequest('"db_host" requires "db_name".')
+    for name in ("db_host", "db_system_schema"):
+        if attributes.get(name) and database is None:
+            raise InvalidRequest(f'"{name}" requires "db_name".')
     return NewProject(
         key=key,
         database=database,
@@ -143,6 +146,14 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
             if attributes.get(name) is not None
         },
     )
+
+
+def checked_system_schema(name: str | None) -> str:
+    """Returns the schema of the system tables of a new project, by default public. Raises InvalidRequest."""
+    try:
+        return check_system_schema(name or PUBLIC)
+    except ValueError as error:
+        raise InvalidRequest(f'"db_system_schema" {error}.') from None
 
 
 class Databases:
@@ -175,11 +186,20 @@ class Databases:
             queue_timeout=settings.queue_timeout,
             statement_timeout=settings.statement_timeout,
             lock_timeout=settings.lock_timeout,
+            system_schema=place.system_schema,
         )
 
     def parameters(self, place: ProjectDatabase) -> Parameters:
         """Returns the libpq keywords for a project's database. The configured user, password and certificates are not sent to
-        other database servers, and the configured password is not used with another user."""
+        other database servers, and the configured password is not used with another user. If the system tables have a schema of their own,
+        it is the first one of the search_path."""
+        found = self._address(place)
+        if place.system_schema == PUBLIC:
+            return found
+        options = f"{found.get('options', '')} -c search_path={place.system_schema},{PUBLIC}"
+        return {**found, "options": options.strip()}
+
+    def _address(self, place: ProjectDatabase) -> Parameters:
         named = {"host": place.host, "port": place.port, "user": place.user, "password": place.password, "dbname": place.name}
         named = {key: value for key, value in named.items() if value is not None}
         if not self.is_own(place):
@@ -352,11 +372,15 @@ async def install(session: Session, new: NewProject, hashed: str) -> bool:
     except UpdateForbidden as error:
         if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
             raise
-        raise InvalidRequest("The database role has no permission to create tables in the schema public.") from error
+        schema = session.database.system_schema
+        raise InvalidRequest(f"The database role has no permission to create tables in the schema {schema}.") from error
 
 
 async def _install(session: Session, new: NewProject, hashed: str) -> bool:
-    taken = (await session.query("SELECT to_regclass('directus_users') IS NOT NULL"))[0][0]
+    schema = session.database.system_schema
+    if schema != PUBLIC:
+        await _provide_schema(session, schema)
+    taken = await has_table(session, schema, "directus_users")
     if taken and new.database is not None and not (new.existing or new.force):
         raise InvalidRequest("The database already contains a project: set existing to use it, or force to replace it.")
     if taken and new.force:
@@ -377,17 +401,46 @@ async def _install(session: Session, new: NewProject, hashed: str) -> bool:
     return True
 
 
+async def _provide_schema(session: Session, schema: str) -> None:
+    """Creates the schema of the system tables, unless it exists. Raises InvalidRequest if the role may not do that, or if the schema cannot
+    be used."""
+    if await has_table(session, PUBLIC, "directus_users"):
+        # Should the schema be dropped, the names of system tables would refer to those.
+        raise InvalidRequest("The schema public has the system tables of a project: another schema cannot be used for this one.")
+    if not await has_schema(session, schema):
+        create = SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema))
+        try:
+            await session.transaction(lambda session: session.query(create))
+        except UpdateForbidden as error:
+            raise InvalidRequest(
+                f'There is no schema "{schema}", and the database role has no permission to create it.'
+                f" The owner of the database can: CREATE SCHEMA {schema} AUTHORIZATION the role."
+            ) from error
+    other = await session.query(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
+        " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname NOT LIKE %s ORDER BY 1 LIMIT 1",
+        (schema, "directus\\_%"),
+    )
+    for (name,) in other:
+        raise InvalidRequest(f'The schema "{schema}" has other tables ("{name}"): the system tables need a schema of their own.')
+    (usable,) = (await session.query("SELECT has_schema_privilege(%s, 'USAGE')", (schema,)))[0]
+    if not usable:
+        raise InvalidRequest(f'The database role lacks the privilege USAGE of the schema "{schema}".')
+
+
 async def _drop_system_tables(session: Session) -> None:
     # Another server may use the database.
+    schema = session.database.system_schema
     tables = await session.query(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE %s", ("directus\\_%",)
+        "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = %s AND tablename LIKE %s", (schema, "directus\\_%")
     )
     await session.lock_tables(tables)
-    for (table,) in tables:
-        await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(table)))
+    for table in tables:
+        await session.query(SQL("DROP TABLE {} CASCADE").format(Identifier(*table)))
     functions = await session.query(
-        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE %s",
-        ("directus\\_%",),
+        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = %s AND p.proname LIKE %s",
+        (schema, "directus\\_%"),
     )
     for (signature,) in functions:
         # As PostgreSQL writes it, quoted where that is needed.

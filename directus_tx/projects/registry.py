@@ -594,7 +594,8 @@ class Projects:
             raise ProjectExists
         self._making.add(config.key)
         try:
-            place = await self.databases.make_empty(config.key)
+            made = await self.databases.make_empty(config.key)
+            place = evolve(made, schemas=config.database.schemas, system_schema=config.database.system_schema)
             try:
                 await restore(self.databases.parameters(place))
                 self.files.add(evolve(config, database=place))

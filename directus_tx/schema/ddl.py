@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
+from directus_tx.db.connection import PUBLIC
 from directus_tx.db.sql import SQL, Composable, Identifier, Literal
 from directus_tx.schema.comparing import native_text
 from directus_tx.schema.datatypes import LENGTH, family, searched
@@ -14,27 +15,42 @@ INDEXED_TYPES = frozenset({"m2o", "file", "user", "owner"})
 """Field types that hold keys of other items. Their columns get an index."""
 
 
+def table_name(collection: str) -> Identifier:
+    """Returns the name of the table of a collection for statements that change it: of a system table without a schema, because it is in the
+    first one of the search_path, of other tables with the schema public, because it need not be the first."""
+    return _in_schema(collection, collection)
+
+
+def index_name(collection: str, name: str) -> Identifier:
+    """Returns the name of an index of a collection for statements that change it, like `table_name`."""
+    return _in_schema(collection, name)
+
+
+def _in_schema(collection: str, name: str) -> Identifier:
+    return Identifier(name) if collection.startswith("directus_") else Identifier(PUBLIC, name)
+
+
 def create_table(collection: str, fields: Iterable[Field]) -> list[Composable]:
     """Returns the statements that create a table with the columns of the fields, and their indexes."""
     columns = [field for field in fields if field.has_column]
     table = SQL("CREATE TABLE {} ({})").format(
-        Identifier(collection), SQL(", ").join([column_definition(field) for field in columns])
+        table_name(collection), SQL(", ").join([column_definition(field) for field in columns])
     )
     return [table, *(index for field in columns for index in indexes(field))]
 
 
 def drop_table(collection: str) -> Composable:
-    return SQL("DROP TABLE {}").format(Identifier(collection))
+    return SQL("DROP TABLE {}").format(table_name(collection))
 
 
 def add_column(field: Field, *, search: bool = False) -> list[Composable]:
     """Returns the statements that add a column and its indexes."""
-    add = SQL("ALTER TABLE {} ADD COLUMN {}").format(Identifier(field.collection), column_definition(field))
+    add = SQL("ALTER TABLE {} ADD COLUMN {}").format(table_name(field.collection), column_definition(field))
     return [add, *indexes(field, search=search)]
 
 
 def drop_column(field: Field) -> Composable:
-    return SQL("ALTER TABLE {} DROP COLUMN {}").format(Identifier(field.collection), Identifier(field.field))
+    return SQL("ALTER TABLE {} DROP COLUMN {}").format(table_name(field.collection), Identifier(field.field))
 
 
 def column_definition(field: Field) -> Composable:
@@ -83,7 +99,7 @@ def indexes(field: Field, *, search: bool = False) -> list[Composable]:
 def search_index(field: Field) -> Composable:
     """Returns a trigram index on the text that searches compare."""
     template = "CREATE INDEX ON {} USING gin (lower({}::text) gin_trgm_ops)"
-    return SQL(template).format(Identifier(field.collection), Identifier(field.field))
+    return SQL(template).format(table_name(field.collection), Identifier(field.field))
 
 
 TRIGRAMS = """
@@ -108,11 +124,11 @@ WHERE i.indrelid = quote_ident(%s)::regclass
 def unique_index(field: Field) -> Composable:
     """Returns a unique index. Text is unique without case."""
     template = "CREATE UNIQUE INDEX ON {} (lower({}))" if family(field) == "text" else "CREATE UNIQUE INDEX ON {} ({})"
-    return SQL(template).format(Identifier(field.collection), Identifier(field.field))
+    return SQL(template).format(table_name(field.collection), Identifier(field.field))
 
 
 def index(field: Field) -> Composable:
-    return SQL("CREATE INDEX ON {} ({})").format(Identifier(field.collection), Identifier(field.field))
+    return SQL("CREATE INDEX ON {} ({})").format(table_name(field.collection), Identifier(field.field))
 
 
 # --- changing a column
@@ -232,7 +248,7 @@ def count_losses(old: Field, new: Field, using: Composable, *, input_checks: boo
     if unfit is not None:
         # CASE, because the cast fails for these values.
         lost = SQL("CASE WHEN {} THEN true ELSE {} END").format(unfit, lost)
-    return SQL("SELECT count(*) FROM {} WHERE {}").format(Identifier(old.collection), lost)
+    return SQL("SELECT count(*) FROM {} WHERE {}").format(table_name(old.collection), lost)
 
 
 def _number(name: Composable) -> Composable:
@@ -272,7 +288,7 @@ def _unfit(old: Field, new: Field) -> Composable | None:
 
 def alter_type(old: Field, new: Field, using: Composable) -> list[Composable]:
     """Returns the statements that change the type of a column. They drop the old default; `set_default` sets the new one."""
-    column = (Identifier(old.collection), Identifier(old.field))
+    column = (table_name(old.collection), Identifier(old.field))
     statements: list[Composable] = []
     if old.default_value is not None:
         statements.append(SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(*column))
@@ -281,7 +297,7 @@ def alter_type(old: Field, new: Field, using: Composable) -> list[Composable]:
 
 
 def set_default(field: Field) -> Composable:
-    column = (Identifier(field.collection), Identifier(field.field))
+    column = (table_name(field.collection), Identifier(field.field))
     if field.default_value is None:
         return SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(*column)
     return SQL("ALTER TABLE {} ALTER COLUMN {} SET DEFAULT {}").format(*column, default(field))
@@ -289,7 +305,7 @@ def set_default(field: Field) -> Composable:
 
 def has_nulls(field: Field) -> Composable:
     """Returns a query that finds a row if the field of an item is null."""
-    return SQL("SELECT 1 FROM {} WHERE {} IS NULL LIMIT 1").format(Identifier(field.collection), Identifier(field.field))
+    return SQL("SELECT 1 FROM {} WHERE {} IS NULL LIMIT 1").format(table_name(field.collection), Identifier(field.field))
 
 
 INDEXES_OF = """
@@ -375,5 +391,5 @@ WHERE several ORDER BY kind, name
 def drop_index(collection: str, name: str, constraint: str | None = None) -> Composable:
     """Drops an index, or the constraint that it belongs to."""
     if constraint is not None:
-        return SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(Identifier(collection), Identifier(constraint))
-    return SQL("DROP INDEX {}").format(Identifier(name))
+        return SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table_name(collection), Identifier(constraint))
+    return SQL("DROP INDEX {}").format(index_name(collection, name))

@@ -33,14 +33,14 @@ END
 _DROP = f"""
 DROP EVENT TRIGGER IF EXISTS {CHANGED};
 DROP EVENT TRIGGER IF EXISTS {DROPPED};
-DROP FUNCTION IF EXISTS public.{FUNCTION}();
+DROP FUNCTION IF EXISTS $schema.{FUNCTION}();
 """
 
 _CREATE = f"""
 {_DROP}
-CREATE FUNCTION public.{FUNCTION}() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body${_BODY}$body$;
-CREATE EVENT TRIGGER {CHANGED} ON ddl_command_end EXECUTE FUNCTION public.{FUNCTION}();
-CREATE EVENT TRIGGER {DROPPED} ON sql_drop EXECUTE FUNCTION public.{FUNCTION}();
+CREATE FUNCTION $schema.{FUNCTION}() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body${_BODY}$body$;
+CREATE EVENT TRIGGER {CHANGED} ON ddl_command_end EXECUTE FUNCTION $schema.{FUNCTION}();
+CREATE EVENT TRIGGER {DROPPED} ON sql_drop EXECUTE FUNCTION $schema.{FUNCTION}();
 """
 
 # A role that may not do this changes nothing, and causes no error in the log.
@@ -80,7 +80,8 @@ async def provide(session: Session, *, wanted: bool, asked: bool) -> bool:
     async def work(session: Session) -> bool:
         # Another process may have been faster.
         if not await is_done(session):
-            await session.query(_UNLESS_FORBIDDEN.format(_CREATE if wanted else _DROP))
+            text = (_CREATE if wanted else _DROP).replace("$schema", f'"{session.database.system_schema}"')
+            await session.query(_UNLESS_FORBIDDEN.format(text))
         return await is_done(session)
 
     if await is_done(session):

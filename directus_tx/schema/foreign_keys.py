@@ -7,7 +7,7 @@ import orjson
 from directus_tx.db.session import Session
 from directus_tx.schema.model import UNRELATABLE, ForeignKey
 from directus_tx.schema.system import CATALOGUE
-from directus_tx.schema.tables import Tables
+from directus_tx.schema.tables import Tables, title_of
 
 # The rows of the partitions of a table are those of the table, which has its own constraint.
 _FOREIGN_KEYS = """
@@ -40,7 +40,7 @@ async def read_foreign_keys(
         if table is None or table.title in CATALOGUE.collections:
             continue
         own, other = tuple(orjson.loads(own_names)), tuple(orjson.loads(other_names))
-        title = target if schema == "public" else f"{schema}.{target}"
+        title = title_of(schema, target, session.database.system_schema)
         reason = None
         if len(own) > 1:
             reason = "It has several columns."

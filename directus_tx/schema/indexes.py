@@ -147,7 +147,8 @@ def indexes_by_collection(
     found: dict[str, list[Index]] = {}
     for index in stored:
         table = tables.by_oid[index.table]
-        row = left.pop(index.name, None) if table.schema == "public" else None
+        # Indexes of tables in other schemas cannot be declared.
+        row = left.pop(index.name, None) if table.title == table.name else None
         found.setdefault(table.title, []).append(_from_database(index) if row is None else _of(row, index))
     for row in left.values():
         found.setdefault(row.collection, []).append(_of(row, None))

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from directus_tx.db.connection import PUBLIC
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes, event_triggers
@@ -109,7 +110,7 @@ async def read_snapshot(session: Session, schemas: Sequence[str] = ()) -> Snapsh
 async def read_fingerprint(session: Session, schemas: Sequence[str] = ()) -> str:
     """Returns a text that changes when tables, views, columns, indexes, constraints or privileges change, whichever program changes them.
     *schemas* are as for `read_snapshot`."""
-    ((fingerprint,),) = await session.query(_FINGERPRINT, (["public", *schemas],))
+    ((fingerprint,),) = await session.query(_FINGERPRINT, ([PUBLIC, session.database.system_schema, *schemas],))
     return str(fingerprint)
 
 
@@ -410,7 +411,7 @@ def _collections(
                 constraints=constraints[table.oid],
                 indexes=indexes.get(name, ()),
                 kind=table.kind,
-                schema=None if table.schema == "public" else table.schema,
+                schema=None if table.schema == PUBLIC else table.schema,
                 key_columns=keys[table.oid] if len(keys[table.oid]) > 1 else (),
                 insertable=bool(table.writes & INSERTS),
                 updatable=bool(table.writes & UPDATES),
@@ -425,7 +426,12 @@ def _collections(
     for name, catalogued in CATALOGUE.collections.items():
         oid = system[name].oid
         fields = _system_fields(name, columns[oid], catalogued, field_rows.get(name, ()))
-        about = {"constraints": constraints[oid], "indexes": indexes.get(name, ()), "read_only": read_only}
+        about = {
+            "constraints": constraints[oid],
+            "indexes": indexes.get(name, ()),
+            "read_only": read_only,
+            "key_source": sources.get(oid),
+        }
         yield name, Collection(name, fields, **about)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field as attribute
 from attrs import frozen, mutable
 
+from directus_tx.db.connection import PUBLIC
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema.model import FOREIGN, MATERIALIZED, PARTITIONED, TABLE, VIEW, LeftOut
@@ -17,6 +18,9 @@ from directus_tx.schema.system import CATALOGUE
 KINDS = {"r": TABLE, "p": PARTITIONED, "v": VIEW, "m": MATERIALIZED, "f": FOREIGN}
 MAX_NAME = 64
 """The maximum length of the name of a collection: that of the columns of system tables that hold such names."""
+
+SYSTEM_PREFIX = "directus_"
+"""What the names of system tables begin with."""
 
 INTERNAL = frozenset({"directus_indexes", "directus_versions"})
 """The tables of the server that are not collections."""
@@ -79,7 +83,7 @@ _DECLARED_KEY = re.compile(r"^\s*@primaryKey\s+(\S.*?)\s*$", re.MULTILINE)
 class Table:
     """A table or view. `origins` are the columns of a view that shows the rows of one table: the oid of that table and the number of its
     column, by the number of the column of the view. `declared_key` are the columns that the comment on the table declares as its key.
-    `simple`: it is such a view. `broken`: PostgreSQL cannot say what can be written."""
+    `title` is the name of the collection. `simple`: it is such a view. `broken`: PostgreSQL cannot say what can be written."""
 
     oid: int
     schema: str
@@ -96,12 +100,8 @@ class Table:
     triggered: bool
     simple: bool = False
     broken: bool = False
+    title: str = ""
     origins: Mapping[int, tuple[int, int]] = attribute(factory=dict)
-
-    @property
-    def title(self) -> str:
-        """The name of the collection."""
-        return self.name if self.schema == "public" else f"{self.schema}.{self.name}"
 
     @property
     def lockable(self) -> bool:
@@ -123,8 +123,9 @@ class Tables:
 
 
 async def read_tables(session: Session, schemas: Sequence[str]) -> Tables:
-    """Returns the tables and views of the schema public and of *schemas*."""
-    names = list(dict.fromkeys(["public", *schemas]))
+    """Returns the tables and views of the schema public and of *schemas*, and the system tables."""
+    system = session.database.system_schema
+    names = list(dict.fromkeys([PUBLIC, *(name for name in schemas if name != system), system]))
     found = await _found(session, _LISTED, (names, names))
     by_oid = {table.oid: table for table in found}
     while missing := {oid for table in by_oid.values() for oid, _ in table.origins.values()} - by_oid.keys():
@@ -136,16 +137,16 @@ async def read_tables(session: Session, schemas: Sequence[str]) -> Tables:
     left_out: list[LeftOut] = []
     taken: set[str] = set()
     for table in found:
-        if table.schema == "public" and table.name in INTERNAL:
+        if table.schema == system and table.name in INTERNAL:
             continue
-        reason = _reason(table, taken)
+        reason = _reason(table, taken, system)
         if reason is None:
             taken.add(table.title)
             listed.append(table)
         else:
             left_out.append(LeftOut(table.title, table.kind, reason))
     present = {table.schema for table in found}
-    missing_schemas = [name for name in names[1:] if name not in present]
+    missing_schemas = [name for name in names if name not in (PUBLIC, system) and name not in present]
     if missing_schemas:
         rows = await session.query("SELECT nspname FROM pg_namespace WHERE nspname = ANY (%s::text[])", (missing_schemas,))
         there = {name for (name,) in rows}
@@ -153,12 +154,14 @@ async def read_tables(session: Session, schemas: Sequence[str]) -> Tables:
             LeftOut(name, "schema", "The schema has no tables." if name in there else "There is no such schema.")
             for name in missing_schemas
         ]
+    if system != PUBLIC and system in schemas:
+        left_out.append(LeftOut(system, "schema", "The schema holds the system tables of the project."))
     return Tables(listed, by_oid, tuple(left_out))
 
 
 async def _found(session: Session, sql: str, parameters: tuple[Any, ...]) -> list[Table]:
     """Returns the tables that a statement finds."""
-    found = [_table(row) for row in await session.query(sql, parameters)]
+    found = [_table(row, session.database.system_schema) for row in await session.query(sql, parameters)]
     asked = {table.oid: table for table in found if table.kind in (VIEW, FOREIGN)}
     for table in found:
         if table.kind == MATERIALIZED:
@@ -192,7 +195,13 @@ async def _writable(session: Session, oids: list[int]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _table(row: tuple[Any, ...]) -> Table:
+def title_of(schema: str, name: str, system_schema: str) -> str:
+    """Returns the name of the collection of a table. Names that begin with directus_ are those of the system tables."""
+    usual = system_schema if name.startswith(SYSTEM_PREFIX) else PUBLIC
+    return name if schema == usual else f"{schema}.{name}"
+
+
+def _table(row: tuple[Any, ...], system_schema: str) -> Table:
     oid, schema, name, kind, comment, extension, reachable, readable, has_columns, populated, writes, versioned, triggered = row
     return Table(
         int(oid),
@@ -208,15 +217,21 @@ def _table(row: tuple[Any, ...]) -> Table:
         writes,
         versioned,
         triggered,
+        title=title_of(schema, name, system_schema),
     )
 
 
-def _reason(table: Table, taken: Iterable[str]) -> str | None:
+def _reason(table: Table, taken: Iterable[str], system_schema: str) -> str | None:
     """Returns why a table is not a collection, as a sentence; None if it is one."""
-    if table.schema == "public" and table.name in CATALOGUE.collections:
+    if table.schema == system_schema and table.name in CATALOGUE.collections:
         return None
-    if table.title.startswith("directus_"):
+    if table.name.startswith(SYSTEM_PREFIX) and (
+        # Another schema may hold the system tables of another project.
+        table.schema in (PUBLIC, system_schema) or table.name in INTERNAL or table.name in CATALOGUE.collections
+    ):
         return "Names that begin with directus_ are those of system collections."
+    if table.schema == system_schema != PUBLIC:
+        return "It is in the schema of the system tables. It hides a table of the same name in the schema public."
     if table.extension is not None and table.kind not in (TABLE, PARTITIONED):
         return f'It belongs to the extension "{table.extension}".'
     if not table.reachable:

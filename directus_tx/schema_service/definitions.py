@@ -18,7 +18,7 @@ from directus_tx.db.sql import SQL, TRUE, Composable, Identifier
 from directus_tx.errors import InvalidRequest
 from directus_tx.query import BindValues, Condition, Query
 from directus_tx.schema.datatypes import family
-from directus_tx.schema.ddl import INDEXED_TYPES
+from directus_tx.schema.ddl import INDEXED_TYPES, index_name
 from directus_tx.schema.model import OF_FIELD, TABLE, Collection, Field, Index, Snapshot
 from directus_tx.schema_service.payloads import Item, check_index_name, only
 
@@ -211,9 +211,9 @@ def _check_condition(schema: Snapshot, collection: Collection, condition: Condit
         )
 
 
-def dropping(name: str, *, concurrently: bool = False) -> Composable:
-    """Returns the statement that drops an index, if it exists."""
-    return SQL("DROP INDEX {}IF EXISTS {}").format(SQL("CONCURRENTLY " if concurrently else ""), Identifier("public", name))
+def dropping(collection: str, name: str, *, concurrently: bool = False) -> Composable:
+    """Returns the statement that drops an index of a collection, if it exists."""
+    return SQL("DROP INDEX {}IF EXISTS {}").format(SQL("CONCURRENTLY " if concurrently else ""), index_name(collection, name))
 
 
 # --- duplicates

@@ -11,8 +11,10 @@ import orjson
 from attrs import evolve
 
 from directus_tx.context import Context
+from directus_tx.db.connection import PUBLIC
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotUnique
+from directus_tx.schema.ddl import table_name
 from directus_tx.schema.model import BUILDING, FAILED, OF_COLLECTION, OF_FIELD, READY, Collection, Index, Snapshot
 from directus_tx.schema_service.definitions import (
     check_indexable,
@@ -152,7 +154,7 @@ async def declare_indexes(
     if not (new or dropped or rebuilt):
         return False
     check_indexable(collection)
-    await _drop(ctx, dropped)
+    await _drop(ctx, collection, dropped)
     new = [await _store(ctx, collection, each) for each in new]
     small = await is_small(ctx, name)
     for index in (*new, *rebuilt):
@@ -160,11 +162,11 @@ async def declare_indexes(
     return True
 
 
-async def _drop(ctx: Context, indexes: Iterable[Index]) -> None:
+async def _drop(ctx: Context, collection: Collection, indexes: Iterable[Index]) -> None:
     indexes = list(indexes)
     for index in indexes:
         if index.present:
-            await ctx.db.query(dropping(index.name))
+            await ctx.db.query(dropping(collection.collection, index.name))
     await ctx.db.query("DELETE FROM directus_indexes WHERE name = ANY (%s)", ([index.name for index in indexes],))
 
 
@@ -200,10 +202,10 @@ async def _free_name(ctx: Context, collection: Collection, index: Index) -> str:
 
 async def _is_taken(ctx: Context, name: str) -> bool:
     sql = (
-        "SELECT 1 FROM pg_class WHERE relname = %s AND relnamespace = 'public'::regnamespace"
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = %s AND n.nspname = ANY (%s)"
         " UNION ALL SELECT 1 FROM directus_indexes WHERE name = %s"
     )
-    return bool(await ctx.db.query(sql, (name, name)))
+    return bool(await ctx.db.query(sql, (name, [PUBLIC, ctx.db.database.system_schema], name)))
 
 
 async def _create(ctx: Context, schema: Snapshot, collection: Collection, index: Index) -> None:
@@ -227,7 +229,7 @@ async def _check(ctx: Context, schema: Snapshot, collection: Collection, index: 
     await ctx.db.query("SAVEPOINT checked")
     try:
         copy = SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
-            Identifier(EMPTY_COPY), Identifier("public", collection.collection)
+            Identifier(EMPTY_COPY), table_name(collection.collection)
         )
         await ctx.db.query(copy)
         await ctx.db.query(*creation(schema, collection, index, on=EMPTY_COPY))
@@ -252,7 +254,7 @@ async def drop_indexes_of(ctx: Context, collection: Collection, field: str) -> N
     another program may have renamed them since."""
     for index in collection.indexes:
         if index.declared and index.names(field):
-            await ctx.db.query(dropping(index.name))
+            await ctx.db.query(dropping(collection.collection, index.name))
             sql = "UPDATE directus_indexes SET collection = %s, field = %s, definition = %s WHERE name = %s"
             await ctx.db.query(sql, (*_row(collection, index), index.name))
 
@@ -309,8 +311,13 @@ async def read_details(ctx: Context, collections: Iterable[Collection], *, defin
     for collection in collections if definitions else ():
         names = [index.name for index in collection.indexes if not index.described]
         if names:
-            sql = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = %s AND tablename = %s AND indexname = ANY (%s)"
-            rows = await ctx.db.query(sql, (collection.schema or "public", collection.table[-1], names))
+            sql = (
+                "SELECT x.relname, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid"
+                " JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = %s AND c.relname = %s AND x.relname = ANY (%s)"
+            )
+            usual = ctx.db.database.system_schema if collection.system else PUBLIC
+            rows = await ctx.db.query(sql, (collection.schema or usual, collection.table[-1], names))
             found |= {name: {"definition": definition} for name, definition in rows}
     return found
 

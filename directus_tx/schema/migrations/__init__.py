@@ -7,6 +7,7 @@ from importlib.resources import files
 from attrs import frozen
 
 from directus_tx.db.session import Session
+from directus_tx.db.sql import SQL, Identifier
 from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE
 from directus_tx.errors import ServiceUnavailable
 
@@ -55,11 +56,14 @@ async def migrate(session: Session) -> list[int]:
     """Runs the missing migrations, each in a transaction, and returns their versions.
 
     Raises NewerSchema, and changes nothing, if the database was migrated by a newer version of the program, and ServiceUnavailable if
-    others use the system tables.
+    others use the system tables or their schema does not exist.
     """
     done: list[int] = []
     present = await current_version(session)
     _check_not_newer(present)
+    schema = session.database.system_schema
+    if not await has_schema(session, schema):
+        raise ServiceUnavailable(f'The database has no schema "{schema}" for the system tables.')
     for migration in (each for each in migrations() if each.version > present):
 
         async def work(session: Session, migration: Migration = migration) -> bool:
@@ -68,6 +72,8 @@ async def migrate(session: Session) -> list[int]:
             if version >= migration.version:
                 # Another process has migrated the database.
                 return False
+            # Only this schema: the others of the connection may have tables of the same names.
+            await session.query(SQL("SET LOCAL search_path = {}").format(Identifier(schema)))
             await session.query(migration.sql)
             await session.query(
                 "INSERT INTO directus_migrations (version, migration_name, start_time, end_time)"
@@ -96,8 +102,20 @@ def _check_not_newer(version: int) -> None:
 
 async def current_version(session: Session) -> int:
     """Returns the newest migration of a database; 0 without system tables."""
-    ((table,),) = await session.query("SELECT to_regclass('directus_migrations')::text")
-    if table is None:
+    schema = session.database.system_schema
+    if not await has_table(session, schema, "directus_migrations"):
         return 0
-    ((version,),) = await session.query("SELECT coalesce(max(version), 0) FROM directus_migrations")
+    newest = SQL("SELECT coalesce(max(version), 0) FROM {}").format(Identifier(schema, "directus_migrations"))
+    ((version,),) = await session.query(newest)
     return int(version)
+
+
+async def has_schema(session: Session, schema: str) -> bool:
+    """Whether the database has a schema."""
+    return bool((await session.query("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", (schema,)))[0][0])
+
+
+async def has_table(session: Session, schema: str, table: str) -> bool:
+    """Whether a schema has a table."""
+    sql = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s)"
+    return bool((await session.query(sql, (schema, table)))[0][0])
