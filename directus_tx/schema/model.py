@@ -228,6 +228,10 @@ class Collection:
     def system(self) -> bool:
         return self.collection.startswith("directus_")
 
+    def schema_with(self, system_schema: str) -> str:
+        """Returns the schema of the table, in a project whose system tables are in *system_schema*."""
+        return self.schema or (system_schema if self.system else "public")
+
     @cached_property
     def table(self) -> tuple[str, ...]:
         """The name of the table for SQL: the schema, if it is not public, and the table."""

@@ -390,7 +390,7 @@ async def _rows(ctx: Context, collections: Sequence[Collection]) -> dict[str, in
     )
     tables = [each for each in collections if each.kind == TABLE]
     found: dict[str, int | None] = {each.collection: None for each in collections}
-    found |= {name: int(number) for name, number in await ctx.db.query(sql, _places(tables))}
+    found |= {name: int(number) for name, number in await ctx.db.query(sql, _places(ctx, tables))}
     return found
 
 
@@ -400,14 +400,14 @@ async def _folded(ctx: Context, collections: Sequence[Collection]) -> set[tuple[
         "SELECT t.name, i.indexname FROM unnest(%s::text[], %s::text[], %s::text[]) AS t (name, namespace, relation)"
         " JOIN pg_indexes i ON i.schemaname = t.namespace AND i.tablename = t.relation WHERE i.indexdef LIKE '%%lower(%%'"
     )
-    rows = await ctx.db.query(sql, _places(collections))
+    rows = await ctx.db.query(sql, _places(ctx, collections))
     return {(name, index) for name, index in rows}
 
 
-def _places(collections: Sequence[Collection]) -> tuple[list[str], list[str], list[str]]:
+def _places(ctx: Context, collections: Sequence[Collection]) -> tuple[list[str], list[str], list[str]]:
     """Returns the names of collections, and the schemas and tables that they are."""
     return (
         [each.collection for each in collections],
-        [each.schema or "public" for each in collections],
+        [each.schema_with(ctx.db.database.system_schema) for each in collections],
         [each.table[-1] for each in collections],
     )

@@ -316,8 +316,8 @@ async def read_details(ctx: Context, collections: Iterable[Collection], *, defin
                 " JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
                 " WHERE n.nspname = %s AND c.relname = %s AND x.relname = ANY (%s)"
             )
-            usual = ctx.db.database.system_schema if collection.system else PUBLIC
-            rows = await ctx.db.query(sql, (collection.schema or usual, collection.table[-1], names))
+            schema = collection.schema_with(ctx.db.database.system_schema)
+            rows = await ctx.db.query(sql, (schema, collection.table[-1], names))
             found |= {name: {"definition": definition} for name, definition in rows}
     return found
 
