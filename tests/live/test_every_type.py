@@ -1,7 +1,6 @@
 """A table with a column of every type that PostgreSQL has, made by SQL: read, filtered, sorted, aggregated, exported and written back."""
 
 import csv
-import http.client
 import io
 import json
 import re
@@ -10,11 +9,10 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-import psycopg2
 import pytest
 from attrs import frozen
 
-from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon
+from tests.live.live_project import LiveProject, live_project
 from tests.live.test_totality import LITERALS
 
 PROJECT = "every"
@@ -130,53 +128,13 @@ class Column:
     has_minimum: bool
 
 
-@frozen
-class World:
-    """A server with a project, and a connection to its database."""
-
-    daemon: Daemon
-    connection: Any
-    http: http.client.HTTPConnection
-
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json", "Authorization": f"bearer {TOKEN}"}
-        self.http.request(method, f"/{PROJECT}{path}", None if body is None else json.dumps(body).encode(), headers)
-        answer = self.http.getresponse()
-        found = answer.read()
-        try:
-            return answer.status, json.loads(found)
-        except ValueError:
-            return answer.status, found.decode()
-
-    def query(self, sql: str, values: Any = None) -> list[tuple[Any, ...]]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def attempt(self, sql: str, values: Any = None) -> list[tuple[Any, ...]] | None:
-        """The rows of a statement, or None if PostgreSQL refuses it."""
-        try:
-            return self.query(sql, values)
-        except psycopg2.Error:
-            return None
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[World]:
-    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
-    daemon = Daemon(tmp_path_factory.mktemp("types"), url=url).start()
-    daemon.create_project(PROJECT)
-    connection = daemon.connect(PROJECT, options="-c TimeZone=UTC -c DateStyle=ISO")
-    connection.autocommit = True
-    requests = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
-    yield World(daemon, connection, requests)
-    connection.close()
-    requests.close()
-    daemon.call("DELETE", f"/server/projects/{PROJECT}?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)
-    assert daemon.stop() == 0
+def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[LiveProject]:
+    with live_project(tmp_path_factory.mktemp("types"), postgres, PROJECT) as found:
+        yield found
 
 
-def samples(world: World, of: str) -> list[str]:
+def samples(world: LiveProject, of: str) -> list[str]:
     """Values of a type, as PostgreSQL writes them."""
     texts = SAMPLES.get(of)
     if texts is None and of.endswith("[]"):
@@ -206,7 +164,7 @@ def samples(world: World, of: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def columns(world: World) -> list[Column]:
+def columns(world: LiveProject) -> list[Column]:
     """The columns of the table "things", which has rows with values, and one of nulls."""
     world.query(OWN_TYPES.replace("%%", "%"))
     types = [row[0] for row in world.query(TYPES)] + LENGTHS
@@ -229,7 +187,7 @@ def columns(world: World) -> list[Column]:
     return found
 
 
-def text_of(world: World, name: str, key: int) -> str | None:
+def text_of(world: LiveProject, name: str, key: int) -> str | None:
     found: str | None = world.query(f"SELECT {name}::text FROM things WHERE id = %s", (key,))[0][0]
     return found
 
@@ -240,7 +198,7 @@ def asked_for(value: Any) -> str:
     return quote(text, safe="")
 
 
-def test_every_column_is_listed_and_shown(world: World, columns: list[Column]) -> None:
+def test_every_column_is_listed_and_shown(world: LiveProject, columns: list[Column]) -> None:
     status, listed = world.call("GET", "/items/things?limit=-1")
     assert status == 200, listed
     assert len(columns) > 180
@@ -272,7 +230,7 @@ def test_every_column_is_listed_and_shown(world: World, columns: list[Column]) -
     assert by_type["document"]["type"] == "json"
 
 
-def test_every_column_is_exported(world: World, columns: list[Column]) -> None:
+def test_every_column_is_exported(world: LiveProject, columns: list[Column]) -> None:
     status, text = world.call("GET", "/items/things?limit=-1&export=csv&export_raw=1")
     assert status == 200, text
     lines = list(csv.DictReader(io.StringIO(text)))
@@ -290,7 +248,7 @@ OPERATORS = ("eq", "neq", "in", "nin", "lt", "lte", "gte", "between", "contains"
 INEXACT = {"numeric[]", "json[]", "jsonb[]"}
 
 
-def test_every_column_is_filtered_by_its_own_comparison(world: World, columns: list[Column]) -> None:
+def test_every_column_is_filtered_by_its_own_comparison(world: LiveProject, columns: list[Column]) -> None:
     items = {item["id"]: item for item in world.call("GET", "/items/things?limit=-1")[1]["data"]}
     wrong: list[Any] = []
     for column in columns:
@@ -334,7 +292,7 @@ def test_every_column_is_filtered_by_its_own_comparison(world: World, columns: l
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def test_every_column_is_sorted_and_aggregated_by_its_own_order(world: World, columns: list[Column]) -> None:
+def test_every_column_is_sorted_and_aggregated_by_its_own_order(world: LiveProject, columns: list[Column]) -> None:
     wrong: list[Any] = []
     for column in columns:
         name = column.name
@@ -370,7 +328,7 @@ def test_every_column_is_sorted_and_aggregated_by_its_own_order(world: World, co
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def test_a_row_that_is_sent_back_as_it_was_shown_stays_as_it_is(world: World, columns: list[Column]) -> None:
+def test_a_row_that_is_sent_back_as_it_was_shown_stays_as_it_is(world: LiveProject, columns: list[Column]) -> None:
     for item in world.call("GET", "/items/things?limit=-1")[1]["data"]:
         key = item["id"]
         before = world.query("SELECT t::text FROM things t WHERE id = %s", (key,))
@@ -391,7 +349,7 @@ UNWRITABLE = {"bytea", "aclitem"}
 """Types whose shown values are not what a write takes: binary values are shown in base64 and written as text."""
 
 
-def test_every_column_takes_the_values_of_another_row(world: World, columns: list[Column]) -> None:
+def test_every_column_takes_the_values_of_another_row(world: LiveProject, columns: list[Column]) -> None:
     items = {item["id"]: item for item in world.call("GET", "/items/things?limit=-1")[1]["data"]}
     wrong: list[Any] = []
     for column in columns:
@@ -418,7 +376,7 @@ def test_every_column_takes_the_values_of_another_row(world: World, columns: lis
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def test_a_value_that_a_type_cannot_parse_is_refused_by_name(world: World, columns: list[Column]) -> None:
+def test_a_value_that_a_type_cannot_parse_is_refused_by_name(world: LiveProject, columns: list[Column]) -> None:
     wrong: list[Any] = []
     contract = re.compile(
         r"(small|big)?int(eger)?|numeric|real|double|boolean|date|positive|very_positive|price|bytea|information_schema"

@@ -1,20 +1,16 @@
 """Tables that SQL has made at random, and requests at random: none is a server error, and what is sent back leaves the row as it is."""
 
-import http.client
-import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import psycopg2
 import pytest
-from attrs import frozen
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from directus_tx.compile.operators import OPERATORS
 from directus_tx.schema.datatypes import FIELD_TYPES
-from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon
+from tests.live.live_project import LiveProject, live_project
 from tests.live.test_totality import LITERALS
 
 PROJECT = "random"
@@ -83,48 +79,11 @@ CONSTRAINTS = [
 TEXTS = [*LITERALS, "{a,b}", '["a"]', "[1, null]", "x,y", "now", "%s", "{", "}", "0x1F", "1_000", "pg_class", "sad", "Happy"]
 
 
-@frozen
-class World:
-    """A server with a project, and a connection to its database."""
-
-    daemon: Daemon
-    connection: Any
-    http: http.client.HTTPConnection
-
-    def call(self, method: str, path: str, body: Any = ...) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json", "Authorization": f"bearer {TOKEN}"}
-        self.http.request(method, f"/{PROJECT}{path}", None if body is ... else json.dumps(body).encode(), headers)
-        answer = self.http.getresponse()
-        found = answer.read()
-        try:
-            return answer.status, json.loads(found)
-        except ValueError:
-            return answer.status, found
-
-    def attempt(self, sql: str, values: Any = None) -> list[tuple[Any, ...]] | None:
-        """The rows of a statement, or None if PostgreSQL refuses it."""
-        with self.connection.cursor() as cursor:
-            try:
-                cursor.execute(sql, values)
-            except (psycopg2.Error, ValueError):
-                return None
-            return cursor.fetchall() if cursor.description else []
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[World]:
-    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
-    daemon = Daemon(tmp_path_factory.mktemp("random"), url=url).start()
-    daemon.create_project(PROJECT)
-    connection = daemon.connect(PROJECT, options="-c TimeZone=UTC -c DateStyle=ISO")
-    connection.autocommit = True
-    found = World(daemon, connection, http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60))
-    assert found.attempt(TYPES) is not None
-    yield found
-    connection.close()
-    found.http.close()
-    daemon.call("DELETE", f"/server/projects/{PROJECT}?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)
-    assert daemon.stop() == 0
+def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[LiveProject]:
+    with live_project(tmp_path_factory.mktemp("random"), postgres, PROJECT) as found:
+        assert found.attempt(TYPES) is not None
+        yield found
 
 
 VALUES = st.one_of(
@@ -156,7 +115,7 @@ def identifier(name: str) -> str:
 # Without shrinking: each example takes a hundred requests.
 @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @given(schema=SCHEMAS, data=st.data())
-def test_no_request_on_a_table_made_by_sql_is_a_server_error(world: World, schema: Any, data: st.DataObject) -> None:
+def test_no_request_on_a_table_made_by_sql_is_a_server_error(world: LiveProject, schema: Any, data: st.DataObject) -> None:
     key, names, columns = schema
     table = "random table"
     world.attempt(f'DROP TABLE IF EXISTS "{table}"')

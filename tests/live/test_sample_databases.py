@@ -5,7 +5,6 @@ What is tested are rules: another schema is tested by putting its file into the 
 """
 
 import csv
-import http.client
 import io
 import json
 import os
@@ -13,7 +12,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import psycopg2
 import pytest
@@ -21,6 +20,7 @@ from attrs import frozen
 from openapi_spec_validator import validate
 
 from tests.daemon import BIN, Daemon
+from tests.live.live_project import SESSION, LiveProject
 from tests.live.test_existing_schemas import PG_DUMP, SCHEMAS
 
 PROJECT = "sample"
@@ -64,40 +64,20 @@ class Table:
 
 
 @frozen
-class World:
-    """A server with a project on an existing database, and a connection to that database. `dumped` is what pg_dump wrote before."""
+class World(LiveProject):
+    """A project on an existing database. `dumped` is what pg_dump wrote before."""
 
-    daemon: Daemon
-    connection: Any
-    http: http.client.HTTPConnection
-    token: str
-    dumped: str
+    dumped: str = ""
 
     def call(self, method: str, path: str, body: Any = ..., **query: Any) -> tuple[int, Any]:
         """The status and the parsed answer. No answer may be a server error."""
-        headers = {"Content-Type": "application/json", "Authorization": f"bearer {self.token}"}
-        asked = f"/{PROJECT}{path}" + (f"?{urlencode(query)}" if query else "")
-        self.http.request(method, asked, None if body is ... else json.dumps(body).encode(), headers)
-        answer = self.http.getresponse()
-        found = answer.read()
-        assert answer.status < 500, (method, asked, body, found, self.daemon.output[-3000:])
-        try:
-            return answer.status, json.loads(found)
-        except ValueError:
-            return answer.status, found.decode()
+        status, found = super().call(method, path, body, **query)
+        assert status < 500, (method, path, query, body, found, self.daemon.output[-3000:])
+        return status, found
 
-    def query(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: Any, values: Any = None) -> list[tuple[Any, ...]]:
         """The rows of a statement, in which percent signs are doubled."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def attempt(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]] | None:
-        """The rows of a statement, or None if PostgreSQL refuses it."""
-        try:
-            return self.query(sql, values)
-        except psycopg2.Error:
-            return None
+        return super().query(sql, values or ())
 
     def dump(self) -> str:
         """What pg_dump writes of all tables but the system tables."""
@@ -122,7 +102,7 @@ def world(request: Any, tmp_path_factory: pytest.TempPathFactory, postgres: dict
     admin = psycopg2.connect(**postgres)
     admin.autocommit = True
     admin.cursor().execute(f"CREATE DATABASE {name}")
-    connection = psycopg2.connect(**{**postgres, "dbname": name}, options="-c TimeZone=UTC -c DateStyle=ISO")
+    connection = psycopg2.connect(**{**postgres, "dbname": name}, options=SESSION)
     connection.autocommit = True
     connection.cursor().execute(request.param.read_text())
     before = dumped(connection)
@@ -151,11 +131,10 @@ def world(request: Any, tmp_path_factory: pytest.TempPathFactory, postgres: dict
     daemon = Daemon(directory, url=url)
     daemon.environment |= environment
     daemon.start()
-    requests = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
-    found = World(daemon, connection, requests, "", before)
     signed_in = {"email": "a@example.com", "password": json.loads(made.stdout)["password"]}
     token = daemon.call("POST", f"/{PROJECT}/auth/authenticate", signed_in, token=None)["data"]["token"]
-    yield World(daemon, connection, requests, token, before)
+    found = World(daemon, PROJECT, connection, token, dumped=before)
+    yield found
     connection.close()
     found.http.close()
     assert daemon.stop() == 0

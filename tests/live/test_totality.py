@@ -5,7 +5,6 @@ of OPERATORS, every function of FUNCTIONS, sorts, groups, searches) is asked her
 did not make among them, whose rows hold the most unlikely values that their types take.
 """
 
-import http.client
 import json
 import re
 import urllib.parse
@@ -15,6 +14,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from attrs import field as attribute
 from attrs import frozen
 
 from directus_tx.access import Access
@@ -37,7 +37,7 @@ from directus_tx.schema.introspect import read_snapshot
 from directus_tx.schema.model import ALIAS_TYPES, Field, Snapshot
 from directus_tx.schema_service.payloads import ONCE
 from tests.conftest import KEY, field
-from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon
+from tests.live.live_project import LiveProject, live_project
 
 PROJECT = "total"
 
@@ -190,30 +190,15 @@ ORDER BY 1
 
 
 @frozen
-class World:
-    """A server, and a connection to the database of its project. `values` are those of the columns of "everything", as text."""
+class World(LiveProject):
+    """A project. `values` are those of the columns of "everything", as text."""
 
-    daemon: Daemon
-    connection: Any
-    http: http.client.HTTPConnection
-    values: dict[str, list[str]]
-
-    def call(self, method: str, path: str, body: Any = None, token: str | None = TOKEN) -> tuple[int, dict[str, str], bytes]:
-        headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"bearer {token}"})
-        data = None if body is None else json.dumps(body).encode()
-        self.http.request(method, f"/{PROJECT}{path}", data, headers)
-        answer = self.http.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    values: dict[str, list[str]] = attribute(factory=dict)
 
     def make(self, path: str, body: Any) -> Any:
-        status, _, answer = self.call("POST", path, body)
+        status, _, answer = self.send("POST", path, body)
         assert status == 200, (path, answer)
         return json.loads(answer)["data"]
-
-    def query(self, sql: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            return cursor.fetchall() if cursor.description else []
 
     def snapshot(self) -> Snapshot:
         return done(read_snapshot(Direct(self)))  # type: ignore[arg-type]
@@ -322,29 +307,20 @@ def fill(world: World, table: str, values: dict[str, list[str]]) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, postgres: dict[str, Any]) -> Iterator[World]:
     """A server with a collection "everything" that has a column of every kind."""
-    url = f"postgresql://{postgres['user']}@/{postgres['dbname']}?host={postgres['host']}"
-    daemon = Daemon(tmp_path_factory.mktemp("totality"), url=url).start()
-    daemon.create_project(PROJECT)
-    connection = daemon.connect(PROJECT, options="-c TimeZone=UTC -c DateStyle=ISO")
-    connection.autocommit = True
-    http_connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
-    found = World(daemon, connection, http_connection, {})
-    found.make("/collections", {"collection": "everything", "fields": [KEY, *declared_fields()]})
-    found.query(OWN_TYPES)
-    types = [*FOREIGN, *(row[0] for row in found.query(BASE_TYPES))]
-    for number, of in enumerate(types):
-        name = re.sub(r"\W", "", of.replace("[]", "_list"))[:40]
-        found.query(f'ALTER TABLE everything ADD COLUMN "f{number}_{name}" {of}')
-    found.make("/collections", {"collection": "crossed", "fields": [KEY, *crossed_fields()]})
-    found.values.update(taken(found, "everything"))
-    fill(found, "everything", found.values)
-    fill(found, "crossed", taken(found, "crossed"))
-    found.query("SELECT directus_touch('schema')")
-    yield found
-    connection.close()
-    http_connection.close()
-    daemon.call("DELETE", f"/server/projects/{PROJECT}?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)
-    assert daemon.stop() == 0
+    with live_project(tmp_path_factory.mktemp("totality"), postgres, PROJECT) as project:
+        found = World(project.daemon, project.key, project.connection, http=project.http)
+        found.make("/collections", {"collection": "everything", "fields": [KEY, *declared_fields()]})
+        found.query(OWN_TYPES)
+        types = [*FOREIGN, *(row[0] for row in found.query(BASE_TYPES))]
+        for number, of in enumerate(types):
+            name = re.sub(r"\W", "", of.replace("[]", "_list"))[:40]
+            found.query(f'ALTER TABLE everything ADD COLUMN "f{number}_{name}" {of}')
+        found.make("/collections", {"collection": "crossed", "fields": [KEY, *crossed_fields()]})
+        found.values.update(taken(found, "everything"))
+        fill(found, "everything", found.values)
+        fill(found, "crossed", taken(found, "crossed"))
+        found.query("SELECT directus_touch('schema')")
+        yield found
 
 
 ADMINISTRATOR = Accountability(1, 1)
@@ -515,7 +491,7 @@ def test_related_items_are_found_by_keys_of_any_two_kinds(world: World) -> None:
 
 
 def ask(world: World, path: str) -> Any:
-    status, _, body = world.call("GET", path)
+    status, _, body = world.send("GET", path)
     assert status == 200, (path, body)
     return json.loads(body)["data"]
 
@@ -544,9 +520,9 @@ def test_items_are_found_by_keys_of_any_kind_or_not_there(world: World) -> None:
     for number, (of, keys) in enumerate(KEYS.items()):
         for key in filter(None, keys):
             path = f"/items/single{number}/{quoted(key)}"
-            answers = [("GET", world.call("GET", path))]
-            answers += [(method, world.call(method, path, {"name": "x"})) for method in ("PATCH", "GET", "DELETE")]
-            answers.append(("POST", world.call("POST", f"/items/single{number}", {"id": key, "name": "x"})))
+            answers = [("GET", world.send("GET", path))]
+            answers += [(method, world.send(method, path, {"name": "x"})) for method in ("PATCH", "GET", "DELETE")]
+            answers.append(("POST", world.send("POST", f"/items/single{number}", {"id": key, "name": "x"})))
             found = of in FOUND_BY_KEY and key not in ("NaN", "4713-01-01 BC", "infinity")
             for method, (status, _, body) in answers:
                 if status not in ((200, 204) if found else (200, 204, 404, 409, 422)) or (
@@ -594,7 +570,7 @@ def test_no_question_about_a_field_fails_because_of_its_values(world: World) -> 
     found = []
     for collection in ("everything", "crossed"):
         for query in queries(access.grant(collection).collection.columns):
-            status, _, body = world.call("GET", f"/items/{collection}?limit=-1&{query}")
+            status, _, body = world.send("GET", f"/items/{collection}?limit=-1&{query}")
             if status != expected(access, collection, query):
                 found.append((query, status, body[:200]))
     assert not found, "\n".join(map(str, found))
@@ -644,7 +620,7 @@ def secrets(world: World) -> Secrets:
     world.query("UPDATE everything SET owner = %s, status = 'shut', holder = id %% 3 + 1", (STRANGER,))
     world.query("UPDATE everything SET owner = id + 1, status = 'open' WHERE id <= 2")
     for key, name in ((1, "abc"), (2, "a"), *((key, "hidden") for key in range(3, 40))):
-        status, _, body = world.call("PATCH", f"/items/everything/{key}?fields=id", {"d_varchar_sized": name})
+        status, _, body = world.send("PATCH", f"/items/everything/{key}?fields=id", {"d_varchar_sized": name})
         assert status == 200, body
     hidden = world.query(
         "SELECT id FROM directus_revisions WHERE collection = 'everything' AND item NOT IN ('1', '2') ORDER BY id"
@@ -662,10 +638,10 @@ def grant(world: World, role: int, shape: str) -> None:
         "masks": [{"status": "open", "read": "full"}, {"status": "shut", "read": "full", "read_field_blacklist": hidden}],
     }
     present = json.loads(
-        world.call("GET", f"/permissions?limit=-1&fields=id&filter[role]={role}&filter[collection]=everything")[2]
+        world.send("GET", f"/permissions?limit=-1&fields=id&filter[role]={role}&filter[collection]=everything")[2]
     )
     if present["data"]:
-        status, _, body = world.call("DELETE", "/permissions/" + ",".join(str(row["id"]) for row in present["data"]))
+        status, _, body = world.send("DELETE", "/permissions/" + ",".join(str(row["id"]) for row in present["data"]))
         assert status == 204, body
     world.make("/permissions", [{"role": role, "collection": "everything", **row} for row in rows[shape]])
 
@@ -746,7 +722,7 @@ def test_no_answer_depends_on_what_may_not_be_seen(secrets: Secrets, shape: str)
         hide(secrets, shape, hostile=hostile)
         answers.append([])
         for question in asked:
-            status, headers, body = world.call("GET", question, token="reader")
+            status, headers, body = world.send("GET", question, token="reader")
             answers[-1].append((status, headers.get("etag"), body))
     different = [(question, before, after) for question, before, after in zip(asked, *answers, strict=True) if before != after]
     assert not different, "\n".join(str(each)[:600] for each in different)
