@@ -88,7 +88,7 @@ def order_of(alias: str, grant: Grant, sort: Sequence[Sort], *, nulls_last: bool
     terms: list[Term] = []
     sort = [_named(grant, each) for each in sort]
     for each in sort:
-        if each.field == "?" and "?" not in collection.fields:
+        if each.field == "?" and ("?" not in collection.fields or "?" in grant.unaskable):
             terms.append(Term(SQL("random()")))
             continue
         field = collection.fields.get(each.field)

@@ -73,9 +73,9 @@ async def ask_about(client: Client, path: str, name: str) -> None:
 RELATED = """
 CREATE TABLE people (id integer PRIMARY KEY, name text, "first.name" text);
 CREATE TABLE notes (id integer PRIMARY KEY, a integer REFERENCES people, "a.name" text, "the.person" integer REFERENCES people, x integer,
-    "-x" integer, plain integer, "plain.more" integer);
+    "-x" integer, plain integer, "plain.more" integer, "?" integer);
 INSERT INTO people VALUES (1, 'Ada', 'A'), (2, 'Bob', 'B');
-INSERT INTO notes VALUES (1, 1, 'Bob', 2, 1, 9, 7, 70), (2, 2, 'Ada', 1, 2, 8, 6, 60);
+INSERT INTO notes VALUES (1, 1, 'Bob', 2, 1, 9, 7, 70, 1), (2, 2, 'Ada', 1, 2, 8, 6, 60, 2);
 """
 
 
@@ -105,7 +105,7 @@ async def test_the_name_of_a_field_counts_before_a_path_and_other_paths_stay(cli
         ("plain,plain.more", {"plain": 7, "plain.more": 70}),
         ("plain.other", {"plain": 7}),
         ("plain.more.other", {"plain": 7}),
-        ("*,-plain.more,-a.name,-the.person,-x", {"id": 1, "a": 1, "x": 1, "-x": 9, "plain": 7}),
+        ("*,-plain.more,-a.name,-the.person,-x,-?", {"id": 1, "a": 1, "x": 1, "-x": 9, "plain": 7}),
     ):
         answer = await client.get(f"~/items/notes/1?fields={question}")
         assert (answer.status, answer.data) == (200, expected), (question, answer.body)
@@ -117,7 +117,7 @@ async def test_the_name_of_a_field_counts_before_a_path_and_other_paths_stay(cli
 @ensureDeferred
 async def test_hidden_fields_do_not_change_what_a_path_means(client: Client) -> None:
     await query(client, RELATED)
-    hidden = ["a.name", "plain.more", "-x"]
+    hidden = ["a.name", "plain.more", "-x", "?"]
     await role_of(
         client,
         {"collection": "notes", "read": "full", "read_field_blacklist": hidden},
@@ -130,6 +130,7 @@ async def test_hidden_fields_do_not_change_what_a_path_means(client: Client) -> 
         "fields=plain.more",
         "fields=*,-plain.more",
         "sort=-x",
+        "sort=?&filter[id][eq]=1",
         "fields=id,a.name,plain.more",
     ]
     seen = [await client.get(f"~/items/notes?{each}", token="reader") for each in questions]
