@@ -73,7 +73,9 @@ def list_meta(
     """Returns the meta of a list. *shown* is the number of items in it; *counts* are the counts that the query asks for, by name. The
     endpoint adds the links."""
     counts = counts or {}
-    found = chosen_meta(query, {"collection": collection, "type": "collection", "result_count": shown, **counts})
+    # In the same order, however the counts have been found.
+    every = {"collection": collection, "type": "collection", "result_count": shown} | {n: counts[n] for n in NAMES if n in counts}
+    found = chosen_meta(query, every)
     if found is not None and "page" in meta_names(query) and "filter_count" in counts:
         found |= page_meta(query, default_limit, counts["filter_count"])
     return found

@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,8 +36,15 @@ class LiveProject:
         the project if it is not given, None for the public."""
         sent = self.token if token is ... else token
         headers = {"Content-Type": "application/json"} | ({} if sent is None else {"Authorization": f"bearer {sent}"})
-        self.http.request(method, f"/{self.key}{path}", None if body is ... else json.dumps(body).encode(), headers)
-        answer = self.http.getresponse()
+        text = None if body is ... else json.dumps(body).encode()
+        try:
+            self.http.request(method, f"/{self.key}{path}", text, headers)
+            answer = self.http.getresponse()
+        except (BrokenPipeError, RemoteDisconnected):
+            # The server has closed the connection meanwhile, which was idle (server.keep_alive_timeout).
+            self.http.close()
+            self.http.request(method, f"/{self.key}{path}", text, headers)
+            answer = self.http.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     def call(self, method: str, path: str, body: Any = ..., **query: Any) -> tuple[int, Any]:

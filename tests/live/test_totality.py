@@ -10,6 +10,7 @@ import re
 import urllib.parse
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -210,6 +211,7 @@ class Direct:
 
     world: World
     in_transaction = True
+    database = SimpleNamespace(system_schema="public")
 
     async def query(self, statement: Any, parameters: Any = ()) -> list[tuple[Any, ...]]:
         # Percent signs are doubled, with or without parameters; psycopg2 wants them doubled only with parameters.
