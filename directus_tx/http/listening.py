@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import select
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -98,7 +99,8 @@ async def listen(reactor: Any, site: ApiSite, settings: Settings, sockets: Seque
         else:
             port = await _opened(inherited or reactor, description, settings, site)
         if isinstance(port, tcp.Port):
-            Acceptor(reactor, port, site.connections).start()
+            # One process must not accept all connections that arrive together.
+            Acceptor(reactor, port, site.connections, at_once=1 if sockets else MAX_ACCEPTS).start()
         ports.append(port)
     return ports
 
@@ -187,15 +189,16 @@ def endpoint_of(reactor: Any, description: str, backlog: int) -> Any:
 
 
 class Acceptor:
-    """Accepts the connections of a port while there are file descriptors.
+    """Accepts the connections of a port while there are file descriptors, at most *at_once* before the reactor does other work.
 
     Twisted alone closes all waiting connections if there are none, or tries again at once and without end.
     """
 
-    def __init__(self, reactor: Any, port: Any, connections: Connections) -> None:
+    def __init__(self, reactor: Any, port: Any, connections: Connections, *, at_once: int = MAX_ACCEPTS) -> None:
         self.reactor = reactor
         self.port = port
         self.connections = connections
+        self.at_once = at_once
         self._accept = port.doRead
         self._empty = 0
         self._reported = float("-inf")
@@ -205,14 +208,15 @@ class Acceptor:
 
     def accept(self) -> None:
         """Accepts connections. Makes room and pauses if there are no descriptors."""
-        number = free_descriptors(min(self.port.numberAccepts, MAX_ACCEPTS))
+        number = free_descriptors(min(self.port.numberAccepts, self.at_once))
         if not number:
             self._pause("the process or the system has no free file descriptors")
             return
         self.port.numberAccepts = number
         before = self.connections.admitted
         self._accept()
-        self._empty = 0 if self.connections.admitted > before else self._empty + 1
+        # Another process may have accepted the connection.
+        self._empty = 0 if self.connections.admitted > before or not _is_readable(self.port) else self._empty + 1
         if self._empty >= MAX_EMPTY:
             self._pause("the system refuses to accept connections")
 
@@ -229,6 +233,13 @@ class Acceptor:
     def _resume(self) -> None:
         if self.port.connected and not self.port.disconnecting:
             self.port.startReading()
+
+
+def _is_readable(port: Any) -> bool:
+    """Whether a connection waits to be accepted."""
+    waiting = select.poll()
+    waiting.register(port, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def free_descriptors(most: int) -> int:

@@ -76,6 +76,25 @@ def test_each_worker_answers_and_knows_what_the_others_change(daemon: Daemon) ->
     assert set(by_worker()) == {1, 2}
 
 
+def test_connections_that_arrive_together_are_accepted_by_all_workers(daemon: Daemon) -> None:
+    """Otherwise one process would serve the few connections that a proxy keeps open."""
+    workers = children(daemon.pid)
+    connections = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(40)]
+    try:
+        for each in connections:
+            each.sendall(b"GET /server/ping HTTP/1.1\r\nHost: a\r\n\r\n")
+        for each in connections:
+            assert each.recv(65536).endswith(b"pong")
+        owners = Counter(pid for each in connections for pid in workers if port_owner(each, pid))
+        assert set(owners) == set(workers)
+        assert sum(owners.values()) == 40
+    finally:
+        for each in connections:
+            each.close()
+    # The other process finds that there is nothing left to accept, which is no reason to pause.
+    assert events(daemon, "cannot accept connections") == 0
+
+
 def test_a_worker_that_is_killed_is_replaced_and_requests_of_the_others_are_answered(daemon: Daemon) -> None:
     before = children(daemon.pid)
     assert len(before) == 2
