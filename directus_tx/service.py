@@ -25,6 +25,7 @@ from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, S
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.health import Health
 from directus_tx.http.app import App
+from directus_tx.http.channel import Phase
 from directus_tx.http.listening import listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
@@ -46,6 +47,9 @@ CONNECT_PAUSES = (0.25, 0.5, 1.0)
 
 REMINDER = 30.0
 """Seconds after which the log says again that the database server cannot be reached."""
+
+LAST_BYTES = 3.0
+"""Seconds that clients have to receive answers that have been made when the server stops. Most fit into the buffers of the sockets."""
 
 OPENING_INTERVAL = 15.0
 """Seconds after which projects that could not be opened are tried again."""
@@ -245,6 +249,17 @@ class ApiService(Process):
             self._opening.cancel()
         return super().stopService()
 
+    async def _close_connections(self) -> None:
+        """Closes the connections without a request, and waits until the answers that have been made are passed to the operating system. The
+        reactor sends them in a later turn, which would not come if it stopped now."""
+        connections = self.app.site.connections
+        for channel in connections.each():
+            if channel.phase is Phase.IDLE and not channel.closing:
+                channel.loseConnection()
+        until = self.reactor.seconds() + LAST_BYTES
+        while any(channel.closing for channel in connections.each()) and self.reactor.seconds() < until:
+            await pause(self.reactor, 0.005)
+
     async def _stop(self) -> None:
         if self._ready and self.settings.server.shutdown_delay:
             await pause(self.reactor, self.settings.server.shutdown_delay)
@@ -258,6 +273,7 @@ class ApiService(Process):
             waiting = defer.DeferredList(list(self.app.running))
             waiting.addTimeout(left, self.reactor, onTimeoutCancel=lambda *_: None)
             await waiting
+        await self._close_connections()
         if self.supervisor is not None:
             await defer.maybeDeferred(self.supervisor.stopService)
         await self.backend.close()
