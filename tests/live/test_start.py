@@ -458,30 +458,3 @@ def test_broken_project_files_do_not_keep_the_server_from_starting(started: Any,
             daemon.call("GET", f"/{key}/")
         with refused.value:
             assert refused.value.code == 503
-
-
-def test_an_answer_that_has_been_made_is_sent_before_the_server_ends(tmp_path: pathlib.Path) -> None:
-    """A client that reads slowly gets the whole of an answer that was in the buffer of the server when it was told to stop."""
-    daemon = Daemon(tmp_path).start()
-    daemon.create_project("p")
-    text = {"field": "text", "type": "string", "datatype": "TEXT"}
-    daemon.call("POST", "/p/collections", {"collection": "things", "fields": [KEY, text]})
-    daemon.call("POST", "/p/items/things?fields=id", [{"text": "x" * 60_000} for _ in range(4)])
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", daemon.port))
-        client.sendall(f"GET /p/items/things HTTP/1.1\r\nHost: a\r\nAuthorization: bearer {TOKEN}\r\n\r\n".encode())
-        # The log says that the answer has been made.
-        wait_for(lambda: "GET /p/items/things 200" in daemon.output)
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: not daemon.listens())
-        # A server that does not wait for the client ends meanwhile.
-        time.sleep(0.5)
-        received = b""
-        while part := client.recv(65536):
-            received += part
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200")
-    assert len(json.loads(body)["data"]) == 4
-    assert daemon.process.wait(60) == 0
