@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -24,7 +25,7 @@ class StartError(Exception):
     """The server cannot be started with this configuration; the message says why."""
 
 
-class Process(MultiService):
+class Process(MultiService, ABC):
     """A process as a service of twistd: writes the log, stops after SIGTERM and SIGINT with exit status 0, reopens the log file after
     SIGHUP. Subclasses implement `start`, which is called when the service starts, and `_stop`. *worker* is the number of the process among
     several, which the log shows."""
@@ -49,12 +50,13 @@ class Process(MultiService):
         for lines in {self._observer.lines, self._console}:
             atexit.register(lines.finish)
 
+    @abstractmethod
     async def start(self) -> None:
-        """Starts the process. Raises StartError, and the errors that `is_cannot_start` knows."""
-        raise NotImplementedError
+        """Starts the process. Raises StartError, and the exceptions of which `_cannot_start` is true."""
 
+    @abstractmethod
     async def _stop(self) -> None:
-        raise NotImplementedError
+        """Stops the process. Called when `start` has ended."""
 
     def setServiceParent(self, parent: Any) -> None:
         """Makes the application of twistd use our log observer. twistd looks for one before it starts logging."""

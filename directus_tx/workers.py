@@ -47,7 +47,7 @@ class Worker:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "Worker | None":
-        """Returns the place of this process; None if it is no worker."""
+        """Returns the place of this process; None if it is not a worker."""
         text = environment.get(WORKER)
         if text is None:
             return None
@@ -84,7 +84,7 @@ class Worker:
 
 @implementer(IReadDescriptor)
 class _Pipe:
-    """The end of a pipe into which nobody writes. Calls *ended* when its other end is closed."""
+    """The reading end of a pipe into which no process writes. Calls *ended* when its other end is closed."""
 
     def __init__(self, descriptor: int, ended: Callable[[], None]) -> None:
         self.descriptor = descriptor
@@ -129,7 +129,7 @@ class Workers(Process):
         self._sockets: list[int] = []
         self._running: dict[int, _Running] = {}
         self._fast_ends: dict[int, int] = {}
-        self._lasted = False
+        self._any_ended = False
         self._pipe = (-1, -1)
 
     async def start(self) -> None:
@@ -163,14 +163,14 @@ class Workers(Process):
             return
         lasted = self.reactor.seconds() - running.started
         status = f"signal {reason.signal}" if reason.signal else f"status {reason.exitCode}"
-        if reason.exitCode == 1 and not self._lasted and lasted < LASTING:
+        if reason.exitCode == 1 and not self._any_ended and lasted < LASTING:
             log.critical("worker {number} cannot start; the server stops", number=number)
             self.fail()
             self.stopping = True
             return
         fast = self._fast_ends[number] = 0 if lasted >= LASTING else self._fast_ends.get(number, 0) + 1
         pause = min(PAUSE * 2 ** max(fast - 1, 0), MAX_PAUSE) if fast else 0.0
-        self._lasted = True
+        self._any_ended = True
         log.error("worker {number} has ended with {status}; another one takes its place", number=number, status=status)
         self.reactor.callLater(pause, self._spawn, number)
 

@@ -119,7 +119,7 @@ async def _ask(ctx: Context, url: str, token: str) -> dict[str, Any]:
             return dict(document["data"])
         said = document["error"]["message"]
     except (ValueError, KeyError, TypeError):
-        said = "that is no answer of this server"
+        said = "that is not an answer of directus_tx"
     raise Failed(f"{url} has answered with {status}: {said}")
 
 

@@ -3,11 +3,13 @@
 from typing import Any
 
 import click
+from attrs import asdict
 
+from directus_tx.access import access_of
 from directus_tx.cli.command import Environment, online
 from directus_tx.query import WriteOptions
 from directus_tx.schema.model import Collection, Relation, Snapshot
-from directus_tx.schema_service import adopt, unknown_collection
+from directus_tx.schema_service import adopt
 
 
 @click.group(short_help="Show and adopt the tables of a project.")
@@ -28,36 +30,24 @@ async def show(environment: Environment, key: str, collection: str | None) -> No
       directus schema show shop orders
       directus schema show shop --json
     """
-    found = (await environment.context(key)).schema
+    ctx = await environment.context(key)
+    found = ctx.schema
     output = environment.output
     if collection is not None:
-        fields = _fields(found, _named(found, collection))
+        fields = _fields(found, access_of(ctx).grant(collection).collection)
         columns = ("field", "type", "interface", "datatype", "column", "relation")
         output.table(fields, columns, [[each[name] for name in columns] for each in fields])
         return
     described = [{**_about(each), "fields": _fields(found, each)} for each in found.collections.values() if not each.system]
-    left_out = [{"name": each.name, "kind": each.kind, "reason": each.reason} for each in found.left_out]
-    left_out += [
-        {"name": f"{each.collection}.{each.name}", "kind": "foreign key", "reason": each.reason}
-        for each in found.foreign_keys
-        if each.reason is not None
-    ]
+    left_out = [*found.left_out, *(each.left_out for each in found.foreign_keys if each.left_out is not None)]
     if output.as_json:
-        output.json({"collections": described, "left_out": left_out})
+        output.json({"collections": described, "left_out": [asdict(each) for each in left_out]})
         return
     names = ("collection", "kind", "key", "managed", "fields", "cannot")
     rows = [[each[name] if name != "fields" else len(each["fields"]) for name in names] for each in described]
     output.table(described, names, rows)
     for each in left_out:
-        output.note(f"left out: {each['kind']} {each['name']}: {each['reason']}")
-
-
-def _named(found: Snapshot, name: str) -> Collection:
-    """Returns a collection. Raises CollectionNotFound."""
-    collection = found.collections.get(name)
-    if collection is None:
-        raise unknown_collection(found, name)
-    return collection
+        output.note(f"left out: {each.kind} {each.name}: {each.reason}")
 
 
 def _about(collection: Collection) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from attrs import evolve, frozen
 
 from directus_tx.access import Grant
 from directus_tx.access.grant import ACCOUNT_SECRETS
+from directus_tx.compile.operators import null_test_of
 from directus_tx.compile.order import Order, Term
 from directus_tx.compile.shape import CursorShape
 from directus_tx.db.sql import FALSE, SQL, Bind, Clause, Composable, all_of
@@ -102,14 +103,8 @@ def _equal(term: Term, place: int, *, null: bool) -> Clause:
 
 
 def _null(term: Term, *, negated: bool = False) -> Clause:
-    # "IS NULL" is also true of a composite value whose attributes are NULL.
-    native = term.field is not None and term.field.native is not None
-    template = (
-        ("{} IS DISTINCT FROM NULL" if negated else "{} IS NOT DISTINCT FROM NULL")
-        if native
-        else ("{} IS NOT NULL" if negated else "{} IS NULL")
-    )
-    return Clause(SQL(template).format(term.value))
+    assert term.field is not None
+    return Clause(null_test_of(term.value, term.field, negated))
 
 
 def _bind(term: Term, place: int) -> Bind:

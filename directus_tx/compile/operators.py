@@ -101,10 +101,16 @@ def base_column(alias: str, field: Field) -> Composable:
 
 
 def null_test(alias: str, field: Field, negated: bool = False) -> Composable:
-    """Returns the condition that the column is, or is not, NULL. IS NULL is true of a composite value whose attributes are NULL."""
+    """Returns the condition that the column is, or is not, NULL."""
+    return null_test_of(column(alias, field.field), field, negated)
+
+
+def null_test_of(value: Composable, field: Field, negated: bool = False) -> Composable:
+    """Returns the condition that an expression over the column of a field is, or is not, NULL. IS NULL is true of a composite value whose
+    attributes are NULL."""
     if field.native is not None:
-        return SQL("{} IS DISTINCT FROM NULL" if negated else "{} IS NOT DISTINCT FROM NULL").format(column(alias, field.field))
-    return SQL("{} IS NOT NULL" if negated else "{} IS NULL").format(column(alias, field.field))
+        return SQL("{} IS DISTINCT FROM NULL" if negated else "{} IS NOT DISTINCT FROM NULL").format(value)
+    return SQL("{} IS NOT NULL" if negated else "{} IS NULL").format(value)
 
 
 def bound(field: Field) -> str:

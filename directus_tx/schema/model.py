@@ -350,6 +350,11 @@ class ForeignKey:
     refers_to: tuple[str, ...]
     reason: str | None = None
 
+    @property
+    def left_out(self) -> LeftOut | None:
+        """What is said about a foreign key that is not a relation; None if it is one."""
+        return None if self.reason is None else LeftOut(f"{self.collection}.{self.name}", "foreign key", self.reason)
+
 
 @frozen(eq=False)
 class Snapshot:

@@ -1,6 +1,6 @@
 """Shows, creates, changes and deletes collections and fields."""
 
-from directus_tx.schema_service.adopt import adopt, unknown_collection
+from directus_tx.schema_service.adopt import adopt
 from directus_tx.schema_service.advice import read_advice
 from directus_tx.schema_service.collections import create_collection, delete_collection, update_collection
 from directus_tx.schema_service.fields import create_field, delete_field, update_fields
@@ -19,7 +19,6 @@ __all__ = [
     "read_collections",
     "read_fields",
     "read_setting_fields",
-    "unknown_collection",
     "update_collection",
     "update_fields",
 ]

@@ -4,20 +4,20 @@ themselves are not changed."""
 from collections.abc import Collection as Container
 from collections.abc import Iterable, Sequence
 
+from attrs import asdict, frozen, mutable
 from attrs import field as attribute
-from attrs import frozen, mutable
 
 from directus_tx.access import access_of
+from directus_tx.access.refusals import no_collection
 from directus_tx.context import Context
-from directus_tx.errors import CollectionNotFound
 from directus_tx.items import Writer, in_transaction
 from directus_tx.items.service import Items
 from directus_tx.query import WriteOptions
 from directus_tx.schema.datatypes import is_long
+from directus_tx.schema.introspect import read_snapshot
 from directus_tx.schema.model import Collection, Field, ForeignKey, LeftOut, Snapshot
 from directus_tx.schema_service.payloads import COLLECTIONS, IN_NO_FIELD, MAX_NAME, RESERVED, Item
-from directus_tx.schema_service.rows import create_rows, reread
-from directus_tx.suggestions import suggestion
+from directus_tx.schema_service.rows import create_rows
 
 RELATIONS = "directus_relations"
 
@@ -60,14 +60,8 @@ class Adoption:
                 for field, row in self.fields
             ],
             "relations": [*self.relations, *({"id": key, **row} for key, row in self.changed)],
-            "left_out": [{"name": each.name, "kind": each.kind, "reason": each.reason} for each in self.left_out],
+            "left_out": [asdict(each) for each in self.left_out],
         }
-
-
-def unknown_collection(schema: Snapshot, name: str) -> CollectionNotFound:
-    """Returns the error for the name of a collection of the project that does not exist."""
-    meant = suggestion(name, [each for each in schema.collections if not each.startswith("directus_")])
-    return CollectionNotFound(f'There is no collection "{name}"{meant}')
 
 
 async def adopt(
@@ -76,15 +70,16 @@ async def adopt(
     """Adopts collections, all of them if *names* is None, and returns what has been written; with *dry_run*, what would be. What is
     described already stays as it is. Raises CollectionNotFound."""
     access_of(ctx).require_schema()
+    own = {each.collection for each in ctx.schema.collections.values() if not each.system}
     for name in names or ():
-        if name not in ctx.schema.collections or name.startswith("directus_"):
-            raise unknown_collection(ctx.schema, name)
+        if name not in own:
+            raise no_collection(name, own)
     if dry_run:
         return adoption_of(ctx.schema, names).answer
 
     async def work(writer: Writer) -> Item:
         # The schema may have changed since the request began. This change keeps others waiting.
-        found = adoption_of(await reread(writer.ctx), names)
+        found = adoption_of(await read_snapshot(writer.ctx.db, ctx.schema.schemas), names)
         if found.managed:
             await writer.update(COLLECTIONS, [(name, {"managed": True}) for name in found.managed])
         if found.collections:
@@ -94,7 +89,6 @@ async def adopt(
             await writer.create(RELATIONS, found.relations)
         if found.changed:
             await writer.update(RELATIONS, found.changed)
-        await reread(writer.ctx)
         return found.answer
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
@@ -127,17 +121,13 @@ def adoption_of(schema: Snapshot, names: Sequence[str] | None = None) -> Adoptio
         if not each.has_row
     ]
     fields = [
-        (field, _field_row(schema, field, place))
+        (field, _field_row(field, place))
         for collection in wanted
         for place, field in enumerate(collection.columns.values(), 1)
         if field.id is None
     ]
     left_out = [*schema.left_out] if names is None else []
-    left_out += (
-        LeftOut(f"{key.collection}.{key.name}", "foreign key", key.reason)
-        for key in schema.foreign_keys
-        if key.reason is not None and key.collection in relations.names
-    )
+    left_out += (key.left_out for key in schema.foreign_keys if key.left_out is not None and key.collection in relations.names)
     left_out += relations.left_out
     managed = tuple(each.collection for each in wanted if each.has_row and not each.managed)
     return Adoption(
@@ -162,7 +152,7 @@ def _junction(schema: Snapshot, collection: Collection) -> tuple[ForeignKey, For
     return keys[0], keys[1]
 
 
-def _field_row(schema: Snapshot, field: Field, place: int) -> Item:
+def _field_row(field: Field, place: int) -> Item:
     """Returns the row of directus_fields of a column."""
     row: Item = {"type": field.type, "interface": INTERFACES.get(field.type, "text-input"), "sort": place}
     if field.primary_key:
@@ -206,7 +196,8 @@ class _Relations:
             "junction_field": other,
         }
         if present is not None:
-            # Its many side was adopted before. Otherwise, somebody has chosen that there is no field on the other side.
+            # A relation without a field on the other side gets one only if the other collection is adopted now: its many side was adopted
+            # before. Otherwise a client has left the field out on purpose.
             if present.id is None or present.collection_one != one or present.field_one is not None or one not in self.new:
                 return
             row = {}
