@@ -9,7 +9,8 @@ import pathlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import hypothesis
@@ -25,6 +26,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from directus_tx.config import Settings, load
+from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
@@ -235,3 +237,28 @@ async def client(server: Client) -> Any:
     )
     assert answer.status == 200, answer.body
     yield server
+
+
+@asynccontextmanager
+async def limited_role(client: Client, *privileges: str) -> AsyncIterator[tuple[str, Any]]:
+    """Has the server use a role that may read and write the tables in public, except as the statements *privileges* say, in which {role}
+    stands for its name. Yields the name, and the connection parameters of the owner of the tables."""
+    database = client.backend.projects.get(client.project).database
+    role = database.parameters["dbname"]
+    statements = (
+        'CREATE ROLE "{role}" LOGIN',
+        'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
+        'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"',
+        *privileges,
+    )
+    for statement in statements:
+        await Session(database).query(statement.format(role=role))
+    owner, database.parameters = database.parameters, {**database.parameters, "user": role}
+    database.renew()
+    try:
+        yield role, owner
+    finally:
+        database.parameters = owner
+        database.renew()
+        for statement in (f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"'):
+            await Session(database).query(statement)

@@ -6,7 +6,7 @@ from openapi_spec_validator import validate
 from pytest_twisted import ensureDeferred
 
 from directus_tx.db.session import Session
-from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client
+from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, limited_role
 
 
 async def query(client: Client, *statements: str) -> Any:
@@ -506,22 +506,14 @@ async def test_privileges_of_the_servers_role_decide_what_is_listed_and_written(
     )
     await use_schemas(client, "closed")
     await client.get("~/items/partly")
-    database = client.backend.projects.get(client.project).database
-    role = database.parameters["dbname"]
-    await query(
-        client,
-        f'CREATE ROLE "{role}" LOGIN',
-        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
-        f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"',
-        f'REVOKE ALL ON secret, partly, fixed, hidden_key FROM "{role}"',
-        f'GRANT SELECT (id, a), UPDATE (a), INSERT (a) ON partly TO "{role}"',
-        f'GRANT SELECT ON fixed TO "{role}"',
-        f'GRANT SELECT (a) ON hidden_key TO "{role}"',
-    )
-    owner, database.parameters = database.parameters, {**database.parameters, "user": role}
-    database.close_idle(100)
     project = client.backend.projects.get(client.project)
-    try:
+    async with limited_role(
+        client,
+        'REVOKE ALL ON secret, partly, fixed, hidden_key FROM "{role}"',
+        'GRANT SELECT (id, a), UPDATE (a), INSERT (a) ON partly TO "{role}"',
+        'GRANT SELECT ON fixed TO "{role}"',
+        'GRANT SELECT (a) ON hidden_key TO "{role}"',
+    ) as (role, owner):
         await project.verified(await project.snapshot())
         left_out = {each.name: each.reason for each in (await project.snapshot()).left_out}
         assert set(left_out) == {"secret", "closed.things"}
@@ -548,10 +540,6 @@ async def test_privileges_of_the_servers_role_decide_what_is_listed_and_written(
         await query_as(client, owner, f'GRANT INSERT ON fixed TO "{role}"')
         await project.verified(await project.snapshot())
         assert (await client.get("~/items/fixed/1")).data == {"id": 1, "a": "x"}
-    finally:
-        database.parameters = owner
-        database.close_idle(100)
-        await query(client, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
 
 
 async def query_as(client: Client, parameters: Any, *statements: str) -> None:

@@ -8,7 +8,7 @@ from pytest_twisted import ensureDeferred
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import MEANINGS, meaning_of
 from directus_tx.errors import InternalError
-from tests.conftest import KEY, Client, Reply, field
+from tests.conftest import KEY, Client, Reply, field, limited_role
 
 NAME = field("name")
 SQLSTATES = sorted(
@@ -228,19 +228,11 @@ async def test_a_value_that_the_database_computes_cannot_be_given(client: Client
 async def test_a_role_with_few_rights_on_tables_of_others(client: Client) -> None:
     """What the rights of the server's role forbid is refused, and the rest works."""
     await client.collection("t", NAME)
-    database = client.backend.projects.get(client.project).database
-    role = database.parameters["dbname"]
-    await execute(
+    async with limited_role(
         client,
-        f'CREATE ROLE "{role}" LOGIN',
-        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
-        f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"',
-        f'REVOKE UPDATE, DELETE ON t FROM "{role}"',
-        f'REVOKE UPDATE, SELECT ON SEQUENCE t_id_seq FROM "{role}"',
-    )
-    owner, database.parameters = database.parameters, {**database.parameters, "user": role}
-    database.close_idle(100)
-    try:
+        'REVOKE UPDATE, DELETE ON t FROM "{role}"',
+        'REVOKE UPDATE, SELECT ON SEQUENCE t_id_seq FROM "{role}"',
+    ) as (role, _):
         assert (await client.post("~/items/t", [{"name": "a"}, {"id": 7, "name": "b"}])).status == 200
         assert [row["id"] for row in (await client.get("~/items/t")).data] == [1, 7]
         for method, path, body in (
@@ -255,10 +247,6 @@ async def test_a_role_with_few_rights_on_tables_of_others(client: Client) -> Non
             assert "database does not allow" in message
             assert not [word for word in ("permission", "owner", role) if word in message]
         assert [row["name"] for row in (await client.get("~/items/t")).data] == ["a", "b"]
-    finally:
-        database.parameters = owner
-        database.close_idle(100)
-        await execute(client, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
 
 
 @ensureDeferred
@@ -279,21 +267,13 @@ async def test_a_missing_privilege_is_named_to_administrators(client: Client) ->
         assert (
             await client.post("~/permissions", {"collection": name, "role": 3, "create": "full", "read": "full"})
         ).status == 200
-    database = client.backend.projects.get(client.project).database
-    role = database.parameters["dbname"]
-    await execute(
-        client,
-        f'CREATE ROLE "{role}" LOGIN',
-        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"',
-        f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"',
-        f'REVOKE ALL ON SEQUENCE t_id_seq FROM "{role}"',
-        f'ALTER VIEW v OWNER TO "{role}"',
-        f'REVOKE ALL ON hidden FROM "{role}"',
-    )
-    owner, database.parameters = database.parameters, {**database.parameters, "user": role}
-    database.renew()
     generic = "The database does not allow the server to do this"
-    try:
+    async with limited_role(
+        client,
+        'REVOKE ALL ON SEQUENCE t_id_seq FROM "{role}"',
+        'ALTER VIEW v OWNER TO "{role}"',
+        'REVOKE ALL ON hidden FROM "{role}"',
+    ):
         for method, path, body, named in (
             ("POST", "~/items/t", {"name": "a"}, 'sequence "t_id_seq"'),
             ("POST", "~/items/t", [{"name": "a"}, {"name": "b"}], 'sequence "t_id_seq"'),
@@ -306,10 +286,6 @@ async def test_a_missing_privilege_is_named_to_administrators(client: Client) ->
             assert said(await client.call(method, path, body)) == (403, 302, f"{generic} with the {named}."), path
             if method == "POST" and "items" in path:
                 assert said(await client.call(method, path, body, token="reader")) == (403, 302, f"{generic}.")
-    finally:
-        database.parameters = owner
-        database.renew()
-        await execute(client, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
 
 
 @ensureDeferred
