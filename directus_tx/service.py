@@ -83,7 +83,7 @@ class Backend:
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
         self.plugins = Plugins()
-        self.items = Items(RULES, self.plugins, settings.limits, self.hasher)
+        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=())
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""

@@ -21,6 +21,7 @@ from directus_tx.items.relations import nested_in, pending_fields, write_many_to
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
 from directus_tx.items.rules import NO_RULES
 from directus_tx.items.service import Items
+from directus_tx.outbox.messages import enqueue
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Collection
 from directus_tx.schema.numbers import whole_number
@@ -146,9 +147,9 @@ def _without_key(grant: Grant, payload: Any) -> Item:
 async def in_transaction(
     service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, changes_schema: bool = False
 ) -> T:
-    """Calls *work* with a Writer in one transaction, writes the history, commits, and then calls the `after` hooks of plugins. Returns the
-    result of *work*. Database errors name the fields that they concern. The hooks are not called if the connection is lost during the
-    commit.
+    """Calls *work* with a Writer in one transaction, writes the outbox and the history, commits, and then calls the `after` hooks of
+    plugins. Returns the result of *work*. Database errors name the fields that they concern. The hooks are not called if the connection
+    is lost during the commit.
 
     *changes_schema*: *work* runs DDL (`Session.schema_change`) and has checked the caller's permissions, so the Writer checks none."""
     matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
@@ -299,7 +300,11 @@ class Writer:
             raise refusals.no_item(self.access.grant(name))
 
     async def finish(self) -> None:
-        """Writes the history of all events."""
+        """Writes the messages about all events to the outbox, and their history."""
+        for publisher in self.service.publishers:
+            messages = await publisher.messages(self.ctx, self.events)
+            if messages:
+                await enqueue(self.ctx, messages)
         if self.records:
             await record(self.ctx, self.records, self.options.comment)
 

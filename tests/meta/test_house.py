@@ -62,6 +62,7 @@ LAYERS = (
     "schema.ddl",
     "schema.migrations",
     "embedded",
+    "outbox",
     "access",
     "compile",
     "items",
@@ -104,6 +105,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
+    "outbox": ("messages", "kinds"),
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": (
         "conditions",
@@ -175,6 +177,7 @@ MAY_RUN_SQL = {
     "schema.tables",
     "schema.migrations",
     "items",
+    "outbox",
     "schema_service",
     "accounts",
     "system",
