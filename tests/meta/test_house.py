@@ -27,6 +27,7 @@ PACKAGE = ROOT / "directus_tx"
 LAYERS = (
     "suggestions",
     "private_files",
+    "sealing",
     "errors",
     "cache",
     "slices",
