@@ -177,6 +177,27 @@ class HistorySettings:
 
 
 @frozen
+class OutboxSettings:
+    """The section [outbox]: how messages to the outside world, webhooks and mail, are delivered."""
+
+    concurrency: int = setting(100, "Maximum number of messages that are delivered at the same time.")
+    destination_concurrency: int = setting(
+        8, "Maximum number of messages of a project that are delivered to one server at the same time."
+    )
+    max_attempts: int = setting(
+        12, "Number of attempts after which a message is dead: it is kept, but not tried again unless it is asked for."
+    )
+    first_pause: float = setting(
+        5.0,
+        "Seconds between the first attempt and the second, on average. Each further pause is three times as long, up to max_pause.",
+    )
+    max_pause: float = setting(86400.0, "Maximum time between two attempts, in seconds.")
+    poll_interval: float = setting(
+        15.0, "Seconds between two looks for messages of which the database has not notified the process."
+    )
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -208,6 +229,7 @@ class Settings:
     database: DatabaseSettings = DatabaseSettings()
     limits: LimitSettings = LimitSettings()
     history: HistorySettings = HistorySettings()
+    outbox: OutboxSettings = OutboxSettings()
 
 
 class ConfigError(Exception):
@@ -223,6 +245,7 @@ SECTIONS: Mapping[str, type] = {
     "database": DatabaseSettings,
     "limits": LimitSettings,
     "history": HistorySettings,
+    "outbox": OutboxSettings,
 }
 
 

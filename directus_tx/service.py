@@ -29,9 +29,11 @@ from directus_tx.http.channel import Phase
 from directus_tx.http.listening import listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
+from directus_tx.jobs.delivery import Deliverer
 from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
+from directus_tx.outbox.kinds import Kind
 from directus_tx.plugins.manager import Plugins
 from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
@@ -84,6 +86,7 @@ class Backend:
         self.hasher = PasswordHasher(reactor)
         self.plugins = Plugins()
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=())
+        self.kinds: dict[str, Kind] = {}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
@@ -214,6 +217,7 @@ class ApiService(Process):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)
         IndexBuilder(self.reactor, projects).setServiceParent(self)
+        Deliverer(self.reactor, projects, self.backend.kinds, self.settings.outbox).setServiceParent(self)
         if self.demo:
             await self._make_demo()
         self._ready = True

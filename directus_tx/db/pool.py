@@ -42,6 +42,10 @@ MAX_DIGITS = 19
 TABLES = "tables"
 """The kind of notifications that tables have changed. The version is the number of the transaction."""
 
+OUTBOX = "outbox"
+"""The kind of changes that messages were written to the outbox. It has a channel of its own, on which one connection of the pool listens:
+PostgreSQL wakes every connection that listens for each message."""
+
 DOWN_FOR = 0.5
 """Seconds to wait after a failure to connect before the next attempt."""
 
@@ -99,6 +103,8 @@ class Database:
     ) -> None:
         self.system_schema = system_schema
         self._channel = CHANNEL if system_schema == PUBLIC else f"{CHANNEL}:{system_schema}"
+        self._outbox_channel = f"{CHANNEL}-{OUTBOX}" + ("" if system_schema == PUBLIC else f":{system_schema}")
+        self._outbox_listener: Connection | None = None
         self._introduction = _INTRODUCTION.format(system_schema)
         self._listening = "".join(f'LISTEN "{each}"; ' for each in dict.fromkeys((CHANNEL, self._channel))) + self._introduction
         self.reactor = reactor
@@ -536,15 +542,19 @@ class Database:
     async def _introduce(self, connection: Connection) -> None:
         """Makes a connection listen, unless the server is a standby, on which PostgreSQL allows neither LISTEN nor NOTIFY. Reads what
         identifies the connection."""
+        listening = self._listening
+        if self._outbox_listener is None or self._outbox_listener.closed:
+            self._outbox_listener = connection
+            listening = f'LISTEN "{self._outbox_channel}"; {listening}'
         try:
-            rows = await connection.run(self._listening)
+            rows = await connection.run(listening)
         except psycopg2.Error as error:
             if error.pgcode != READ_ONLY:
                 raise
             rows = await connection.run(self._introduction)
             if not rows[0][2]:
                 # The standby has been promoted meanwhile.
-                rows = await connection.run(self._listening)
+                rows = await connection.run(listening)
         ((connection.pid, connection.epoch, connection.standby, connection.read_only, connection.table, self._allowed),) = rows
 
     # what connections report
@@ -561,6 +571,7 @@ class Database:
         if len(self.connections) == 1:
             # Until now, no connection was open that would have been notified.
             self.on_change(TABLES, 0)
+            self.on_change(OUTBOX, 0)
         for kind, version in connection.versions.items():
             self._heard(kind, version)
 
@@ -569,6 +580,9 @@ class Database:
         kind, _, text = notify.payload.partition(":")
         # Event triggers notify the projects of all schemas.
         wanted = (CHANNEL, self._channel) if kind == TABLES else (self._channel,)
+        if notify.channel == self._outbox_channel:
+            self.on_change(OUTBOX, 0)
+            return
         if notify.channel not in wanted or len(text) > MAX_DIGITS or not text.isascii() or not text.isdigit():
             return
         version = int(text)

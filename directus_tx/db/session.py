@@ -74,7 +74,7 @@ class Session:
     only read, because a statement whose connection is lost is run again.
     """
 
-    __slots__ = ("_begin", "_connection", "_last", "_lock", "_read_only", "_retried", "_usage", "database")
+    __slots__ = ("_announced", "_begin", "_connection", "_last", "_lock", "_read_only", "_retried", "_usage", "database")
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Session:
     ) -> None:
         self.database = database
         self._connection = connection
+        self._announced: tuple[str, ...] = ()
         self._begin = BEGIN_READ_ONLY if read_only else BEGIN
         """What the next statement of the transaction is sent with; empty after the first one."""
         self._last: tuple[Statement | Composable | str, Any] | None = None
@@ -213,6 +214,11 @@ class Session:
             if connection.idle:
                 self._begin = begin
             raise
+
+    def announce(self, kind: str) -> None:
+        """Calls `Database.on_change` with *kind* after the commit of the transaction, without waiting for PostgreSQL to notify."""
+        if kind not in self._announced:
+            self._announced += (kind,)
 
     async def query_at_commit(self, statement: Statement | Composable | str, parameters: Any = ()) -> None:
         """Runs a statement of a transaction whose rows are not needed, in one round trip with COMMIT, or before the next statement if there
@@ -379,6 +385,8 @@ class Session:
                 broken = not (session._begin or await _rolled_back(connection))
                 raise
             broken = False
+            for kind in session._announced:
+                self.database.on_change(kind, 0)
             return result
         finally:
             self._usage.reading.discard(connection)

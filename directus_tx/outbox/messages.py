@@ -8,6 +8,7 @@ import orjson
 from attrs import frozen
 
 from directus_tx.context import Context
+from directus_tx.db.pool import OUTBOX
 
 CHUNK = 1000
 """Messages for each statement."""
@@ -19,8 +20,8 @@ class Message:
 
     `kind` names the `Kind` that delivers it. `payload` is JSON and holds what the kind needs. `destination` is the receiver whose messages
     share a limit of concurrent deliveries, for example "https://example.com:443". `subject` is what the message belongs to, for
-    example "webhook:3"; the deliveries of a subject can be listed. Messages with the same `sequence` are delivered in the order in which
-    they were written, unless one has to be retried. `erased`: the payload is removed from the outbox after the delivery.
+    example "webhook:3"; the deliveries of a subject can be listed. Messages to one destination with the same `sequence` are delivered in
+    the order in which they were written, unless one has to be retried. `erased`: the payload is removed from the outbox after the delivery.
     """
 
     kind: str
@@ -34,14 +35,17 @@ class Message:
 # The messages are one JSON document, because a driver and a parser that see a value for each column of each row take twice as long.
 _INSERT = """
 INSERT INTO directus_outbox (message_id, kind, destination, subject, sequence, payload, erased, created_on, next_attempt)
-SELECT message_id, kind, destination, subject, sequence, payload, erased, %(now)s, %(now)s
+SELECT message_id, kind, destination, subject, sequence, payload, erased, %(now)s, clock_timestamp()
 FROM json_to_recordset(%(messages)s) AS m(
     message_id uuid, kind text, destination text, subject text, sequence text, payload text, erased boolean
 )"""
 
 
 async def enqueue(ctx: Context, messages: Sequence[Message]) -> None:
-    """Writes messages to the outbox, in order. In a transaction, they are delivered only if it is committed."""
+    """Writes messages to the outbox, in order. *ctx* must be in a transaction; the messages are delivered after its commit."""
+    assert ctx.db.in_transaction
+    if messages:
+        ctx.db.announce(OUTBOX)
     for start in range(0, len(messages), CHUNK):
         rows = [_row(message) for message in messages[start : start + CHUNK]]
         await ctx.db.query(_INSERT, {"now": ctx.now, "messages": orjson.dumps(rows, default=str).decode()})

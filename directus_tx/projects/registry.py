@@ -20,7 +20,7 @@ from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
 from directus_tx.config import DatabaseSettings
 from directus_tx.db.connection import Parameters, holding
-from directus_tx.db.pool import TABLES, Database
+from directus_tx.db.pool import OUTBOX, TABLES, Database
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import (
@@ -90,6 +90,8 @@ class Project:
         self.accounts_version = 0
         database.on_change = self._changed
         database.on_restore = self._restored
+        self.on_outbox: Callable[[Project], None] = lambda project: None
+        """Called when messages may be in the outbox."""
         self._snapshot: Snapshot | None = None
         self._version = 0
         self._restores = 0
@@ -278,6 +280,8 @@ class Project:
         self.error = error
         self._opening = False
         waiting, self._waiting = self._waiting, {}
+        if error is None:
+            self.on_outbox(self)
         for waiter in waiting:
             if error is None:
                 waiter.callback(None)
@@ -376,6 +380,8 @@ class Project:
             self._heard_of.append(version)
             if self._snapshot is not None and self._snapshot.notified:
                 self._doubted = True
+        elif kind == OUTBOX:
+            self.on_outbox(self)
         elif kind == "accounts" and version != self.accounts_version:
             self.accounts_version = version
             self.accounts.clear()
@@ -402,6 +408,8 @@ class Projects:
         self.files = ProjectFiles(data_dir / "projects", self.databases.lacking)
         self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
+        self.on_outbox: Callable[[Project], None] = lambda project: None
+        """Called with a project whose outbox may have messages to be delivered."""
         self._open: dict[str, Project] = {}
         self._broken: dict[str, float] = {}
         """What is wrong with project files, and when it was logged."""
@@ -429,6 +437,7 @@ class Projects:
             own = self.databases.is_own(config.database)
             pool = self.databases.pool(config.database)
             self._open[key] = project = Project(config, pool, self.databases.settings, self.availability if own else None)
+            project.on_outbox = lambda project: self.on_outbox(project)
         return project
 
     def _config(self, key: str) -> ProjectConfig | None:

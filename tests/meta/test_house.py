@@ -106,7 +106,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "outbox": ("messages", "kinds"),
+    "outbox": ("messages", "kinds", "queue"),
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": (
         "conditions",
