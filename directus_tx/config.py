@@ -4,6 +4,7 @@ A setting `key` of `[section]` is `DIRECTUS_SECTION_KEY` in the environment, one
 read from the file that `..._FILE` names. The environment wins over the file.
 """
 
+import ipaddress
 import pathlib
 import re
 import tomllib
@@ -198,6 +199,24 @@ class OutboxSettings:
 
 
 @frozen
+class OutgoingSettings:
+    """The section [outgoing]: requests that the server makes itself, for example to webhooks."""
+
+    allowed_networks: tuple[str, ...] = setting(
+        (),
+        "Networks or addresses that requests may be sent to beside the public internet, for example 10.1.0.0/16. Without them, addresses of"
+        " this machine and of private networks are refused.",
+    )
+    connect_timeout: float = setting(5.0, "Maximum time for a connection to be made, in seconds.")
+    read_timeout: float = setting(10.0, "Maximum pause in an answer, in seconds.")
+    total_timeout: float = setting(15.0, "Maximum time for a request and its answer, in seconds.")
+    max_answer: int = setting(64 * 1024, "Maximum size of an answer, in bytes. The rest is not read.")
+    ca_file: str = setting(
+        "", "File of certificate authorities that are trusted beside those of the system, in PEM format, for requests by https."
+    )
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -230,6 +249,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     history: HistorySettings = HistorySettings()
     outbox: OutboxSettings = OutboxSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
 
 
 class ConfigError(Exception):
@@ -246,6 +266,7 @@ SECTIONS: Mapping[str, type] = {
     "limits": LimitSettings,
     "history": HistorySettings,
     "outbox": OutboxSettings,
+    "outgoing": OutgoingSettings,
 }
 
 
@@ -347,6 +368,13 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
             libpq_parameters(value)
         except ValueError as error:
             mistakes.append(f"{label}: {error}")
+        return value
+    elif label == "outgoing.allowed_networks":
+        for text in value or ():
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                mistakes.append(f"{label}: {error}")
         return value
     elif label == "history.retention":
         for text in value or ():

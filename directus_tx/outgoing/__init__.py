@@ -1,0 +1,1 @@
+"""HTTP requests that the server makes itself: to webhooks, to addresses that users name, to providers of single sign-on."""
