@@ -11,6 +11,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ReadOnlyDatabase
 from directus_tx.query import BindValues, Query
 from directus_tx.schema.model import Snapshot
+from directus_tx.sealing import Keys
 from directus_tx.slices import in_slices
 
 T = TypeVar("T")
@@ -50,14 +51,15 @@ class Accountability:
 
 @frozen
 class Context:
-    """The context of a request, passed as an argument. `project` is the key; `now` the time of the
-    request, aware, in UTC, without microseconds."""
+    """The context of a request, passed as an argument. `project` is its key, `keys` are its secret keys; `now` is the
+    time of the request, aware, in UTC, without microseconds."""
 
     project: str
     schema: Snapshot
     accountability: Accountability
     now: datetime
     db: Session
+    keys: Keys
     request_id: str = ""
 
     def in_slices(self, items: Iterable[T]) -> AsyncIterator[T]:

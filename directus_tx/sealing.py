@@ -11,6 +11,7 @@ import hmac
 import os
 from functools import lru_cache
 
+from attrs import field, frozen
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -61,3 +62,24 @@ def _derived(key: str, purpose: str) -> bytes:
 @lru_cache(maxsize=1000)
 def _cipher(key: str, purpose: str) -> AESGCM:
     return AESGCM(_derived(key, purpose + ":seal"))
+
+
+@frozen
+class Keys:
+    """The secret keys of a project: the `current` one seals, the `former` ones can still unseal."""
+
+    current: str = field(repr=False)
+    former: tuple[str, ...] = field(default=(), repr=False)
+
+    def seal(self, purpose: str, text: str) -> str:
+        """Returns a text sealed with the current key."""
+        return seal(self.current, purpose, text)
+
+    def unseal(self, purpose: str, sealed: str) -> str:
+        """Returns a text that was sealed with one of the keys. Raises ValueError."""
+        for key in self.former:
+            try:
+                return unseal(key, purpose, sealed)
+            except ValueError:
+                continue
+        return unseal(self.current, purpose, sealed)

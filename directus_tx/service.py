@@ -34,11 +34,14 @@ from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.outbox.kinds import Kind
+from directus_tx.outgoing.client import Client
 from directus_tx.plugins.manager import Plugins
 from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
+from directus_tx.webhooks.delivery import WebhookKind
+from directus_tx.webhooks.events import WebhookEvents
 from directus_tx.workers import Worker
 
 log = Logger()
@@ -85,8 +88,9 @@ class Backend:
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
         self.plugins = Plugins()
-        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=())
-        self.kinds: dict[str, Kind] = {}
+        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),))
+        self.outgoing = Client(reactor, settings.outgoing)
+        self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing),)}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
@@ -146,6 +150,7 @@ class Backend:
         availability.finish()
 
     async def close(self) -> None:
+        await self.outgoing.close()
         await self.projects.close()
         self.hasher.stop()
         if self.embedded is not None:

@@ -60,7 +60,7 @@ class Environment:
         project = self.backend.projects.get(key)
         schema = await project.snapshot()
         who = Accountability(None, ADMINISTRATOR, "", "directus command")
-        return Context(key, schema, who, current_time(), Session(project.database), "command")
+        return Context(key, schema, who, current_time(), Session(project.database), project.keys, "command")
 
 
 def _common(command: F) -> F:

@@ -205,7 +205,7 @@ class App:
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             _check_address(schema, who)
-        call.ctx = Context(project.key, schema, who, now, session, request.request_id)
+        call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id)
 
     async def is_user(self, request: Any) -> bool:
         """Whether a request whose body is being received has the token of an active user. Raises ServiceUnavailable if the database cannot

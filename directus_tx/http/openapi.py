@@ -32,6 +32,7 @@ _PATH_PARAMETERS: Mapping[str, str] = {
     "name": "The name.",
     "names": "A name, or several names separated by commas.",
     "offset": "The number of a revision of the item. The oldest is 0.",
+    "delivery": "The id of a delivery of the webhook.",
     "revision": "The id of a revision of the item.",
 }
 

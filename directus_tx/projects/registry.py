@@ -48,6 +48,7 @@ from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import is_outdated, migrate
 from directus_tx.schema.model import LeftOut, Snapshot
 from directus_tx.schema.statistics import Statistics
+from directus_tx.sealing import Keys
 
 log = Logger()
 READ_ATTEMPTS = 4
@@ -82,6 +83,7 @@ class Project:
         self.config = config
         self.key = config.key
         self.secret_key = config.secret_key
+        self.keys = Keys(config.secret_key)
         self.public_key = config.public_key
         self.tag_key = hmac.digest(config.secret_key.encode(), b"entity tags", "sha256")
         self.cursor_key = hmac.digest(config.secret_key.encode(), b"cursors", "sha256")

@@ -21,6 +21,7 @@ from directus_tx.schema.model import (
     Index,
     Relation,
     Snapshot,
+    Webhook,
 )
 from directus_tx.schema.native_types import Types, read_types
 from directus_tx.schema.system import CATALOGUE
@@ -99,6 +100,13 @@ _FIELD_COLUMNS = ["id", "collection", "field", *ROW_ATTRIBUTES, "datatype", "len
 Column = dict[str, Any]
 
 
+_WEBHOOKS = """
+SELECT w.id, w.collection, w.directus_action, w.url, w.http_action, k.owner, u.role, coalesce(u.status = 'active', FALSE)
+FROM directus_webhooks AS w LEFT JOIN directus_webhook_keys AS k ON k.webhook = w.id LEFT JOIN directus_users AS u ON u.id = k.owner
+WHERE w.status = 'active' AND w.url <> '' AND w.collection IS NOT NULL AND w.directus_action IS NOT NULL
+ORDER BY w.id"""
+
+
 async def read_snapshot(session: Session, schemas: Sequence[str] = ()) -> Snapshot:
     """Reads a consistent snapshot of the database. *schemas* are those beside public whose tables are collections, too."""
     wanted = tuple(dict.fromkeys(schemas))
@@ -150,6 +158,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         'SELECT id, collection, role, status, "create", "read", "update", "delete", "comment", explain,'
         " read_field_blacklist, write_field_blacklist, status_blacklist FROM directus_permissions ORDER BY id"
     )
+    webhooks = await session.query(_WEBHOOKS)
     listed_indexes = indexes_by_collection(tables, indexes, declared)
     named = {row[0]: row for row in rows}
     collections = dict(_collections(tables, columns, keys, sources, constraints, listed_indexes, named, field_rows))
@@ -176,6 +185,7 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         tables.left_out,
         notified,
         foreign,
+        tuple(Webhook(*row) for row in webhooks),
     )
 
 

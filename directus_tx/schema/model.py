@@ -356,6 +356,22 @@ class ForeignKey:
         return None if self.reason is None else LeftOut(f"{self.collection}.{self.name}", "foreign key", self.reason)
 
 
+@frozen
+class Webhook:
+    """An active webhook with a URL: on the `action` ("item.create:after") in the `collection`, a request by `http_action` (None: post) is
+    sent to the `url`. `owner` is the user who made it, None if that is not known; `owner_role` is the role of that user, and `owner_active`
+    whether the user exists and is active."""
+
+    id: int
+    collection: str
+    action: str
+    url: str
+    http_action: str | None
+    owner: int | None
+    owner_role: int | None
+    owner_active: bool
+
+
 @frozen(eq=False)
 class Snapshot:
     """The schema, settings, roles and permissions of a project, at one version.
@@ -364,7 +380,8 @@ class Snapshot:
     rows of directus_permissions. `fingerprint` changes with the tables themselves: changes by other programs do not increase `version`.
     `schemas` are the schemas beside public whose tables are collections, `left_out` the tables and views that are not collections.
     `notified`: event triggers notify of changes of tables by other programs.
-    `foreign_keys` are those of the tables: columns that refer to the key of a collection are many-to-one fields.
+    `foreign_keys` are those of the tables: columns that refer to the key of a collection are many-to-one fields. `webhooks` are the active
+    ones.
     """
 
     version: int
@@ -378,6 +395,7 @@ class Snapshot:
     left_out: tuple[LeftOut, ...] = ()
     notified: bool = False
     foreign_keys: tuple[ForeignKey, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
 
@@ -398,6 +416,15 @@ class Snapshot:
     def unbuilt(self) -> tuple[tuple[Collection, Index], ...]:
         """The declared indexes that are to be built."""
         return tuple((c, index) for c in self.collections.values() for index in c.indexes if index.state == BUILDING)
+
+    @cached_property
+    def webhooks_of(self) -> Mapping[tuple[str, str], tuple[Webhook, ...]]:
+        """The webhooks by collection and action."""
+        found: dict[tuple[str, str], tuple[Webhook, ...]] = {}
+        for webhook in self.webhooks:
+            key = (webhook.collection, webhook.action)
+            found[key] = (*found.get(key, ()), webhook)
+        return found
 
     def permissions_of(self, role: int | None) -> tuple[Mapping[str, Any], ...]:
         """Returns the rows of directus_permissions of a role."""

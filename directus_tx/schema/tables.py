@@ -22,7 +22,9 @@ MAX_NAME = 64
 SYSTEM_PREFIX = "directus_"
 """What the names of system tables begin with."""
 
-INTERNAL = frozenset({"directus_indexes", "directus_outbox", "directus_outbox_attempts", "directus_versions"})
+INTERNAL = frozenset(
+    {"directus_indexes", "directus_outbox", "directus_outbox_attempts", "directus_versions", "directus_webhook_keys"}
+)
 """The tables of the server that are not collections."""
 
 # The functions that ask for privileges return NULL for a table that has been dropped since the transaction began.

@@ -1,19 +1,33 @@
-"""Webhooks: who may send the items of a collection to another server."""
+"""Webhooks: who may send the items of a collection to another server, and where to."""
 
 from collections.abc import Sequence
 
 from directus_tx.access import Grant, access_of
 from directus_tx.context import Context
-from directus_tx.errors import CreateForbidden, UpdateForbidden
-from directus_tx.items.changes import Change
+from directus_tx.errors import CreateForbidden, InvalidRequest, UpdateForbidden
+from directus_tx.items.changes import Change, Event
+from directus_tx.items.history import Record
 from directus_tx.items.rules import CollectionRules
+from directus_tx.outgoing.client import Refused, check_url
+from directus_tx.webhooks import secrets
+
+DECISIVE = ("collection", "directus_action", "url")
+"""The fields that say what a webhook sends, and where."""
 
 
 class WebhookRules(CollectionRules):
     """The rules of directus_webhooks."""
 
     async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
-        """Raises CreateForbidden or UpdateForbidden if a webhook would send items or fields that the caller may not read."""
+        """Raises CreateForbidden or UpdateForbidden if a webhook would send items or fields that the caller may not read, and
+        InvalidRequest for a URL that no request can be made to."""
+        async for change in ctx.in_slices(changes):
+            url = change.row.get("url")
+            if url:
+                try:
+                    check_url(url)
+                except Refused as error:
+                    raise InvalidRequest(f'"url": {error}') from None
         if grant.admin:
             return
         async for change in ctx.in_slices(changes):
@@ -21,3 +35,17 @@ class WebhookRules(CollectionRules):
             if name not in ctx.schema.collections or not access_of(ctx).grant(str(name)).whole:
                 forbidden = CreateForbidden if change.new else UpdateForbidden
                 raise forbidden("A webhook requires permission to read all items and fields of its collection.")
+
+    async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
+        """Gives new webhooks a secret and an owner. Who changes what a webhook sends, or where, becomes its owner."""
+        await secrets.add(ctx, [event.key for event in events if event.action == "create"])
+        changed = [
+            event.key
+            for event in events
+            if event.before is not None
+            and event.after is not None
+            and any(event.before[name] != event.after[name] for name in DECISIVE)
+        ]
+        if changed:
+            await secrets.take_over(ctx, changed)
+        return ()

@@ -1,8 +1,7 @@
 """Messages of the outbox are delivered: in order, within limits, again after failures, and by one process at a time."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest_twisted
@@ -13,13 +12,12 @@ from directus_tx.config import OutboxSettings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.db.connection import pause
 from directus_tx.db.session import Session
-from directus_tx.jobs.delivery import Deliverer
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
 from directus_tx.outbox.messages import Message, enqueue
+from tests.api.outbox import FAST, all_ended, delivering, rows, until
 from tests.conftest import Client
 
 DELIVERED = Attempt(Outcome.DELIVERED, 200, "thanks")
-FAST = OutboxSettings(first_pause=0.05, poll_interval=0.5)
 
 
 class Receiver:
@@ -49,23 +47,11 @@ def message(n: Any, *, destination: str = "a", sequence: str = "", erased: bool 
     return Message("test", destination, {"n": n}, "subject", sequence, erased)
 
 
-@asynccontextmanager
-async def delivering(client: Client, *receivers: Receiver, settings: OutboxSettings = FAST) -> AsyncIterator[list[Deliverer]]:
-    """One deliverer for each receiver. Several stand for several processes: only the last one is woken by the commits of this process."""
-    deliverers = [Deliverer(reactor, client.backend.projects, {"test": each}, settings) for each in receivers]
-    for each in deliverers:
-        each.startService()
-    try:
-        yield deliverers
-    finally:
-        for each in deliverers:
-            await each.stopService()
-
-
 async def send(client: Client, messages: Sequence[Message], *, fail: bool = False) -> None:
     """Writes messages in one transaction, which is rolled back if *fail*."""
     project = client.backend.projects.get(client.project)
-    ctx = Context(client.project, await project.snapshot(), Accountability(), current_time(), Session(project.database))
+    session = Session(project.database)
+    ctx = Context(client.project, await project.snapshot(), Accountability(), current_time(), session, project.keys)
 
     async def work(ctx: Context) -> None:
         await enqueue(ctx, messages)
@@ -76,25 +62,6 @@ async def send(client: Client, messages: Sequence[Message], *, fail: bool = Fals
         await ctx.transaction(work)
     except KeyError:
         assert fail
-
-
-async def rows(client: Client, sql: str = "SELECT state, attempts, error FROM directus_outbox ORDER BY id") -> list[Any]:
-    return [tuple(row) for row in await Session(client.backend.projects.get(client.project).database).query(sql)]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(400):
-        if await condition():
-            return
-        await pause(reactor, 0.05)
-    raise AssertionError("it did not happen within 20 seconds")
-
-
-async def all_ended(client: Client) -> None:
-    async def ended() -> bool:
-        return not await rows(client, "SELECT FROM directus_outbox WHERE state = 'pending'")
-
-    await until(ended)
 
 
 @pytest_twisted.ensureDeferred

@@ -269,7 +269,7 @@ async def test_a_request_that_has_changed_something_is_not_made_again(client: Cl
         session = Session(project.database)
         schema = await project.snapshot()
         call = Call(None, parsed(b""), client.app.services, client.app.payloads, str, {}, project=project)
-        call.ctx = Context(project.key, schema, Accountability(), moment(0), session)
+        call.ctx = Context(project.key, schema, Accountability(), moment(0), session, project.keys)
         await session.transaction(lambda session: session.query("SELECT 1"), read_only=not begun)
         await execute(client, f"ALTER TABLE things ADD COLUMN more{begun} int".lower())
         assert await client.app._has_new_schema(call, FieldNotFound()) == again

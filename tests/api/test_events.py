@@ -35,7 +35,7 @@ async def events(client: Client, work: Callable[[Writer], Awaitable[Any]], **opt
     """The events of an administrator's writes."""
     project = client.backend.projects.get(client.project)
     who = Accountability(1, ADMINISTRATOR)
-    ctx = Context(project.key, await project.snapshot(), who, moment(time.time()), Session(project.database))
+    ctx = Context(project.key, await project.snapshot(), who, moment(time.time()), Session(project.database), project.keys)
 
     async def noted(writer: Writer) -> list[Event]:
         await work(writer)

@@ -70,6 +70,7 @@ LAYERS = (
     "items",
     "schema_service",
     "accounts",
+    "webhooks",
     "system",
     "projects",
     "health",
@@ -107,8 +108,9 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
+    "webhooks": ("signing", "secrets", "events", "delivery"),
     "outgoing": ("policy", "client"),
-    "outbox": ("messages", "kinds", "queue"),
+    "outbox": ("messages", "kinds", "queue", "records"),
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": (
         "conditions",
@@ -183,6 +185,7 @@ MAY_RUN_SQL = {
     "outbox",
     "schema_service",
     "accounts",
+    "webhooks",
     "system",
     "projects",
     "jobs",

@@ -17,6 +17,7 @@ from directus_tx.http.endpoints import (
     system,
     types,
     utilities,
+    webhooks,
 )
 from directus_tx.http.routes import Route
 
@@ -35,6 +36,7 @@ GROUPS = (
     reference,
     system,
     utilities,
+    webhooks,
 )
 
 

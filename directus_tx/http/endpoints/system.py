@@ -45,7 +45,7 @@ ADDRESSES = (
     Address("roles", "directus_roles"),
     Address("settings", "directus_settings", numbers=True),
     Address("users", "directus_users", "crud", revisions=True),
-    Address("webhooks", "directus_webhooks", revisions=True),
+    Address("webhooks", "directus_webhooks", "rubd", revisions=True),
 )
 
 

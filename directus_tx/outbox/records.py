@@ -1,0 +1,114 @@
+"""Looking into the outbox: which messages it has, what became of them, delivering them again, and removing them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from directus_tx.db.session import Session
+
+STATES = ("pending", "delivered", "dead", "held")
+"""The states of messages: waiting or being delivered; delivered; not to be tried again; not deliverable with the present settings."""
+
+Record = Mapping[str, Any]
+"""A message without its payload, or an attempt. Times are aware."""
+
+_COLUMNS = ("id", "message_id", "kind", "destination", "subject", "state", "created_on", "next_attempt", "ended_on", "error")
+_ATTEMPT_COLUMNS = ("started_on", "duration", "outcome", "status", "answer", "error")
+_ABOUT = ("event", "collection", "item")
+"""Properties of payloads that say what a message is about."""
+
+_CHOSEN = """
+WHERE (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s)) AND (%(subject)s::text IS NULL OR subject = %(subject)s)
+  AND (%(kind)s::text IS NULL OR kind = %(kind)s) AND (%(state)s::text IS NULL OR state = %(state)s)"""
+
+
+def _chosen(ids: Sequence[int] | None, subject: str | None, kind: str | None, state: str | None) -> dict[str, Any]:
+    return {"ids": None if ids is None else list(ids), "subject": subject, "kind": kind, "state": state}
+
+
+async def read(
+    session: Session,
+    *,
+    ids: Sequence[int] | None = None,
+    subject: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> list[Record]:
+    """Returns messages, the newest first, each with `attempts`, the oldest first, and with the properties of its payload that say what it
+    is about, None if it has none. A parameter that is None matches all."""
+    columns = ", ".join(f"m.{name}" for name in _COLUMNS)
+    about = ", ".join(f"m.payload::json ->> '{name}'" for name in _ABOUT)
+    rows = await session.query(
+        f"SELECT {columns}, {about} FROM (SELECT * FROM directus_outbox {_CHOSEN} ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s) AS m"
+        " ORDER BY m.id DESC",
+        _chosen(ids, subject, kind, state) | {"limit": limit, "offset": offset},
+    )
+    attempts = await _attempts(session, [row[0] for row in rows])
+    return [dict(zip((*_COLUMNS, *_ABOUT), row, strict=True)) | {"attempts": attempts.get(row[0], [])} for row in rows]
+
+
+async def _attempts(session: Session, messages: Sequence[int]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    if messages:
+        rows = await session.query(
+            f"SELECT message, {', '.join(_ATTEMPT_COLUMNS)} FROM directus_outbox_attempts WHERE message = ANY(%s) ORDER BY id",
+            (list(messages),),
+        )
+        for message, *values in rows:
+            found.setdefault(message, []).append(dict(zip(_ATTEMPT_COLUMNS, values, strict=True)))
+    return found
+
+
+async def retry(
+    session: Session,
+    *,
+    ids: Sequence[int] | None = None,
+    subject: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+) -> int:
+    """Makes messages due now, whatever their state is, with all attempts before them, and returns their number. Messages that are being
+    delivered, and those whose payload was erased, are left as they are."""
+
+    async def work(session: Session) -> int:
+        rows = await session.query(
+            "WITH due AS (UPDATE directus_outbox"
+            " SET state = 'pending', next_attempt = clock_timestamp(), attempts = 0, ended_on = NULL, error = NULL"
+            f" {_CHOSEN} AND claim IS NULL AND payload IS NOT NULL RETURNING id)"
+            " SELECT count(*), directus_wake_outbox() FROM due",
+            _chosen(ids, subject, kind, state),
+        )
+        return int(rows[0][0])
+
+    return await session.transaction(work)
+
+
+async def drop(
+    session: Session,
+    *,
+    ids: Sequence[int] | None = None,
+    subject: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+) -> int:
+    """Removes messages with their attempts, and returns their number. Messages that are being delivered are left as they are."""
+
+    async def work(session: Session) -> int:
+        rows = await session.query(
+            f"WITH gone AS (DELETE FROM directus_outbox {_CHOSEN} AND claim IS NULL RETURNING id) SELECT count(*) FROM gone",
+            _chosen(ids, subject, kind, state),
+        )
+        return int(rows[0][0])
+
+    return await session.transaction(work)
+
+
+async def count(session: Session, most: int = 100_000) -> Mapping[str, int]:
+    """Returns the number of messages in each state but "delivered", each counted up to *most*."""
+    rows = await session.query(
+        "SELECT state, (SELECT count(*) FROM (SELECT FROM directus_outbox AS o WHERE o.state = states.state LIMIT %s) AS some)"
+        " FROM unnest(ARRAY['pending', 'dead', 'held']) AS states (state)",
+        (most,),
+    )
+    return dict(rows)

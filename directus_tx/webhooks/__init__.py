@@ -1,0 +1,1 @@
+"""Webhooks: requests to other servers about items that are written."""
