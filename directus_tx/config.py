@@ -217,6 +217,25 @@ class OutgoingSettings:
 
 
 @frozen
+class SessionSettings:
+    """The section [sessions]: the cookies of users who are signed in."""
+
+    same_site: str = setting(
+        "lax",
+        "Attribute SameSite of session cookies. none: also pages of other sites can use them, if cors.origin of the project names their"
+        " origin; browsers require https for it.",
+        choices=("lax", "strict", "none"),
+    )
+    secure: str = setting(
+        "auto",
+        "Attribute Secure of session cookies. auto: for requests by https, also those that trusted_proxies forward with"
+        " X-Forwarded-Proto; always: for all requests.",
+        choices=("auto", "always"),
+    )
+    prune_interval: float = setting(3600.0, "Seconds between two runs that remove expired sessions.")
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -250,6 +269,7 @@ class Settings:
     history: HistorySettings = HistorySettings()
     outbox: OutboxSettings = OutboxSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
+    sessions: SessionSettings = SessionSettings()
 
 
 class ConfigError(Exception):
@@ -267,6 +287,7 @@ SECTIONS: Mapping[str, type] = {
     "history": HistorySettings,
     "outbox": OutboxSettings,
     "outgoing": OutgoingSettings,
+    "sessions": SessionSettings,
 }
 
 

@@ -32,12 +32,14 @@ def current_time() -> datetime:
 
 @frozen
 class Accountability:
-    """Who makes a request: the user and role (None for the public). `ip` and `user_agent` are recorded in the activity."""
+    """Who makes a request: the user and role (None for the public). `ip` and `user_agent` are recorded in the activity. `session` is the id
+    of the session in which the user makes it, None with a static token."""
 
     user: int | None = None
     role: int | None = None
     ip: str = ""
     user_agent: str = ""
+    session: int | None = None
 
     @property
     def admin(self) -> bool:

@@ -83,3 +83,8 @@ class Keys:
             except ValueError:
                 continue
         return unseal(self.current, purpose, sealed)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The current key, and then the former ones."""
+        return (self.current, *self.former)

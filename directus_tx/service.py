@@ -33,6 +33,7 @@ from directus_tx.jobs.delivery import Deliverer
 from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
+from directus_tx.jobs.sessions import sessions_job
 from directus_tx.outbox.kinds import Kind
 from directus_tx.outgoing.client import Client
 from directus_tx.plugins.manager import Plugins
@@ -218,7 +219,11 @@ class ApiService(Process):
             self.supervisor.startService()
         projects = self.backend.projects
         opening = Job("opening projects", OPENING_INTERVAL, projects.open_all, at_once=True)
-        for job in (opening, retention_job(self.reactor, projects, self.settings.history, self.now)):
+        for job in (
+            opening,
+            retention_job(self.reactor, projects, self.settings.history, self.now),
+            sessions_job(self.reactor, projects, self.settings.sessions, self.now),
+        ):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)
         IndexBuilder(self.reactor, projects).setServiceParent(self)

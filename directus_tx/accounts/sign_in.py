@@ -1,11 +1,11 @@
 """Signing in with an e-mail address and a password."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 
-from directus_tx.accounts import hashes, tokens
+from directus_tx.accounts import hashes, sessions, tokens
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import (
@@ -17,10 +17,10 @@ from directus_tx.errors import (
     SuspendedUser,
 )
 from directus_tx.items.history import Record, record, record_activity
-from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
 
+T = TypeVar("T")
 SHOWN = [
     "id",
     "status",
@@ -41,10 +41,6 @@ SHOWN = [
 ]
 USERS = "directus_users"
 MAX_EMAIL = 128
-DEFAULT_TTL = 20
-MAX_TTL = 10 * 366 * 24 * 60
-"""The longest lifetime of a token in minutes: ten years."""
-
 # Returns one row: the kinds of the hashes of all users, found by a loose scan of their index, and the user, or nulls if there is
 # none. The kinds are one text, because arrays are not read as lists.
 _FIND = f"""
@@ -60,13 +56,20 @@ FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
 """
 
 
-async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Signs a user in and returns `token`, a JWT, and `user`, whose `id` and `role` are text, as clients expect.
+class _AccountChanged(Exception):
+    """Raised if the password or the status of a user has changed since they were read. A sign-in at the same time can replace the hash."""
 
-    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser. A wrong password is recorded as an activity. Refusing
-    an unknown address runs the same statements and the same hashing as refusing a wrong password, and also uses up an id of the
-    activity, so that neither the duration nor gaps in the ids reveal which addresses are known. Nothing is recorded where the database
-    can only be read.
+
+async def sign_in(
+    ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any], *, cookie: bool = False
+) -> dict[str, Any]:
+    """Signs a user in and returns `token` and `user`, whose `id` and `role` are text, as clients expect. The token is a JWT, or with
+    *cookie* the value of a session cookie. The session is stored.
+
+    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser; with *cookie* ReadOnlyDatabase or StandbyDatabase if the
+    session cannot be stored. A wrong password is recorded as an activity. Refusing an unknown address runs the same statements and the
+    same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the duration nor gaps in the ids
+    reveal which addresses are known. Where the database can only be read, nothing is recorded, and a JWT has no session.
     """
     email, password = payload.get("email"), payload.get("password")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
@@ -83,15 +86,28 @@ async def sign_in(ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher,
         raise SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
-    recorded = await _recorded(ctx, user["id"], lambda ctx: record(ctx, [Record("authenticate", USERS, str(user["id"]))]))
-    if recorded and verdict.outdated:
+
+    async def work(ctx: Context) -> str:
+        # A password that is changed at the same time ends the sessions that are stored before; none may be stored for the former one after.
+        unchanged = f"SELECT FROM {USERS} WHERE id = %s AND password = %s AND status = 'active' FOR SHARE"
+        if not await ctx.db.query(unchanged, (user["id"], hashed)):
+            raise _AccountChanged
+        await record(ctx, [Record("authenticate", USERS, str(user["id"]))])
+        return await sessions.start(ctx, project, user["id"], cookie=cookie)
+
+    try:
+        token = await (_as_user(ctx, user["id"]).transaction(work) if cookie else _recorded(ctx, user["id"], work))
+    except _AccountChanged:
+        return await sign_in(ctx, project, hasher, payload, cookie=cookie)
+    if token is None:
+        token = tokens.issue(project, user["id"], sessions.token_ttl(ctx.schema), ctx.now)
+    elif verdict.outdated:
         newer = await hasher.rehash(password)
         await ctx.transaction(
             lambda ctx: ctx.db.query(
                 f"UPDATE {USERS} SET password = %s WHERE id = %s AND password = %s", (newer, user["id"], hashed)
             )
         )
-    token = tokens.issue(project, user["id"], _ttl(ctx.schema.setting("auth_token_ttl")), ctx.now)
     role = user["role"]
     return {"token": token, "user": user | {"id": str(user["id"]), "role": None if role is None else str(role)}}
 
@@ -107,14 +123,13 @@ async def _note_refusal(ctx: Context, user: int | None) -> None:
     await _recorded(ctx, user, work)
 
 
-async def _recorded(ctx: Context, user: int | None, work: Callable[[Context], Awaitable[Any]]) -> bool:
-    """Calls *work*, which writes activity of a user, in a transaction. Returns False if the database can only be read: there, users sign
-    in without a record."""
+async def _recorded(ctx: Context, user: int | None, work: Callable[[Context], Awaitable[T]]) -> T | None:
+    """Calls *work*, which writes activity of a user, in a transaction, and returns its result. Returns None if the database can only be
+    read: there, users sign in without a record."""
     try:
-        await _as_user(ctx, user).transaction(work)
+        return await _as_user(ctx, user).transaction(work)
     except (ReadOnlyDatabase, StandbyDatabase):
-        return False
-    return True
+        return None
 
 
 def _as_user(ctx: Context, user: int | None) -> Context:
@@ -123,9 +138,3 @@ def _as_user(ctx: Context, user: int | None) -> Context:
 
 def _is_address(email: str) -> bool:
     return len(email) <= MAX_EMAIL and "\x00" not in email and is_email(email)
-
-
-def _ttl(text: str) -> int:
-    """Returns the minutes of the setting auth_token_ttl, or the default if it is not a number."""
-    found = whole_number(text.strip(), signed=True)
-    return DEFAULT_TTL if found is None else max(min(found, MAX_TTL), -MAX_TTL)

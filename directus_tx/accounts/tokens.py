@@ -8,6 +8,7 @@ from attrs import frozen
 
 from directus_tx.db.session import Session
 from directus_tx.errors import ExpiredToken, InvalidToken
+from directus_tx.sealing import Keys
 
 ALGORITHM = "HS256"
 MAX_KNOWN = 10_000
@@ -21,10 +22,11 @@ _JWT = "eyJ"
 
 @frozen
 class Bearer:
-    """The user that a token belongs to: id and role."""
+    """The user that a token belongs to: id and role. `session` is the id of the session that the token belongs to, if it has one."""
 
     user: int
     role: int | None
+    session: int | None = None
 
 
 class KeyRing(Protocol):
@@ -32,15 +34,16 @@ class KeyRing(Protocol):
     changes."""
 
     key: str
-    secret_key: str
+    keys: Keys
     public_key: str
     accounts: dict[Any, Any]
     accounts_version: int
 
 
-def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
-    """Returns a JWT for *user* that is valid for *ttl* minutes from *now*, an aware datetime."""
-    claims = {
+def issue(project: KeyRing, user: int, ttl: int, now: datetime, session: int | None = None) -> str:
+    """Returns a JWT for *user* that is valid for *ttl* minutes from *now*, an aware datetime. *session* is the id of its session, None if
+    it has none."""
+    claims: dict[str, Any] = {
         "id": user,
         "exp": int(now.timestamp()) + ttl * 60,
         "ttl": ttl,
@@ -48,27 +51,42 @@ def issue(project: KeyRing, user: int, ttl: int, now: datetime) -> str:
         "key": project.public_key,
         "project": project.key,
     }
-    return jwt.encode(claims, project.secret_key, ALGORITHM)
+    if session is not None:
+        claims["sid"] = session
+    return jwt.encode(claims, project.keys.current, ALGORITHM)
 
 
 def read(project: KeyRing, token: str, now: datetime, type: str = "auth") -> dict[str, Any]:
-    """Returns the claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are integers.
+    """Returns the claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are integers; so is `sid`, the id of the
+    session, or None.
 
     Raises ExpiredToken or InvalidToken.
     """
-    try:
-        # `exp` is compared below, with *now* instead of the system clock.
-        claims: dict[str, Any] = jwt.decode(token, project.secret_key, [ALGORITHM], options={"verify_exp": False})
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise InvalidToken from None
+    claims = _verified(project.keys, token)
     if claims.get("type") != type or claims.get("project") != project.key:
         raise InvalidToken
     id, expires = claims.get("id"), claims.get("exp")
     if not _is_whole(id) or not 0 < id <= MAX_ID or not _is_whole(expires):
         raise InvalidToken
+    if claims.setdefault("sid", None) is not None and not _is_whole(claims["sid"]):
+        raise InvalidToken
     if expires <= now.timestamp():
         raise ExpiredToken
     return claims
+
+
+def _verified(keys: Keys, token: str) -> dict[str, Any]:
+    """Returns the claims of a JWT that is signed with one of the keys. Raises InvalidToken."""
+    for key in keys.all:
+        try:
+            # `exp` is compared by the caller, with the time of the request instead of the system clock.
+            claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], options={"verify_exp": False})
+            return claims
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            break
+    raise InvalidToken
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:
@@ -95,13 +113,13 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         bearer, expires = known
         return bearer if expires is None or now.timestamp() < expires else None
     version = project.accounts_version
-    expires = None
+    expires = opened = None
     if token.startswith(_JWT) and token.count(".") == 2:
         try:
             claims = read(project, token, now)
         except (ExpiredToken, InvalidToken):
             return None
-        expires = claims["exp"]
+        expires, opened = claims["exp"], claims["sid"]
         rows = await session.query("SELECT id, role FROM directus_users WHERE id = %s AND status = 'active'", (claims["id"],))
     elif "\x00" in token or len(token) > MAX_TOKEN:
         return None
@@ -109,9 +127,16 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         rows = await session.query("SELECT id, role FROM directus_users WHERE token = %s AND status = 'active'", (token,))
     if not rows:
         return None
-    bearer = Bearer(*rows[0])
+    ((user, role),) = rows
+    bearer = Bearer(user, role, opened)
+    remember(project, version, token, bearer, expires)
+    return bearer
+
+
+def remember(project: KeyRing, version: int, key: Any, bearer: Bearer, expires: float | None) -> None:
+    """Caches a bearer until *expires* in seconds since 1970, None for ever, unless an account has changed since `accounts_version` was
+    *version*."""
     if project.accounts_version == version:
         while len(project.accounts) >= MAX_KNOWN:
             del project.accounts[next(iter(project.accounts))]
-        project.accounts[token] = (bearer, expires)
-    return bearer
+        project.accounts[key] = (bearer, expires)

@@ -5,6 +5,7 @@ Only this module writes to requests. It answers all exceptions of endpoints as e
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +18,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from directus_tx.access import access_of
-from directus_tx.accounts.tokens import identify
+from directus_tx.accounts import sessions
+from directus_tx.accounts.tokens import Bearer, identify
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
 from directus_tx.errors import (
@@ -197,15 +199,30 @@ class App:
         session = Session(project.database, caller=ip)
         request.use(session)
         now = self.services.now()
-        bearer = None if token is None else await identify(project, session, token, now)
-        if bearer is not None:
-            session.set_caller(bearer.user)
+        if token is not None:
+            bearer = await identify(project, session, token, now)
+        else:
+            bearer = None if route.caller is Caller.ANONYMOUS else await self._by_cookie(request, session, schema, now)
         agent = request.getHeader("user-agent") or ""
-        who = Accountability(None, None, ip, agent) if bearer is None else Accountability(bearer.user, bearer.role, ip, agent)
+        if bearer is None:
+            who = Accountability(None, None, ip, agent)
+        else:
+            session.set_caller(bearer.user)
+            who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session)
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             _check_address(schema, who)
         call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id)
+
+    async def _by_cookie(self, request: Any, session: Session, schema: Snapshot, now: datetime) -> Bearer | None:
+        """Returns the user of the session cookie of a request, or None. Sets the cookie again in the answer, so that the browser keeps it
+        for as long as the session lasts."""
+        project, cookies = request.project, self.services.cookies
+        cookie = cookies.read(request, project)
+        bearer = None if cookie is None else await sessions.identify(project, session, cookie, schema, now)
+        if cookie is not None and bearer is not None:
+            cookies.set(request, project, cookie, sessions.lifetime(schema))
+        return bearer
 
     async def is_user(self, request: Any) -> bool:
         """Whether a request whose body is being received has the token of an active user. Raises ServiceUnavailable if the database cannot
@@ -218,9 +235,14 @@ class App:
         except ApiError:
             # The request is refused for this when it is answered.
             return False
-        if token is None:
+        session, now = Session(project.database), self.services.now()
+        if token is not None:
+            return await identify(project, session, token, now) is not None
+        cookie = self.services.cookies.read(request, project)
+        if cookie is None:
             return False
-        return await identify(project, Session(project.database), token, self.services.now()) is not None
+        schema = project.current() or await project.snapshot()
+        return await sessions.identify(project, session, cookie, schema, now) is not None
 
     # answers
 

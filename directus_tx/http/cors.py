@@ -1,4 +1,8 @@
-"""Cross-origin resource sharing (CORS): sets the headers that let pages of other origins use the API."""
+"""Cross-origin resource sharing (CORS): sets the headers that let pages of other origins use the API.
+
+Where a project does not name origins, pages of all origins may read what the public may read. Browsers may send them credentials, but a
+session cookie counts for the origins that are named alone (`cookies`).
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +23,7 @@ def allow_origin(request: Any) -> None:
     origin = request.getHeader(b"origin")
     if origin is not None:
         request.responseHeaders.addRawHeader(b"Vary", b"Origin")
-    allowed = _origins(request.project)
+    allowed = named_origins(request.project)
     if allowed is not None and (origin is None or origin.decode("latin-1") not in allowed):
         return
     request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
@@ -35,8 +39,8 @@ def answer_preflight(request: Any) -> None:
     request.setHeader(b"Access-Control-Max-Age", MAX_AGE)
 
 
-def _origins(project: Project | None) -> Iterable[str] | None:
-    """Returns the origins that a project allows, or None if it allows all."""
+def named_origins(project: Project | None) -> Iterable[str] | None:
+    """Returns the origins that a project names, or None if it names none and allows all."""
     origin = project.config.cors.get("origin") if project is not None else None
     if not origin or origin == "*" or origin == ["*"]:
         return None

@@ -34,6 +34,8 @@ _PATH_PARAMETERS: Mapping[str, str] = {
     "offset": "The number of a revision of the item. The oldest is 0.",
     "delivery": "The id of a delivery of the webhook.",
     "revision": "The id of a revision of the item.",
+    "session": "The id of a session of the user.",
+    "user": "The id of a user.",
 }
 
 _ERRORS: Mapping[str, tuple[str, str, int, str]] = {

@@ -226,7 +226,8 @@ class ApiRequest(server.Request):
         """Whether the headers or the query string contain something that may be a token."""
         channel: Any = self.channel
         path: bytes = self.uri if self._complete else channel._path
-        return self.requestHeaders.hasHeader(b"authorization") or b"access_token=" in path
+        headers = self.requestHeaders
+        return headers.hasHeader(b"authorization") or headers.hasHeader(b"cookie") or b"access_token=" in path
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         """Returns a header as Twisted does, but replaces bytes that are not UTF-8. Twisted fails for them."""

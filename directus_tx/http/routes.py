@@ -15,6 +15,7 @@ from directus_tx.health import Health
 from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
+from directus_tx.http.cookies import Cookies
 from directus_tx.http.encode import precondition
 from directus_tx.http.operations import Operation
 from directus_tx.http.params import Params, cursor_links, links
@@ -35,10 +36,15 @@ class Services:
     settings: Settings
     now: Callable[[], datetime] = current_time
     health: Health = field()
+    cookies: Cookies = field()
 
     @health.default
     def _health(self) -> Health:
         return Health(self.projects)
+
+    @cookies.default
+    def _cookies(self) -> Cookies:
+        return Cookies(self.settings.sessions, Proxies(self.settings.server.trusted_proxies))
 
 
 class Caller(Enum):

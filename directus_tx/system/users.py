@@ -12,6 +12,7 @@ from attrs import evolve
 
 from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
+from directus_tx.accounts import sessions
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
     CreateForbidden,
@@ -97,9 +98,13 @@ class UserRules(CollectionRules):
             await _lock_administrators(ctx)
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """Returns a record by the user for each change of status. Raises DeleteForbidden if a caller who is not an administrator
-        deletes an administrator, and LastAdministrator if no active administrator would be left."""
+        """Ends the sessions of users whose password is changed, except the session that changes it, and of users who are deleted or no
+        longer active. Returns a record by the user for each change of status.
+
+        Raises DeleteForbidden if a caller who is not an administrator deletes an administrator, and LastAdministrator if no active
+        administrator would be left."""
         records = []
+        signed_out = []
         lost = False
         async for event in ctx.in_slices(events):
             before, after = event.before, event.after
@@ -109,10 +114,14 @@ class UserRules(CollectionRules):
                 if after is None and not ctx.accountability.admin:
                     raise DeleteForbidden("Only administrators may delete administrators.")
                 lost |= after is None or (after["role"], after["status"]) != (ADMINISTRATOR, "active")
+            if after is None or before["password"] != after["password"] or after["status"] != "active":
+                signed_out.append(event.key)
             if after is not None and before["status"] != after["status"]:
                 records.append(Record("status-update", USERS, str(event.key), by=event.key))
         if lost:
             await _keep_an_administrator(ctx)
+        if signed_out:
+            await sessions.end_all(ctx, signed_out, but=ctx.accountability.session)
         return records
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:

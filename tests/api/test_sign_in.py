@@ -259,7 +259,7 @@ def signed(client: Client, **claims: Any) -> str:
     project = client.backend.projects.get(client.project)
     now = int(datetime.now(UTC).timestamp())
     all_claims = {"id": 1, "exp": now + 600, "ttl": 10, "type": "auth", "key": project.public_key, "project": project.key}
-    return jwt.encode({**all_claims, **claims}, project.secret_key, tokens.ALGORITHM)
+    return jwt.encode({**all_claims, **claims}, project.keys.current, tokens.ALGORITHM)
 
 
 WRONG_CLAIMS: dict[str, dict[str, Any]] = {

@@ -20,6 +20,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ExpiredToken
 from directus_tx.jobs.retention import prune
+from directus_tx.sealing import Keys
 from tests.conftest import Client, field
 
 ZONES = ("America/New_York", "Europe/Berlin", "Asia/Kathmandu")
@@ -90,17 +91,17 @@ async def test_a_token_lives_to_its_second(client: Client, zone: str) -> None:
 
 
 def test_tokens_are_read_by_the_clock_that_is_given(zone: str) -> None:
-    class Keys:
-        key, secret_key, public_key = "p", "s" * 32, "k"
+    class Ring:
+        key, keys, public_key = "p", Keys("s" * 32), "k"
         accounts: dict[Any, Any] = {}
         accounts_version = 0
 
     for now in MOMENTS.values():
         for offset in (timedelta(0), timedelta(hours=-5), timedelta(hours=5, minutes=45)):
-            issued = tokens.issue(Keys, 1, 5, now.astimezone(timezone(offset)))
-            assert tokens.read(Keys, issued, now + timedelta(seconds=299))["exp"] == int(now.timestamp()) + 300
+            issued = tokens.issue(Ring, 1, 5, now.astimezone(timezone(offset)))
+            assert tokens.read(Ring, issued, now + timedelta(seconds=299))["exp"] == int(now.timestamp()) + 300
             with pytest.raises(ExpiredToken):
-                tokens.read(Keys, issued, now + timedelta(seconds=300))
+                tokens.read(Ring, issued, now + timedelta(seconds=300))
 
 
 @ensureDeferred

@@ -92,6 +92,7 @@ LAYERS = (
     "http.connections",
     "http.sending",
     "http.cors",
+    "http.cookies",
     "http.routes",
     "http.openapi",
     "http.endpoints",
@@ -108,6 +109,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
+    "accounts": ("hashes", "passwords", "tokens", "sessions", "sign_in"),
     "webhooks": ("signing", "secrets", "events", "delivery"),
     "outgoing": ("policy", "client"),
     "outbox": ("messages", "kinds", "queue", "records"),
@@ -155,7 +157,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "serve",
         "main",
     ),
-    "jobs": ("runner", "retention", "indexes"),
+    "jobs": ("runner", "retention", "sessions", "indexes"),
     "plugins": ("hookspecs", "manager"),
     "projects": ("files", "archive", "availability", "provisioning", "registry", "demo"),
 }

@@ -1,20 +1,136 @@
-"""/:project/auth: signing in. These routes ignore tokens."""
+"""/:project/auth: signing in and out, and sessions. Most of these routes are anonymous: a token or cookie says only which session is meant.
+All answers are those to the public."""
 
+from collections.abc import Mapping
+
+from directus_tx.accounts import sessions
 from directus_tx.accounts.sign_in import sign_in
-from directus_tx.http.answers import Answer, Envelope
-from directus_tx.http.operations import TEXT, Items, Operation, Shape, record
+from directus_tx.accounts.tokens import Bearer
+from directus_tx.errors import DeleteForbidden, InvalidRequest
+from directus_tx.http.answers import Answer, Document, Empty, Envelope
+from directus_tx.http.client import token_of
+from directus_tx.http.operations import FLAG, TEXT, Items, Operation, Shape, record
+from directus_tx.http.payload import size_of
 from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.schema.numbers import whole_number
 
 routes = Routes()
 
+PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store"}
+"""Headers of answers that hold a token or depend on the caller. On anonymous routes the app does not know who that is."""
 
+ENDED = Document({"public": True}, PRIVATE)
+"""The answer to callers who have ended sessions."""
+
+MODE = ("mode", "jwt (the default): the answer has a token; cookie: it sets a session cookie.")
 SIGN_IN = Operation(
     "Sign in with e-mail address and password",
-    record(token=TEXT, user=Items(Shape.ITEM, "directus_users")),
-    record(email={"type": "string", "format": "email"}, password={"type": "string", "format": "password"}),
+    {
+        "type": "object",
+        "required": ["user"],
+        "properties": {
+            "token": {**TEXT, "description": "A JWT; missing with the mode cookie."},
+            "user": Items(Shape.ITEM, "directus_users"),
+        },
+    },
+    {
+        "type": "object",
+        "required": ["email", "password"],
+        "properties": {
+            "email": {"type": "string", "format": "email"},
+            "password": {"type": "string", "format": "password"},
+            "mode": {"type": "string", "enum": ["jwt", "cookie"]},
+        },
+    },
+    query=(MODE,),
 )
+REFRESH = Operation("Make a new token of one that has not expired", record(token=TEXT), record(token=TEXT))
+CHECK = Operation("Whether the caller has a session", record(authenticated=FLAG))
+SESSIONS = Operation("List the sessions of the caller", Items(Shape.LIST, "directus_user_sessions"))
 
 
 @routes.post("/<project>/auth/authenticate", Caller.ANONYMOUS, SIGN_IN)
 async def authenticate(call: Call) -> Answer:
-    return Envelope(await sign_in(call.ctx, call.project, call.services.hasher, await call.item()))
+    payload = await call.item()
+    cookie = (payload.get("mode") or call.params.text("mode")) == sessions.COOKIE
+    if cookie:
+        call.services.cookies.check_origin(call.request, call.project)
+    found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie)
+    if cookie:
+        call.services.cookies.set(call.request, call.project, found.pop("token"), sessions.lifetime(call.ctx.schema))
+    return Envelope(found, headers=PRIVATE)
+
+
+@routes.post("/<project>/auth/refresh", Caller.ANONYMOUS, REFRESH)
+async def refresh(call: Call) -> Answer:
+    payload = await call.item() if size_of(call.request.content) else {}
+    token = payload.get("token")
+    if token is None or token == "":
+        raise InvalidRequest('"token" is required.')
+    return Envelope({"token": await sessions.refresh(call.ctx, call.project, str(token))}, headers=PRIVATE)
+
+
+@routes.get("/<project>/auth/check", Caller.ANONYMOUS, CHECK)
+async def check(call: Call) -> Answer:
+    return Envelope({"authenticated": await _with_session(call) is not None}, headers=PRIVATE)
+
+
+@routes.get("/<project>/auth/sessions", Caller.ANONYMOUS, SESSIONS)
+async def list_sessions(call: Call) -> Answer:
+    bearer = await _with_session(call)
+    if bearer is None:
+        return Empty(PRIVATE)
+    return Envelope(await sessions.read(call.ctx, bearer.user), headers=PRIVATE)
+
+
+@routes.post("/<project>/auth/logout", Caller.ANONYMOUS, Operation("End the session of the caller"))
+async def log_out(call: Call) -> Answer:
+    token, cookies = token_of(call.request, call.params), call.services.cookies
+    if token is not None:
+        await sessions.end_own(call.ctx, call.project, token)
+    elif (cookie := cookies.read(call.request, call.project)) is not None:
+        bearer = await sessions.find(call.ctx, cookie, sessions.COOKIE)
+        if bearer is not None and bearer.session is not None:
+            await sessions.end(call.ctx, bearer.user, bearer.session)
+        cookies.clear(call.request, call.project)
+    return Empty(PRIVATE)
+
+
+@routes.post("/<project>/auth/logout/<user>", Caller.SIGNED_IN, Operation("End all sessions of a user"))
+async def log_out_user(call: Call) -> Answer:
+    await sessions.end_all(call.ctx, [_own_user(call)])
+    return ENDED
+
+
+@routes.post("/<project>/auth/logout/<user>/<session>", Caller.SIGNED_IN, Operation("End a session of a user"))
+async def log_out_session(call: Call) -> Answer:
+    user, session = _own_user(call), whole_number(call.path["session"])
+    if session is not None:
+        await sessions.end(call.ctx, user, session)
+    return ENDED
+
+
+async def _with_session(call: Call) -> Bearer | None:
+    """Returns the caller, if a session belongs to the token or cookie of the request. Sets the cookie again, or removes it if it has no
+    session."""
+    token = token_of(call.request, call.params)
+    if token is not None:
+        return await sessions.find(call.ctx, token, sessions.JWT)
+    cookies = call.services.cookies
+    cookie = cookies.read(call.request, call.project)
+    if cookie is None:
+        return None
+    bearer = await sessions.identify(call.project, call.ctx.db, cookie, call.ctx.schema, call.ctx.now)
+    if bearer is None:
+        cookies.clear(call.request, call.project)
+    else:
+        cookies.set(call.request, call.project, cookie, sessions.lifetime(call.ctx.schema))
+    return bearer
+
+
+def _own_user(call: Call) -> int:
+    """Returns the user in the path. Raises DeleteForbidden if the caller is neither the user nor an administrator."""
+    user, who = whole_number(call.path["user"]), call.ctx.accountability
+    if user is None or not (who.user == user or who.admin):
+        raise DeleteForbidden("Only the user and administrators may end the sessions of a user.")
+    return user
