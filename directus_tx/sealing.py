@@ -77,12 +77,20 @@ class Keys:
 
     def unseal(self, purpose: str, sealed: str) -> str:
         """Returns a text that was sealed with one of the keys. Raises ValueError."""
-        for key in self.former:
+        for key in self.all[:-1]:
             try:
                 return unseal(key, purpose, sealed)
             except ValueError:
                 continue
-        return unseal(self.current, purpose, sealed)
+        return unseal(self.all[-1], purpose, sealed)
+
+    def fingerprint(self, purpose: str, text: str) -> str:
+        """Returns the fingerprint of a text with the current key."""
+        return fingerprint(self.current, purpose, text)
+
+    def fingerprints(self, purpose: str, text: str) -> list[str]:
+        """Returns the fingerprints of a text with all keys: a stored one may have been made with a former key."""
+        return [fingerprint(key, purpose, text) for key in self.all]
 
     @property
     def all(self) -> tuple[str, ...]:

@@ -14,14 +14,20 @@ from directus_tx.cli.command import Environment, Failed, ask, online, told
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
 from directus_tx.config import libpq_parameters
-from directus_tx.db.connection import Parameters
+from directus_tx.db.connection import Parameters, pause
+from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.projects import archive
-from directus_tx.projects.files import ProjectDatabase, check_system_schema
+from directus_tx.projects.files import ProjectConfig, ProjectDatabase, check_system_schema
 from directus_tx.projects.provisioning import check_key, checked
+from directus_tx.projects.rotation import reseal, with_new_key, without_keys
 from directus_tx.schema.numbers import whole_number
+from directus_tx.service import OPENING_INTERVAL
 
 T = TypeVar("T")
+
+KNOWN_AFTER = 2 * OPENING_INTERVAL
+"""Seconds after which all servers know a project file that was changed."""
 
 MIGRATED_AT_ONCE = 4
 """The number of projects that are migrated at the same time."""
@@ -216,6 +222,68 @@ async def delete_project(environment: Environment, key: str, yes: bool) -> None:
         raise Failed("not deleted; use --yes to delete without confirmation")
     await environment.backend.projects.delete(key)
     environment.output.result({"project": key}, f"project {key} deleted")
+
+
+@project.command("rotate-key")
+@click.argument("key", metavar="PROJECT")
+@online
+async def rotate_key(environment: Environment, key: str) -> None:
+    """Give a project a new secret key, which signs and seals from now on.
+
+    Nobody is signed out: what the former keys have signed and sealed stays valid until `directus project forget-keys`. The server may be
+    running. Comments in the project file are lost.
+    """
+    environment.check(key)
+    files = environment.backend.projects.files
+    config = files.get(key)
+    assert config is not None
+    new = files.change(config, with_new_key)
+    number = len(new.former_secret_keys)
+    environment.output.result(
+        {"project": key, "former_keys": number}, f"project {key} has a new secret key; former keys that are valid: {number}"
+    )
+
+
+@project.command("forget-keys")
+@click.argument("key", metavar="PROJECT")
+@online
+async def forget_keys(environment: Environment, key: str) -> None:
+    """Forget the former secret keys of a project.
+
+    Secrets in the database that were sealed with them are sealed with the present key first. JWTs that they have signed are no longer
+    valid: wait for the lifetime of JWTs (auth_token_ttl) after `directus project rotate-key`. The server may be running.
+
+    \b
+    Example:
+      directus project rotate-key shop
+      sleep 1h
+      directus project forget-keys shop
+    """
+    environment.check(key)
+    projects = environment.backend.projects
+    config = projects.files.get(key)
+    assert config is not None
+    number = len(config.former_secret_keys)
+    if number:
+        await _until_known(environment, config)
+        project = projects.get(key)
+        await project.open(until_migrated=True)
+        found = await reseal(Session(project.database), project.keys)
+        if found.lost:
+            raise Failed(
+                f"the former keys are kept, because secrets in the database are sealed with none of the keys: {found.lost}."
+                " Make new secrets for the webhooks whose messages are held"
+            )
+        projects.files.change(config, lambda found: without_keys(found, config.former_secret_keys))
+    environment.output.result({"project": key, "forgotten": number}, f"former keys of project {key} that are forgotten: {number}")
+
+
+async def _until_known(environment: Environment, config: ProjectConfig) -> None:
+    """Waits until servers that run have read the project file: what is sealed with a new key they could not use before."""
+    left = KNOWN_AFTER - environment.backend.projects.files.age(config)
+    if left > 0:
+        with environment.output.working("waiting until servers know the new key"):
+            await pause(environment.backend.reactor, min(left, KNOWN_AFTER))
 
 
 @click.command()

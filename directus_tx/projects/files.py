@@ -7,6 +7,7 @@ import pathlib
 import re
 import secrets
 import stat
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,8 +59,8 @@ class ProjectDatabase:
 
 @frozen
 class ProjectConfig:
-    """The contents of a project file. The tables mail, storage, cache, cors and auth are as given when the project was
-    created."""
+    """The contents of a project file. `former_secret_keys` are those before `secret_key`, the newest first, which are still valid. The
+    tables mail, storage, cache, cors and auth are as given when the project was created."""
 
     key: str
     private: bool
@@ -72,6 +73,7 @@ class ProjectConfig:
     cache: Mapping[str, Any] = field(factory=dict)
     cors: Mapping[str, Any] = field(factory=dict)
     auth: Mapping[str, Any] = field(factory=dict, repr=False)
+    former_secret_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def file_name(self) -> str:
@@ -160,6 +162,25 @@ class ProjectFiles:
         except FileExistsError:
             raise ProjectExists from None
 
+    def change(self, config: ProjectConfig, change: Callable[[ProjectConfig], ProjectConfig]) -> ProjectConfig:
+        """Replaces the file of a project by what *change* makes of it, completely or not at all, one change at a time. Returns that. Raises
+        ServiceUnavailable if the file cannot be written, BrokenProjectFile if it cannot be read."""
+        path = self.directory / config.file_name
+        try:
+            with private_files.locked(self.directory):
+                changed = change(read_file(str(path)))
+                private_files.replace(path, text_of(changed).encode())
+        except OSError as error:
+            raise _not_changed(config.key, "written", error) from error
+        return changed
+
+    def age(self, config: ProjectConfig) -> float:
+        """Returns the seconds since the file of a project was written. Raises ServiceUnavailable if it cannot be read."""
+        try:
+            return time.time() - os.stat(self.directory / config.file_name).st_mtime
+        except OSError as error:
+            raise _not_changed(config.key, "read", error) from error
+
     def remove(self, config: ProjectConfig) -> None:
         """Removes the file of a project, if it exists. Raises ServiceUnavailable if it cannot be removed."""
         try:
@@ -188,7 +209,7 @@ def _as_table(config: ProjectConfig) -> dict[str, Any]:
     if table["database"]["system_schema"] == PUBLIC:
         # Versions of the server before this setting refuse a file that has it.
         del table["database"]["system_schema"]
-    cleaned: dict[str, Any] = _without_nulls({name: value for name, value in table.items() if value not in ("", {})})
+    cleaned: dict[str, Any] = _without_nulls({name: value for name, value in table.items() if value not in ("", {}, ())})
     return cleaned
 
 
@@ -196,7 +217,7 @@ def _without_nulls(value: Any) -> Any:
     """Returns the value without nulls, which TOML cannot express."""
     if isinstance(value, dict):
         return {str(key): _without_nulls(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_without_nulls(each) for each in value if each is not None]
     return value
 
@@ -249,6 +270,10 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
     missing = [name for name in _REQUIRED if not table.get(name)] + ([] if database.get("name") else ["database.name"])
     if missing:
         raise ValueError(f"missing settings: {', '.join(missing)}")
+    former = table.setdefault("former_secret_keys", [])
+    if not isinstance(former, list) or not all(isinstance(each, str) and each for each in former):
+        raise ValueError("former_secret_keys must be a list of keys")
+    table["former_secret_keys"] = tuple(former)
     schemas = database.get("schemas")
     if schemas is not None:
         if not isinstance(schemas, list) or not all(isinstance(each, str) for each in schemas):

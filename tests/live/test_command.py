@@ -9,12 +9,14 @@ import pty
 import re
 import subprocess
 import tarfile
+import urllib.error
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
 import pytest
 
+from directus_tx.sealing import Keys
 from tests.conftest import KEY, field
 from tests.daemon import BIN, Daemon, free_port
 
@@ -442,3 +444,36 @@ def test_it_asks_the_running_server_for_advice(daemon: Daemon, tmp_path: pathlib
         assert "Traceback" not in refused.stderr
     missing = run(daemon.directory, "advise", "no-such-project")
     assert missing.returncode == 1, missing.stderr
+
+
+def test_it_replaces_the_secret_key_beside_a_running_server(daemon: Daemon) -> None:
+    def directus(*arguments: str) -> Any:
+        done = run(daemon.directory, "project", *arguments, "--json")
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    assert directus("forget-keys", "p") == (0, {"project": "p", "forgotten": 0})
+    credentials = {"email": "admin@example.com", "password": "password"}
+    token = daemon.call("POST", "/p/auth/authenticate", credentials, token=None)["data"]["token"]
+    secret = daemon.call("POST", "/p/webhooks", {})["data"]["secret"]
+    assert directus("rotate-key", "p") == (0, {"project": "p", "former_keys": 1})
+    assert directus("rotate-key", "p") == (0, {"project": "p", "former_keys": 2})
+    assert daemon.call("GET", "/p/users/me?fields=id", token=token) == {"data": {"id": 1}}
+    # The command waits until servers that run know the new key, unless the file is older.
+    file = daemon.directory / "var" / "projects" / "p.toml"
+    os.utime(file, (1, 1))
+    assert directus("forget-keys", "p") == (0, {"project": "p", "forgotten": 2})
+    assert "former" not in file.read_text()
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        daemon.call("GET", "/p/users/me?fields=id", token=token)
+    assert daemon.call("POST", "/p/webhooks", {})["data"]["secret"] != secret
+    # What is sealed with another key is not lost with the keys.
+    assert directus("rotate-key", "p")[0] == 0
+    with contextlib.closing(daemon.connect("p")) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE directus_webhook_keys SET secret = %s WHERE webhook = 1", (Keys("another").seal("webhook", "x"),))
+    os.utime(file, (1, 1))
+    status, said = directus("forget-keys", "p")
+    assert (status, said) == (1, said)
+    assert "sealed with none of the keys: 1." in said
+    assert "former_secret_keys" in file.read_text()
+    for command in ("rotate-key", "forget-keys"):
+        assert directus(command, "nope")[0] == 1

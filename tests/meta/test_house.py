@@ -159,7 +159,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "jobs": ("runner", "retention", "sessions", "indexes"),
     "plugins": ("hookspecs", "manager"),
-    "projects": ("files", "archive", "availability", "provisioning", "registry", "demo"),
+    "projects": ("files", "rotation", "archive", "availability", "provisioning", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
 
