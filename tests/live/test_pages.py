@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -12,16 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.conftest import KEY, field
 from tests.daemon import Daemon
+from tests.live.browser import needs_browser
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NODE_TOOLS = pathlib.Path(sys.prefix) / "node" / "node_modules" / ".bin"
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium (Debian: apt-get install chromium-driver)")
 PATIENCE = 30
 
 
@@ -46,21 +43,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     found.call("POST", "/shop/items/notes", {"title": "Shown in the browser", "maker": {"name": "Ada"}})
     yield found
     found.stop()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    # Chromium refuses to run as root in its sandbox, and needs more shared memory than containers have.
-    for each in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1200,1000"):
-        options.add_argument(each)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield found
-    finally:
-        found.quit()
 
 
 def wait_for_element(browser: Any, selector: str) -> Any:
