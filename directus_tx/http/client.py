@@ -68,7 +68,9 @@ class Proxies:
         """Returns the URL that the client uses, without a path: "https://example.com"."""
         scheme = "https" if request.isSecure() else "http"
         if self.trusts(getattr(request.getClientAddress(), "host", None) or ""):
-            scheme = request.getHeader("x-forwarded-proto") or scheme
+            # Of several proxies, each may add what it sees. The first one talks with the client.
+            forwarded = (request.getHeader("x-forwarded-proto") or "").partition(",")[0].strip().lower()
+            scheme = forwarded if forwarded in ("http", "https") else scheme
         host = request.getHeader("host") or f"{request.getHost().host}:{request.getHost().port}"
         return f"{scheme}://{host}"
 

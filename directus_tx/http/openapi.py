@@ -121,7 +121,7 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
             "contact": {"name": "The administrators of the server"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "security": [{"bearer": []}, {"basic": []}, {"parameter": []}, {}],
+        "security": [{"bearer": []}, {"basic": []}, {"parameter": []}, {"cookie": []}, {}],
         "tags": [{"name": tag} for tag in sorted(builder.tags)],
         "paths": builder.paths,
         "components": {
@@ -136,6 +136,12 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
                     "in": "query",
                     "name": "access_token",
                     "description": "A token. Prefer a header: URLs are stored in logs.",
+                },
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": f"directus-{project}-session",
+                    "description": "The cookie of a sign-in with the mode cookie.",
                 },
             },
         },

@@ -11,7 +11,7 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 
-from directus_tx.accounts import sessions
+from directus_tx.accounts import hashes, sessions
 from directus_tx.config import SessionSettings
 from directus_tx.context import current_time
 from directus_tx.db.connection import Connection
@@ -122,6 +122,9 @@ async def test_a_cookie_is_for_browsers_alone_and_no_cache_keeps_it(client: Clie
     [
         (SessionSettings(), None, "SameSite=Lax"),
         (SessionSettings(), "https", "SameSite=Lax; Secure"),
+        (SessionSettings(), "HTTPS, http", "SameSite=Lax; Secure"),
+        (SessionSettings(), "http, https", "SameSite=Lax"),
+        (SessionSettings(), "nonsense", "SameSite=Lax"),
         (SessionSettings(secure="always"), None, "SameSite=Lax; Secure"),
         (SessionSettings(same_site="strict"), None, "SameSite=Strict"),
         # Browsers refuse such a cookie without Secure.
@@ -138,9 +141,8 @@ async def test_a_cookie_has_the_configured_attributes(
     assert (await sign_in(client, "cookie", **headers)).headers["set-cookie"].endswith(f"; Path=/; HttpOnly; {attributes}")
     # Of an address that is not trusted, X-Forwarded-Proto says nothing.
     client.app.services = evolve(client.app.services, cookies=Cookies(chosen, Proxies([])))
-    assert ("Secure" in (await sign_in(client, "cookie", **headers)).headers["set-cookie"]) == (
-        "Secure" in attributes and forwarded is None
-    )
+    configured = chosen.secure == "always" or chosen.same_site == "none"
+    assert ("Secure" in (await sign_in(client, "cookie", **headers)).headers["set-cookie"]) == configured
 
 
 # --- which cookie counts
@@ -538,6 +540,27 @@ async def test_a_password_that_changes_during_a_sign_in_leaves_no_session_of_the
     body = {"email": "ada@example.com", "password": "ada-secret", "mode": "cookie"}
     assert (await client.post("~/auth/authenticate", body, token=None)).code == 100
     assert await execute(client, "SELECT FROM directus_user_sessions") == []
+
+
+@ensureDeferred
+async def test_a_hash_that_is_replaced_by_another_sign_in_meanwhile_does_not_refuse_one(client: Client) -> None:
+    """The first sign-in with a bcrypt hash replaces it while the second one verifies it."""
+    user = await make_ada(client)
+    outdated, newer = hashes.hash_bcrypt("ada-secret", 4), hashes.hash_argon2("ada-secret")
+    await execute(client, "UPDATE directus_users SET password = %s WHERE id = %s", (outdated, user))
+    hasher = client.backend.hasher
+    verify = hasher.verify
+
+    async def slow(*arguments: Any) -> Any:
+        found = await verify(*arguments)
+        await execute(client, "UPDATE directus_users SET password = %s WHERE id = %s AND password = %s", (newer, user, outdated))
+        return found
+
+    hasher.verify = slow  # type: ignore[method-assign]
+    assert await status(client, await cookie_of(client)) == 200
+    assert len(await execute(client, "SELECT FROM directus_user_sessions")) == 1
+    ((count,),) = await execute(client, "SELECT count(*) FROM directus_activity WHERE action = 'authenticate'")
+    assert count == 1
 
 
 @ensureDeferred

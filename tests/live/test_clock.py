@@ -1,10 +1,12 @@
 """The system clock is set back and forward while the server answers: timers keep their intervals, tokens and times follow the new time."""
 
 import glob
+import json
 import os
 import pathlib
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -54,9 +56,12 @@ class Timed:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.offset
 
-    def status(self, path: str, token: str | None = None) -> int:
+    def status(self, path: str, token: str | None = None, *, cookie: str | None = None) -> int:
         try:
-            self.daemon.call("GET", path, token=token)
+            if cookie is not None:
+                urllib.request.urlopen(urllib.request.Request(self.daemon.base + path, headers={"Cookie": cookie}), timeout=60)
+            else:
+                self.daemon.call("GET", path, token=token)
         except urllib.error.HTTPError as error:
             return error.code
         return 200
@@ -70,6 +75,14 @@ class Timed:
     def sign_in(self) -> str:
         credentials = {"email": "admin@example.com", "password": "password"}
         return str(self.daemon.call("POST", "/p/auth/authenticate", credentials, token=None)["data"]["token"])
+
+    def sign_in_with_cookie(self) -> str:
+        credentials = {"email": "admin@example.com", "password": "password", "mode": "cookie"}
+        headers = {"Content-Type": "application/json"}
+        url = f"{self.daemon.base}/p/auth/authenticate"
+        request = urllib.request.Request(url, json.dumps(credentials).encode(), headers, method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.headers["set-cookie"].partition(";")[0])
 
     def check_queue_timeout(self, database: Any, change: timedelta = timedelta(0)) -> None:
         """Asserts that requests that wait for a connection are refused after queue_timeout, neither at once nor never, also if the clock
@@ -112,6 +125,7 @@ def test_the_server_goes_on_when_the_system_clock_is_set(timed: Timed) -> None:
     database = connect(timed.daemon)
     database.autocommit = True
     timed.check_pruning(database)
+    cookie = timed.sign_in_with_cookie()
     for change in (timedelta(hours=-1), timedelta(days=1)):
         before = timed.sign_in()
         assert timed.status("/p/users/me", before) == 200
@@ -129,5 +143,11 @@ def test_the_server_goes_on_when_the_system_clock_is_set(timed: Timed) -> None:
         assert timed.status("/p/users/me", new) == 401
         timed.set(timed.offset - timedelta(minutes=21))
         assert timed.status("/p/users/me", new) == 200
+        # A session is valid for 7 days after its last use.
+        assert timed.status("/p/users/me", cookie=cookie) == 200
+        timed.set(timed.offset + timedelta(days=8))
+        assert timed.status("/p/users/me", cookie=cookie) == 401
+        timed.set(timed.offset - timedelta(days=8))
+        assert timed.status("/p/users/me", cookie=cookie) == 200
     wait_for(lambda: " GET /p/users/me 401 " in timed.daemon.output)
     database.close()
