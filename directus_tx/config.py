@@ -236,6 +236,29 @@ class SessionSettings:
 
 
 @frozen
+class MailSettings:
+    """The section [mail]: the mail server of projects that name none in their project file, and limits for all."""
+
+    host: str = setting("", "Host of the mail server. Empty: there is none.")
+    port: int = setting(0, "Port of the mail server. 0: 25, with starttls 587, with tls 465.")
+    encryption: str = setting(
+        "starttls",
+        "Encryption of connections to the mail server. none: only if the server offers it; starttls: required; tls: from the beginning.",
+        choices=("none", "starttls", "tls"),
+    )
+    username: str = setting("", "User name for the mail server. Empty: the server does not sign in.")
+    password: str = setting("", "Password for the mail server.", secret=True)
+    sender: str = setting("", "Address that mails of projects without mail_from come from.")
+    ca_file: str = setting(
+        "",
+        "File of certificate authorities that are trusted beside those of the system, in PEM format, for connections to mail servers.",
+    )
+    timeout: float = setting(20.0, "Maximum time for a step of sending a mail, in seconds.")
+    max_size: int = setting(2**20, "Maximum length of the body of a mail of a user, in characters.")
+    max_recipients: int = setting(100, "Maximum number of recipients of a mail of a user.")
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -270,6 +293,7 @@ class Settings:
     outbox: OutboxSettings = OutboxSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     sessions: SessionSettings = SessionSettings()
+    mail: MailSettings = MailSettings()
 
 
 class ConfigError(Exception):
@@ -288,6 +312,7 @@ SECTIONS: Mapping[str, type] = {
     "outbox": OutboxSettings,
     "outgoing": OutgoingSettings,
     "sessions": SessionSettings,
+    "mail": MailSettings,
 }
 
 

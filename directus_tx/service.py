@@ -34,6 +34,8 @@ from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.jobs.sessions import sessions_job
+from directus_tx.mail.delivery import MailKind
+from directus_tx.mail.smtp import Mailer
 from directus_tx.outbox.kinds import Kind
 from directus_tx.outgoing.client import Client
 from directus_tx.plugins.manager import Plugins
@@ -91,7 +93,8 @@ class Backend:
         self.plugins = Plugins()
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),))
         self.outgoing = Client(reactor, settings.outgoing)
-        self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing),)}
+        self.mailer = Mailer(reactor, settings.mail)
+        self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing), MailKind(self.mailer))}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
@@ -152,6 +155,7 @@ class Backend:
 
     async def close(self) -> None:
         await self.outgoing.close()
+        self.mailer.close()
         await self.projects.close()
         self.hasher.stop()
         if self.embedded is not None:

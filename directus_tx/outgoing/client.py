@@ -303,7 +303,7 @@ class _Endpoints:
         self._policy = policy
         self._settings = settings
         self._most = most
-        self._tls = BrowserLikePolicyForHTTPS(_Trust(settings.ca_file))  # type: ignore[no-untyped-call]
+        self._tls = BrowserLikePolicyForHTTPS(Trust(settings.ca_file))  # type: ignore[no-untyped-call]
 
     def endpointForURI(self, uri: Any) -> Any:
         tls = self._tls.creatorForNetloc(uri.host, uri.port) if uri.scheme == b"https" else None
@@ -313,7 +313,7 @@ class _Endpoints:
 
 
 @implementer(IOpenSSLTrustRoot)
-class _Trust:
+class Trust:
     """Trusts the certificate authorities of the system, and those of a file."""
 
     def __init__(self, ca_file: str) -> None:
@@ -474,7 +474,7 @@ def _explained(error: Exception, settings: OutgoingSettings) -> RequestFailed:
     for kind, text in kinds:
         for each in reasons:
             if isinstance(each, kind):
-                return Unreachable(text.format(tls=_tls_reason(each)) if kind is SSL.Error else text)
+                return Unreachable(text.format(tls=tls_reason(each)) if kind is SSL.Error else text)
     if isinstance(error, ResponseNeverReceived):
         return Unreachable("The connection was closed without an answer.")
     if isinstance(error, ResponseFailed):
@@ -482,7 +482,7 @@ def _explained(error: Exception, settings: OutgoingSettings) -> RequestFailed:
     return Unreachable("There was no valid answer.")
 
 
-def _tls_reason(error: BaseException) -> str:
+def tls_reason(error: BaseException) -> str:
     """Returns the last reason of OpenSSL in words, for example "certificate verify failed"."""
     errors = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return errors[-1][-1] if errors and errors[-1] else "the connection is not encrypted properly"

@@ -69,6 +69,7 @@ LAYERS = (
     "compile",
     "items",
     "schema_service",
+    "mail",
     "accounts",
     "webhooks",
     "system",
@@ -110,6 +111,7 @@ LAYERS = (
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "accounts": ("hashes", "passwords", "tokens", "sessions", "sign_in"),
+    "mail": ("server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "delivery"),
     "outgoing": ("policy", "client"),
     "outbox": ("messages", "kinds", "queue", "records"),
@@ -186,6 +188,7 @@ MAY_RUN_SQL = {
     "items",
     "outbox",
     "schema_service",
+    "mail",
     "accounts",
     "webhooks",
     "system",

@@ -1,0 +1,1 @@
+"""Mail: composing messages, and sending them by SMTP."""

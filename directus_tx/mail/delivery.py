@@ -1,0 +1,77 @@
+"""Mail in the outbox: one message for each recipient, sealed, and erased after the delivery."""
+
+from typing import Any
+
+import orjson
+from twisted.logger import Logger
+
+from directus_tx.config import MailSettings
+from directus_tx.context import Context
+from directus_tx.mail.compose import Mail, Mailbox, encoded
+from directus_tx.mail.server import MailServer, mail_server
+from directus_tx.mail.smtp import Mailer, MailFailed
+from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
+from directus_tx.outbox.messages import Message, enqueue
+
+log = Logger()
+KIND = "mail"
+"""The kind of the messages, and the purpose for which they are sealed."""
+
+NO_SERVER = (
+    "The project has no mail server: neither the table mail of its project file nor the section [mail] of the server names one."
+)
+NO_SENDER = "noreply@localhost"
+"""The sender if neither the project nor the server has one."""
+
+
+async def queue(ctx: Context, mail: Mail, sender: str) -> None:
+    """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the address that bounces go to."""
+    envelope = Mailbox(sender or NO_SENDER)
+    data = encoded(mail, envelope, ctx.now).decode("ascii")
+    for recipient in dict.fromkeys(each.addr_spec for each in mail.to):
+        content = orjson.dumps({"from": envelope.addr_spec, "to": recipient, "data": data}).decode()
+        await enqueue(ctx, [Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, erased=True)])
+
+
+def server_of(project: Any, settings: MailSettings) -> MailServer | None:
+    """Returns the mail server of a project (`projects.registry.Project`), or None. Raises ValueError."""
+    return mail_server(project.config.mail, project.config.mail_from, settings)
+
+
+def problem_of(project: Any, settings: MailSettings) -> str | None:
+    """Returns why a project cannot send mail, or None if it has a mail server."""
+    try:
+        return None if server_of(project, settings) else NO_SERVER
+    except ValueError as error:
+        return f"The mail server of the project: {error}."
+
+
+class MailKind:
+    """Delivers mails by SMTP. The mail server decides: 4xx is tried again, 5xx is final."""
+
+    name = KIND
+
+    def __init__(self, mailer: Mailer) -> None:
+        self.mailer = mailer
+        # To connect, to sign in, and to send.
+        self.time_limit = 3 * mailer.settings.timeout
+
+    async def deliver(self, project: Any, delivery: Delivery) -> Attempt:
+        """Sends the mail. It is held if the project has no mail server."""
+        problem = problem_of(project, self.mailer.settings)
+        server = None if problem else server_of(project, self.mailer.settings)
+        if server is None:
+            log.warn("project {project}: mail {id} is held: {why}", project=project.key, id=delivery.id, why=problem)
+            return Attempt(Outcome.HELD, error=problem or NO_SERVER)
+        try:
+            content = orjson.loads(project.keys.unseal(KIND, delivery.message.payload["sealed"]))
+        except ValueError:
+            return Attempt(Outcome.DEAD, error="The mail is sealed with a key that the project does not have.")
+        try:
+            reply = await self.mailer.send(server, content["from"], content["to"], content["data"].encode("ascii"))
+        except MailFailed as error:
+            return Attempt(Outcome.RETRY, error=str(error))
+        if reply.accepted:
+            return Attempt(Outcome.DELIVERED, reply.code, reply.text)
+        outcome = Outcome.RETRY if reply.temporary else Outcome.DEAD
+        return Attempt(outcome, reply.code, reply.text, f"The mail server answered {reply.code}.")
