@@ -236,6 +236,15 @@ class SessionSettings:
 
 
 @frozen
+class WebhookSettings:
+    """The section [webhooks]: webhooks that are asked before items are written."""
+
+    before_timeout: float = setting(
+        2.0, "Maximum time for which a request asks webhooks before it writes, all together, in seconds. Then it goes on."
+    )
+
+
+@frozen
 class MailSettings:
     """The section [mail]: the mail server of projects that name none in their project file, and limits for all."""
 
@@ -293,6 +302,7 @@ class Settings:
     outbox: OutboxSettings = OutboxSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     sessions: SessionSettings = SessionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     mail: MailSettings = MailSettings()
 
 
@@ -312,6 +322,7 @@ SECTIONS: Mapping[str, type] = {
     "outbox": OutboxSettings,
     "outgoing": OutgoingSettings,
     "sessions": SessionSettings,
+    "webhooks": WebhookSettings,
     "mail": MailSettings,
 }
 

@@ -43,6 +43,7 @@ from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
 from directus_tx.system import RULES
+from directus_tx.webhooks.before import BeforeWebhooks
 from directus_tx.webhooks.delivery import WebhookKind
 from directus_tx.webhooks.events import WebhookEvents
 from directus_tx.workers import Worker
@@ -91,8 +92,9 @@ class Backend:
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
         self.plugins = Plugins()
-        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),))
         self.outgoing = Client(reactor, settings.outgoing)
+        asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
+        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
         self.mailer = Mailer(reactor, settings.mail)
         self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing), MailKind(self.mailer))}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)

@@ -1,7 +1,7 @@
 """The `Items` service: what reading and writing items needs from the server."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -12,6 +12,7 @@ from directus_tx.items.rules import NO_RULES, CollectionRules
 from directus_tx.items.values import Hasher
 from directus_tx.outbox.messages import Message
 from directus_tx.plugins.manager import Plugins
+from directus_tx.schema.model import Collection
 
 
 class Publisher(Protocol):
@@ -22,17 +23,28 @@ class Publisher(Protocol):
         become part of it."""
 
 
+class Gate(Protocol):
+    """Asks others whether items may be written."""
+
+    async def check(
+        self, ctx: Context, collection: Collection, action: str, items: Sequence[Mapping[str, Any]], spent: float
+    ) -> float:
+        """Returns the seconds that asking took. *action* is "create", "update" or "delete"; *items* are what is to be written, as sent,
+        and the keys of items that exist; *spent* are the seconds that the request has asked before. Raises an ApiError to refuse."""
+
+
 @frozen
 class Items:
     """The parts of the server that reading and writing items needs. `directus_tx.service` creates it once, and functions take it beside
-    the context: the `rules` of system collections by name, the `plugins`, the `limits` of a request, the `hasher` of hash fields, and the
-    `publishers` that every write is passed to."""
+    the context: the `rules` of system collections by name, the `plugins`, the `limits` of a request, the `hasher` of hash fields, the
+    `publishers` that every write is passed to, and the `gates` that are asked before."""
 
     rules: Mapping[str, CollectionRules]
     plugins: Plugins
     limits: LimitSettings
     hasher: Hasher
     publishers: tuple[Publisher, ...]
+    gates: tuple[Gate, ...] = ()
 
     def rules_of(self, collection: str) -> CollectionRules:
         """Returns the rules of a collection, `NO_RULES` for ordinary collections."""

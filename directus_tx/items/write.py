@@ -187,6 +187,8 @@ class Writer:
         self.access = access_of(ctx, trusted=trusted)
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.asked = 0.0
+        """The seconds for which the gates were asked."""
         self.settled: dict[Key, Row] | None = {}
         """The rows of the written items, by key. None if they may have changed since they were written."""
 
@@ -285,6 +287,7 @@ class Writer:
         if self.service.plugins.has("item_delete_before"):
             async for key in self.ctx.in_slices(keys):
                 await self.service.plugins.call("item_delete_before", ctx=self.ctx, collection=name, key=key)
+        await self._ask(grant.collection, "delete", keys, [{}] * len(keys))
         await self.service.rules_of(name).prepare_delete(self.ctx, keys)
         gone = await delete_rows(self.ctx, self.access, grant, keys)
         status = grant.collection.status_field
@@ -325,6 +328,8 @@ class Writer:
         collection = grant.collection
         name, new = collection.collection, changes[0].new
         await self._call_plugins(changes)
+        action = "create" if new else "update"
+        await self._ask(collection, action, [change.key for change in changes], [change.payload for change in changes])
         rules = self.service.rules_of(name)
         await rules.prepare(self.ctx, changes)
         async for change in self.ctx.in_slices(changes):
@@ -361,6 +366,14 @@ class Writer:
         if self.access.trusted or not unwritable:
             return dict(payload)
         return {n: v for n, v in payload.items() if n not in unwritable}
+
+    async def _ask(self, collection: Collection, action: str, keys: Sequence[Key], payloads: Sequence[Item]) -> None:
+        """Asks the gates, which can refuse."""
+        for gate in self.service.gates:
+            if self.ctx.schema.webhooks:
+                name = collection.primary_key.field if collection.key is not None else ""
+                items = [payload if key is None else {name: key, **payload} for key, payload in zip(keys, payloads, strict=True)]
+                self.asked += await gate.check(self.ctx, collection, action, items, self.asked)
 
     async def _call_plugins(self, changes: Sequence[Change]) -> None:
         """Calls the `before` hooks of plugins, which can change payloads or refuse."""

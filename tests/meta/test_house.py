@@ -112,7 +112,7 @@ LAYERS = (
 WITHIN: dict[str, tuple[str, ...]] = {
     "accounts": ("hashes", "passwords", "tokens", "sessions", "sign_in"),
     "mail": ("server", "compose", "templates", "smtp", "users", "delivery"),
-    "webhooks": ("signing", "secrets", "events", "delivery"),
+    "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),
     "outbox": ("messages", "kinds", "queue", "records"),
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
