@@ -102,10 +102,10 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
         return None
     key = (COOKIE, cookie)
     seconds = now.timestamp()
+    version = project.accounts_version
     known = project.accounts.get(key)
     if known is None or known[1] <= seconds:
         # Another process may have moved the expiry that is cached here.
-        version = project.accounts_version
         rows = await session.query(_FIND, (_hash(cookie), COOKIE, now))
         if not rows:
             project.accounts.pop(key, None)
@@ -115,9 +115,16 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
         tokens.remember(project, version, key, *known)
     bearer: Bearer = known[0]
     lasts = lifetime(schema).total_seconds()
-    if abs(seconds + lasts - known[1]) * PARTS >= lasts and not schema.read_only:
-        tokens.remember(project, project.accounts_version, key, bearer, seconds + lasts)
-        if not await _moved(session, bearer, now + timedelta(seconds=lasts)):
+    if abs(seconds + lasts - known[1]) * PARTS >= lasts and not (schema.read_only or session.database.read_only):
+        # Requests that are made meanwhile need not write it as well.
+        tokens.remember(project, version, key, bearer, seconds + lasts)
+        try:
+            ended = not await _moved(session, bearer, now + timedelta(seconds=lasts))
+        except ApiError as error:
+            log.warn("the expiry of session {session} is not written: {error}", session=bearer.session, error=error.message)
+            tokens.remember(project, version, key, *known)
+            return bearer
+        if ended:
             project.accounts.pop(key, None)
             return None
     return bearer
@@ -125,15 +132,10 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
 
 async def _moved(session: Session, bearer: Bearer, ends: datetime) -> bool:
     """Moves the expiry of a session. Returns False if the session has been ended."""
-    # A session of its own, because the request itself has not committed anything.
+    # A database session of its own, because the request itself has not committed anything.
     own = Session(session.database, caller=bearer.user)
     sql = "UPDATE directus_user_sessions SET token_expired_at = %s WHERE id = %s RETURNING id"
-    try:
-        return bool(await own.transaction(lambda own: own.query(sql, (ends, bearer.session))))
-    except ApiError as error:
-        # A standby, for example: the session ends when the database says.
-        log.debug("the expiry of session {session} is not written: {error}", session=bearer.session, error=error.message)
-        return True
+    return bool(await own.transaction(lambda own: own.query(sql, (ends, bearer.session))))
 
 
 async def find(ctx: Context, token: str, kind: str) -> Bearer | None:

@@ -267,6 +267,8 @@ async def forget_keys(environment: Environment, key: str) -> None:
     if number:
         await _until_known(environment, config)
         project = projects.get(key)
+        config = project.config
+        number = len(config.former_secret_keys)
         await project.open(until_migrated=True)
         found = await reseal(Session(project.database), project.keys)
         if found.lost:
@@ -280,9 +282,9 @@ async def forget_keys(environment: Environment, key: str) -> None:
 
 async def _until_known(environment: Environment, config: ProjectConfig) -> None:
     """Waits until servers that run have read the project file: what is sealed with a new key they could not use before."""
-    left = KNOWN_AFTER - environment.backend.projects.files.age(config)
-    if left > 0:
-        with environment.output.working("waiting until servers know the new key"):
+    files = environment.backend.projects.files
+    with environment.output.working("waiting until servers know the new key"):
+        while (left := KNOWN_AFTER - files.age(config)) > 0:
             await pause(environment.backend.reactor, min(left, KNOWN_AFTER))
 
 

@@ -51,15 +51,18 @@ class Cookies:
 
     def set(self, request: Any, project: Project, value: str, lasts: timedelta) -> None:
         """Sets the cookie in the answer to a request."""
-        self._write(request, f"{_name(project)}={value}; Max-Age={lasts // timedelta(seconds=1)}")
+        self._write(request, project, f"{value}; Max-Age={lasts // timedelta(seconds=1)}")
 
     def clear(self, request: Any, project: Project) -> None:
         """Removes the cookie by the answer to a request."""
-        self._write(request, f"{_name(project)}=; Max-Age=0")
+        self._write(request, project, "; Max-Age=0")
 
-    def _write(self, request: Any, cookie: str) -> None:
+    def _write(self, request: Any, project: Project, value: str) -> None:
+        """Sets the cookie, instead of one that has been set before."""
+        name = f"{_name(project)}=".encode()
         secure = "; Secure" if self._secure or self._proxies.base(request).startswith("https:") else ""
-        request.responseHeaders.addRawHeader(b"Set-Cookie", f"{cookie}{self._attributes}{secure}".encode())
+        others = [each for each in request.responseHeaders.getRawHeaders(b"Set-Cookie", ()) if not each.startswith(name)]
+        request.responseHeaders.setRawHeaders(b"Set-Cookie", [*others, name + f"{value}{self._attributes}{secure}".encode()])
 
     def _counts(self, request: Any, project: Project) -> bool:
         """Whether cookies count for the page that makes a request. Browsers say which one that is, and pages cannot change it: in Origin,

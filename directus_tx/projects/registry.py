@@ -82,7 +82,6 @@ class Project:
     ) -> None:
         self.config = config
         self.key = config.key
-        self.secret_key = config.secret_key
         self.keys = Keys(config.secret_key, config.former_secret_keys)
         self.public_key = config.public_key
         self.tag_key = hmac.digest(config.secret_key.encode(), b"entity tags", "sha256")

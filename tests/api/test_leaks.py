@@ -202,7 +202,7 @@ async def test_entity_tags_do_not_count_the_transactions_of_the_server(client: C
     assert not codes & {xmin, *(hashlib.sha256(text.encode()).hexdigest()[:24] for text in (xmin, f"things/1/{xmin}"))}
     # Another project has another key: its tags are its own.
     key = client.backend.projects.get(client.project).tag_key
-    assert key != client.backend.projects.get(client.project).secret_key.encode()
+    assert key != client.backend.projects.get(client.project).keys.current.encode()
     assert len(key) == 32
 
 

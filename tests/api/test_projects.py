@@ -302,9 +302,9 @@ async def test_a_file_that_is_changed_by_hand_is_read_anew_at_the_next_get(proje
     await old.snapshot()
     assert projects.get("here") is old
     path = projects.files.directory / "here.toml"
-    path.write_text(path.read_text().replace(old.secret_key, "another-key"))
+    path.write_text(path.read_text().replace(old.keys.current, "another-key"))
     project = projects.get("here")
-    assert project.secret_key == "another-key"
+    assert project.keys.current == "another-key"
     assert old.database.closed
     assert await name_of(project) == "Name of here"
     assert projects.get("here") is project

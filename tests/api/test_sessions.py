@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
+from twisted.internet.task import deferLater
 
 from directus_tx.accounts import hashes, sessions
 from directus_tx.config import SessionSettings
@@ -606,6 +607,77 @@ async def test_a_cookie_that_is_used_while_it_is_ended_is_not_brought_back(clien
     at(client, start)
     assert await status(client, cookie) == 401
     assert await execute(client, "SELECT FROM directus_user_sessions") == []
+
+
+@ensureDeferred
+async def test_whoever_ends_the_own_session_loses_the_cookie(client: Client) -> None:
+    user = await make_ada(client)
+    for own in (True, False):
+        cookie, other = await cookie_of(client), await cookie_of(client)
+        ids = [each["id"] for each in await listed(client, Cookie=cookie)][-2:]
+        ended = await client.post(f"~/auth/logout/{user}/{ids[0 if own else 1]}", {}, token=None, headers={"Cookie": cookie})
+        assert (set_cookie(ended).value == "", await status(client, cookie), await status(client, other)) == (
+            (True, 401, 200) if own else (False, 200, 401)
+        )
+    ended = await client.post(f"~/auth/logout/{user}", {}, token=None, headers={"Cookie": cookie})
+    assert (ended.json, set_cookie(ended).value, await status(client, cookie)) == ({"public": True}, "", 401)
+
+
+@ensureDeferred
+async def test_an_account_that_changes_while_a_cookie_is_looked_for_is_not_cached(client: Client) -> None:
+    """The role is taken away after the bearer was read, and before the expiry is moved."""
+    user = await make_ada(client)
+    project = client.backend.projects.get(client.project)
+    await set_setting(client, "auto_sign_out", 60)
+    start = current_time()
+    cookie = await cookie_of(client)
+    at(client, start + timedelta(minutes=10))
+    await project.snapshot()
+    session = Session(project.database)
+    query = Session.query
+
+    async def slow(self: Session, statement: Any, parameters: Any = ()) -> Any:
+        found = await query(self, statement, parameters)
+        if self is session and "directus_user_sessions" in str(statement):
+            version = project.accounts_version
+            await execute(client, "UPDATE directus_users SET role = NULL WHERE id = %s", (user,))
+            for _ in range(1000):
+                if project.accounts_version != version:
+                    return found
+                await deferLater(reactor, 0.01)
+            raise AssertionError("the change is not notified")
+        return found
+
+    value = cookie.partition("=")[2]
+    Session.query = slow  # type: ignore[method-assign]
+    try:
+        schema, now = await project.snapshot(), start + timedelta(minutes=10)
+        bearer = await sessions.identify(project, session, value, schema, now)
+    finally:
+        Session.query = query  # type: ignore[method-assign]
+    assert bearer is not None
+    assert bearer.role == 1
+    bearer = await sessions.identify(project, session, value, schema, now)
+    assert bearer is not None
+    assert bearer.role is None
+
+
+@ensureDeferred
+async def test_an_expiry_that_cannot_be_written_is_written_by_a_later_use(client: Client) -> None:
+    await make_ada(client)
+    await set_setting(client, "auto_sign_out", 60)
+    start = current_time()
+    cookie = await cookie_of(client)
+    await execute(client, "ALTER TABLE directus_user_sessions ADD CONSTRAINT refused CHECK (false) NOT VALID")
+    at(client, start + timedelta(minutes=50))
+    assert await status(client, cookie) == 200
+    at(client, start + timedelta(minutes=61))
+    assert await status(client, cookie) == 401
+    at(client, start + timedelta(minutes=50))
+    await execute(client, "ALTER TABLE directus_user_sessions DROP CONSTRAINT refused")
+    assert await status(client, cookie) == 200
+    at(client, start + timedelta(minutes=109))
+    assert await status(client, cookie) == 200
 
 
 # --- sign-in

@@ -98,7 +98,10 @@ async def log_out(call: Call) -> Answer:
 
 @routes.post("/<project>/auth/logout/<user>", Caller.SIGNED_IN, Operation("End all sessions of a user"))
 async def log_out_user(call: Call) -> Answer:
-    await sessions.end_all(call.ctx, [_own_user(call)])
+    user = _own_user(call)
+    await sessions.end_all(call.ctx, [user])
+    if user == call.ctx.accountability.user:
+        _forget_cookie(call)
     return ENDED
 
 
@@ -107,7 +110,15 @@ async def log_out_session(call: Call) -> Answer:
     user, session = _own_user(call), whole_number(call.path["session"])
     if session is not None:
         await sessions.end(call.ctx, user, session)
+        if session == call.ctx.accountability.session:
+            _forget_cookie(call)
     return ENDED
+
+
+def _forget_cookie(call: Call) -> None:
+    """Removes the session cookie of a caller that it identifies."""
+    if token_of(call.request, call.params) is None:
+        call.services.cookies.clear(call.request, call.project)
 
 
 async def _with_session(call: Call) -> Bearer | None:
