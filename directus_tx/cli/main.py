@@ -7,6 +7,7 @@ import click
 from directus_tx import __version__
 from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
+from directus_tx.cli.mail import mail
 from directus_tx.cli.permissions import permissions
 from directus_tx.cli.projects import migrate, project
 from directus_tx.cli.schema import schema
@@ -28,7 +29,7 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, schema, user, permissions, advise, migrate, configuration):
+for group in (serve, project, schema, user, permissions, mail, advise, migrate, configuration):
     directus.add_command(group)
 
 

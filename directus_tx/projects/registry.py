@@ -460,6 +460,10 @@ class Projects:
         self._broken[error] = now
         log.error("project {key}: {error}", key=key, error=error)
 
+    def mail_templates(self, key: str) -> pathlib.Path:
+        """Returns the directory of the mail templates of a project, which may not exist."""
+        return self.files.directory / f"{key}.mail"
+
     def listed(self) -> list[str]:
         """Returns the keys of the projects that are not private."""
         return self.files.keys()

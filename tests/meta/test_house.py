@@ -154,6 +154,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "schema",
         "users",
         "permissions",
+        "mail",
         "advise",
         "configuration",
         "serve",

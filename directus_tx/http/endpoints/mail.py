@@ -64,8 +64,9 @@ async def send(call: Call) -> Answer:
     html = None
     if kind != "plain":
         # The body has been reduced to harmless tags.
-        directory = call.services.projects.files.directory / f"{call.ctx.project}.mail"
-        rendered = templates.render(directory, call.ctx, "mail", {"body": Markup(text)})
+        rendered = templates.render(
+            call.services.projects.mail_templates(call.ctx.project), call.ctx, "mail", {"body": Markup(text)}
+        )
         html, text = rendered.html, compose.as_text(text)
     mail = Mail(recipients, subject or "", text, html, author)
     await call.ctx.transaction(lambda ctx: queue(ctx, mail, default or author.email))
