@@ -18,13 +18,24 @@ from directus_tx.accounts import tokens
 from directus_tx.accounts.tokens import Bearer, KeyRing
 from directus_tx.context import Context
 from directus_tx.db.session import Session
-from directus_tx.errors import ApiError, ExpiredToken, InactiveUser, InvalidToken, ReadOnlyDatabase, StandbyDatabase
+from directus_tx.errors import (
+    ApiError,
+    ExpiredToken,
+    InactiveUser,
+    InvalidToken,
+    ReadOnlyDatabase,
+    StandbyDatabase,
+    UpdateForbidden,
+)
 from directus_tx.schema.model import Snapshot
 from directus_tx.schema.numbers import whole_number
 
 log = Logger()
 COOKIE, JWT = "cookie", "jwt"
 """The values of token_type."""
+
+UNWRITABLE = (ReadOnlyDatabase, StandbyDatabase, UpdateForbidden)
+"""The errors if sessions cannot be stored. The last one is raised if the database role of the server lacks a privilege."""
 
 DEFAULT_TTL = 20
 MAX_TTL = 10 * 366 * 24 * 60
@@ -166,7 +177,7 @@ async def refresh(ctx: Context, project: KeyRing, token: str) -> str:
     if id is None:
         try:
             return await ctx.transaction(lambda ctx: start(ctx, project, user, cookie=False))
-        except (ReadOnlyDatabase, StandbyDatabase):
+        except UNWRITABLE:
             return tokens.issue(project, user, ttl, ctx.now)
     ends = ctx.now + timedelta(minutes=ttl)
 
@@ -175,7 +186,7 @@ async def refresh(ctx: Context, project: KeyRing, token: str) -> str:
 
     try:
         lasts = await ctx.transaction(work)
-    except (ReadOnlyDatabase, StandbyDatabase):
+    except UNWRITABLE:
         lasts = await ctx.db.query(_LASTS, (id, user, JWT))
     if not lasts:
         raise InvalidToken("The session of the token has been ended.")

@@ -15,6 +15,7 @@ from directus_tx.errors import (
     ReadOnlyDatabase,
     StandbyDatabase,
     SuspendedUser,
+    UpdateForbidden,
 )
 from directus_tx.items.history import Record, record, record_activity
 from directus_tx.schema.parsing import MAX_HASHED
@@ -66,10 +67,11 @@ async def sign_in(
     """Signs a user in and returns `token` and `user`, whose `id` and `role` are text, as clients expect. The token is a JWT, or with
     *cookie* the value of a session cookie. The session is stored.
 
-    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser; with *cookie* ReadOnlyDatabase or StandbyDatabase if the
-    session cannot be stored. A wrong password is recorded as an activity. Refusing an unknown address runs the same statements and the
-    same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the duration nor gaps in the ids
-    reveal which addresses are known. Where the database can only be read, nothing is recorded, and a JWT has no session.
+    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser; with *cookie* ReadOnlyDatabase, StandbyDatabase or
+    UpdateForbidden if the session cannot be stored. A wrong password is recorded as an activity. Refusing an unknown address runs the
+    same statements and the same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the
+    duration nor gaps in the ids reveal which addresses are known. Where the database can only be read, nothing is recorded, and a JWT has
+    no session.
     """
     email, password = payload.get("email"), payload.get("password")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
@@ -87,18 +89,25 @@ async def sign_in(
     if user["status"] != "active":
         raise InactiveUser
 
+    records = [Record("authenticate", USERS, str(user["id"]))]
+
     async def work(ctx: Context) -> str:
         # A password that is changed at the same time ends the sessions that are stored before; none may be stored for the former one after.
         unchanged = f"SELECT FROM {USERS} WHERE id = %s AND password = %s AND status = 'active' FOR SHARE"
         if not await ctx.db.query(unchanged, (user["id"], hashed)):
             raise _AccountChanged
-        await record(ctx, [Record("authenticate", USERS, str(user["id"]))])
+        await record(ctx, records)
         return await sessions.start(ctx, project, user["id"], cookie=cookie)
 
     try:
         token = await (_as_user(ctx, user["id"]).transaction(work) if cookie else _recorded(ctx, user["id"], work))
     except _AccountChanged:
         return await sign_in(ctx, project, hasher, payload, cookie=cookie)
+    except UpdateForbidden:
+        if cookie:
+            raise
+        # The database role of the server may not write sessions.
+        token = await _recorded(ctx, user["id"], lambda ctx: record(ctx, records))
     if token is None:
         token = tokens.issue(project, user["id"], sessions.token_ttl(ctx.schema), ctx.now)
     elif verdict.outdated:

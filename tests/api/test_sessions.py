@@ -721,6 +721,22 @@ async def test_where_the_database_can_only_be_read_tokens_have_no_session(client
         assert await status(client, cookie) == 200
 
 
+@pytest.mark.parametrize("lacking", ["UPDATE ON directus_users", "INSERT, UPDATE, DELETE ON directus_user_sessions"])
+@ensureDeferred
+async def test_where_the_server_may_not_write_sessions_tokens_have_none(client: Client, lacking: str) -> None:
+    await make_ada(client)
+    async with limited_role(client, f'REVOKE {lacking} FROM "{{role}}"'):
+        project = client.backend.projects.get(client.project)
+        await project.verified(await project.snapshot())
+        token = (await sign_in(client)).data["token"]
+        for _ in range(2):
+            token = (await client.post("~/auth/refresh", {"token": token}, token=None)).data["token"]
+            assert (await client.get(ME, token=token)).status == 200
+        body = {"email": "ada@example.com", "password": "ada-secret", "mode": "cookie"}
+        assert (await client.post("~/auth/authenticate", body, token=None)).code == 302
+    assert len(await execute(client, "SELECT FROM directus_activity WHERE action = 'authenticate'")) == 1
+
+
 @ensureDeferred
 async def test_the_sessions_of_others_are_not_listed(client: Client) -> None:
     user = await make_ada(client)
