@@ -196,6 +196,10 @@ class OutboxSettings:
     poll_interval: float = setting(
         15.0, "Seconds between two looks for messages of which the database has not notified the process."
     )
+    retention_days: float = setting(
+        7.0, "Days for which delivered messages and their attempts are kept; 0: forever. Dead and held messages are always kept."
+    )
+    prune_interval: float = setting(3600.0, "Seconds between two runs that remove old delivered messages.")
 
 
 @frozen

@@ -31,6 +31,7 @@ from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
 from directus_tx.jobs.delivery import Deliverer
 from directus_tx.jobs.indexes import IndexBuilder
+from directus_tx.jobs.outbox import outbox_job
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.jobs.sessions import sessions_job
@@ -229,6 +230,7 @@ class ApiService(Process):
             opening,
             retention_job(self.reactor, projects, self.settings.history, self.now),
             sessions_job(self.reactor, projects, self.settings.sessions, self.now),
+            outbox_job(self.reactor, projects, self.settings.outbox),
         ):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)

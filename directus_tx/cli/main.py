@@ -8,6 +8,7 @@ from directus_tx import __version__
 from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.mail import mail
+from directus_tx.cli.outbox import outbox
 from directus_tx.cli.permissions import permissions
 from directus_tx.cli.projects import migrate, project
 from directus_tx.cli.schema import schema
@@ -29,7 +30,7 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, schema, user, permissions, mail, advise, migrate, configuration):
+for group in (serve, project, schema, user, permissions, mail, outbox, advise, migrate, configuration):
     directus.add_command(group)
 
 

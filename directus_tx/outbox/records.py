@@ -3,10 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attrs import frozen
+
 from directus_tx.db.session import Session
 
 STATES = ("pending", "delivered", "dead", "held")
 """The states of messages: waiting or being delivered; delivered; not to be tried again; not deliverable with the present settings."""
+
+MOST_COUNTED = 100_000
+"""The number up to which messages are counted, so that a backlog does not make counting slow."""
 
 Record = Mapping[str, Any]
 """A message without its payload, or an attempt. Times are aware."""
@@ -104,11 +109,48 @@ async def drop(
     return await session.transaction(work)
 
 
-async def count(session: Session, most: int = 100_000) -> Mapping[str, int]:
-    """Returns the number of messages in each state but "delivered", each counted up to *most*."""
-    rows = await session.query(
-        "SELECT state, (SELECT count(*) FROM (SELECT FROM directus_outbox AS o WHERE o.state = states.state LIMIT %s) AS some)"
-        " FROM unnest(ARRAY['pending', 'dead', 'held']) AS states (state)",
-        (most,),
-    )
-    return dict(rows)
+REMOVE_DELIVERED = """
+WITH gone AS (
+    DELETE FROM directus_outbox WHERE id = ANY(ARRAY(
+        SELECT id FROM directus_outbox WHERE state = 'delivered' AND ended_on < statement_timestamp() - make_interval(secs => %(seconds)s)
+        ORDER BY ended_on LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id
+)
+SELECT count(*) FROM gone"""
+
+
+async def remove_delivered(session: Session, days: float, limit: int) -> int:
+    """Removes up to *limit* messages that were delivered more than *days* ago, with their attempts, and returns their number. Times are
+    those of the database's clock."""
+
+    async def work(session: Session) -> int:
+        rows = await session.query(REMOVE_DELIVERED, {"seconds": days * 86400.0, "limit": limit})
+        return int(rows[0][0])
+
+    return await session.transaction(work)
+
+
+# Each part has an index that holds only what is counted.
+COUNT = """
+SELECT (SELECT count(*) FROM (SELECT FROM directus_outbox WHERE state = 'pending' AND claim IS NULL LIMIT %(most)s) AS found)
+       + (SELECT count(*) FROM directus_outbox WHERE claim IS NOT NULL),
+       (SELECT count(*) FROM (SELECT FROM directus_outbox WHERE state = 'held' LIMIT %(most)s) AS found),
+       (SELECT count(*) FROM (SELECT FROM directus_outbox WHERE state = 'dead' LIMIT %(most)s) AS found),
+       (SELECT error FROM directus_outbox WHERE state = 'held' ORDER BY id DESC LIMIT 1)"""
+
+
+@frozen
+class Counts:
+    """The numbers of messages that have not been delivered, in each state, and the error of the newest one that is held."""
+
+    pending: int
+    held: int
+    dead: int
+    held_because: str | None
+
+
+async def count(session: Session, most: int = MOST_COUNTED) -> Counts:
+    """Counts the messages that have not been delivered. Each state is counted up to *most*."""
+    ((pending, held, dead, reason),) = await session.query(COUNT, {"most": most})
+    return Counts(min(pending, most), held, dead, reason)

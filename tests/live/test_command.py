@@ -18,7 +18,7 @@ import pytest
 
 from directus_tx.sealing import Keys
 from tests.conftest import KEY, field
-from tests.daemon import BIN, Daemon, free_port
+from tests.daemon import BIN, SUPER_ADMIN_TOKEN, Daemon, free_port, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -477,3 +477,79 @@ def test_it_replaces_the_secret_key_beside_a_running_server(daemon: Daemon) -> N
     assert "former_secret_keys" in file.read_text()
     for command in ("rotate-key", "forget-keys"):
         assert directus(command, "nope")[0] == 1
+
+
+def test_it_lists_retries_and_drops_messages_of_the_outbox(daemon: Daemon) -> None:
+    daemon.create_project("post")
+    insert = (
+        "INSERT INTO directus_outbox (message_id, kind, destination, subject, sequence, payload, erased, created_on, next_attempt)"
+        " SELECT gen_random_uuid(), CASE WHEN n < 4 THEN 'pigeon' ELSE 'owl' END, 'roof', '', '', %s, FALSE, now(), now()"
+        " FROM generate_series(1, 6) AS n"
+    )
+
+    def directus(*arguments: str) -> Any:
+        done = run(daemon.directory, "outbox", *arguments, "--json", "--data-dir", str(daemon.directory / "var"))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def ended() -> Any:
+        """The messages when the server has tried all of them. It knows no such kinds, so it holds them."""
+        wait_for(lambda: not query("SELECT 1 FROM directus_outbox WHERE state = 'pending'"))
+        return directus("list", "post")
+
+    with contextlib.closing(daemon.connect("post")) as connection:
+        connection.autocommit = True
+
+        def query(statement: str, *values: Any) -> Any:
+            cursor = connection.cursor()
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+        query(insert, '{"token": "a-secret-token", "item": "17"}')
+        found = ended()
+        assert [each["id"] for each in found] == [6, 5, 4, 3, 2, 1]
+        assert {each["state"] for each in found} == {"held"}
+        assert {len(each["attempts"]) for each in found} == {1}
+        assert found[0]["item"] == "17"
+        assert "secret-token" not in json.dumps(found)
+        info = daemon.call("GET", f"/server/info?super_admin_token={SUPER_ADMIN_TOKEN}", token=None)["data"]["outboxes"]["post"]
+        assert info == {"pending": 0, "held": 6, "dead": 0, "held_because": found[0]["error"]}
+        assert [each["id"] for each in directus("list", "post", "--kind", "owl", "--state", "held", "--limit", "2")] == [6, 5]
+        assert [each["id"] for each in directus("list", "post", "2", "3", "9")] == [3, 2]
+        assert directus("list", "post", "--state", "dead") == ([])
+        # The running server delivers at once what the command makes due.
+        assert directus("retry", "post", "1", "2") == ({"project": "post", "retried": 2})
+        assert {each["id"]: len(each["attempts"]) for each in ended()} == {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 1}
+        assert directus("retry", "post", "--all") == ({"project": "post", "retried": 6})
+        assert {each["id"]: len(each["attempts"]) for each in ended()} == {1: 3, 2: 3, 3: 2, 4: 2, 5: 2, 6: 2}
+        query("UPDATE directus_outbox SET state = 'delivered' WHERE id = 6")
+        assert directus("drop", "post", "--kind", "owl") == ({"project": "post", "dropped": 2})
+        assert directus("drop", "post", "--state", "dead") == ({"project": "post", "dropped": 0})
+        assert directus("drop", "post", "2") == ({"project": "post", "dropped": 1})
+        assert directus("drop", "post", "--all") == ({"project": "post", "dropped": 2})
+        assert [each["id"] for each in ended()] == [6]
+        assert directus("drop", "post", "--state", "delivered") == ({"project": "post", "dropped": 1})
+        assert query("SELECT count(*) FROM directus_outbox_attempts") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("retry", "p"), 2, "Name the messages"),
+        (("drop", "p"), 2, "Name the messages"),
+        (("drop", "p", "--all", "--state", "dead"), 2, "--all excludes"),
+        (("retry", "p", "1", "--all"), 2, "--all excludes"),
+        (("retry", "p", "x"), 2, "not a valid integer"),
+        (("retry", "p", "0"), 2, "range"),
+        (("list", "p", "9223372036854775808"), 2, "range"),
+        (("list", "p", "--state", "lost"), 2, "lost"),
+        (("list", "p", "--limit", "0"), 2, "range"),
+        (("retry", "p", "12345"), 1, "no message was changed"),
+        (("list", "q"), 1, "there is no project q"),
+    ],
+)
+def test_mistakes_in_the_outbox_commands_are_told(daemon: Daemon, arguments: tuple[str, ...], status: int, said: str) -> None:
+    done = run(daemon.directory, "outbox", *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

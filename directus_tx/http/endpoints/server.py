@@ -2,17 +2,27 @@
 
 import os
 import platform
+from collections.abc import Mapping
+from typing import Any
 
 from attrs import asdict
+from twisted.internet import defer
 
 from directus_tx import __version__
+from directus_tx.db.session import Session
+from directus_tx.errors import ServiceUnavailable
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Text
 from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.outbox import records
 from directus_tx.projects.provisioning import checked
+from directus_tx.projects.registry import Projects
 from directus_tx.schema_service import read_advice
 
 routes = Routes()
+
+COUNTED_AT_ONCE = 4
+"""The number of projects whose messages are counted at the same time."""
 
 
 @routes.get("/server/ping", Caller.PUBLIC, Operation("Whether the server is running", TEXT, media_type="text/html"))
@@ -38,8 +48,8 @@ async def health(call: Call) -> Answer:
 @routes.get("/server/info", Caller.SUPER_ADMIN, Operation("Versions of the server and its database", ANY))
 async def info(call: Call) -> Answer:
     """Returns the versions of the system, Python and the database. Of the projects that are in use: why their databases can only be read,
-    how changes of their tables by other programs are noticed, and which tables are no collections, with the reasons. Clients expect the
-    keys about PHP."""
+    how changes of their tables by other programs are noticed, and which tables are no collections, with the reasons; and how many
+    messages of the outbox were not delivered. Clients expect the keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(
@@ -60,8 +70,25 @@ async def info(call: Call) -> Answer:
                 for key, project in projects.opened()
             },
             "left_out": {key: [asdict(each) for each in found] for key, found in projects.left_out().items()},
+            "outboxes": await _outboxes(projects),
         }
     )
+
+
+async def _outboxes(projects: Projects) -> Mapping[str, Mapping[str, Any] | None]:
+    """Returns the numbers of undelivered messages of the projects that are in use; None for those whose database does not answer."""
+    found: dict[str, Mapping[str, Any] | None] = {}
+    left = iter([(key, project) for key, project in projects.opened() if project.state == "ready"])
+
+    async def work() -> None:
+        for key, project in left:
+            try:
+                found[key] = asdict(await records.count(Session(project.database)))
+            except ServiceUnavailable:
+                found[key] = None
+
+    await defer.gatherResults([defer.Deferred.fromCoroutine(work()) for _ in range(COUNTED_AT_ONCE)], consumeErrors=True)
+    return dict(sorted(found.items()))
 
 
 @routes.get("/server/projects", Caller.PUBLIC, Operation("List the projects", {"type": "array", "items": TEXT}))
