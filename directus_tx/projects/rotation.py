@@ -7,34 +7,39 @@ forgotten, what is in the database is sealed with the new key first.
 import secrets
 from collections.abc import Sequence
 
+import orjson
 from attrs import evolve, frozen
 
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Composable, Identifier
+from directus_tx.mail.delivery import KIND as MAIL
 from directus_tx.projects.files import ProjectConfig
 from directus_tx.sealing import Keys, is_sealed, unseal
 from directus_tx.webhooks.secrets import PURPOSE as WEBHOOK
-
-BATCH = 500
 
 
 @frozen
 class SealedColumn:
     """A column of sealed texts: its table, the primary key of that, and the purpose. `fingerprint` is the column with their fingerprints,
-    if there is one."""
+    if there is one. With `member`, the column holds JSON objects, whose member of that name is sealed, in rows whose column `kind` is the
+    purpose. `batch` is the number of rows that are read at once."""
 
     table: str
     key: str
     column: str
     purpose: str
     fingerprint: str | None = None
+    member: str | None = None
+    batch: int = 500
 
 
 SEALED_COLUMNS = (
     SealedColumn("directus_webhook_keys", "webhook", "secret", WEBHOOK),
     SealedColumn("directus_webhook_keys", "webhook", "previous_secret", WEBHOOK),
+    # A mail can be large.
+    SealedColumn("directus_outbox", "id", "payload", MAIL, member="sealed", batch=10),
 )
-"""All columns of the system tables that hold sealed texts for longer than a delivery takes."""
+"""All columns of the system tables that hold sealed texts."""
 
 
 @frozen
@@ -78,13 +83,23 @@ async def reseal(session: Session, keys: Keys, columns: Sequence[SealedColumn] =
 
 
 async def _batch(session: Session, keys: Keys, column: SealedColumn, last: object) -> tuple[Resealed, object]:
-    """Seals the texts of the next BATCH rows, whose keys are greater than *last*. Returns the greatest key, None if there are no more."""
+    """Seals the texts of the next rows, whose keys are greater than *last*. Returns the greatest key, None if there are no more."""
     names = {"table": Identifier(column.table), "key": Identifier(column.key), "column": Identifier(column.column)}
-    after = SQL("AND {key} > %s").format(**names) if last is not None else SQL("")
-    select = SQL("SELECT {key}, {column} FROM {table} WHERE {column} IS NOT NULL {after} ORDER BY {key} LIMIT {limit} FOR UPDATE")
-    rows = await session.query(select.format(after=after, limit=SQL(str(BATCH)), **names), () if last is None else (last,))
+    conditions: list[Composable] = [SQL("{column} IS NOT NULL").format(**names)]
+    values: list[object] = []
+    if column.member is not None:
+        conditions.append(SQL("kind = %s"))
+        values.append(column.purpose)
+    if last is not None:
+        conditions.append(SQL("{key} > %s").format(**names))
+        values.append(last)
+    select = SQL("SELECT {key}, {column} FROM {table} WHERE {where} ORDER BY {key} LIMIT {limit} FOR UPDATE")
+    limit, where = SQL(str(column.batch)), SQL(" AND ").join(conditions)
+    rows = await session.query(select.format(where=where, limit=limit, **names), values)
     done = lost = 0
-    for key, sealed in rows:
+    for key, stored in rows:
+        document = None if column.member is None else orjson.loads(stored)
+        sealed = stored if document is None else document.get(column.member, "")
         if not is_sealed(sealed) or _is_current(keys, column.purpose, sealed):
             continue
         try:
@@ -92,14 +107,15 @@ async def _batch(session: Session, keys: Keys, column: SealedColumn, last: objec
         except ValueError:
             lost += 1
             continue
-        values = {column.column: keys.seal(column.purpose, text)}
+        resealed = keys.seal(column.purpose, text)
+        new = {column.column: resealed if document is None else orjson.dumps(document | {column.member: resealed}).decode()}
         if column.fingerprint is not None:
-            values[column.fingerprint] = keys.fingerprint(column.purpose, text)
-        assignments: list[Composable] = [SQL("{} = %s").format(Identifier(name)) for name in values]
-        update = SQL("UPDATE {table} SET {values} WHERE {key} = %s").format(values=SQL(", ").join(assignments), **names)
-        await session.query(update, (*values.values(), key))
+            new[column.fingerprint] = keys.fingerprint(column.purpose, text)
+        assignments: list[Composable] = [SQL("{} = %s").format(Identifier(name)) for name in new]
+        update = SQL("UPDATE {table} SET {assignments} WHERE {key} = %s").format(assignments=SQL(", ").join(assignments), **names)
+        await session.query(update, (*new.values(), key))
         done += 1
-    return Resealed(done, lost), rows[-1][0] if len(rows) == BATCH else None
+    return Resealed(done, lost), rows[-1][0] if len(rows) == column.batch else None
 
 
 def _is_current(keys: Keys, purpose: str, sealed: str) -> bool:

@@ -1,5 +1,6 @@
 """Rotating the secret key of a project: who is signed in stays so, and what is sealed can be read, until the former keys are forgotten."""
 
+import json
 import threading
 from typing import Any
 
@@ -9,8 +10,9 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from directus_tx.db.session import Session
+from directus_tx.mail.delivery import KIND as MAIL
 from directus_tx.projects.files import BrokenProjectFile, parse_file, text_of
-from directus_tx.projects.rotation import BATCH, SEALED_COLUMNS, Resealed, SealedColumn, reseal, with_new_key, without_keys
+from directus_tx.projects.rotation import SEALED_COLUMNS, Resealed, SealedColumn, reseal, with_new_key, without_keys
 from directus_tx.sealing import Keys, is_sealed
 from directus_tx.webhooks import secrets
 from tests.conftest import Client, field
@@ -89,7 +91,7 @@ async def test_what_was_sealed_with_another_key_is_counted_and_left(client: Clie
     """Of many rows, so that there are several batches; also fingerprints are made anew."""
     await execute(client, "CREATE TABLE sealed (id text PRIMARY KEY, secret text, print text)")
     old, new, foreign = Keys("old"), Keys("new", ("older", "old")), Keys("foreign")
-    number = 2 * BATCH + 1
+    number = 1001
     rows = [(f"{n:06}", foreign if n % 100 == 7 else new if n % 2 else old, f"secret {n}%s") for n in range(number)]
     for id, keys, text in rows:
         await execute(client, "INSERT INTO sealed VALUES (%s, %s, %s)", (id, keys.seal("p", text), keys.fingerprint("p", text)))
@@ -114,6 +116,9 @@ async def test_all_columns_that_hold_sealed_texts_are_sealed_anew(client: Client
     await client.post("~/webhooks", {"collection": "things"})
     await client.post("~/webhooks/1/secret", {})
     await client.patch("~/users/1", {"token": "another-token"})
+    mail = {"to": ["ada@example.com"], "subject": "Hello", "body": "Hello"}
+    answer = await client.post("~/mail", mail, token="another-token")
+    assert answer.status == 204, answer.body
     columns = await execute(
         client,
         "SELECT table_name, column_name FROM information_schema.columns"
@@ -122,9 +127,16 @@ async def test_all_columns_that_hold_sealed_texts_are_sealed_anew(client: Client
     found = set()
     for table, column in columns:
         texts = await execute(client, f'SELECT "{column}" FROM "{table}" WHERE "{column}" IS NOT NULL')
-        if any(is_sealed(text) for (text,) in texts):
+        # In JSON, too.
+        if any(is_sealed(text) or '"v1.' in text for (text,) in texts):
             found.add((table, column))
     assert found == {(column.table, column.column) for column in SEALED_COLUMNS}
+    rotate(client)
+    session, keys = Session(project_of(client).database), project_of(client).keys
+    assert await reseal(session, keys) == Resealed(3, 0)
+    ((payload,),) = await execute(client, "SELECT payload FROM directus_outbox WHERE kind = %s", (MAIL,))
+    assert "ada@example.com" in keys.unseal(MAIL, json.loads(payload)["sealed"])
+    assert await reseal(session, Keys(keys.current)) == Resealed(0, 0)
 
 
 @ensureDeferred
