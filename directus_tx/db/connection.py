@@ -290,9 +290,12 @@ class Connection:
             self._writing = False
             self.reactor.removeWriter(self)
         if state == extensions.POLL_OK:
+            answer = self._answer
             while driver.notifies:
                 self.on_notify(self, driver.notifies.pop(0))
-            self._end(None)
+            # If the connection was idle, on_notify may have started a statement on it, which has no answer yet.
+            if answer is self._answer:
+                self._end(None)
         elif state != extensions.POLL_READ:
             self.close()
 

@@ -701,6 +701,22 @@ async def test_a_change_has_been_told_when_its_transaction_returns(client: Clien
 
 
 @ensureDeferred
+async def test_a_statement_that_is_run_when_a_notification_arrives_gets_its_own_answer(make: Make) -> None:
+    """The connection was idle when it was notified, so `on_notify` can run a statement on it."""
+    parameters = make().parameters
+    async with connected(reactor, parameters) as listening, connected(reactor, parameters) as other:
+        await listening.run("LISTEN told")
+        for _ in range(3):
+            told: defer.Deferred[list[Any]] = defer.Deferred()
+            listening.on_notify = lambda connection, notify, told=told: told.callback(
+                [start(connection.run("SELECT generate_series(1, 3) FROM pg_sleep(0.05)"))]
+            )
+            await other.run("NOTIFY told")
+            (running,) = await told.addTimeout(30, reactor)
+            assert await running == [(1,), (2,), (3,)]
+
+
+@ensureDeferred
 async def test_a_change_that_is_rolled_back_is_told_to_nobody(client: Client, make: Make) -> None:
     heard: list[tuple[str, int]] = []
     server = client.backend.projects.get(client.project).database.parameters
