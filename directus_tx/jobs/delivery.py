@@ -183,6 +183,12 @@ class ProjectDeliveries:
         if self.project.state != "ready" or not (self._results or await self._is_due()):
             # A project calls `on_outbox` when it is ready.
             return
+        if self.project.read_only:
+            # It may be writable again, which reading the snapshot finds. Statements that are refused would be logged.
+            await self.project.snapshot()
+            if self.project.read_only:
+                self._look_later(self.settings.poll_interval)
+                return
         room = max(self.deliverer.free, 0)
         self.waiting = room == 0
         if self.waiting and not self._results:

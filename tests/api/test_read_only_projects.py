@@ -7,10 +7,14 @@ from typing import Any
 import pytest_twisted
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.logger import LogLevel, globalLogPublisher
 
-from directus_tx.db.connection import connected
+from directus_tx.db.connection import connected, pause
 from directus_tx.projects.files import ProjectDatabase
 from directus_tx.projects.provisioning import checked
+from tests.api.outbox import FAST, delivering, until
+from tests.api.test_delivery import Receiver
 from tests.api.test_drift import execute
 from tests.conftest import KEY, SUPER_ADMIN_TOKEN, TOKEN, Client, field
 
@@ -135,3 +139,33 @@ async def test_an_existing_project_is_created_with_its_own_users(client: Client,
     attributes["user_email"] = CREDENTIALS["email"]
     unknown = {"email": "nobody@example.com", "password": "password"}
     assert (await client.post(f"/{made.key}/auth/authenticate", unknown, token=None)).code == 100
+
+
+@ensureDeferred
+async def test_messages_of_a_read_only_project_wait_and_nothing_is_logged(client: Client, reader: str) -> None:
+    project = client.backend.projects.get(client.project)
+    assert (await client.get("~/items/t")).status == 200
+    told: list[Any] = []
+    receiver = Receiver()
+    globalLogPublisher.addObserver(told.append)
+    owner = project.database.parameters | {"user": "postgres"}
+    try:
+        async with delivering(client, receiver), connected(project.database.reactor, owner) as connection:
+            await connection.run(
+                "INSERT INTO directus_outbox (message_id, kind, destination, subject, sequence, payload, erased, created_on, next_attempt)"
+                """ VALUES (gen_random_uuid(), 'test', 'a', '', '', '{"n": 1}', FALSE, now(), now())"""
+            )
+            for _ in range(3):
+                await pause(reactor, FAST.poll_interval)
+            assert receiver.begun == []
+            assert [event for event in told if event["log_level"] >= LogLevel.warn] == []
+            assert await connection.run("SELECT state, attempts FROM directus_outbox") == [("pending", 0)]
+            await connection.run(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{reader}"')
+            await connection.run(f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{reader}"')
+
+            async def delivered() -> bool:
+                return await connection.run("SELECT state FROM directus_outbox") == [("delivered",)]
+
+            await until(delivered)
+    finally:
+        globalLogPublisher.removeObserver(told.append)
