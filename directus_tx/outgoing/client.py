@@ -64,6 +64,9 @@ MAX_IDLE = 2
 IDLE_TIMEOUT = 10
 """Seconds for which they are kept."""
 
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which a connection that is closed must end. Then it is aborted."""
+
 USER_AGENT = f"directus_tx/{__version__}"
 
 
@@ -335,6 +338,7 @@ class _JudgedEndpoint:
         self._judging = _JudgingResolver(reactor.nameResolver, policy)
         endpoint: Any = HostnameEndpoint(_Judging(reactor, self._judging), host, port, timeout=connect_timeout)
         self._endpoint: Any = endpoint if tls is None else wrapClientTLS(tls, endpoint)
+        self._reactor = reactor
         self._host = host
         self._most = most
 
@@ -348,7 +352,7 @@ class _JudgedEndpoint:
                 )
             return failure
 
-        connected: defer.Deferred[Any] = self._endpoint.connect(_LimitingFactory(factory, self._most))
+        connected: defer.Deferred[Any] = self._endpoint.connect(_LimitingFactory(factory, self._reactor, self._most))
         connected.addCallback(lambda limited: limited.wrappedProtocol)
         connected.addErrback(explain)
         return connected
@@ -411,9 +415,13 @@ class _JudgingReceiver:
 
 
 class _Limited(ProtocolWrapper):
-    """Closes a connection on which more bytes arrive after a request than an answer may have. Heads have no limit otherwise."""
+    """Closes a connection on which more bytes arrive after a request than an answer may have. Heads have no limit otherwise.
+
+    A connection that is closed ends within CLOSE_TIMEOUT. Otherwise a receiver could keep it for ever, by not reading what is left to be
+    sent, or by not confirming the end of TLS."""
 
     received = 0
+    _closing: Any = None
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -421,6 +429,16 @@ class _Limited(ProtocolWrapper):
             self.abortConnection()
         else:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def loseConnection(self) -> None:
+        super().loseConnection()  # type: ignore[no-untyped-call]
+        if self._closing is None:
+            self._closing = self.factory.reactor.callLater(CLOSE_TIMEOUT, self.abortConnection)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
         self.received = 0
@@ -435,8 +453,9 @@ class _LimitingFactory(WrappingFactory):
     protocol = _Limited
     noisy = False
 
-    def __init__(self, factory: Any, most: int) -> None:
+    def __init__(self, factory: Any, reactor: Any, most: int) -> None:
         super().__init__(factory)  # type: ignore[no-untyped-call]
+        self.reactor = reactor
         self.most = most
 
 

@@ -1,6 +1,8 @@
 """Outgoing requests: the address policy, time limits, and bounded answers, with real servers on loopback."""
 
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from twisted.internet import defer, reactor
+from twisted.internet import defer, reactor, threads
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
@@ -418,6 +420,42 @@ async def test_certificates_are_verified(
             with pytest.raises(Unreachable, match=message):
                 await asked
             assert not port.received
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receiver_cannot_keep_a_connection_that_is_closed(authority: trustme.CA, tmp_path: Path) -> None:
+    """It sends the head of an answer, and then neither its body nor the end of TLS."""
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def serve(listening: socket.socket) -> bool:
+        """Returns whether the connection ended within 20 seconds, as TCP sees it."""
+        plain, _ = listening.accept()
+        plain.settimeout(20)
+        with context.wrap_socket(plain, server_side=True) as connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            raw = socket.socket(fileno=os.dup(connection.fileno()))
+            raw.settimeout(20)
+            with raw:
+                try:
+                    while raw.recv(1000):
+                        pass
+                except TimeoutError:
+                    return False
+                except OSError:
+                    pass
+                return True
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        served = threads.deferToThread(serve, listening)
+        async with client(evolve(LOOPBACK, ca_file=str(ca))) as http:
+            with pytest.raises(Unreachable, match="interrupted"):
+                await http.request("GET", f"https://127.0.0.1:{listening.getsockname()[1]}/")
+            assert await served
 
 
 @pytest_twisted.ensureDeferred
