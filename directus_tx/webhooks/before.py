@@ -6,6 +6,7 @@ goes on.
 """
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest, ServiceUnavailable
 from directus_tx.items.history import logged
 from directus_tx.outgoing.client import Answer, Client, RequestFailed
-from directus_tx.schema.model import Collection, Webhook
+from directus_tx.schema.model import Collection, Snapshot, Webhook
 from directus_tx.webhooks import secrets
 from directus_tx.webhooks.events import BODILESS, may_send
 from directus_tx.webhooks.signing import signed_headers
@@ -48,8 +49,8 @@ class BeforeWebhooks:
         self.timeout = timeout
         self.now = now
         self._asking: dict[str, int] = {}
-        self._failures: dict[tuple[str, int], tuple[int, float]] = {}
-        """Of webhooks that have failed: how often in a row, and when last."""
+        self._failures: dict[tuple[str, int, str], tuple[int, float]] = {}
+        """Of webhooks that have failed, by project, id and URL: how often in a row, and when last."""
 
     async def check(
         self, ctx: Context, collection: Collection, action: str, items: Sequence[Mapping[str, Any]], spent: float
@@ -75,7 +76,8 @@ class BeforeWebhooks:
                     left = started + self.timeout - spent - self.reactor.seconds()
                     if left <= 0:
                         return
-                    await self._ask(ctx, webhook, keys[webhook.id], f"item.{action}:before", logged(collection, item), left)
+                    sent = logged(collection, flat(ctx.schema, collection, item))
+                    await self._ask(ctx, webhook, keys[webhook.id], sent, left)
 
             workers = [defer.Deferred.fromCoroutine(ask_all()) for _ in range(min(AT_ONCE, len(items) * len(webhooks)))]
             try:
@@ -90,13 +92,11 @@ class BeforeWebhooks:
                 del self._asking[ctx.project]
         return float(self.reactor.seconds() - started)
 
-    async def _ask(
-        self, ctx: Context, webhook: Webhook, keys: Sequence[str], event: str, item: Mapping[str, Any], left: float
-    ) -> None:
-        """Asks one webhook about one item. Raises InvalidRequest if it refuses."""
+    async def _ask(self, ctx: Context, webhook: Webhook, keys: Sequence[str], item: Mapping[str, Any], left: float) -> None:
+        """Asks one webhook about one item, for at most *left* seconds. Raises InvalidRequest if it refuses."""
         method = (webhook.http_action or "post").lower()
         body = None if method in BODILESS else orjson.dumps(item, default=str)
-        headers = dict(signed_headers(keys, f"msg_{ctx.request_id or event}", int(self.now()), body or b""))
+        headers = dict(signed_headers(keys, f"msg_{uuid.uuid4()}", int(self.now()), body or b""))
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -104,27 +104,50 @@ class BeforeWebhooks:
                 method.upper(), webhook.url, headers=headers, body=body, total_timeout=left, repeatable=True
             )
         except RequestFailed as error:
-            self._failed(ctx, webhook, str(error))
+            # A receiver that got less than half of the time, because others had used it up, has not failed.
+            if left >= self.timeout / 2:
+                self._failed(ctx, webhook, str(error))
             return
         if 400 <= answer.status < 500 and answer.status not in NO_REFUSALS:
-            self._failures.pop((ctx.project, webhook.id), None)
+            self._failures.pop(_name(ctx, webhook), None)
             raise InvalidRequest(f"Webhook {webhook.id} refuses the change: {_reason(answer)}")
         if 200 <= answer.status < 300:
-            self._failures.pop((ctx.project, webhook.id), None)
+            self._failures.pop(_name(ctx, webhook), None)
         else:
             self._failed(ctx, webhook, f"The answer was {answer.status}.")
 
     def _rests(self, ctx: Context, webhook: Webhook) -> bool:
-        failures, last = self._failures.get((ctx.project, webhook.id), (0, 0.0))
+        failures, last = self._failures.get(_name(ctx, webhook), (0, 0.0))
         return failures >= FAILURES and self.reactor.seconds() < last + REST
 
     def _failed(self, ctx: Context, webhook: Webhook, why: str) -> None:
-        failures, _ = self._failures.get((ctx.project, webhook.id), (0, 0.0))
-        self._failures[(ctx.project, webhook.id)] = (failures + 1, self.reactor.seconds())
+        failures, _ = self._failures.get(_name(ctx, webhook), (0, 0.0))
+        self._failures[_name(ctx, webhook)] = (failures + 1, self.reactor.seconds())
         if failures < FAILURES:
             log.warn(
                 "project {project}: webhook {id} was asked and is ignored: {why}", project=ctx.project, id=webhook.id, why=why
             )
+
+
+def flat(schema: Snapshot, collection: Collection, item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the values of an item without its related items. Of an object in a many-to-one field, the key in it remains. Receivers are
+    asked about related items as items of their own collections, by the webhooks whose owners may read those."""
+    found: dict[str, Any] = {}
+    for name, value in item.items():
+        if (collection.collection, name) in schema.one_to_many:
+            continue
+        relation = schema.many_to_one.get((collection.collection, name))
+        if relation is not None and isinstance(value, dict):
+            target = schema.collections[relation.collection_one or ""].primary_key.field
+            if target in value:
+                found[name] = value[target]
+        elif relation is None or not isinstance(value, list):
+            found[name] = value
+    return found
+
+
+def _name(ctx: Context, webhook: Webhook) -> tuple[str, int, str]:
+    return ctx.project, webhook.id, webhook.url
 
 
 async def _keys(ctx: Context, webhook: int) -> Sequence[str]:

@@ -9,6 +9,7 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from standardwebhooks.webhooks import Webhook
 from twisted.internet import defer, reactor
+from twisted.internet.task import Clock
 
 from directus_tx.config import OutgoingSettings
 from directus_tx.outgoing.client import Client as Outgoing
@@ -21,11 +22,11 @@ ALLOWED = OutgoingSettings(allowed_networks=("127.0.0.0/8",))
 
 
 @asynccontextmanager
-async def asking(client: Client, timeout: float = 2.0) -> AsyncIterator[Receiver]:
+async def asking(client: Client, timeout: float = 2.0, clock: Any = reactor) -> AsyncIterator[Receiver]:
     """A receiver that is asked."""
     http = Outgoing(reactor, ALLOWED)
     services = client.app.services
-    gate = BeforeWebhooks(reactor, http, timeout)
+    gate = BeforeWebhooks(clock, http, timeout)
     client.app.services = evolve(services, items=evolve(services.items, gates=(gate,)))
     try:
         async with receiving() as receiver:
@@ -97,6 +98,63 @@ async def test_a_refusal_says_why_and_nothing_is_written(client: Client) -> None
         assert (await client.get("~/items/owners")).data == []
         assert (await client.get("~/activity?meta=total_count&limit=1")).json["meta"] == activity
         assert (await client.post("~/items/things", [{"name": "good"}] * 30)).status == 200
+
+
+@ensureDeferred
+async def test_a_receiver_does_not_get_related_items_and_their_secrets(client: Client) -> None:
+    """It is asked about them by the webhooks of their collections, without secrets."""
+    await things(client)
+    await client.collection("owners", field("name"), {"field": "things", "type": "o2m", "interface": "one-to-many"})
+    for name in ("owner", "editor"):
+        await client.post("~/fields/things", field(name, "m2o", "INT", 11))
+    relation = {"collection_many": "things", "field_many": "owner", "collection_one": "owners", "field_one": "things"}
+    assert (await client.post("~/relations", relation)).status == 200
+    relation = {"collection_many": "things", "field_many": "editor", "collection_one": "directus_users"}
+    assert (await client.post("~/relations", relation)).status == 200
+    user = {"email": "e@example.com", "password": "pass-word", "status": "active", "token": "to-ken"}
+    async with asking(client) as receiver:
+        for collection in ("things", "owners", "directus_users"):
+            await hook(client, f"{receiver.url}/{collection}", "item.create:before", collection)
+            await hook(client, f"{receiver.url}/{collection}", "item.update:before", collection)
+        answer = await client.post("~/items/things", {"name": "a", "editor": user, "owner": {"name": "o"}})
+        assert answer.status == 200, answer.body
+        assert (await client.patch("~/items/things/1", {"owner": {"id": 1, "name": "p"}, "price": "2"})).status == 200
+        made = {"name": "q", "things": [{"name": "b", "secret": "s3cret"}, {"id": 1, "name": "c"}]}
+        assert (await client.post("~/items/owners", made)).status == 200
+        bodies = [(each.path[1:], each.json) for each in receiver.requests]
+        assert ("things", {"name": "a"}) in bodies
+        assert ("directus_users", {"email": "e@example.com", "status": "active"}) in bodies
+        assert ("owners", {"name": "o"}) in bodies
+        assert ("things", {"id": 1, "owner": 1, "price": "2"}) in bodies
+        assert ("owners", {"id": 1, "name": "p"}) in bodies
+        assert ("owners", {"name": "q"}) in bodies
+        # The related items know their owner.
+        assert ("things", {"name": "b", "owner": 2}) in bodies
+        assert ("things", {"id": 1, "name": "c", "owner": 2}) in bodies
+        assert len({each.headers["webhook-id"] for each in receiver.requests}) == len(bodies) == 8
+
+
+@ensureDeferred
+async def test_a_receiver_is_asked_again_after_a_batch_that_took_all_the_time(client: Client) -> None:
+    await things(client)
+    clock = Clock()
+    async with asking(client, clock=clock) as receiver:
+        waiting: list[Any] = []
+
+        def act(request: Any) -> None:
+            # The first ten questions take 1.5 of 2 seconds. The next ones are not answered in the rest.
+            waiting.append(request)
+            if len(waiting) == 10:
+                clock.advance(1.5)
+                for each in waiting:
+                    each.finish()
+
+        receiver.act = act
+        await hook(client, f"{receiver.url}/", "item.create:before")
+        assert (await client.post("~/items/things", [{"name": str(n)} for n in range(20)])).status == 200
+        assert len(receiver.requests) == 20
+        receiver.act = refusing()
+        assert (await client.post("~/items/things", {"name": "a"})).status == 422
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 408, 429, 500, 503])
