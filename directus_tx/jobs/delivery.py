@@ -147,6 +147,8 @@ class ProjectDeliveries:
                 timer.cancel()
         if self._work is not None:
             await defer.DeferredList([self._work])
+        if not self._results:
+            return
         try:
             await Session(self.project.database).transaction(self._settle)
         except ApiError as error:

@@ -298,3 +298,15 @@ async def test_the_payload_of_a_delivered_message_can_be_erased(client: Client) 
         await send(client, [message("secret", erased=True), message("kept")])
         await all_ended(client)
     assert await rows(client, "SELECT payload FROM directus_outbox ORDER BY id") == [(None,), ('{"n":"kept"}',)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_takes_no_connection_if_there_is_nothing_to_write(client: Client, monkeypatch: Any) -> None:
+    database = client.backend.projects.get(client.project).database
+    taken: list[Any] = []
+    async with delivering(client, Receiver()):
+        await send(client, [message(1)])
+        await all_ended(client)
+        acquire = database.acquire_for_writing
+        monkeypatch.setattr(database, "acquire_for_writing", lambda *values: taken.append(values) or acquire(*values))
+    assert taken == []
