@@ -237,6 +237,16 @@ class Connection:
             raise ValueError("NUL in the text of a statement")
         return before + text + after
 
+    def joined(self, *statements: tuple[Statement | Composable | str, Any]) -> str:
+        """Returns statements with their parameters as one text, which is run without parameters. Raises InvalidRequest for values that the
+        driver refuses."""
+        cursor = self._driver.cursor()
+        try:
+            texts = [cursor.mogrify(self._text(statement), parameters) for statement, parameters in statements]
+        except ValueError as error:
+            raise InvalidRequest(meaning_of("22021").message) from error
+        return b"; ".join(texts).decode()
+
     async def commit(self, statement: Statement | Composable | str = "", parameters: Any = (), *, before: str = "") -> None:
         """Runs a statement, commits the transaction, both in one round trip, and calls `on_notify` with the notifications the transaction
         caused. Raises the errors of `run`, and InternalError if PostgreSQL has rolled back instead because a statement had failed and its

@@ -314,14 +314,14 @@ class Database:
             # Watching is no use of the connection.
             connection.idle_since = idle_since
 
-    async def ask(self, statement: str) -> Row:
+    async def ask(self, statement: str, parameters: Any = ()) -> Row:
         """Runs a statement of the server itself and returns its only row. The connection that is used counts as idle for as long as
         before. Raises the ApiError for an error of the database."""
         connection = await self.acquire()
         idle_since = connection.idle_since
         broken = True
         try:
-            (row,) = await connection.run(statement)
+            (row,) = await connection.run(statement, parameters)
             broken = False
             return row
         except psycopg2.Error as error:

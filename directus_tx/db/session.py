@@ -221,14 +221,13 @@ class Session:
             self._announced += (kind,)
 
     async def query_at_commit(self, statement: Statement | Composable | str, parameters: Any = ()) -> None:
-        """Runs a statement of a transaction whose rows are not needed, in one round trip with COMMIT, or before the next statement if there
-        is one. So its errors are raised by the next statement, or by `transaction`: then they are those of `query`."""
+        """Runs a statement of a transaction whose rows are not needed, in one round trip with COMMIT and others of this kind, or before the
+        next statement if there is one. So its errors are raised by the next statement, or by `transaction`: then they are those of
+        `query`."""
         assert self._connection is not None
         self._usage.statements += 1
-        earlier, self._last = self._last, None
-        if earlier is not None:
-            await self._query_within(self._connection, *earlier)
-        self._last = statement, parameters
+        last = statement, parameters
+        self._last = last if self._last is None else (self._connection.joined(self._last, last), None)
 
     async def _commit(self, connection: Connection) -> None:
         """Commits, if the transaction has begun. If the connection is lost before the answer arrives, PostgreSQL may have committed or not:

@@ -37,6 +37,10 @@ JITTER = 0.2
 MAX_RETRY_AFTER = 3600.0
 """The longest pause that a receiver can ask for, in seconds, unless the pause would be longer anyway."""
 
+QUIET = 0.1
+"""Seconds between two looks if the first one has found nothing that could be delivered. Otherwise each commit would look while a receiver
+hangs."""
+
 LOOK_AGAIN = 1.0
 """Seconds until the next look if messages are due, but cannot be claimed now."""
 
@@ -113,6 +117,7 @@ class ProjectDeliveries:
         self.settings = deliverer.settings
         self.waiting = False
         self._wanted = False
+        self._soon: Any = None
         self._work: defer.Deferred[None] | None = None
         self._timer: Any = None
         self._running: dict[defer.Deferred[None], str] = {}
@@ -120,13 +125,21 @@ class ProjectDeliveries:
         self._failing: set[str] = set()
         """The destinations whose last delivery failed. They get one message at a time, so they take few places."""
         self._results: list[Result] = []
+        self._not_before = 0.0
+        """The time of the next look if no results are to be written."""
         self._ended = False
         self._told_at: float | None = None
 
     def wake(self) -> None:
         """Starts to work, or to look again after the present work."""
         self._wanted = True
-        if self._work is None and not self._ended:
+        if self._soon is None and self._work is None and not self._ended:
+            # Not at once: a connection that passes on a notification is not yet free for a statement. Several results are written together.
+            self._soon = self.reactor.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self._soon = None
+        if not self._ended:
             self._work = defer.Deferred.fromCoroutine(self._look())
             self._work.addErrback(lambda failure: log.failure("delivering messages of {key}", failure, key=self.project.key))
             if self._work.called:
@@ -136,6 +149,9 @@ class ProjectDeliveries:
         """Claims no more messages."""
         self._ended = True
         self._stop_timer()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     async def stop(self) -> None:
         """Claims no more messages, waits for running deliveries for STOP_PATIENCE seconds, and then makes their messages due again."""
@@ -169,6 +185,10 @@ class ProjectDeliveries:
         """Writes results and claims messages until none is due."""
         try:
             while self._wanted and not self._ended:
+                wait = self._not_before - self.reactor.seconds()
+                if wait > 0 and not self._results:
+                    self._look_later(wait)
+                    return
                 self._wanted = False
                 self._stop_timer()
                 try:
@@ -205,6 +225,8 @@ class ProjectDeliveries:
                 self._results = results + self._results
                 raise
             started = len(claimed.deliveries)
+            if not started and claimed.complete:
+                self._not_before = self.reactor.seconds() + QUIET
             self._wanted |= not claimed.complete or started == room > 0
             for delivery in claimed.deliveries:
                 self._start(claimed.claim, delivery)
@@ -214,9 +236,12 @@ class ProjectDeliveries:
             await self._is_due()
 
     async def _is_due(self) -> bool:
-        """Whether a message is due or a claim has run out. Looks again when that will be so. The connection that is used counts as idle for
-        as long as before, so looking does not keep connections open."""
-        (seconds,) = await self.project.database.ask(NEXT_DUE)
+        """Whether a message can be claimed or a claim has run out. Looks again when that will be so. The connection that is used counts as
+        idle for as long as before, so looking does not keep connections open."""
+        full = [name for name, number in Counter(self._running.values()).items() if number >= self._limit(name)]
+        (seconds,) = await self.project.database.ask(NEXT_DUE, {"full": full})
+        if full and (seconds is None or seconds > 0):
+            self._not_before = self.reactor.seconds() + QUIET
         if seconds is None:
             return False
         if seconds > 0:

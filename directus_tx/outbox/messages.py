@@ -48,7 +48,7 @@ async def enqueue(ctx: Context, messages: Sequence[Message]) -> None:
         ctx.db.announce(OUTBOX)
     for start in range(0, len(messages), CHUNK):
         rows = [_row(message) for message in messages[start : start + CHUNK]]
-        await ctx.db.query(_INSERT, {"now": ctx.now, "messages": orjson.dumps(rows, default=str).decode()})
+        await ctx.db.query_at_commit(_INSERT, {"now": ctx.now, "messages": orjson.dumps(rows, default=str).decode()})
 
 
 def _row(message: Message) -> dict[str, Any]:

@@ -60,8 +60,7 @@ WITH RECURSIVE {_DESTINATIONS}, candidates AS (
             ) AS o
         ) AS w
         WHERE w.sequence = '' OR (
-            w.place = 1
-            AND NOT EXISTS (SELECT FROM directus_outbox AS other WHERE other.claim IS NOT NULL AND other.sequence = w.sequence)
+            w.place = 1 AND w.sequence <> ALL(ARRAY(SELECT sequence FROM directus_outbox WHERE claim IS NOT NULL))
         )
         ORDER BY w.next_attempt, w.id
         LIMIT greatest(coalesce((%(rooms)s::json ->> d.destination)::integer, %(room_of_each)s), 0)
@@ -127,10 +126,11 @@ SELECT extract(epoch FROM least(
         SELECT o.next_attempt FROM directus_outbox AS o
         WHERE o.state = 'pending' AND o.claim IS NULL AND o.destination = d.destination
         ORDER BY o.next_attempt LIMIT 1
-    ) AS first),
+    ) AS first WHERE d.destination <> ALL(%(full)s)),
     (SELECT min(claimed_until) FROM directus_outbox WHERE claim IS NOT NULL)
 ) - statement_timestamp())::double precision"""
-"""Returns the seconds until a message is due or a claim runs out, negative if that has been so for a while, or NULL if there is none."""
+"""Returns the seconds until a message is due or a claim runs out, negative if that has been so for a while, or NULL if there is none.
+Messages to the destinations in *full* do not count."""
 
 
 @frozen

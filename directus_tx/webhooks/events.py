@@ -1,6 +1,7 @@
 """The messages of webhooks about items that have been written."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from directus_tx.access.caller import Access
@@ -91,13 +92,17 @@ def _shown(collection: Collection, name: str, row: Row) -> Any:
     return row[name] if convert is None else convert(row[name])
 
 
+@lru_cache(maxsize=10_000)
+def _destination(url: str) -> str:
+    """Returns the destination of messages to a URL. If the URL cannot be used, the delivery says why."""
+    try:
+        return origin_of(url)
+    except RequestFailed:
+        return ""
+
+
 def _message(webhook: Webhook, event: Event, action: str, body: Mapping[str, Any]) -> Message:
     name, key = event.collection.collection, str(event.key)
-    try:
-        destination = origin_of(webhook.url)
-    except RequestFailed:
-        # The delivery says what is wrong with the URL.
-        destination = ""
     method = (webhook.http_action or "post").lower()
     payload = {
         "webhook": webhook.id,
@@ -106,4 +111,4 @@ def _message(webhook: Webhook, event: Event, action: str, body: Mapping[str, Any
         "item": key,
         "body": None if method in BODILESS else body,
     }
-    return Message(KIND, destination, payload, subject_of(webhook.id), f"{webhook.id}:{name}:{key}")
+    return Message(KIND, _destination(webhook.url), payload, subject_of(webhook.id), f"{webhook.id}:{name}:{key}")

@@ -419,7 +419,7 @@ async def test_a_table_that_others_create_at_the_same_time_exists_already(make: 
 
 
 @ensureDeferred
-async def test_a_transaction_with_one_statement_takes_one_round_trip(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_statements_at_commit_take_one_round_trip_together(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make()
     name = await table(pool)
     insert = SQL("INSERT INTO {} VALUES (%s, 0)").format(Identifier(name))
@@ -434,7 +434,7 @@ async def test_a_transaction_with_one_statement_takes_one_round_trip(make: Make,
         pool.release(next(iter(pool.connections)))
         await session.transaction(work)
         (connection,) = pool.connections
-        assert connection.statements - started == statements
+        assert connection.statements - started == min(statements, 1)
         assert session.statements == statements
         assert session.committed == bool(statements)
     assert await session.query(SQL("SELECT k FROM {} ORDER BY k").format(Identifier(name))) == [

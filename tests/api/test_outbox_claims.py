@@ -66,7 +66,7 @@ async def explain(session: Session, rooms: dict[str, int]) -> list[dict[str, Any
     message = Message("test", "hanging", {})
     delivery = Delivery(7, uuid.uuid4(), 1, current_time(), message)
     await settle(recorder, [Result(delivery, uuid.uuid4(), Attempt(Outcome.DELIVERED), 0.0, 0.1)] * 100, 1.0)
-    for statement, parameters in [(NEXT_DUE, ()), *recorder.statements]:
+    for statement, parameters in [(NEXT_DUE, {"full": []}), *recorder.statements]:
         settings, _, query = statement.rpartition(";")
         ((plan,),) = await session.query(f"{settings};EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", parameters)
         found.append((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])

@@ -1,93 +1,130 @@
-"""Measures what webhooks cost: the time of writes while receivers hang, and the number of deliveries a second.
+"""Measures what webhooks cost: writes with 10 webhooks whose receivers hang against writes without, and deliveries a second.
 
-    python -m tests.bench.webhooks [--seconds N] [--connections N] [--hanging N] [--messages N]
+    python -m tests.bench.webhooks [--rounds N] [--seconds N] [--connections N]
 
-Starts a private server with two collections. The writes of one have no webhooks; those of the other have one for each of several receivers
-that take requests and never answer. Loads both with wrk, and prints the requests a second, the microseconds of processor time of the server
-process for a request, and the milliseconds within which half and 99 of 100 requests were answered. Then it writes many items with a webhook
-to a receiver that answers at once, and prints how many messages were delivered a second. The receivers run in this process, so they share
-its machine. Needs wrk (Debian: apt-get install wrk).
+Both projects are on one server and are loaded in turns. The receiver is a process of its own. Needs wrk.
 """
 
 import argparse
+import asyncio
 import contextlib
 import pathlib
-import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
-from tests.bench.__main__ import Load, Side, dsn, processor_time, wrk
-from tests.conftest import KEY, field
-from tests.daemon import TOKEN, Daemon, wait_for
-from tests.live.receiver import receiving
+from tests.bench.__main__ import Load, Side, string, wrk
+from tests.conftest import KEY
+from tests.daemon import TOKEN, Daemon, free_port
 
-ROW = {"name": "a name of a usual length"}
-LIST = 1000
-"""The number of items that one request writes."""
+WEBHOOKS = 10
+MESSAGES = 5000
+ROW = {"title": "A title", "body": "Some text that is about as long as a teaser would be. " * 4, "views": 7}
+FIELDS = [KEY, string("title"), string("body", 1000), {"field": "views", "type": "integer", "datatype": "INT", "length": 11}]
+
+
+async def receive(port: int, *, hangs: bool) -> None:
+    """Serves as a receiver of webhooks that answers 200 at once, or never."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0))
+                if hangs:
+                    await asyncio.sleep(3600)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def receiver(kind: str) -> Iterator[str]:
+    """A receiver in a process of its own. Yields its URL."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.webhooks", kind, str(port)])
+    time.sleep(1)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def make(server: Daemon, project: str, urls: list[str]) -> None:
+    """Makes a project with a collection and webhooks."""
+    server.create_project(project)
+    server.call("POST", f"/{project}/collections", {"collection": "written", "fields": FIELDS})
+    for url in urls:
+        webhook = {"collection": "written", "directus_action": "item.create:after", "url": url, "status": "active"}
+        server.call("POST", f"/{project}/webhooks", webhook)
+
+
+def writes(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
+    """Prints what writes cost with webhooks whose receivers hang."""
+    with receiver("hangs") as url:
+        make(server, "quiet", [])
+        make(server, "loud", [f"{url}/{number}" for number in range(WEBHOOKS)])
+        sides = {name: Side(server.process.pid, f"{server.base}/{name}/items/written", TOKEN) for name in ("quiet", "loud")}
+        loads: dict[str, list[Load]] = {"quiet": [], "loud": []}
+        for _ in range(options.rounds):
+            for name, side in sides.items():
+                loads[name].append(wrk(side, options.seconds, options.connections, ROW, directory))
+        for name, found in loads.items():
+            cells = [
+                f"{part} {statistics.median(getattr(each, part) for each in found):.1f}" for part in ("rate", "median", "slow")
+            ]
+            print(f"{name:<6}", "  ".join(cells))
+        pairs = list(zip(loads["loud"], loads["quiet"], strict=True))
+        for part in ("rate", "median", "slow"):
+            ratio = statistics.median(getattr(a, part) / getattr(b, part) for a, b in pairs)
+            print(f"{WEBHOOKS} hanging webhooks / none, {part}: {ratio:.2f}")
+
+
+def deliveries(server: Daemon) -> None:
+    """Prints how many messages are delivered in a second to a receiver that answers at once."""
+    with receiver("answers") as url:
+        make(server, "busy", [url])
+        started = time.monotonic()
+        for _ in range(MESSAGES // 1000):
+            server.call("POST", "/busy/items/written", [ROW] * 1000)
+        written = time.monotonic()
+        with contextlib.closing(server.connect("busy")) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            left = MESSAGES
+            while left:
+                time.sleep(0.1)
+                cursor.execute("SELECT count(*) FROM directus_outbox WHERE state = 'pending'")
+                ((left,),) = cursor.fetchall()
+        ended = time.monotonic()
+        print(f"{MESSAGES} messages: written in {written - started:.1f} s, delivered in {ended - started:.1f} s,", end=" ")
+        print(f"{MESSAGES / (ended - started):.0f} a second")
 
 
 def main() -> None:
+    if len(sys.argv) == 3 and sys.argv[1] in ("hangs", "answers"):
+        asyncio.run(receive(int(sys.argv[2]), hangs=sys.argv[1] == "hangs"))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--hanging", type=int, default=10, help="the number of receivers that do not answer")
-    parser.add_argument("--messages", type=int, default=5000, help="the number of messages to be delivered")
+    parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is not installed: apt-get install wrk")
-    with tempfile.TemporaryDirectory(prefix="directus-bench-") as directory:
-        server = Daemon(pathlib.Path(directory))
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        server = Daemon(directory)
         server.environment["DIRECTUS_OUTGOING_ALLOWED_NETWORKS"] = "127.0.0.0/8"
         server.start()
         try:
-            server.create_project("bench")
-            for collection in ("plain", "hung", "heard"):
-                server.call("POST", "/bench/collections", {"collection": collection, "fields": [KEY, field("name")]})
-            measure_deliveries(server, options)
-            measure_writes(server, options, pathlib.Path(directory))
+            writes(server, options, directory)
+            deliveries(server)
         finally:
             server.stop()
-
-
-def hook(server: Daemon, url: str, collection: str) -> None:
-    webhook = {"collection": collection, "directus_action": "item.create:after", "url": url, "status": "active"}
-    server.call("POST", "/bench/webhooks", webhook)
-
-
-def measure_deliveries(server: Daemon, options: argparse.Namespace) -> None:
-    """Prints the number of messages that are delivered a second, while nothing else is done."""
-    with receiving() as receiver:
-        hook(server, receiver.url, "heard")
-        started, before = time.monotonic(), processor_time(server.pid)
-        for _ in range(0, options.messages, LIST):
-            server.call("POST", "/bench/items/heard?fields=id", [ROW] * LIST)
-        written = time.monotonic() - started
-        wanted = -(-options.messages // LIST) * LIST
-        wait_for(lambda: len(receiver.requests) >= wanted, 600)
-        took, taken = time.monotonic() - started, processor_time(server.pid) - before
-        print(f"deliveries: {wanted / took:.0f} a second, {taken / wanted * 1e6:.0f} us each; all written after {written:.1f} s")
-
-
-def measure_writes(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
-    """Prints what a write costs without webhooks, and with webhooks whose receivers hang."""
-    print("writes                rate  us each     p50     p99")
-    with contextlib.ExitStack() as stack:
-        tell("no webhooks", load(server, "plain", options, directory))
-        for _ in range(options.hanging):
-            receiver = stack.enter_context(receiving())
-            receiver.hold("/")
-            hook(server, f"{receiver.url}/", "hung")
-        tell(f"{options.hanging} hanging", load(server, "hung", options, directory))
-        tell("beside them", load(server, "plain", options, directory))
-
-
-def load(server: Daemon, collection: str, options: argparse.Namespace, directory: pathlib.Path) -> Load:
-    side = Side(server.pid, f"{server.base}/bench/items/{collection}", TOKEN, dsn(server))
-    return wrk(side, options.seconds, options.connections, ROW, directory)
-
-
-def tell(name: str, found: Load) -> None:
-    print(f"{name:<16} {found.rate:>9.0f} {found.cost:>8.0f} {found.median:>7.1f} {found.slow:>7.1f}", flush=True)
 
 
 if __name__ == "__main__":
