@@ -1,15 +1,19 @@
 """The commands in the documentation, run as a reader would, and their answers compared. "..." stands for what differs."""
 
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from directus_tx.webhooks.signing import new_secret, signed_headers
 from tests.daemon import BIN, Daemon, wait_for
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,3 +101,46 @@ def test_the_page_on_performance_tells_the_truth(daemon: Daemon) -> None:
 def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres: dict[str, Any]) -> None:
     environment = {"PGHOST": str(postgres["host"]), "PGUSER": str(postgres["user"])}
     assert run("docs/existing.rst", daemon, environment) > 12
+
+
+def test_the_page_on_webhooks_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/webhooks.rst", daemon, {}) == 11
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_the_page_on_webhooks_verifies_signatures(tmp_path: pathlib.Path, language: str) -> None:
+    """The functions accept what the server signs, with one secret or two, and neither changed nor old requests."""
+    if language == "javascript" and shutil.which("node") is None:
+        pytest.skip("no node on this machine (Debian: apt-get install nodejs)")
+    (program,) = blocks((ROOT / "docs/webhooks.rst").read_text(), language)
+    secret, former, now = new_secret(), new_secret(), int(time.time())
+    body = '{"name":"ünïcödé \\u0000"}'
+    good = signed_headers([secret], "msg_1", now, body.encode())
+    both = signed_headers([secret, former], "msg_1", now, body.encode())
+    cases = [
+        (secret, good, body, True),
+        (secret, both, body, True),
+        (former, both, body, True),
+        (former, good, body, False),
+        (secret, good, body + " ", False),
+        (secret, {**good, "webhook-id": "msg_2"}, body, False),
+        (secret, {**good, "webhook-timestamp": str(now - 1)}, body, False),
+        (secret, {**good, "webhook-signature": "v1,"}, body, False),
+        (secret, {**good, "webhook-signature": "v1"}, body, False),
+        (secret, {**good, "webhook-signature": "v1,ü"}, body, False),
+        (secret, signed_headers([secret], "msg_1", now - 1000, body.encode()), body, False),
+    ]
+    if language == "python":
+        program += "\nimport json, sys\nprint(json.dumps([verify(s, h, b.encode()) for s, h, b, _ in json.load(sys.stdin)]))\n"
+        command = [sys.executable]
+    else:
+        program += """
+const cases = JSON.parse(require("node:fs").readFileSync(0));
+console.log(JSON.stringify(cases.map(([s, h, b]) => verify(s, h, Buffer.from(b)))));
+"""
+        command = ["node"]
+    path = tmp_path / ("verify.py" if language == "python" else "verify.cjs")
+    path.write_text(program)
+    done = subprocess.run([*command, str(path)], input=json.dumps(cases), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [expected for *_, expected in cases]
