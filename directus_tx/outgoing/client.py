@@ -4,7 +4,8 @@ A name is resolved once for each connection, each of its addresses is judged, an
 name whose addresses change between two look-ups (DNS rebinding) leads nowhere else. The certificate is checked against the name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -17,6 +18,7 @@ from twisted.internet import defer
 
 # Twisted has no public name for it.
 from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import (
     ConnectError,
@@ -63,6 +65,10 @@ MAX_IDLE = 2
 
 IDLE_TIMEOUT = 10
 """Seconds for which they are kept."""
+
+MAX_LOOKUPS = 50
+"""The number of names that are resolved at the same time. Each occupies a thread, also after its request has ended, until the name server
+answers."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a connection that is closed must end. Then it is aborted."""
@@ -306,12 +312,14 @@ class _Endpoints:
         self._policy = policy
         self._settings = settings
         self._most = most
+        self._lookups: Counter[tuple[str, int]] = Counter()
         self._tls = BrowserLikePolicyForHTTPS(Trust(settings.ca_file))  # type: ignore[no-untyped-call]
 
     def endpointForURI(self, uri: Any) -> Any:
         tls = self._tls.creatorForNetloc(uri.host, uri.port) if uri.scheme == b"https" else None
+        judging = _JudgingResolver(self._reactor.nameResolver, self._policy, self._lookups)
         return _JudgedEndpoint(
-            self._reactor, self._policy, uri.host.decode(), uri.port, tls, self._settings.connect_timeout, self._most
+            self._reactor, judging, uri.host.decode(), uri.port, tls, self._settings.connect_timeout, self._most
         )
 
 
@@ -333,13 +341,14 @@ class _JudgedEndpoint:
     """Connects to an address of a host that the policy allows, with TLS if *tls* is given."""
 
     def __init__(
-        self, reactor: Any, policy: AddressPolicy, host: str, port: int, tls: Any, connect_timeout: float, most: int
+        self, reactor: Any, judging: "_JudgingResolver", host: str, port: int, tls: Any, connect_timeout: float, most: int
     ) -> None:
-        self._judging = _JudgingResolver(reactor.nameResolver, policy)
+        self._judging = judging
         endpoint: Any = HostnameEndpoint(_Judging(reactor, self._judging), host, port, timeout=connect_timeout)
         self._endpoint: Any = endpoint if tls is None else wrapClientTLS(tls, endpoint)
         self._reactor = reactor
         self._host = host
+        self._port = port
         self._most = most
 
     def connect(self, factory: Any) -> "defer.Deferred[Any]":
@@ -352,6 +361,8 @@ class _JudgedEndpoint:
                 )
             return failure
 
+        if not self._judging.may_resolve(self._host, self._port):
+            return defer.fail(Unreachable("Too many names are being resolved at the moment."))
         connected: defer.Deferred[Any] = self._endpoint.connect(_LimitingFactory(factory, self._reactor, self._most))
         connected.addCallback(lambda limited: limited.wrappedProtocol)
         connected.addErrback(explain)
@@ -375,12 +386,18 @@ class _Judging:
 
 @implementer(IHostnameResolver)
 class _JudgingResolver:
-    """Resolves names to those of their addresses that the policy allows. `refused`: the other ones."""
+    """Resolves names to those of their addresses that the policy allows. `refused`: the other ones. *lookups* counts the requests that
+    wait for each host and port."""
 
-    def __init__(self, resolver: Any, policy: AddressPolicy) -> None:
+    def __init__(self, resolver: Any, policy: AddressPolicy, lookups: Counter[tuple[str, int]]) -> None:
         self._resolver = resolver
         self._policy = policy
+        self._lookups = lookups
         self.refused: list[str] = []
+
+    def may_resolve(self, host: str, port: int) -> bool:
+        """Whether a host is an address, or is being resolved already, or fewer than MAX_LOOKUPS others are."""
+        return len(self._lookups) < MAX_LOOKUPS or (host, port) in self._lookups or isIPAddress(host) or isIPv6Address(host)
 
     def resolveHostName(
         self,
@@ -390,14 +407,23 @@ class _JudgingResolver:
         addressTypes: Sequence[Any] | None = None,
         transportSemantics: str = "TCP",
     ) -> Any:
-        receiver = _JudgingReceiver(resolutionReceiver, self._policy, self.refused)
+        lookup = (hostName, portNumber)
+        self._lookups[lookup] += 1
+
+        def complete() -> None:
+            self._lookups[lookup] -= 1
+            if not self._lookups[lookup]:
+                del self._lookups[lookup]
+
+        receiver = _JudgingReceiver(resolutionReceiver, self._policy, self.refused, complete)
         return self._resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
 
 
 @implementer(IResolutionReceiver)
 class _JudgingReceiver:
-    def __init__(self, receiver: Any, policy: AddressPolicy, refused: list[str]) -> None:
+    def __init__(self, receiver: Any, policy: AddressPolicy, refused: list[str], complete: Callable[[], None]) -> None:
         self._receiver = receiver
+        self._complete = complete
         self._policy = policy
         self._refused = refused
 
@@ -411,6 +437,7 @@ class _JudgingReceiver:
             self._refused.append(address.host)
 
     def resolutionComplete(self) -> None:
+        self._complete()
         self._receiver.resolutionComplete()
 
 

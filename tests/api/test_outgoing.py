@@ -247,6 +247,42 @@ async def test_of_several_addresses_only_the_allowed_ones_are_used(monkeypatch: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_number_of_names_that_are_resolved_at_the_same_time_is_limited(monkeypatch: Any) -> None:
+    """A name server that answers late, or never, does not occupy a thread for each request."""
+    asked: list[tuple[str, Any]] = []
+
+    class Late:
+        def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
+            receiver.resolutionBegan(self)
+            asked.append((hostName, receiver))
+            if hostName.startswith("127."):
+                self.answer(receiver, portNumber)
+            return self
+
+        def answer(self, receiver: Any, port: int) -> None:
+            receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", port))
+            receiver.resolutionComplete()
+
+        def cancel(self) -> None: ...
+
+    late = Late()
+    monkeypatch.setattr(type(reactor), "nameResolver", late)
+    monkeypatch.setattr("directus_tx.outgoing.client.MAX_LOOKUPS", 2)
+    async with serving(answering(OK)) as port, client() as http:
+        for name in ("a.example", "b.example", "a.example"):
+            with pytest.raises(Unreachable, match="within"):
+                await http.request("GET", url(port, name), total_timeout=0.1)
+        with pytest.raises(Unreachable, match="Too many names"):
+            await http.request("GET", url(port, "c.example"))
+        assert (await http.request("GET", url(port))).status == 200
+        assert [name for name, _ in asked] == ["a.example", "b.example", "a.example", "127.0.0.1"]
+        late.answer(asked[1][1], port.getHost().port)
+        waiting = defer.Deferred.fromCoroutine(http.request("GET", url(port, "c.example")))
+        late.answer(asked[-1][1], port.getHost().port)
+        assert (await waiting).status == 200
+
+
+@pytest_twisted.ensureDeferred
 async def test_redirects_are_not_followed() -> None:
     redirect = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(redirect)) as port, client() as http:
