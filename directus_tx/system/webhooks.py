@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from directus_tx.access import Grant, access_of
+from directus_tx.access.grant import ROW_LEVELS
 from directus_tx.context import Context
 from directus_tx.errors import CreateForbidden, InvalidRequest, UpdateForbidden
 from directus_tx.items.changes import Change, Event
@@ -10,6 +11,8 @@ from directus_tx.items.history import Record
 from directus_tx.items.rules import CollectionRules
 from directus_tx.outgoing.client import Refused, check_url
 from directus_tx.webhooks import secrets
+
+REQUIREMENT = "A webhook requires permission to read all items and fields of its collection."
 
 DECISIVE = ("collection", "directus_action", "url")
 """The fields that say what a webhook sends, and where."""
@@ -32,9 +35,9 @@ class WebhookRules(CollectionRules):
             return
         async for change in ctx.in_slices(changes):
             name = change.row.get("collection", (change.stored or {}).get("collection"))
-            if name not in ctx.schema.collections or not access_of(ctx).grant(str(name)).whole:
+            if not _reads_whole(ctx, name):
                 forbidden = CreateForbidden if change.new else UpdateForbidden
-                raise forbidden("A webhook requires permission to read all items and fields of its collection.")
+                raise forbidden(REQUIREMENT)
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
         """Gives new webhooks a secret and an owner. Who changes what a webhook sends, or where, becomes its owner."""
@@ -49,3 +52,20 @@ class WebhookRules(CollectionRules):
         if changed:
             await secrets.take_over(ctx, changed)
         return ()
+
+
+async def check_update(ctx: Context, webhook: int) -> None:
+    """Raises UpdateForbidden if the caller may not update a webhook, which exists and which the caller may read."""
+    grant = access_of(ctx).grant("directus_webhooks")
+    grant.check_possible("update")
+    rows = await ctx.db.query("SELECT status, collection FROM directus_webhooks WHERE id = %s", (webhook,))
+    for status, collection in rows:
+        if grant.level(grant.of(status), "update") not in ROW_LEVELS:
+            raise UpdateForbidden(f"You may not change this item of {grant.title}.")
+        if not grant.admin and not _reads_whole(ctx, collection):
+            raise UpdateForbidden(REQUIREMENT)
+
+
+def _reads_whole(ctx: Context, name: str | None) -> bool:
+    """Whether the caller may read all items and fields of a collection, which exists."""
+    return name in ctx.schema.collections and access_of(ctx).grant(str(name)).whole

@@ -285,6 +285,18 @@ async def test_deliveries_and_secrets_are_for_those_who_may_see_and_change_the_w
         for path in ("~/webhooks/1/secret", f"~/webhooks/1/deliveries/{first}/replay"):
             answer = await client.post(path, {}, token="reader")
             assert (answer.status, answer.code) == (403, 302)
+        # To update a webhook takes more than to update webhooks: to read everything that it sends.
+        ((granted,),) = await rows(
+            client, f"SELECT id FROM directus_permissions WHERE role = {role} AND collection = 'directus_webhooks'"
+        )
+        ((things_,),) = await rows(client, f"SELECT id FROM directus_permissions WHERE role = {role} AND collection = 'things'")
+        await client.patch(f"~/permissions/{granted}", {"update": "full"})
+        for hidden, status in ((["price"], 403), ([], 200)):
+            assert (await client.patch(f"~/permissions/{things_}", {"read_field_blacklist": hidden})).status == 200
+            assert (await client.patch("~/webhooks/1", {"status": "active"}, token="reader")).status == status
+            for path in ("~/webhooks/1/secret", f"~/webhooks/1/deliveries/{first}/replay"):
+                assert (await client.post(path, {}, token="reader")).status == status, path
+            await all_ended(client)
         # The deliveries of other webhooks are not those of this one.
         for path in (f"~/webhooks/2/deliveries/{first}", "~/webhooks/1/deliveries/99", "~/webhooks/1/deliveries/x"):
             assert (await client.get(path)).status == 404

@@ -3,8 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from directus_tx.access import access_of
-from directus_tx.errors import InvalidRequest, ItemNotFound, UpdateForbidden
+from directus_tx.errors import InvalidRequest, ItemNotFound
 from directus_tx.http.answers import Answer, Envelope
 from directus_tx.http.endpoints import items
 from directus_tx.http.operations import INTEGER, TEXT, Operation, record
@@ -13,6 +12,7 @@ from directus_tx.items.read import read_items
 from directus_tx.outbox import records
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
+from directus_tx.system.webhooks import check_update
 from directus_tx.webhooks import secrets
 from directus_tx.webhooks.events import subject_of
 
@@ -118,14 +118,14 @@ async def replay(call: Call) -> Answer:
 
 async def _checked(call: Call, *, update: bool = False) -> int:
     """Returns the id of the webhook in the path. Raises ItemNotFound if the caller may not read it, and UpdateForbidden if *update* and the
-    caller may not update webhooks."""
+    caller may not update it."""
     key = call.path["key"]
     number = whole_number(key)
     if number is None:
         raise ItemNotFound("There is no such webhook.")
     await read_items(call.items, call.ctx, WEBHOOKS, Query(fields=("id",)), [str(number)])
-    if update and not access_of(call.ctx).grant(WEBHOOKS).allows("update"):
-        raise UpdateForbidden("You may not change webhooks.")
+    if update:
+        await check_update(call.ctx, number)
     return number
 
 
