@@ -338,6 +338,25 @@ async def _moment() -> None:
     await waiting
 
 
+@pytest.mark.parametrize(
+    ("method", "data", "status", "body"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", 200, b""),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        ("POST", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
+        ("POST", b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok"),
+        ("GET", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, 200, b"ok"),
+        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", 200, b"abc"),
+        ("GET", b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200, b"until the end"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_forms_of_answers(method: str, data: bytes, status: int, body: bytes) -> None:
+    async with serving(answering(data, close=data.startswith(b"HTTP/1.0"))) as port, client() as http:
+        answer = await http.request(method, url(port), body=b"x" if method == "POST" else None)
+        assert (answer.status, answer.body, answer.truncated) == (status, body, False)
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_compressed_answer_stays_compressed() -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
