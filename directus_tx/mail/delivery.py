@@ -28,9 +28,11 @@ async def queue(ctx: Context, mail: Mail, sender: str) -> None:
     """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the address that bounces go to."""
     envelope = Mailbox(sender or NO_SENDER)
     data = encoded(mail, envelope, ctx.now).decode("ascii")
-    for recipient in dict.fromkeys(each.addr_spec for each in mail.to):
+    messages = []
+    async for recipient in ctx.in_slices(dict.fromkeys(each.addr_spec for each in mail.to)):
         content = orjson.dumps({"from": envelope.addr_spec, "to": recipient, "data": data}).decode()
-        await enqueue(ctx, [Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, erased=True)])
+        messages.append(Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, erased=True))
+    await enqueue(ctx, messages)
 
 
 def server_of(project: Any, settings: MailSettings) -> MailServer | None:

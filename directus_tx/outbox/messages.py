@@ -11,7 +11,8 @@ from directus_tx.context import Context
 from directus_tx.db.pool import OUTBOX
 
 CHUNK = 1000
-"""Messages for each statement."""
+CHUNK_SIZE = 4 * 2**20
+"""The maximum number of messages of a statement, and the size of their payloads, in characters. A single payload can be larger."""
 
 
 @frozen
@@ -42,13 +43,26 @@ FROM json_to_recordset(%(messages)s) AS m(
 
 
 async def enqueue(ctx: Context, messages: Sequence[Message]) -> None:
-    """Writes messages to the outbox, in order. *ctx* must be in a transaction; the messages are delivered after its commit."""
+    """Writes messages to the outbox, in order. *ctx* must be in a transaction; the messages are delivered after its commit. The last ones
+    are sent with COMMIT."""
     assert ctx.db.in_transaction
-    if messages:
-        ctx.db.announce(OUTBOX)
-    for start in range(0, len(messages), CHUNK):
-        rows = [_row(message) for message in messages[start : start + CHUNK]]
-        await ctx.db.query_at_commit(_INSERT, {"now": ctx.now, "messages": orjson.dumps(rows, default=str).decode()})
+    if not messages:
+        return
+    ctx.db.announce(OUTBOX)
+    rows: list[dict[str, Any]] = []
+    size = 0
+    async for message in ctx.in_slices(messages):
+        row = _row(message)
+        if rows and (len(rows) == CHUNK or size + len(row["payload"]) > CHUNK_SIZE):
+            await ctx.db.query(_INSERT, _parameters(ctx, rows))
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row["payload"])
+    await ctx.db.query_at_commit(_INSERT, _parameters(ctx, rows))
+
+
+def _parameters(ctx: Context, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"now": ctx.now, "messages": orjson.dumps(rows).decode()}
 
 
 def _row(message: Message) -> dict[str, Any]:

@@ -81,6 +81,24 @@ async def test_a_committed_message_is_delivered_once_and_a_rolled_back_one_never
 
 
 @pytest_twisted.ensureDeferred
+async def test_large_messages_are_written_in_several_statements_in_order(client: Client) -> None:
+    receiver = Receiver()
+    texts = ["x" * (3 * 2**20), "y", "z" * (5 * 2**20), *map(str, range(2500))]
+    await send(client, [message(text, sequence="s") for text in texts], fail=True)
+    assert await rows(client) == []
+    await send(client, [message(text, sequence="s") for text in texts])
+    lengths = await rows(client, "SELECT length(payload) - 8 FROM directus_outbox ORDER BY id")
+    assert [length for (length,) in lengths] == [len(text) for text in texts]
+    async with delivering(client, receiver):
+
+        async def begun() -> bool:
+            return len(receiver.begun) >= 20
+
+        await until(begun)
+    assert receiver.begun[:20] == texts[:20]
+
+
+@pytest_twisted.ensureDeferred
 async def test_messages_written_before_the_server_starts_are_delivered(client: Client) -> None:
     await send(client, [message(1)])
     receiver = Receiver()

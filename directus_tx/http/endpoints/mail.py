@@ -14,6 +14,9 @@ from directus_tx.mail.delivery import queue
 from directus_tx.mail.users import mailboxes
 
 routes = Routes()
+MAX_TOTAL = 16 * 2**20
+"""The maximum length of the body of a mail times the number of its recipients: each gets a message of the outbox."""
+
 _RECIPIENT = {"anyOf": [TEXT, {"type": "integer", "description": "The id of an active user."}, ANY]}
 PAYLOAD = {
     "type": "object",
@@ -55,6 +58,8 @@ async def send(call: Call) -> Answer:
     if len(body) > settings.max_size:
         raise InvalidRequest(f'"body" must have at most {settings.max_size} characters (mail.max_size).')
     recipients = await _recipients(call, to if isinstance(to, list) else [to])
+    if len(body) * len(recipients) > MAX_TOTAL:
+        raise InvalidRequest(f"The body, once for each recipient, must have at most {MAX_TOTAL} characters.")
     default = call.project.config.mail_from or settings.sender
     me = call.ctx.accountability.user
     author = (await mailboxes(call.ctx, [me]))[me] if me is not None else compose.mailbox(default)
