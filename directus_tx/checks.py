@@ -16,6 +16,7 @@ from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
 from directus_tx.http.listening import endpoint_of
+from directus_tx.mail.server import mail_server
 from directus_tx.projects.files import BrokenProjectFile, read_file
 from directus_tx.suggestions import suggestion
 
@@ -33,6 +34,10 @@ def problems(settings: Settings) -> list[str]:
             if file.parent.exists()
             else [f"server.log_file: there is no directory {file.parent}"]
         )
+    try:
+        mail_server({}, "", settings.mail)
+    except ValueError as error:
+        found.append(f"mail: {error}")
     if not settings.database.url:
         try:
             EmbeddedPostgres(pathlib.Path(server.data_dir)).check()
@@ -42,13 +47,17 @@ def problems(settings: Settings) -> list[str]:
 
 
 def project_problems(settings: Settings) -> list[str]:
-    """Returns a line for each project file that cannot be used. The server starts all the same and serves the other projects."""
+    """Returns a line for each project file that cannot be used, and for each mail server that cannot. The server starts all the same and
+    serves the other projects."""
     found = []
     for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
         try:
-            read_file(str(path))
+            config = read_file(str(path))
+            mail_server(config.mail, config.mail_from, settings.mail)
         except BrokenProjectFile as error:
             found.append(str(error))
+        except ValueError as error:
+            found.append(f"{path}: mail: {error}")
     return found
 
 

@@ -16,16 +16,17 @@ def mail() -> None:
 
 
 @mail.command("test")
-@click.argument("project")
 @click.argument("address")
+@click.option("--project", "named", metavar="KEY", help="The project, if there are several.")
 @online
-async def test(environment: Environment, project: str, address: str) -> None:
+async def test(environment: Environment, address: str, named: str | None) -> None:
     """Send a test mail at once, without the outbox, and show the reply of the mail server.
 
     \b
     Example:
-      directus mail test shop somebody@example.com
+      directus mail test somebody@example.com --project shop
     """
+    project = named or _only_project(environment)
     ctx = await environment.context(project)
     backend = environment.backend
     found = backend.projects.get(project)
@@ -51,6 +52,14 @@ async def test(environment: Environment, project: str, address: str) -> None:
         raise Failed(f"{described(server)} refused the mail: {reply.code} {reply.text}")
     result = {"server": f"{server.host}:{server.port}", "code": reply.code, "text": reply.text}
     environment.output.result(result, f"{described(server)} accepted the mail: {reply.code} {reply.text}")
+
+
+def _only_project(environment: Environment) -> str:
+    """Returns the key of the only project. Raises Failed if there are none or several."""
+    keys = environment.backend.projects.files.keys(private=True)
+    if len(keys) != 1:
+        raise Failed(f"name a project with --project: {', '.join(keys)}" if keys else "there is no project")
+    return keys[0]
 
 
 def described(server: MailServer) -> str:

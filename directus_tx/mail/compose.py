@@ -13,17 +13,16 @@ from typing import Any
 import nh3
 from attrs import frozen
 
-from directus_tx.errors import InvalidPayload
+from directus_tx.errors import InvalidPayload, InvalidRequest
+from directus_tx.mail.addresses import in_ascii, is_mailable
 
 TAGS = frozenset("b i a p br hr button h1 h2 h3 h4 h5 table thead tbody tfoot th tr td".split())
 """The tags that HTML of callers may have. Of their attributes only `href` of links remains."""
 
-MAX_ADDRESS = 254
-"""The maximum length of an address."""
+MAX_NAME = 200
+"""The maximum length of the name of a mailbox, in characters. Long names are slow to encode."""
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}\s]{1,200})\s*\}\}")
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BREAK = re.compile(r"<(?:br|/p|/h[1-5]|/tr|/table|hr)\b[^>]*>", re.IGNORECASE)
 _POLICY = SMTP.clone(cte_type="7bit", max_line_length=78)
@@ -38,14 +37,13 @@ class Mailbox:
 
     @property
     def address(self) -> Address:
-        """The mailbox as a header has it. A domain with other letters than ASCII is encoded as DNS has it."""
-        local, _, domain = self.email.rpartition("@")
-        return Address(_CONTROL.sub(" ", self.name).strip(), local, _ascii_domain(domain))
+        """The mailbox as a header has it."""
+        return Address(_CONTROL.sub(" ", self.name).strip(), addr_spec=self.addr_spec)
 
     @property
     def addr_spec(self) -> str:
-        """The address as SMTP has it."""
-        return self.address.addr_spec
+        """The address as SMTP has it. Raises ValueError."""
+        return in_ascii(self.email)
 
 
 @frozen
@@ -62,19 +60,13 @@ class Mail:
 
 
 def mailbox(email: str, name: str = "") -> Mailbox:
-    """Returns a mailbox. Raises InvalidPayload if the address is not valid, or has letters before the @ that need SMTPUTF8, or quotes."""
+    """Returns a mailbox. Raises InvalidPayload if mail cannot be sent to the address, or the name is too long."""
     found = Mailbox(email.strip(), name)
-    try:
-        local, _, domain = found.addr_spec.rpartition("@")
-    except (ValueError, IndexError):
-        local, domain = "", ""
-    if len(found.email) > MAX_ADDRESS or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
+    if not is_mailable(found.email):
         raise InvalidPayload(f'"{email[:100]}" is not an e-mail address that mail can be sent to.')
+    if len(name) > MAX_NAME:
+        raise InvalidPayload(f"The name of a recipient must have at most {MAX_NAME} characters.")
     return found
-
-
-def _ascii_domain(domain: str) -> str:
-    return domain if domain.isascii() else domain.encode("idna").decode()
 
 
 def encoded(mail: Mail, sender: Mailbox, now: datetime) -> bytes:
@@ -102,14 +94,24 @@ def _lines(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def filled(text: str, data: Mapping[str, Any], *, html: bool) -> str:
+def filled(text: str, data: Mapping[str, Any], *, html: bool, most: int) -> str:
     """Returns a text of a caller with its placeholders {{a.b}} replaced by the values of *data*, by nothing if there is no such value. HTML
-    is reduced to `TAGS`."""
-    if not html:
-        return _PLACEHOLDER.sub(lambda found: _value(data, found[1]), text)
-    written = _PLACEHOLDER.sub(lambda found: escape(_value(data, found[1])), _cleaned(text))
+    is reduced to `TAGS`. Raises InvalidRequest if the result has more than *most* characters."""
+    text = _cleaned(text) if html else text
+    pieces, end, length = [], 0, 0
+    for found in _PLACEHOLDER.finditer(text):
+        value = _value(data, found[1])
+        pieces += [text[end : found.start()], escape(value) if html else value]
+        length += len(pieces[-1]) + len(pieces[-2])
+        end = found.end()
+        if length > most:
+            break
+    pieces.append(text[end:])
+    if length + len(pieces[-1]) > most:
+        raise InvalidRequest(f"The mail must have at most {most} characters with its placeholders replaced (mail.max_size).")
+    written = "".join(pieces)
     # A value may have become a part of an attribute.
-    return _cleaned(written)
+    return _cleaned(written) if html else written
 
 
 def _cleaned(html: str) -> str:

@@ -7,6 +7,7 @@ from twisted.logger import Logger
 
 from directus_tx.config import MailSettings
 from directus_tx.context import Context
+from directus_tx.mail.addresses import in_ascii
 from directus_tx.mail.compose import Mail, Mailbox, encoded
 from directus_tx.mail.server import MailServer, mail_server
 from directus_tx.mail.smtp import Mailer, MailFailed
@@ -24,13 +25,13 @@ NO_SENDER = "noreply@localhost"
 """The sender if neither the project nor the server has one."""
 
 
-async def queue(ctx: Context, mail: Mail, sender: str) -> None:
-    """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the address that bounces go to."""
-    envelope = Mailbox(sender or NO_SENDER)
-    data = encoded(mail, envelope, ctx.now).decode("ascii")
+async def queue(ctx: Context, mail: Mail, sender: Mailbox) -> None:
+    """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the author if the mail has none. Bounces go to the sender of the
+    mail server, or to *sender* if it has none."""
+    data = encoded(mail, sender, ctx.now).decode("ascii")
     messages = []
     async for recipient in ctx.in_slices(dict.fromkeys(each.addr_spec for each in mail.to)):
-        content = orjson.dumps({"from": envelope.addr_spec, "to": recipient, "data": data}).decode()
+        content = orjson.dumps({"from": sender.addr_spec, "to": recipient, "data": data}).decode()
         messages.append(Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, erased=True))
     await enqueue(ctx, messages)
 
@@ -69,8 +70,9 @@ class MailKind:
             content = orjson.loads(project.keys.unseal(KIND, delivery.message.payload["sealed"]))
         except ValueError:
             return Attempt(Outcome.DEAD, error="The mail is sealed with a key that the project does not have.")
+        sender = in_ascii(server.sender) if server.sender else content["from"]
         try:
-            reply = await self.mailer.send(server, content["from"], content["to"], content["data"].encode("ascii"))
+            reply = await self.mailer.send(server, sender, content["to"], content["data"].encode("ascii"))
         except MailFailed as error:
             return Attempt(Outcome.RETRY, error=str(error))
         if reply.accepted:

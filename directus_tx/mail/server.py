@@ -7,12 +7,12 @@ from typing import Any
 from attrs import field, frozen
 
 from directus_tx.config import MailSettings
+from directus_tx.mail.addresses import is_mailable
 
 NONE, STARTTLS, TLS = "none", "starttls", "tls"
 """Kinds of encryption: none unless the server offers STARTTLS, STARTTLS, or TLS from the beginning."""
 
 _PORTS = {NONE: 25, STARTTLS: 587, TLS: 465}
-_NAMES = frozenset({"transport", "host", "port", "username", "password", "encryption"})
 
 
 @frozen
@@ -31,6 +31,11 @@ class MailServer:
 def mail_server(table: Mapping[str, Any], sender: str, settings: MailSettings) -> MailServer | None:
     """Returns the mail server of a project with this table `mail` and this `mail_from`. None if neither the project nor the server has one.
     Raises ValueError, whose message says what is wrong."""
+    for name, value in (("mail_from", sender), ("mail.sender", settings.sender)):
+        if value and not is_mailable(value):
+            raise ValueError(f"{name} is not an e-mail address")
+    if table and table.get("transport") not in (None, "", "smtp"):
+        raise ValueError("transport must be smtp")
     if table and table.get("host"):
         found = _of_table(table, sender or settings.sender)
     elif settings.host:
@@ -46,17 +51,13 @@ def mail_server(table: Mapping[str, Any], sender: str, settings: MailSettings) -
 
 
 def check_table(table: Mapping[str, Any]) -> None:
-    """Raises ValueError if the table `mail` of a project is not valid."""
+    """Raises ValueError if the table `mail` of a project has values of a wrong kind. Properties that are not known are ignored, and another
+    transport is an error only if a mail is to be sent: Directus 8 has both."""
     if table and table.get("host"):
         _of_table(table, "")
 
 
 def _of_table(table: Mapping[str, Any], sender: str) -> MailServer:
-    unknown = sorted(set(table) - _NAMES)
-    if unknown:
-        raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    if table.get("transport") not in (None, "", "smtp"):
-        raise ValueError("transport must be smtp")
     texts = {name: table.get(name) or "" for name in ("host", "username", "password", "encryption")}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
     if wrong:

@@ -10,7 +10,7 @@ from service_identity import VerificationError
 from twisted.internet import defer
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from twisted.mail.smtp import (
     AUTHDeclinedError,
     AUTHRequiredError,
@@ -26,7 +26,7 @@ from twisted.mail.smtp import (
 from twisted.python.failure import Failure
 
 from directus_tx.config import MailSettings
-from directus_tx.mail.server import STARTTLS, TLS, MailServer
+from directus_tx.mail.server import NONE, STARTTLS, TLS, MailServer
 from directus_tx.outgoing.client import Trust, tls_reason
 
 IDLE_TIMEOUT = 5.0
@@ -90,6 +90,13 @@ class Mailer:
                 each.abort()
         self._idle.clear()
 
+    def _tls(self, server: MailServer) -> Any:
+        """Returns the options of TLS. Where encryption is not required, a certificate that cannot be verified is better than none."""
+        if server.encryption == NONE:
+            return CertificateOptions()
+        trusted: Any = Trust(self.settings.ca_file)
+        return optionsForClientTLS(server.host, trustRoot=trusted)
+
     def _kept(self, server: MailServer) -> "_Connection | None":
         connections = self._idle.get(server, [])
         while connections:
@@ -117,8 +124,7 @@ class Mailer:
 
     async def _connected(self, server: MailServer) -> "_Connection":
         """Connects and signs in. Raises MailFailed."""
-        trusted: Any = Trust(self.settings.ca_file)
-        tls: Any = optionsForClientTLS(server.host, trustRoot=trusted)
+        tls = self._tls(server)
         endpoint: Any = HostnameEndpoint(self.reactor, server.host, server.port, timeout=self.settings.timeout)
         if server.encryption == TLS:
             endpoint = wrapClientTLS(tls, endpoint)
@@ -152,7 +158,7 @@ class _Connection(ESMTPClient):
 
     def __init__(self, server: MailServer, tls: Any) -> None:
         secret = server.password.encode() if server.username else None
-        super().__init__(secret, tls, socket.getfqdn())  # type: ignore[no-untyped-call]
+        super().__init__(secret, tls, socket.gethostname())  # type: ignore[no-untyped-call]
         self.requireAuthentication = bool(server.username)
         self.requireTransportSecurity = server.encryption == STARTTLS
         if server.username:

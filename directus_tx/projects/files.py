@@ -19,7 +19,6 @@ from twisted.logger import Logger
 from directus_tx import private_files
 from directus_tx.db.connection import PUBLIC
 from directus_tx.errors import ProjectExists, ServiceUnavailable
-from directus_tx.mail.server import check_table
 
 log = Logger()
 
@@ -263,10 +262,6 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
     if any(not isinstance(table.get(name, {}), dict) for name in _TABLES):
         raise ValueError(f"{', '.join(_TABLES)} must be tables")
-    try:
-        check_table(table.get("mail", {}))
-    except ValueError as error:
-        raise ValueError(f"mail: {error}") from None
     texts = [table[name] for name in _TEXTS if name in table]
     texts += [database.get(name, "") for name in ("name", "host", "user", "password")]
     if not all(isinstance(text, str) for text in texts) or not isinstance(database.get("port", 0), int):

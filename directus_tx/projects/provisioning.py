@@ -28,6 +28,8 @@ from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InvalidRequest, ServiceUnavailable, UpdateForbidden
+from directus_tx.mail.addresses import is_mailable
+from directus_tx.mail.server import check_table
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import KEY, RESERVED, ProjectDatabase, check_system_schema
 from directus_tx.schema import event_triggers
@@ -115,6 +117,12 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     for name in _TABLES:
         if not isinstance(attributes.get(name), (dict, type(None))):
             raise InvalidRequest(f'"{name}" must be an object.')
+    try:
+        check_table(attributes.get("mail") or {})
+    except ValueError as error:
+        raise InvalidRequest(f'"mail": {error}.') from None
+    if attributes.get("mail_from") and not is_mailable(attributes["mail_from"]):
+        raise InvalidRequest('"mail_from" is not an address that mail can be sent from.')
     key = check_key(attributes["project"])
     if not is_email(attributes["user_email"]) or len(attributes["user_email"]) > 128:
         raise InvalidRequest('"user_email" is not a valid e-mail address.')

@@ -111,7 +111,7 @@ LAYERS = (
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "accounts": ("hashes", "passwords", "tokens", "sessions", "sign_in"),
-    "mail": ("server", "compose", "templates", "smtp", "users", "delivery"),
+    "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),
     "outbox": ("messages", "kinds", "queue", "records"),

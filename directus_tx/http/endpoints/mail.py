@@ -9,13 +9,17 @@ from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.operations import ANY, FLAG, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.mail import compose, templates
+from directus_tx.mail.addresses import is_mailable
 from directus_tx.mail.compose import Mail, Mailbox
 from directus_tx.mail.delivery import queue
 from directus_tx.mail.users import mailboxes
 
 routes = Routes()
+MAX_SUBJECT = 1000
+"""The maximum length of a subject, in characters."""
+
 MAX_TOTAL = 16 * 2**20
-"""The maximum length of the body of a mail times the number of its recipients: each gets a message of the outbox."""
+"""The maximum length of a mail times the number of its recipients, in characters: each gets a message of the outbox."""
 
 _RECIPIENT = {"anyOf": [TEXT, {"type": "integer", "description": "The id of an active user."}, ANY]}
 PAYLOAD = {
@@ -50,6 +54,8 @@ async def send(call: Call) -> Answer:
         raise InvalidRequest('"body" must be a text that is not empty.')
     if not isinstance(subject, (str, type(None))):
         raise InvalidRequest('"subject" must be a text.')
+    if len(subject or "") > MAX_SUBJECT:
+        raise InvalidRequest(f'"subject" must have at most {MAX_SUBJECT} characters.')
     if kind not in (None, "html", "plain"):
         raise InvalidRequest('"type" must be html or plain.')
     if not isinstance(data, (dict, type(None))):
@@ -58,14 +64,14 @@ async def send(call: Call) -> Answer:
     if len(body) > settings.max_size:
         raise InvalidRequest(f'"body" must have at most {settings.max_size} characters (mail.max_size).')
     recipients = await _recipients(call, to if isinstance(to, list) else [to])
-    if len(body) * len(recipients) > MAX_TOTAL:
-        raise InvalidRequest(f"The body, once for each recipient, must have at most {MAX_TOTAL} characters.")
     default = call.project.config.mail_from or settings.sender
     me = call.ctx.accountability.user
     author = (await mailboxes(call.ctx, [me]))[me] if me is not None else compose.mailbox(default)
     if payload.get("use_default_email") and call.ctx.accountability.admin and default:
+        if not is_mailable(default):
+            raise InvalidRequest("The address of the project (mail_from) is not an address that mail can be sent from.")
         author = compose.mailbox(default, call.ctx.schema.setting("project_name"))
-    text = compose.filled(body, data or {}, html=kind != "plain")
+    text = compose.filled(body, data or {}, html=kind != "plain", most=settings.max_size)
     html = None
     if kind != "plain":
         # The body has been reduced to harmless tags.
@@ -73,8 +79,10 @@ async def send(call: Call) -> Answer:
             call.services.projects.mail_templates(call.ctx.project), call.ctx, "mail", {"body": Markup(text)}
         )
         html, text = rendered.html, compose.as_text(text)
+    if (len(text) + len(html or "")) * len(recipients) > MAX_TOTAL:
+        raise InvalidRequest(f"The mail, once for each recipient, must have at most {MAX_TOTAL} characters.")
     mail = Mail(recipients, subject or "", text, html, author)
-    await call.ctx.transaction(lambda ctx: queue(ctx, mail, default or author.email))
+    await call.ctx.transaction(lambda ctx: queue(ctx, mail, author))
     return Empty()
 
 
