@@ -26,7 +26,7 @@ INSERT INTO articles (title, views, price, published, at, author, kind, code)
 SELECT CASE WHEN n %% 50 > 0 THEN (ARRAY['Title ', 'title ', 'TITLE '])[n %% 3 + 1] || n * 7919 %% {ARTICLES} END,
        nullif(n * 31 %% {ARTICLES}, 7), n * 17 %% {ARTICLES} / 100.0, date '1500-01-01' + n / 2,
        CASE WHEN n %% 70 > 0 THEN timestamp '2020-01-01' + n * interval '1 minute' END,
-       n * 13 %% {AUTHORS} + 1, CASE WHEN n %% 5000 = 0 THEN 'rare' WHEN n %% 3 = 0 THEN 'Odd' ELSE 'even' END, n / 400
+       n * 13 %% {AUTHORS} + 1, CASE WHEN n %% 1000 = 0 THEN 'rare' WHEN n %% 3 = 0 THEN 'Odd' ELSE 'even' END, n / 400
 FROM generate_series(1, {ARTICLES}) n
 """
 
