@@ -195,6 +195,7 @@ class ApiService(Process):
         self.now = now
         self.worker = worker
         self.backend = Backend(settings, reactor)
+        self.backend.projects.databases.delivers = True
         self.backend.projects.availability.begin()
         embedded = self.backend.embedded
         self.supervisor = None if embedded is None else Supervisor(reactor, embedded)

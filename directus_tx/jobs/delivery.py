@@ -1,7 +1,7 @@
 """Delivers the messages of the outbox, of all projects.
 
 Several processes share the work: each claims messages (`outbox.queue`). A process looks into the outbox of a project when it has committed
-messages itself, when the database notifies it of messages of other processes, when it opens its first connection to the database, when a
+messages itself, when the database notifies it of messages of programs that do not deliver, when it opens its first connection, when a
 message is due again, and every `outbox.poll_interval` while a connection is open. Projects that are not used get no connection for that.
 """
 
@@ -19,6 +19,7 @@ from directus_tx.config import OutboxSettings
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import ApiError
+from directus_tx.outbox.copies import divide
 from directus_tx.outbox.kinds import Attempt, Delivery, Kinds, Outcome
 from directus_tx.outbox.queue import NEXT_DUE, Claimed, Result, claim, expire, settle
 from directus_tx.projects.registry import Project, Projects
@@ -125,6 +126,9 @@ class ProjectDeliveries:
         self._failing: set[str] = set()
         """The destinations whose last delivery failed. They get one message at a time, so they take few places."""
         self._results: list[Result] = []
+        self._divided = False
+        """Whether the last look has divided rows (`outbox.copies`)."""
+        self._in_vain = 0
         self._not_before = 0.0
         """The time of the next look if no results are to be written."""
         self._ended = False
@@ -225,9 +229,15 @@ class ProjectDeliveries:
                 self._results = results + self._results
                 raise
             started = len(claimed.deliveries)
-            if not started and claimed.complete:
-                self._not_before = self.reactor.seconds() + QUIET
-            self._wanted |= not claimed.complete or started == room > 0
+            if started:
+                self._in_vain = 0
+            elif claimed.complete:
+                # Rows that were divided when nothing could be delivered are for receivers that hang: more of them need not be divided soon.
+                self._in_vain += self._divided
+                self._not_before = self.reactor.seconds() + (QUIET if self._in_vain < 2 else LOOK_AGAIN)
+                if self._divided and self._in_vain < 2:
+                    self._not_before = 0.0
+            self._wanted |= not claimed.complete or started == room > 0 or self._divided
             for delivery in claimed.deliveries:
                 self._start(claimed.claim, delivery)
         finally:
@@ -257,7 +267,7 @@ class ProjectDeliveries:
         rooms = {name: self._limit(name) - number for name, number in busy.items()}
         rooms |= {name: self._limit(name) - busy[name] for name in self._failing}
         times = {name: kind.time_limit + CLAIM_MARGIN for name, kind in self.deliverer.kinds.items()}
-        return await claim(
+        claimed = await claim(
             session,
             room=room,
             room_of_each=self.settings.destination_concurrency,
@@ -265,6 +275,8 @@ class ProjectDeliveries:
             times=times,
             other_time=CLAIM_MARGIN,
         )
+        self._divided = len(claimed.deliveries) < room and await divide(session) > 0
+        return claimed
 
     def _limit(self, destination: str) -> int:
         return 1 if destination in self._failing else self.settings.destination_concurrency

@@ -65,7 +65,7 @@ WITH RECURSIVE {_DESTINATIONS}, candidates AS (
         ORDER BY w.next_attempt, w.id
         LIMIT greatest(coalesce((%(rooms)s::json ->> d.destination)::integer, %(room_of_each)s), 0)
     ) AS c
-    WHERE d.destination IS NOT NULL
+    WHERE d.destination <> ''
     ORDER BY c.next_attempt, c.id LIMIT %(room)s
 ), chosen AS MATERIALIZED (
     SELECT id FROM (

@@ -172,6 +172,8 @@ class Databases:
         self.reactor = reactor
         self.server = {**server, "application_name": process_name(server.get("application_name", ""))}
         self.settings = settings
+        self.delivers = False
+        """Whether this process delivers the messages that it writes to outboxes, so that it need not be notified of them."""
         self._budgets: dict[tuple[Any, Any], ConnectionBudget] = {}
         self.availability = Availability(reactor)
         self._template = defer.DeferredLock()
@@ -185,6 +187,9 @@ class Databases:
     def pool(self, place: ProjectDatabase) -> Database:
         """Returns a new pool for a project's database."""
         parameters, settings = self.parameters(place), self.settings
+        if self.delivers:
+            # The trigger of directus_outbox asks for it.
+            parameters = {**parameters, "options": f"{parameters.get('options', '')} -c directus.delivers=on".strip()}
         return Database(
             self.reactor,
             self.budget(parameters),

@@ -12,7 +12,7 @@ from directus_tx.db.session import Session
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
 from directus_tx.outgoing.client import Answer, Client, Refused, Unreachable
 from directus_tx.webhooks import secrets
-from directus_tx.webhooks.events import KIND
+from directus_tx.webhooks.events import BODILESS, KIND
 from directus_tx.webhooks.signing import signed_headers
 
 ANSWER_LENGTH = 1000
@@ -50,14 +50,13 @@ class WebhookKind:
             keys = await secrets.valid(session, project.keys, payload["webhook"])
         except ValueError:
             return Attempt(Outcome.HELD, error="The secret of the webhook is sealed with another key; make a new one.")
-        body = None if payload["body"] is None else orjson.dumps(payload["body"])
+        method = (http_action or "post").lower()
+        body = None if method in BODILESS else orjson.dumps(payload["body"])
         headers = dict(signed_headers(keys, f"msg_{delivery.message_id}", int(self.now()), body or b""))
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            answer = await self.client.request(
-                (http_action or "post").upper(), url or "", headers=headers, body=body, repeatable=True
-            )
+            answer = await self.client.request(method.upper(), url or "", headers=headers, body=body, repeatable=True)
         except Refused as error:
             return Attempt(Outcome.DEAD, error=str(error))
         except Unreachable as error:

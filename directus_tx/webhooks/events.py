@@ -8,6 +8,7 @@ from directus_tx.access.caller import Access
 from directus_tx.context import Accountability, Context
 from directus_tx.items.changes import Event, Row
 from directus_tx.items.history import logged
+from directus_tx.outbox.copies import Copy, together
 from directus_tx.outbox.messages import Message
 from directus_tx.outgoing.client import RequestFailed, origin_of
 from directus_tx.schema.model import Collection, Snapshot, Webhook
@@ -29,7 +30,7 @@ class WebhookEvents:
     """Makes the messages of the `after` webhooks: a `Publisher`."""
 
     async def messages(self, ctx: Context, events: Sequence[Event]) -> Sequence[Message]:
-        """Returns a message for each event and each active webhook for it whose owner may read all items and fields of the collection."""
+        """Returns a message for each event, for all active webhooks for it whose owners may read all items and fields of the collection."""
         webhooks = ctx.schema.webhooks_of
         found: list[Message] = []
         if not webhooks:
@@ -42,8 +43,9 @@ class WebhookEvents:
                 if may_send(ctx.schema, webhook, event.collection)
             ]
             if wanted:
-                body = body_of(event)
-                found += [_message(webhook, event, action, body) for webhook in wanted]
+                name, key = event.collection.collection, str(event.key)
+                shared = {"event": action, "collection": name, "item": key, "body": body_of(event)}
+                found.append(together(shared, [_copy(webhook, name, key) for webhook in wanted]))
         return found
 
 
@@ -98,17 +100,9 @@ def _destination(url: str) -> str:
     try:
         return origin_of(url)
     except RequestFailed:
-        return ""
+        return "invalid"
 
 
-def _message(webhook: Webhook, event: Event, action: str, body: Mapping[str, Any]) -> Message:
-    name, key = event.collection.collection, str(event.key)
-    method = (webhook.http_action or "post").lower()
-    payload = {
-        "webhook": webhook.id,
-        "event": action,
-        "collection": name,
-        "item": key,
-        "body": None if method in BODILESS else body,
-    }
-    return Message(KIND, _destination(webhook.url), payload, subject_of(webhook.id), f"{webhook.id}:{name}:{key}")
+def _copy(webhook: Webhook, collection: str, item: str) -> Copy:
+    sequence = f"{webhook.id}:{collection}:{item}"
+    return Copy(KIND, _destination(webhook.url), {"webhook": webhook.id}, subject_of(webhook.id), sequence)

@@ -413,3 +413,24 @@ async def test_urls_that_nothing_can_be_sent_to_are_refused(client: Client, url:
     assert '"url"' in answer.json["error"]["message"]
     await client.post("~/webhooks", {"collection": "tags"})
     assert (await client.patch("~/webhooks/1", {"url": url})).status == 422
+
+
+@ensureDeferred
+async def test_many_webhooks_for_an_event_are_one_row_until_they_are_due(client: Client) -> None:
+    await things(client)
+    async with receiving() as receiver:
+        for number in range(5):
+            await hook(client, f"{receiver.url}/{number}", http_action="get" if number == 4 else "post")
+        await client.post("~/items/things", [{"name": f"'\"\\ {{}} ü {n}"} for n in range(30)])
+        assert await rows(client, "SELECT kind, count(*) FROM directus_outbox GROUP BY kind") == [("copies", 30)]
+        http = Outgoing(reactor, ALLOWED)
+        async with delivering(client, WebhookKind(http), WebhookKind(http)):
+            await all_ended(client)
+        await http.close()
+        assert await rows(client, "SELECT kind, count(*) FROM directus_outbox GROUP BY kind") == [("webhook", 150)]
+        for number in range(4):
+            names = [each.json["name"] for each in receiver.of(f"/{number}")]
+            assert sorted(names) == sorted(f"'\"\\ {{}} ü {n}" for n in range(30))
+        assert [each.body for each in receiver.of("/4")] == [b""] * 30
+        assert len({each.headers["webhook-id"] for each in receiver.requests}) == 150
+        assert len((await client.get("~/webhooks/1/deliveries")).data) == 30

@@ -76,11 +76,12 @@ def writes(server: Daemon, options: argparse.Namespace, directory: pathlib.Path)
                 loads[name].append(wrk(side, options.seconds, options.connections, ROW, directory))
         for name, found in loads.items():
             cells = [
-                f"{part} {statistics.median(getattr(each, part) for each in found):.1f}" for part in ("rate", "median", "slow")
+                f"{part} {statistics.median(getattr(each, part) for each in found):.1f}"
+                for part in ("rate", "cost", "median", "slow")
             ]
             print(f"{name:<6}", "  ".join(cells))
         pairs = list(zip(loads["loud"], loads["quiet"], strict=True))
-        for part in ("rate", "median", "slow"):
+        for part in ("rate", "cost", "median", "slow"):
             ratio = statistics.median(getattr(a, part) / getattr(b, part) for a, b in pairs)
             print(f"{WEBHOOKS} hanging webhooks / none, {part}: {ratio:.2f}")
 

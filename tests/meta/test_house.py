@@ -114,7 +114,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),
-    "outbox": ("messages", "kinds", "queue", "records"),
+    "outbox": ("messages", "copies", "kinds", "queue", "records"),
     "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
     "compile": (
         "conditions",
