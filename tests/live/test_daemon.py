@@ -236,6 +236,8 @@ def test_a_fresh_server_prints_the_super_admin_token_once(tmp_path: pathlib.Path
     daemon = Daemon(tmp_path)
     daemon.environment.pop("DIRECTUS_SUPER_ADMIN_TOKEN")
     daemon.start()
+    # A thread writes to the console.
+    wait_for(lambda: "(shown this once)" in daemon.output)
     (token,) = re.findall(r"super admin token  (\S{32,})   \(shown this once\)", daemon.output)
     file = tmp_path / "var" / "super_admin_token"
     assert (file.read_text(), file.stat().st_mode & 0o777) == (f"{token}\n", 0o600)
