@@ -129,6 +129,7 @@ class ProjectDeliveries:
         self._divided = False
         """Whether the last look has divided rows (`outbox.copies`)."""
         self._in_vain = 0
+        """How often rows were divided since a message was claimed."""
         self._not_before = 0.0
         """The time of the next look if no results are to be written."""
         self._ended = False
@@ -234,9 +235,8 @@ class ProjectDeliveries:
             elif claimed.complete:
                 # Rows that were divided when nothing could be delivered are for receivers that hang: more of them need not be divided soon.
                 self._in_vain += self._divided
-                self._not_before = self.reactor.seconds() + (QUIET if self._in_vain < 2 else LOOK_AGAIN)
-                if self._divided and self._in_vain < 2:
-                    self._not_before = 0.0
+                pause = LOOK_AGAIN if self._in_vain >= 2 else 0.0 if self._divided else QUIET
+                self._not_before = self.reactor.seconds() + pause
             self._wanted |= not claimed.complete or started == room > 0 or self._divided
             for delivery in claimed.deliveries:
                 self._start(claimed.claim, delivery)

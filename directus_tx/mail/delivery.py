@@ -41,14 +41,6 @@ def server_of(project: Any, settings: MailSettings) -> MailServer | None:
     return mail_server(project.config.mail, project.config.mail_from, settings)
 
 
-def problem_of(project: Any, settings: MailSettings) -> str | None:
-    """Returns why a project cannot send mail, or None if it has a mail server."""
-    try:
-        return None if server_of(project, settings) else NO_SERVER
-    except ValueError as error:
-        return f"The mail server of the project: {error}."
-
-
 class MailKind:
     """Delivers mails by SMTP. The mail server decides: 4xx is tried again, 5xx is final."""
 
@@ -61,11 +53,14 @@ class MailKind:
 
     async def deliver(self, project: Any, delivery: Delivery) -> Attempt:
         """Sends the mail. It is held if the project has no mail server."""
-        problem = problem_of(project, self.mailer.settings)
-        server = None if problem else server_of(project, self.mailer.settings)
+        problem = NO_SERVER
+        try:
+            server = server_of(project, self.mailer.settings)
+        except ValueError as error:
+            server, problem = None, f"The mail server of the project: {error}."
         if server is None:
             log.warn("project {project}: mail {id} is held: {why}", project=project.key, id=delivery.id, why=problem)
-            return Attempt(Outcome.HELD, error=problem or NO_SERVER)
+            return Attempt(Outcome.HELD, error=problem)
         try:
             content = orjson.loads(project.keys.unseal(KIND, delivery.message.payload["sealed"]))
         except ValueError:

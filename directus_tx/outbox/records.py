@@ -76,17 +76,14 @@ async def retry(
     """Makes messages due now, whatever their state is, with all attempts before them, and returns their number. Messages that are being
     delivered, and those whose payload was erased, are left as they are."""
 
-    async def work(session: Session) -> int:
-        rows = await session.query(
-            "WITH due AS (UPDATE directus_outbox"
-            " SET state = 'pending', next_attempt = clock_timestamp(), attempts = 0, ended_on = NULL, error = NULL"
-            f" {_CHOSEN} AND claim IS NULL AND payload IS NOT NULL RETURNING id)"
-            " SELECT count(*), directus_wake_outbox() FROM due",
-            _chosen(ids, subject, kind, state),
-        )
-        return int(rows[0][0])
-
-    return await session.transaction(work)
+    return await _changed(
+        session,
+        "WITH due AS (UPDATE directus_outbox"
+        " SET state = 'pending', next_attempt = clock_timestamp(), attempts = 0, ended_on = NULL, error = NULL"
+        f" {_CHOSEN} AND claim IS NULL AND payload IS NOT NULL RETURNING id)"
+        " SELECT count(*), directus_wake_outbox() FROM due",
+        _chosen(ids, subject, kind, state),
+    )
 
 
 async def drop(
@@ -99,12 +96,19 @@ async def drop(
 ) -> int:
     """Removes messages with their attempts, and returns their number. Messages that are being delivered are left as they are."""
 
+    return await _changed(
+        session,
+        f"WITH gone AS (DELETE FROM directus_outbox {_CHOSEN} AND claim IS NULL RETURNING id) SELECT count(*) FROM gone",
+        _chosen(ids, subject, kind, state),
+    )
+
+
+async def _changed(session: Session, statement: str, parameters: Mapping[str, Any]) -> int:
+    """Runs a statement in a transaction and returns the number in the first column of its only row."""
+
     async def work(session: Session) -> int:
-        rows = await session.query(
-            f"WITH gone AS (DELETE FROM directus_outbox {_CHOSEN} AND claim IS NULL RETURNING id) SELECT count(*) FROM gone",
-            _chosen(ids, subject, kind, state),
-        )
-        return int(rows[0][0])
+        (row,) = await session.query(statement, parameters)
+        return int(row[0])
 
     return await session.transaction(work)
 
@@ -124,11 +128,7 @@ async def remove_delivered(session: Session, days: float, limit: int) -> int:
     """Removes up to *limit* messages that were delivered more than *days* ago, with their attempts, and returns their number. Times are
     those of the database's clock."""
 
-    async def work(session: Session) -> int:
-        rows = await session.query(REMOVE_DELIVERED, {"seconds": days * 86400.0, "limit": limit})
-        return int(rows[0][0])
-
-    return await session.transaction(work)
+    return await _changed(session, REMOVE_DELIVERED, {"seconds": days * 86400.0, "limit": limit})
 
 
 # Each part has an index that holds only what is counted.
