@@ -240,6 +240,29 @@ class SessionSettings:
 
 
 @frozen
+class RateLimitSettings:
+    """The section [rate_limits]: how often something may happen in a minute. What exceeds a limit is answered with 429."""
+
+    requests_per_address: int = setting(
+        0,
+        "Maximum number of requests in a minute from one IPv4 address or one IPv6 network of 64 bits, except /health and /server/ping."
+        " 0: no limit.",
+    )
+    requests_per_user: int = setting(0, "Maximum number of requests in a minute of one user. 0: no limit.")
+    failures_per_address: int = setting(
+        60,
+        "Maximum number of failed attempts in a minute to sign in to a project from one address, those with tokens that do not exist"
+        " included. 0: no limit.",
+    )
+    failures_per_account: int = setting(
+        30,
+        "Maximum number of failed attempts in a minute to sign in to one account. Addresses from which the user has a session are counted"
+        " by themselves. 0: no limit.",
+    )
+    prune_interval: float = setting(600.0, "Seconds between two runs that remove failed attempts that count no more.")
+
+
+@frozen
 class WebhookSettings:
     """The section [webhooks]: webhooks that are asked before items are written."""
 
@@ -306,6 +329,7 @@ class Settings:
     outbox: OutboxSettings = OutboxSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     sessions: SessionSettings = SessionSettings()
+    rate_limits: RateLimitSettings = RateLimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
     mail: MailSettings = MailSettings()
 
@@ -326,6 +350,7 @@ SECTIONS: Mapping[str, type] = {
     "outbox": OutboxSettings,
     "outgoing": OutgoingSettings,
     "sessions": SessionSettings,
+    "rate_limits": RateLimitSettings,
     "webhooks": WebhookSettings,
     "mail": MailSettings,
 }

@@ -84,6 +84,12 @@ class MethodNotAllowed(ApiError):
     code, status = 6, 405
 
 
+class TooManyRequests(ApiError):
+    """There were too many requests, or too many failed attempts to sign in; try again later."""
+
+    code, status = 7, 429
+
+
 class CommentRequired(ApiError):
     """The role must explain this change: give a comment."""
 

@@ -30,6 +30,7 @@ from directus_tx.http.listening import listen
 from directus_tx.http.routes import Services
 from directus_tx.items.service import Items
 from directus_tx.jobs.delivery import Deliverer
+from directus_tx.jobs.failed_attempts import failed_attempts_job
 from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.outbox import outbox_job
 from directus_tx.jobs.retention import retention_job
@@ -231,6 +232,7 @@ class ApiService(Process):
             opening,
             retention_job(self.reactor, projects, self.settings.history, self.now),
             sessions_job(self.reactor, projects, self.settings.sessions, self.now),
+            failed_attempts_job(self.reactor, projects, self.settings.rate_limits),
             outbox_job(self.reactor, projects, self.settings.outbox),
         ):
             if job is not None:

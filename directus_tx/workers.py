@@ -74,6 +74,11 @@ class Worker:
                 spool_size=part(server.spool_size),
                 body_spool_size=max(part(server.body_spool_size), server.max_body_size + 1),
             ),
+            rate_limits=evolve(
+                settings.rate_limits,
+                requests_per_address=part(settings.rate_limits.requests_per_address),
+                requests_per_user=part(settings.rate_limits.requests_per_user),
+            ),
             database=evolve(database, max_connections=part(database.max_connections)),
         )
 

@@ -89,6 +89,11 @@ def _verified(keys: Keys, token: str) -> dict[str, Any]:
     raise InvalidToken
 
 
+def is_jwt(token: str) -> bool:
+    """Whether a token has the form of a JWT. Otherwise it can only be a static token."""
+    return token.startswith(_JWT) and token.count(".") == 2
+
+
 def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -114,7 +119,7 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         return bearer if expires is None or now.timestamp() < expires else None
     version = project.accounts_version
     expires = opened = None
-    if token.startswith(_JWT) and token.count(".") == 2:
+    if is_jwt(token):
         try:
             claims = read(project, token, now)
         except (ExpiredToken, InvalidToken):

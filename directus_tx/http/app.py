@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from directus_tx.access import access_of
 from directus_tx.accounts import sessions
-from directus_tx.accounts.tokens import Bearer, identify
+from directus_tx.accounts.tokens import Bearer, identify, is_jwt
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
 from directus_tx.errors import (
@@ -29,6 +29,7 @@ from directus_tx.errors import (
     InternalError,
     NotFound,
     ServiceUnavailable,
+    TooManyRequests,
     Unauthorized,
     drop_tracebacks,
 )
@@ -38,6 +39,7 @@ from directus_tx.http.client import Proxies, named_project, token_of
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
+from directus_tx.http.rate_limits import RequestLimits
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender
 from directus_tx.http.site import ApiSite
@@ -56,6 +58,9 @@ LARGE = 256 * 1024
 CLIENT_GONE = 499
 """The status in the log of a request whose client has disconnected. A status that was already sent to the client is another one."""
 
+REFUSED = (401, 403, 404)
+"""The statuses with which a guarded route refuses a wrong secret."""
+
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -71,6 +76,8 @@ class App:
         self.reactor = reactor
         self.services = services
         self.proxies = Proxies(services.settings.server.trusted_proxies)
+        self.throttle = services.throttle
+        self.limits = RequestLimits(services.settings.rate_limits, self.proxies, reactor.seconds)
         self.cache_control = services.settings.server.cache_control.encode()
         self.payloads = PayloadReader(reactor, services.settings)
         self.query_strings = QueryStrings()
@@ -123,6 +130,8 @@ class App:
             params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
             call = Call(request, params, self.services, self.payloads, self.proxies, path)
             await self._enter(route, call)
+            if route.guarded:
+                self.throttle.check_address(call.project_key, self.proxies.network(request))
             route.check(call)
             failure: Exception | None = None
             for _ in range(SCHEMA_ATTEMPTS):
@@ -137,9 +146,19 @@ class App:
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
         except Exception as error:
+            if route.guarded and call is not None and isinstance(error, ApiError) and error.status in REFUSED:
+                await self._attempt_failed(call)
             body = self._answer_failed(request, error, None if call is None else call.ctx)
             drop_tracebacks(error)
             return body
+
+    async def _attempt_failed(self, call: Call) -> None:
+        """Counts a failed attempt to try a secret with a guarded route."""
+        network = self.proxies.network(call.request)
+        if call.account is None:
+            self.throttle.fail_address(call.project_key, network)
+        else:
+            await self.throttle.fail_account(call.ctx, call.account, network)
 
     def _answer_failed(self, request: Any, error: Exception, ctx: Context | None) -> bytes:
         """Writes the error for an exception. Returns no bytes if the client has disconnected."""
@@ -200,7 +219,7 @@ class App:
         request.use(session)
         now = self.services.now()
         if token is not None:
-            bearer = await identify(project, session, token, now)
+            bearer = await self._by_token(request, session, token, now)
         else:
             bearer = None if route.caller is Caller.ANONYMOUS else await self._by_cookie(request, session, schema, now)
         agent = request.getHeader("user-agent") or ""
@@ -208,11 +227,24 @@ class App:
             who = Accountability(None, None, ip, agent)
         else:
             session.set_caller(bearer.user)
+            if self.limits.users is not None:
+                self.limits.check_user(request, project.key, bearer.user)
             who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session)
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             _check_address(schema, who)
         call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id)
+
+    async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
+        """Returns the user of a token, or None. Raises TooManyRequests for a static token that is not known to belong to a user if too many
+        attempts from the address have failed. JWTs cannot be guessed and do not count."""
+        project = request.project
+        if self.throttle.counting and token not in project.accounts and not is_jwt(token):
+            self.throttle.check_address(project.key, self.proxies.network(request))
+        bearer = await identify(project, session, token, now)
+        if bearer is None and not is_jwt(token):
+            self.throttle.fail_token(project.key, self.proxies.network(request), token)
+        return bearer
 
     async def _by_cookie(self, request: Any, session: Session, schema: Snapshot, now: datetime) -> Bearer | None:
         """Returns the user of the session cookie of a request, or None. Sets the cookie again in the answer, so that the browser keeps it
@@ -231,13 +263,16 @@ class App:
             params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
             first = _first_part(request.path)
             key, token = named_project(request, params) if first in UNPREFIXED else (first, token_of(request, params))
-            project = self.services.projects.get(key)
+            request.project = project = self.services.projects.get(key)
         except ApiError:
             # The request is refused for this when it is answered.
             return False
         session, now = Session(project.database), self.services.now()
         if token is not None:
-            return await identify(project, session, token, now) is not None
+            try:
+                return await self._by_token(request, session, token, now) is not None
+            except TooManyRequests:
+                return False
         cookie = self.services.cookies.read(request, project)
         if cookie is None:
             return False
@@ -326,6 +361,11 @@ class App:
         for name, value in error.headers.items():
             request.setHeader(name, value)
         return self._finish(request, error.status, encode.refusal(error), "application/json")
+
+    def refuse_limited(self, request: Any, error: ApiError) -> bytes:
+        """Writes the error for a request that exceeds a limit on requests. The CORS origins of the project apply."""
+        self._named_project(request)
+        return self.refuse(request, error)
 
     def refuse_body(self, request: Any, error: ApiError) -> bytes:
         """Writes the error for a body that is too large. The project of the path is set first, because its CORS origins apply."""

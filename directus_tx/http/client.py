@@ -8,6 +8,7 @@ from typing import Any
 from directus_tx.accounts.tokens import project_of
 from directus_tx.errors import Unauthorized
 from directus_tx.http.params import Params
+from directus_tx.rate_limits import network_of
 
 
 def token_of(request: Any, params: Params) -> str | None:
@@ -47,6 +48,14 @@ def named_project(request: Any, params: Params) -> tuple[str, str | None]:
     return named, params.text("access_token")
 
 
+def plain_address(address: str) -> str:
+    """Returns an IP address; an IPv4 address that is written as one of IPv6, as by sockets that listen for both, in its own form."""
+    return address[len(_MAPPED) :] if address[: len(_MAPPED)].lower() == _MAPPED and "." in address else address
+
+
+_MAPPED = "::ffff:"
+
+
 class Proxies:
     """The proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted (server.trusted_proxies)."""
 
@@ -55,14 +64,20 @@ class Proxies:
 
     def ip(self, request: Any) -> str:
         """Returns the IP address of the client: that of the peer, or the one that a trusted proxy forwards."""
-        peer = getattr(request.getClientAddress(), "host", None) or ""
+        peer = plain_address(getattr(request.getClientAddress(), "host", None) or "")
         if self.trusts(peer):
             forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
             # Each proxy appends the address that it sees. The first addresses may have been sent by the client.
             for address in reversed(forwarded):
                 if not self.trusts(address):
-                    return address
+                    return plain_address(address)
         return peer
+
+    def network(self, request: Any) -> str | None:
+        """Returns what a request is counted for by rate limits: the address of the client, of IPv6 the network of 64 bits. None for UNIX
+        sockets and for requests of trusted proxies themselves, which have no limit."""
+        address = self.ip(request)
+        return None if not address or self.trusts(address) else network_of(address)
 
     def base(self, request: Any) -> str:
         """Returns the URL that the client uses, without a path: "https://example.com"."""
@@ -79,7 +94,7 @@ class Proxies:
         if not self.networks:
             return False
         try:
-            found = ipaddress.ip_address(address)
+            found = ipaddress.ip_address(plain_address(address))
         except ValueError:
             return False
         return any(found in network for network in self.networks)

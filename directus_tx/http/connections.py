@@ -5,7 +5,6 @@ refused with 503.
 """
 
 import heapq
-import ipaddress
 from collections.abc import Iterable
 from itertools import count
 from typing import Any
@@ -20,6 +19,7 @@ from directus_tx.errors import ServiceUnavailable
 from directus_tx.http import encode
 from directus_tx.http.channel import ApiChannel
 from directus_tx.http.client import Proxies
+from directus_tx.rate_limits import network_of
 
 log = Logger()
 
@@ -103,13 +103,7 @@ class Connections:
         host = (getattr(peer, "host", None) or "").partition("%")[0]
         if not host or self._proxies.trusts(host):
             return None
-        if ":" not in host:
-            return str(host)
-        address = ipaddress.IPv6Address(host)
-        if address.ipv4_mapped is not None:
-            mapped = str(address.ipv4_mapped)
-            return None if self._proxies.trusts(mapped) else mapped
-        return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+        return network_of(host)
 
     def refusal_for(self, address: str | None) -> bytes | None:
         """Makes room for a connection of an address. Returns None if there is room, otherwise the answer that refuses the connection."""

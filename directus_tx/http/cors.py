@@ -11,7 +11,7 @@ from directus_tx.projects.registry import Project
 
 METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
-READ = "ETag,X-Request-Id,Retry-After,Content-Disposition,Location"
+READ = "ETag,X-Request-Id,Retry-After,RateLimit,RateLimit-Policy,Content-Disposition,Location"
 """The headers that a page may send (SENT) or read (READ), in addition to those that CORS always allows."""
 
 MAX_AGE = b"600"

@@ -1,5 +1,6 @@
 """The interface of endpoints: the routes, who may call them, and the `Call` that is passed to an endpoint."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
@@ -8,6 +9,7 @@ from typing import Any
 from attrs import evolve, field, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.accounts.throttle import Throttle
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
@@ -37,6 +39,7 @@ class Services:
     now: Callable[[], datetime] = current_time
     health: Health = field()
     cookies: Cookies = field()
+    throttle: Throttle = field()
 
     @health.default
     def _health(self) -> Health:
@@ -45,6 +48,10 @@ class Services:
     @cookies.default
     def _cookies(self) -> Cookies:
         return Cookies(self.settings.sessions, Proxies(self.settings.server.trusted_proxies))
+
+    @throttle.default
+    def _throttle(self) -> Throttle:
+        return Throttle(self.settings.rate_limits, time.monotonic)
 
 
 class Caller(Enum):
@@ -66,7 +73,8 @@ class Caller(Enum):
 
 @mutable
 class Call:
-    """A request, as passed to an endpoint. `ctx` and `project` are set if the path has a project or the caller must be signed in."""
+    """A request, as passed to an endpoint. `ctx` and `project` are set if the path has a project or the caller must be signed in. `account`
+    is set by `name_account`."""
 
     request: Any
     params: Params
@@ -76,6 +84,7 @@ class Call:
     path: Mapping[str, str]
     ctx: Context = None  # type: ignore[assignment]
     project: Project = None  # type: ignore[assignment]
+    account: str | None = None
 
     @property
     def base(self) -> str:
@@ -86,6 +95,11 @@ class Call:
     def public(self) -> bool:
         """Whether the caller is not signed in. Without a context: whether the request has no token."""
         return token_of(self.request, self.params) is None if self.ctx is None else self.ctx.accountability.public
+
+    @property
+    def project_key(self) -> str:
+        """The key of the project, empty for routes that are not in a project."""
+        return "" if self.project is None else self.project.key
 
     @property
     def items(self) -> Items:
@@ -113,6 +127,24 @@ class Call:
         options = self.params.options()
         wanted = self.request.getHeader(b"if-match")
         return options if wanted is None else evolve(options, if_match=precondition(wanted, self.project.tag_key))
+
+    def check_super_admin(self, token: str | None) -> None:
+        """Raises InvalidRequest if the super admin token is missing, Unauthorized if it is wrong, and TooManyRequests if too many from the
+        address of the client were wrong."""
+        throttle, network = self.services.throttle, self.proxies.network(self.request)
+        throttle.check_address("", network)
+        try:
+            self.services.projects.check_super_admin(token)
+        except Unauthorized:
+            throttle.fail_address("", network)
+            raise
+
+    async def name_account(self, email: object) -> None:
+        """Says for which account a secret is tried by a request to a guarded route. If it fails, it counts as a failed attempt of the
+        account. Raises TooManyRequests if there have been too many."""
+        if isinstance(email, str):
+            await self.services.throttle.check_account(self.ctx, email, self.proxies.network(self.request))
+            self.account = email
 
     async def body(self) -> dict[str, Any] | list[Any]:
         """Returns the payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest, ServiceUnavailable. Refuse
@@ -166,7 +198,10 @@ Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
 class Route:
     """A route: method, path with <arguments>, endpoint, who may call it, and its description. Other callers get the error `refusal`, the
     public gets `public_refusal` if there is one. A call has a context if the path starts with "/<project>" or the caller must be signed
-    in."""
+    in.
+
+    With a *guarded* route callers can try secrets: passwords, or tokens of which they need not be users. Answers with 401, 403 or 404 count
+    as failed attempts of the address, and of the account that the endpoint names with `Call.name_account`."""
 
     method: str
     path: str
@@ -175,6 +210,11 @@ class Route:
     about: Operation
     refusal: type[ApiError] = Unauthorized
     public_refusal: type[ApiError] | None = None
+    guarded: bool = field()
+
+    @guarded.default
+    def _guarded(self) -> bool:
+        return self.caller is Caller.SUPER_ADMIN_BY_PAYLOAD
 
     @property
     def in_project(self) -> bool:
@@ -189,7 +229,7 @@ class Route:
     def check(self, call: Call) -> None:
         """Raises the refusal if the caller may not call the route, or the error of a wrong super admin token."""
         if self.caller is Caller.SUPER_ADMIN:
-            call.services.projects.check_super_admin(call.params.text("super_admin_token"))
+            call.check_super_admin(call.params.text("super_admin_token"))
         elif call.ctx is not None and not self.admits(call.ctx.accountability):
             if call.ctx.accountability.public and self.public_refusal is not None:
                 raise self.public_refusal
@@ -206,31 +246,27 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def add(
-        self, method: str, path: str, endpoint: Endpoint, caller: Caller, about: Operation, **refusals: type[ApiError]
-    ) -> None:
-        """Adds a route. *refusals* are `refusal` and `public_refusal` of `Route`."""
-        self._routes.append(Route(method, path, endpoint, caller, about, **refusals))
+    def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, about: Operation, **more: Any) -> None:
+        """Adds a route. *more* are `refusal`, `public_refusal` and `guarded` of `Route`."""
+        self._routes.append(Route(method, path, endpoint, caller, about, **more))
 
-    def route(
-        self, method: str, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]
-    ) -> Callable[[Endpoint], Endpoint]:
+    def route(self, method: str, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:
         """Returns a decorator that makes a function the endpoint of a route."""
 
         def register(endpoint: Endpoint) -> Endpoint:
-            self.add(method, path, endpoint, caller, about, **refusals)
+            self.add(method, path, endpoint, caller, about, **more)
             return endpoint
 
         return register
 
-    def get(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("GET", path, caller, about, **refusals)
+    def get(self, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:
+        return self.route("GET", path, caller, about, **more)
 
-    def post(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("POST", path, caller, about, **refusals)
+    def post(self, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:
+        return self.route("POST", path, caller, about, **more)
 
-    def patch(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("PATCH", path, caller, about, **refusals)
+    def patch(self, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:
+        return self.route("PATCH", path, caller, about, **more)
 
-    def delete(self, path: str, caller: Caller, about: Operation, **refusals: type[ApiError]) -> Callable[[Endpoint], Endpoint]:
-        return self.route("DELETE", path, caller, about, **refusals)
+    def delete(self, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:
+        return self.route("DELETE", path, caller, about, **more)

@@ -94,6 +94,10 @@ class RootResource(Resource):
             request.method = override.upper()
         if request.method == b"OPTIONS":
             return self.app.preflight(request)
+        if self.app.limits.addresses is not None:
+            refusal = self.app.limits.refusal_for_address(request)
+            if refusal is not None:
+                return self.app.refuse_limited(request, refusal)
         parts = parts_of(request)
         if parts is None:
             return self.app.refuse(request, NotFound())

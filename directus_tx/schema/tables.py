@@ -23,7 +23,14 @@ SYSTEM_PREFIX = "directus_"
 """What the names of system tables begin with."""
 
 INTERNAL = frozenset(
-    {"directus_indexes", "directus_outbox", "directus_outbox_attempts", "directus_versions", "directus_webhook_keys"}
+    {
+        "directus_failed_attempts",
+        "directus_indexes",
+        "directus_outbox",
+        "directus_outbox_attempts",
+        "directus_versions",
+        "directus_webhook_keys",
+    }
 )
 """The tables of the server that are not collections."""
 

@@ -253,7 +253,7 @@ async def test_older_system_tables_are_migrated_where_they_are(place: Place) -> 
     place.run("""
         SET search_path = directus;
         ALTER FUNCTION directus_touch(text) RESET search_path; ALTER FUNCTION directus_touched() RESET search_path;
-        DROP TABLE directus_indexes, directus_outbox, directus_outbox_attempts, directus_webhook_keys;
+        DROP TABLE directus_indexes, directus_outbox, directus_outbox_attempts, directus_webhook_keys, directus_failed_attempts;
         DROP FUNCTION directus_wake_outbox, directus_outbox_written, directus_owner_changed CASCADE;
         DROP FUNCTION directus_sessions_ended CASCADE;
         DROP INDEX directus_user_sessions_expired;

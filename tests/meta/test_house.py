@@ -30,6 +30,7 @@ LAYERS = (
     "sealing",
     "errors",
     "cache",
+    "rate_limits",
     "slices",
     "schema.numbers",
     "schema.statistics",
@@ -83,6 +84,7 @@ LAYERS = (
     "http.spool",
     "http.payload",
     "http.client",
+    "http.rate_limits",
     "http.cursors",
     "http.encode",
     "http.pages",
@@ -110,7 +112,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "accounts": ("hashes", "passwords", "tokens", "sessions", "sign_in"),
+    "accounts": ("hashes", "passwords", "tokens", "sessions", "throttle", "sign_in"),
     "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),

@@ -49,9 +49,10 @@ CHECK = Operation("Whether the caller has a session", record(authenticated=FLAG)
 SESSIONS = Operation("List the sessions of the caller", Items(Shape.LIST, "directus_user_sessions"))
 
 
-@routes.post("/<project>/auth/authenticate", Caller.ANONYMOUS, SIGN_IN)
+@routes.post("/<project>/auth/authenticate", Caller.ANONYMOUS, SIGN_IN, guarded=True)
 async def authenticate(call: Call) -> Answer:
     payload = await call.item()
+    await call.name_account(payload.get("email"))
     cookie = (payload.get("mode") or call.params.text("mode")) == sessions.COOKIE
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)

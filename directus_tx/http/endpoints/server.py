@@ -39,7 +39,7 @@ async def health(call: Call) -> Answer:
     """Returns whether the server is ready to answer requests. Details are only for callers with the super admin token."""
     token = call.params.text("super_admin_token")
     if token is not None:
-        call.services.projects.check_super_admin(token)
+        call.check_super_admin(token)
     report = await call.services.health.report(detailed=token is not None)
     headers = {"Cache-Control": "no-store"} | ({} if report.ready else {"Retry-After": "1"})
     return Document(report.document, headers, 200 if report.ready else 503, "application/health+json")
@@ -49,7 +49,7 @@ async def health(call: Call) -> Answer:
 async def info(call: Call) -> Answer:
     """Returns the versions of the system, Python and the database. Of the projects that are in use: why their databases can only be read,
     how changes of their tables by other programs are noticed, and which tables are no collections, with the reasons; and how many
-    messages of the outbox were not delivered. Clients expect the keys about PHP."""
+    messages of the outbox were not delivered; and the rate limits, in a minute. Clients expect the keys about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(
@@ -71,6 +71,7 @@ async def info(call: Call) -> Answer:
             },
             "left_out": {key: [asdict(each) for each in found] for key, found in projects.left_out().items()},
             "outboxes": await _outboxes(projects),
+            "rate_limits": asdict(call.services.settings.rate_limits),
         }
     )
 

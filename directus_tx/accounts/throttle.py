@@ -1,0 +1,171 @@
+"""Limits attempts to guess a secret: a password, a one-time password, a static token, or the super admin token.
+
+Failed attempts are counted for the address that they come from, within a project, and for the account. Those of a caller who signs in are
+also counted in the table directus_failed_attempts, so that all processes and servers of a project count them together. Only a failed
+attempt is written, and the same statement returns what others have counted; so a sign-in that succeeds costs nothing. A process can admit
+one attempt before it knows of those of others.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from directus_tx import rate_limits
+from directus_tx.config import RateLimitSettings
+from directus_tx.context import Context
+from directus_tx.db.session import Session
+from directus_tx.errors import ApiError
+from directus_tx.rate_limits import Limiter, Rate, Recent, network_of, refusal
+
+log = Logger()
+
+MAX_ADDRESSES = 100
+"""The maximum number of addresses of a user's sessions that are compared."""
+
+_PURPOSE = "failed-attempts"
+
+# The rows are always written in the same order: address, address and account, account. So two statements cannot wait for each other.
+# What is kept of the account is a keyed hash, because callers also try addresses that nobody has.
+_COUNT = """
+WITH account (hash) AS (SELECT encode(sha256(convert_to(%(salt)s || lower(%(account)s), 'UTF8')), 'hex')),
+keys (place, key, pause) AS (
+    SELECT 1, 'address ' || %(network)s, %(address_pause)s::float8 FROM account
+    UNION ALL SELECT 2, 'pair ' || %(network)s || ' ' || hash, %(account_pause)s FROM account
+    UNION ALL SELECT 3, 'account ' || hash, %(account_pause)s FROM account
+)
+INSERT INTO directus_failed_attempts AS f (key, restored_on)
+SELECT key, now() + make_interval(secs => pause) FROM keys WHERE key IS NOT NULL AND pause IS NOT NULL ORDER BY place
+ON CONFLICT (key) DO UPDATE SET
+    restored_on = least(greatest(f.restored_on, now()) + (excluded.restored_on - now()), now() + make_interval(secs => %(most)s))
+RETURNING split_part(key, ' ', 1), extract(epoch FROM restored_on - now())::float8
+"""
+_PRUNE = """
+DELETE FROM directus_failed_attempts WHERE key IN (
+    SELECT key FROM directus_failed_attempts WHERE restored_on <= now() LIMIT %s FOR UPDATE SKIP LOCKED
+) RETURNING key"""
+_ADDRESSES = """
+SELECT DISTINCT s.ip_address FROM directus_users u JOIN directus_user_sessions s ON s."user" = u.id
+WHERE lower(u.email) = lower(%s) LIMIT %s"""
+
+
+class Throttle:
+    """The failed attempts that a process knows of. *seconds* is a monotonic clock. A *network* is what `network_of` returns for an address,
+    None for an address without a limit. A *project* is the key of a project, empty for the super admin token."""
+
+    def __init__(self, settings: RateLimitSettings, seconds: Callable[[], float]) -> None:
+        def limiter(number: int) -> Limiter | None:
+            return Limiter(Rate(number), seconds) if number else None
+
+        self._addresses = limiter(settings.failures_per_address)
+        self._accounts = limiter(settings.failures_per_account)
+        self._pairs = limiter(settings.failures_per_account)
+        self._tokens: Recent[bool] = Recent(60.0, seconds)
+
+    @property
+    def counting(self) -> bool:
+        """Whether attempts have failed lately. If not, no address has to be checked."""
+        return bool(self._addresses)
+
+    def check_address(self, project: str, network: str | None) -> None:
+        """Raises TooManyRequests if too many attempts from an address have failed."""
+        if self._addresses is not None and network is not None:
+            _check(self._addresses, (project, network), "failures_per_address", "from this address")
+
+    async def check_account(self, ctx: Context, account: str, network: str | None) -> None:
+        """Raises TooManyRequests if too many attempts have failed for an account, named by its e-mail address. So that somebody else who
+        tries passwords does not keep the user from signing in, addresses from which the user has a session are counted by themselves."""
+        accounts, pairs = self._accounts, self._pairs
+        if accounts is None or pairs is None:
+            return
+        key = (ctx.project, account.lower())
+        pair = (*key, network)
+        _check(pairs, pair, "failures_per_account", "for this account")
+        if accounts.wait(key) and not await _has_session(ctx, account, network):
+            # The next attempt from here need not ask the database.
+            pairs.set(pair, accounts.used(key))
+            _check(accounts, key, "failures_per_account", "for this account")
+
+    def fail_address(self, project: str, network: str | None) -> None:
+        """Counts a failed attempt from an address, in this process only."""
+        if self._addresses is not None and network is not None:
+            _add(self._addresses, (project, network), project, network)
+
+    def fail_token(self, project: str, network: str | None, token: str) -> None:
+        """Counts a static token that nobody has as a failed attempt, unless it has been counted before: a program with an old token sends
+        it again and again, and guesses nothing."""
+        key = (project, network, hash(token))
+        if self._addresses is not None and network is not None and not self._tokens.get(key):
+            self._tokens.set(key, True)
+            self.fail_address(project, network)
+
+    async def fail_account(self, ctx: Context, account: str, network: str | None) -> None:
+        """Counts a failed attempt for an account, named by its e-mail address. Where the database cannot be written, it is counted in this
+        process only."""
+        limiters = {"address": self._addresses, "pair": self._pairs, "account": self._accounts}
+        account_key = (ctx.project, account.lower())
+        keys: dict[str, Any] = {"address": (ctx.project, network), "pair": (*account_key, network), "account": account_key}
+        counted: dict[str, float] = {}
+        if not (ctx.schema.read_only or ctx.db.database.read_only):
+            try:
+                counted = await self._count(ctx, account, network)
+            except ApiError as error:
+                log.warn(
+                    "failed attempts to sign in to project {project} are counted in this process only: {error}",
+                    project=ctx.project,
+                    error=error.message,
+                )
+        for name, limiter in limiters.items():
+            if limiter is not None and (name != "address" or network is not None):
+                _add(limiter, keys[name], ctx.project, network, counted.get(name))
+
+    async def _count(self, ctx: Context, account: str, network: str | None) -> dict[str, float]:
+        """Counts a failed attempt in the database. Returns how much is used of each limit, as `Limiter.used` does."""
+
+        def pause(limiter: Limiter | None) -> float | None:
+            return None if limiter is None else limiter.rate.interval
+
+        values = {
+            "salt": ctx.keys.fingerprint(_PURPOSE, ""),
+            "account": account,
+            "network": network,
+            "address_pause": pause(self._addresses),
+            "account_pause": pause(self._accounts),
+            "most": rate_limits.MAX_USED,
+        }
+        # A session of its own: the failed attempt is no change that the request has made.
+        own = Session(ctx.db.database, caller=ctx.accountability.ip)
+        rows = await own.transaction(lambda own: own.query(_COUNT, values))
+        return dict(rows)
+
+
+async def remove_restored(session: Session, limit: int) -> int:
+    """Removes up to *limit* rows of failed attempts that count no more, and returns their number."""
+    return len(await session.transaction(lambda session: session.query(_PRUNE, (limit,))))
+
+
+async def _has_session(ctx: Context, account: str, network: str | None) -> bool:
+    """Whether the user of an account has a session from a network."""
+    rows = await ctx.db.query(_ADDRESSES, (account, MAX_ADDRESSES))
+    return network is not None and any(network_of(address or "") == network for (address,) in rows)
+
+
+def _check(limiter: Limiter, key: Any, setting: str, where: str) -> None:
+    wait = limiter.wait(key)
+    if wait:
+        raise refusal(setting, limiter.rate, wait, f"Too many attempts {where} have failed")
+
+
+def _add(limiter: Limiter, key: Any, project: str, network: str | None, used: float | None = None) -> None:
+    """Counts a failed attempt, or sets what the database has counted. Logs when that is one too many."""
+    admitted = not limiter.wait(key)
+    if used is None:
+        limiter.add(key)
+    else:
+        limiter.set(key, used)
+    if admitted and limiter.wait(key):
+        log.warn(
+            "too many attempts to sign in to {project} have failed, the last one from {network}; further ones are refused",
+            project=f"project {project}" if project else "the server",
+            network=network or "an address without a limit",
+        )
