@@ -215,6 +215,24 @@ class UserUnknown(ApiError):
     code, status = 108, 401
 
 
+class InvalidRequestToken(ApiError):
+    """The request token is not valid."""
+
+    code, status = 109, 401
+
+
+class SignOnFailed(ApiError):
+    """Signing in with the provider has failed; the log says why."""
+
+    code, status = 120, 401
+
+
+class SignOnRefused(ApiError):
+    """The account of the provider has no access to this project."""
+
+    code, status = 121, 401
+
+
 class InvalidSignIn(ApiError):
     """E-mail address and password are needed, both as text."""
 

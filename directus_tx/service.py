@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from directus_tx import __version__
 from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.accounts.sso.service import SingleSignOn
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.context import current_time
 from directus_tx.db.addresses import SharedLookups
@@ -97,6 +98,7 @@ class Backend:
         self.outgoing = Client(reactor, settings.outgoing)
         asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
+        self.sign_on = SingleSignOn(reactor, self.outgoing, self.items)
         self.mailer = Mailer(reactor, settings.mail)
         self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing), MailKind(self.mailer))}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
@@ -201,7 +203,15 @@ class ApiService(Process):
         embedded = self.backend.embedded
         self.supervisor = None if embedded is None else Supervisor(reactor, embedded)
         self.health = Health(self.backend.projects, self.supervisor)
-        services = Services(self.backend.projects, self.backend.items, self.backend.hasher, settings, now, self.health)
+        services = Services(
+            self.backend.projects,
+            self.backend.items,
+            self.backend.hasher,
+            settings,
+            now,
+            self.health,
+            sign_on=self.backend.sign_on,
+        )
         self.app = App(reactor, services)
         self._opening: defer.Deferred[None] | None = None
         self._ready = False

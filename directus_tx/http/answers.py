@@ -77,14 +77,15 @@ class Empty(Answer):
 
 @frozen
 class Redirect(Answer):
-    """A redirect to a relative or absolute URL."""
+    """A redirect to a relative or absolute URL, with *more* headers."""
 
     location: str
+    more: Mapping[str, str] = field(factory=dict)
     headers: Mapping[str, str] = field(init=False)
 
     @headers.default
     def _headers(self) -> Mapping[str, str]:
-        return {"Location": self.location}
+        return {"Location": self.location, **self.more}
 
     def render(self, *, public: bool) -> Rendered:
         return Rendered(302, JSON, encode.envelope(..., public=public))

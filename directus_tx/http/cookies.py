@@ -4,6 +4,7 @@ A browser sends cookies with requests that pages of other origins make, and user
 pages of the server's own origin and of the origins that the project names (cors.origin). For all others, the request is one of the public.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,9 @@ from directus_tx.errors import Unauthorized
 from directus_tx.http import cors
 from directus_tx.http.client import Proxies
 from directus_tx.projects.registry import Project
+
+FLOWS = "sign-on"
+"""The kind of the cookie with the sign-ons that a browser has begun."""
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that change nothing."""
@@ -31,17 +35,26 @@ class Cookies:
         headers = request.requestHeaders.getRawHeaders(b"cookie")
         if headers is None:
             return None
-        name = _name(project).encode()
-        found = set()
-        for header in headers:
-            if name in header:
-                for part in header.split(b";"):
-                    key, _, value = part.strip().partition(b"=")
-                    if key == name:
-                        found.add(value.strip(b' "'))
-        if len(found) != 1 or not self._counts(request, project):
-            return None
-        return found.pop().decode("latin-1") or None
+        found = _found(headers, _name(project))
+        return found if found is not None and self._counts(request, project) else None
+
+    def read_own(self, request: Any, project: Project, kind: str) -> str | None:
+        """Returns a cookie of a project beside the session cookie, or None if there is none. It is for requests that pages cannot make for
+        their visitors without knowing what it holds: it counts for all pages."""
+        headers = request.requestHeaders.getRawHeaders(b"cookie")
+        return None if headers is None else _found(headers, self._own_name(request, project, kind))
+
+    def set_own(self, request: Any, project: Project, kind: str, value: str, seconds: int) -> None:
+        """Sets such a cookie, or removes it if the value is empty. It is SameSite=Lax, so that the browser sends it when another site
+        redirects to the server."""
+        secure = "; Secure" if self._is_secure(request) else ""
+        lasts = seconds if value else 0
+        name = self._own_name(request, project, kind)
+        _set(request, name, f"{value}; Max-Age={lasts}; Path=/; HttpOnly; SameSite=Lax{secure}")
+
+    def _own_name(self, request: Any, project: Project, kind: str) -> str:
+        # Browsers accept the prefix only from the host itself, by https: other hosts of the domain cannot set the cookie.
+        return f"{'__Host-' if self._is_secure(request) else ''}directus-{project.key}-{kind}"
 
     def check_origin(self, request: Any, project: Project) -> None:
         """Raises Unauthorized if session cookies do not count for the page that makes a request. Otherwise any page could sign its
@@ -58,11 +71,11 @@ class Cookies:
         self._write(request, project, "; Max-Age=0")
 
     def _write(self, request: Any, project: Project, value: str) -> None:
-        """Sets the cookie, instead of one that has been set before."""
-        name = f"{_name(project)}=".encode()
-        secure = "; Secure" if self._secure or self._proxies.base(request).startswith("https:") else ""
-        others = [each for each in request.responseHeaders.getRawHeaders(b"Set-Cookie", ()) if not each.startswith(name)]
-        request.responseHeaders.setRawHeaders(b"Set-Cookie", [*others, name + f"{value}{self._attributes}{secure}".encode()])
+        secure = "; Secure" if self._is_secure(request) else ""
+        _set(request, _name(project), f"{value}{self._attributes}{secure}")
+
+    def _is_secure(self, request: Any) -> bool:
+        return self._secure or self._proxies.base(request).startswith("https:")
 
     def _counts(self, request: Any, project: Project) -> bool:
         """Whether cookies count for the page that makes a request. Browsers say which one that is, and pages cannot change it: in Origin,
@@ -80,3 +93,23 @@ class Cookies:
 
 def _name(project: Project) -> str:
     return f"directus-{project.key}-session"
+
+
+def _set(request: Any, name: str, value: str) -> None:
+    """Sets a cookie, instead of one of the same name that has been set before."""
+    prefix = f"{name}=".encode()
+    others = [each for each in request.responseHeaders.getRawHeaders(b"Set-Cookie", ()) if not each.startswith(prefix)]
+    request.responseHeaders.setRawHeaders(b"Set-Cookie", [*others, prefix + value.encode()])
+
+
+def _found(headers: Iterable[bytes], name: str) -> str | None:
+    """Returns the value of a cookie, or None if there is none or there are different ones."""
+    wanted = name.encode()
+    found = set()
+    for header in headers:
+        if wanted in header:
+            for part in header.split(b";"):
+                key, _, value = part.strip().partition(b"=")
+                if key == wanted:
+                    found.add(value.strip(b' "'))
+    return (found.pop().decode("latin-1") or None) if len(found) == 1 else None

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve, field, frozen, mutable
 
 from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.accounts.sso.service import SingleSignOn
 from directus_tx.accounts.throttle import Throttle
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
@@ -40,6 +41,7 @@ class Services:
     health: Health = field()
     cookies: Cookies = field()
     throttle: Throttle = field()
+    sign_on: SingleSignOn = field(kw_only=True)
 
     @health.default
     def _health(self) -> Health:

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from twisted.internet import defer
 from twisted.logger import Logger
 
+from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
 from directus_tx.db.budget import COUNT, ConnectionBudget, process_name
@@ -121,6 +122,8 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
         check_table(attributes.get("mail") or {})
     except ValueError as error:
         raise InvalidRequest(f'"mail": {error}.') from None
+    for mistake in sign_on_settings(attributes.get("auth") or {}).mistakes:
+        raise InvalidRequest(f'"auth" cannot be used: {mistake}.')
     if attributes.get("mail_from") and not is_mailable(attributes["mail_from"]):
         raise InvalidRequest('"mail_from" is not an address that mail can be sent from.')
     key = check_key(attributes["project"])

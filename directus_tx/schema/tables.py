@@ -28,6 +28,8 @@ INTERNAL = frozenset(
         "directus_indexes",
         "directus_outbox",
         "directus_outbox_attempts",
+        "directus_used_tokens",
+        "directus_user_identities",
         "directus_versions",
         "directus_webhook_keys",
     }

@@ -112,7 +112,7 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "accounts": ("hashes", "passwords", "tokens", "sessions", "throttle", "sign_in"),
+    "accounts": ("hashes", "passwords", "tokens", "sessions", "throttle", "sign_in", "sso"),
     "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),

@@ -1,0 +1,225 @@
+"""Signing on: begins flows, ends them, and makes sessions of them."""
+
+import contextlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from attrs import evolve, field, frozen
+from twisted.logger import Logger
+
+from directus_tx.accounts import sessions
+from directus_tx.accounts.sso import tokens
+from directus_tx.accounts.sso.interfaces import Flow, Identity, Redemption, Refusal, SignOnError
+from directus_tx.accounts.sso.oauth import Facebook, GitHub
+from directus_tx.accounts.sso.openid import OpenIDConnect, okta
+from directus_tx.accounts.sso.redirects import check_redirect, origin_of
+from directus_tx.accounts.sso.requests import Requests, printable
+from directus_tx.accounts.sso.settings import ProviderSettings, SignOnSettings, sign_on_settings
+from directus_tx.accounts.sso.users import USERS, user_of
+from directus_tx.accounts.tokens import KeyRing
+from directus_tx.context import Context
+from directus_tx.errors import (
+    AddressNotAllowed,
+    ApiError,
+    InactiveUser,
+    InvalidRequest,
+    InvalidRequestToken,
+    NotFound,
+    ServiceUnavailable,
+    SignOnFailed,
+    SignOnRefused,
+)
+from directus_tx.items.history import Record, record
+from directus_tx.items.service import Items
+from directus_tx.outgoing.client import Client
+
+log = Logger()
+MAX_RUNNING = 50
+"""The number of sign-ons of a process for which providers are asked at the same time."""
+
+MAX_CODE = 4096
+
+
+class SignOnProject(KeyRing, Protocol):
+    """The attributes of a project that single sign-on uses."""
+
+    config: Any
+
+
+@frozen
+class Provider:
+    """A provider with its settings."""
+
+    settings: ProviderSettings
+    driver: Any
+    """An IAuthenticationProvider."""
+
+
+@frozen
+class _Project:
+    settings: SignOnSettings
+    providers: Mapping[str, Provider]
+
+
+@frozen
+class Answer:
+    """The parameters with which a browser comes back from a provider."""
+
+    state: str | None
+    code: str | None = field(repr=False)
+    issuer: str | None = None
+    error: str | None = None
+
+
+class SingleSignOn:
+    """Single sign-on for all projects of a server. *client* makes the requests to providers; *items* makes users."""
+
+    def __init__(self, reactor: Any, client: Client, items: Items) -> None:
+        self._reactor = reactor
+        self._requests = Requests(client)
+        self._items = items
+        self._projects: WeakKeyDictionary[Any, _Project] = WeakKeyDictionary()
+        self._running = 0
+
+    def shown(self, project: SignOnProject) -> list[dict[str, Any]]:
+        """Returns the names and icons of the providers of a project, as clients list them."""
+        return [{"name": name, "icon": each.settings.icon} for name, each in self._of(project).providers.items()]
+
+    def provider(self, project: SignOnProject, name: str) -> Provider:
+        """Returns a provider of a project. Raises NotFound."""
+        found = self._of(project).providers.get(name)
+        if found is None:
+            raise NotFound("There is no such provider.")
+        return found
+
+    def _of(self, project: SignOnProject) -> _Project:
+        """Returns the providers of a project. A project whose file has changed is another object."""
+        found = self._projects.get(project)
+        if found is None:
+            settings = sign_on_settings(project.config.auth)
+            for mistake in settings.mistakes:
+                log.error("project {project}: {mistake}", project=project.key, mistake=mistake)
+            providers = {name: Provider(each, self._driver(each)) for name, each in settings.providers.items()}
+            self._projects[project] = found = _Project(settings, providers)
+        return found
+
+    def _driver(self, settings: ProviderSettings) -> Any:
+        match settings.driver:
+            case "github":
+                return GitHub(self._requests, settings)
+            case "facebook":
+                return Facebook(self._requests, settings)
+            case "okta":
+                return okta(self._reactor, self._requests, settings)
+            case _:
+                return OpenIDConnect(self._reactor, self._requests, settings)
+
+    def check_redirect(self, project: SignOnProject, url: str | None, own: str) -> str | None:
+        """Returns the URL of the page to return to after a sign-on, None if none is given. *own* is the URL of the server as the client
+        uses it; its pages are allowed. Raises InvalidRequest for pages of other origins."""
+        if not url:
+            return None
+        allowed = set(self._of(project).settings.redirect_origins)
+        with contextlib.suppress(ValueError):
+            allowed.add(origin_of(own))
+        try:
+            return check_redirect(url, allowed)
+        except ValueError as error:
+            raise InvalidRequest(f'"redirect_url" {error}.') from None
+
+    async def begin(self, ctx: Context, provider: Provider, flow: Flow, redirect_uri: str) -> str:
+        """Returns the URL of the page of a provider at which the user signs in. Raises SignOnFailed."""
+        try:
+            with self._place():
+                url: str = await provider.driver.authorization_url(redirect_uri, flow)
+                return url
+        except SignOnError as error:
+            raise self._failed(ctx, provider, error) from None
+
+    async def finish(self, ctx: Context, provider: Provider, flow: Flow, answer: Answer, redirect_uri: str) -> int:
+        """Returns the user who has signed in at a provider. The flow is used up.
+
+        Raises SignOnFailed, SignOnRefused, SuspendedUser, InactiveUser, AddressNotAllowed, ServiceUnavailable, and the errors of writing.
+        """
+        try:
+            if not await ctx.transaction(lambda ctx: tokens.use(ctx, flow.state, flow.expires)):
+                raise SignOnError("the flow has been used before")
+            provider.driver.check_answer(answer.issuer)
+            if answer.error is not None:
+                raise SignOnError(f"the provider reports {printable(answer.error)}")
+            if not answer.code or len(answer.code) > MAX_CODE:
+                raise SignOnError("the provider has sent no code")
+            with self._place():
+                identity: Identity = await provider.driver.identify(Redemption(answer.code, redirect_uri, flow, ctx.now))
+            user, role = await user_of(self._items, ctx, provider.settings, identity)
+        except SignOnError as error:
+            raise self._failed(ctx, provider, error) from None
+        check_address(ctx, role)
+        return user
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """A context in which a provider is asked. Raises ServiceUnavailable if too many are being asked."""
+        if self._running >= MAX_RUNNING:
+            raise ServiceUnavailable("Too many users are signing in; try again shortly.")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    def _failed(self, ctx: Context, provider: Provider, error: SignOnError) -> ApiError:
+        """Logs why a sign-on has failed, and returns the error for the client, which does not say it."""
+        log.warn(
+            "project {project}: sign-on with {provider} ({request_id}): {error}",
+            project=ctx.project,
+            provider=provider.settings.name,
+            request_id=ctx.request_id,
+            error=printable(error),
+        )
+        return SignOnRefused() if isinstance(error, Refusal) else SignOnFailed()
+
+
+def find_flow(flows: Sequence[Flow], provider: str, state: str | None) -> Flow:
+    """Returns the flow of a provider that a state belongs to. Raises SignOnFailed if the browser has begun none."""
+    for flow in flows:
+        if flow.provider == provider and hmac.compare_digest(flow.state.encode(), (state or "").encode()):
+            return flow
+    raise SignOnFailed("This browser has not begun a sign-on with this state, or too long ago.")
+
+
+def check_address(ctx: Context, role: int | None) -> None:
+    """Raises AddressNotAllowed if a role has an ip_whitelist without the address of the caller."""
+    found = ctx.schema.roles.get(role or 0)
+    if found is not None and found["ip_whitelist"] and ctx.accountability.ip not in found["ip_whitelist"]:
+        raise AddressNotAllowed
+
+
+async def open_session(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> str:
+    """Stores a session of a user who has signed on, and returns its cookie or its JWT. Raises InactiveUser, AddressNotAllowed, and the
+    errors of `sessions.start`."""
+
+    async def work(ctx: Context) -> str:
+        rows = await ctx.db.query(f"SELECT role FROM {USERS} WHERE id = %s AND status = 'active' FOR SHARE", (user,))
+        if not rows:
+            raise InactiveUser
+        check_address(ctx, rows[0][0])
+        await record(ctx, [Record("authenticate", USERS, str(user))])
+        return await sessions.start(ctx, project, user, cookie=cookie)
+
+    return await evolve(ctx, accountability=evolve(ctx.accountability, user=user)).transaction(work)
+
+
+async def exchange(ctx: Context, project: KeyRing, token: Any, *, cookie: bool) -> str:
+    """Returns the cookie or the JWT of a new session for a request token, once. Raises InvalidRequestToken, and the errors of
+    `open_session`."""
+    found = tokens.read_request_token(ctx.keys, token, ctx.now)
+
+    async def work(ctx: Context) -> str:
+        if not await tokens.use(ctx, found.id, found.expires):
+            raise InvalidRequestToken
+        return await open_session(ctx, project, found.user, cookie=cookie)
+
+    return await ctx.transaction(work)

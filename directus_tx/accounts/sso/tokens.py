@@ -1,0 +1,96 @@
+"""What a browser carries through a sign-on: its flows, sealed in a cookie, and the request token at the end. Both are valid for a short
+time, and once."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import asdict, frozen
+
+from directus_tx.accounts.sso.interfaces import Flow
+from directus_tx.context import Context
+from directus_tx.db.session import Session
+from directus_tx.errors import InvalidRequestToken
+from directus_tx.sealing import Keys
+
+FLOW_LIFETIME = 600
+"""Seconds that a user has to sign in at the provider."""
+
+MAX_FLOWS = 3
+"""The number of flows of a browser at the same time, so that their cookie stays small."""
+
+REQUEST_LIFETIME = 60
+"""Seconds for which a request token is valid."""
+
+MAX_TOKEN = 4096
+_FLOWS, _REQUEST = "single sign-on flows", "single sign-on request token"
+
+
+def new_flow(provider: str, now: datetime, *, cookie: bool, redirect_url: str | None) -> Flow:
+    """Returns a flow that begins at *now*, an aware datetime."""
+    return Flow(provider, int(now.timestamp()) + FLOW_LIFETIME, cookie, redirect_url)
+
+
+def sealed_flows(keys: Keys, flows: Sequence[Flow]) -> str:
+    """Returns the value of a cookie with the newest flows, sealed with the key of the project."""
+    return keys.seal(_FLOWS, json.dumps([asdict(flow) for flow in flows[-MAX_FLOWS:]]))
+
+
+def flows_in(keys: Keys, cookie: str | None, now: datetime) -> list[Flow]:
+    """Returns the flows in a cookie that have not expired. Empty if it was not sealed by this project."""
+    if cookie is None or len(cookie) > MAX_TOKEN:
+        return []
+    try:
+        listed = json.loads(keys.unseal(_FLOWS, cookie))
+    except ValueError:
+        return []
+    return [flow for flow in (Flow(**each) for each in listed) if flow.expires > now.timestamp()]
+
+
+@frozen
+class RequestToken:
+    """What a request token says: which `user` has signed in, and until when it is valid, in seconds since 1970."""
+
+    user: int
+    expires: int
+    id: str
+
+
+def new_request_token(keys: Keys, user: int, now: datetime) -> str:
+    """Returns a request token of a user who has signed in at *now*, an aware datetime. It is sealed with the key of the project."""
+    found = RequestToken(user, int(now.timestamp()) + REQUEST_LIFETIME, secrets.token_urlsafe(16))
+    return keys.seal(_REQUEST, json.dumps(asdict(found)))
+
+
+def read_request_token(keys: Keys, token: Any, now: datetime) -> RequestToken:
+    """Returns what a request token says. Raises InvalidRequestToken, also if it has expired."""
+    if not isinstance(token, str) or len(token) > MAX_TOKEN:
+        raise InvalidRequestToken
+    try:
+        found = RequestToken(**json.loads(keys.unseal(_REQUEST, token)))
+    except ValueError:
+        raise InvalidRequestToken from None
+    if found.expires <= now.timestamp():
+        raise InvalidRequestToken
+    return found
+
+
+async def use(ctx: Context, token: str, expires: int) -> bool:
+    """Marks a token as used until it expires. Returns False if it has been used before, also by another process at the same time. *ctx* is
+    in a transaction."""
+    sql = "INSERT INTO directus_used_tokens (token, expires_on) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING token"
+    hashed = hashlib.sha256(token.encode()).hexdigest()
+    # Kept a little longer, because the clocks of servers differ.
+    return bool(await ctx.db.query(sql, (hashed, datetime.fromtimestamp(expires, ctx.now.tzinfo) + timedelta(minutes=10))))
+
+
+async def remove_expired(session: Session, now: datetime, limit: int) -> int:
+    """Removes up to *limit* used tokens that have expired, and returns their number. Several processes can do this at the same time."""
+    sql = """
+        DELETE FROM directus_used_tokens WHERE token IN (
+            SELECT token FROM directus_used_tokens WHERE expires_on <= %s ORDER BY expires_on LIMIT %s FOR UPDATE SKIP LOCKED
+        ) RETURNING token"""
+    return len(await session.transaction(lambda session: session.query(sql, (now, limit))))
