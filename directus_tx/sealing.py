@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 from functools import lru_cache
 
 from attrs import field, frozen
@@ -21,6 +22,8 @@ _VERSION = "v1."
 """The beginning of sealed texts. It names the algorithm: AES-256-GCM with a random nonce of 96 bits, which precedes the ciphertext."""
 
 _NONCE = 12
+_SEALED = re.compile(r"v1\.[\w-]{38,}={0,2}", re.ASCII)
+"""Matches sealed texts: in base64, a nonce, the ciphertext and a tag of 16 bytes."""
 
 
 def seal(key: str, purpose: str, text: str) -> str:
@@ -43,8 +46,8 @@ def unseal(key: str, purpose: str, sealed: str) -> str:
 
 
 def is_sealed(text: str) -> bool:
-    """Whether a text begins like a sealed one."""
-    return text.startswith(_VERSION)
+    """Whether a text has the form of a sealed one."""
+    return _SEALED.fullmatch(text) is not None
 
 
 def fingerprint(key: str, purpose: str, text: str) -> str:

@@ -23,6 +23,7 @@ from directus_tx.errors import (
     Unauthorized,
 )
 from directus_tx.schema.model import ADMINISTRATOR_WRITTEN, SERVER_WRITTEN, Snapshot
+from directus_tx.sealing import Keys
 
 Row = Mapping[str, Any]
 SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
@@ -41,11 +42,13 @@ SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
 
 @frozen
 class Access:
-    """The permissions of one caller in one snapshot. If `trusted`, the server itself writes and every permission check passes."""
+    """The permissions of one caller in one snapshot. If `trusted`, the server itself writes and every permission check passes. `keys` are
+    the secret keys of the project, by which statements find and show the values of sealed fields."""
 
     schema: Snapshot
     accountability: Accountability
     trusted: bool = False
+    keys: Keys | None = None
 
     @property
     def role(self) -> int | None:
@@ -150,7 +153,7 @@ class Access:
 
 def access_of(ctx: Context, *, trusted: bool = False) -> Access:
     """Returns the permissions of the caller of *ctx*. If *trusted*, the server itself writes."""
-    return Access(ctx.schema, ctx.accountability, trusted)
+    return Access(ctx.schema, ctx.accountability, trusted, ctx.keys)
 
 
 def require_administrator(ctx: Context) -> None:

@@ -29,6 +29,7 @@ from directus_tx.errors import (
 )
 from directus_tx.schema.model import Snapshot
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.sealed import USER_TOKEN
 
 log = Logger()
 COOKIE, JWT = "cookie", "jwt"
@@ -94,7 +95,9 @@ async def start(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> s
     if cookie:
         token, ends = _new_secret(), ctx.now + lifetime(ctx.schema)
         if lacks_token:
-            await ctx.db.query("UPDATE directus_users SET token = %s WHERE id = %s", (_new_secret(), user))
+            secret = _new_secret()
+            sql = "UPDATE directus_users SET token = %s, token_fingerprint = %s WHERE id = %s"
+            await ctx.db.query(sql, (USER_TOKEN.sealed(ctx.keys, secret), USER_TOKEN.mark(ctx.keys, secret), user))
     else:
         ttl = token_ttl(ctx.schema)
         token, ends = tokens.issue(project, user, ttl, ctx.now, id), ctx.now + timedelta(minutes=ttl)

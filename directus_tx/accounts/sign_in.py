@@ -20,6 +20,7 @@ from directus_tx.errors import (
 from directus_tx.items.history import Record, record, record_activity
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
+from directus_tx.schema.sealed import TWO_FACTOR_SECRET
 
 T = TypeVar("T")
 SHOWN = [
@@ -88,6 +89,11 @@ async def sign_in(
         raise SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
+    try:
+        user["2fa_secret"] = TWO_FACTOR_SECRET.unsealed(ctx.keys, user["2fa_secret"])
+    except ValueError:
+        # Without the secret, the second factor cannot be checked.
+        raise InactiveUser("The two-factor secret of the user cannot be decrypted: an administrator must set it anew.") from None
 
     records = [Record("authenticate", USERS, str(user["id"]))]
 

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from directus_tx.db.session import Session
 from directus_tx.errors import ExpiredToken, InvalidToken
+from directus_tx.schema.sealed import USER_TOKEN
 from directus_tx.sealing import Keys
 
 ALGORITHM = "HS256"
@@ -16,6 +17,9 @@ MAX_TOKEN = 255
 """The maximum length of a static token."""
 
 MAX_ID = 2**63 - 1
+_BY_TOKEN = """
+SELECT id, role FROM directus_users
+WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'"""
 _JWT = "eyJ"
 """The beginning of a JWT: `{"` in base64."""
 
@@ -129,7 +133,7 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
     elif "\x00" in token or len(token) > MAX_TOKEN:
         return None
     else:
-        rows = await session.query("SELECT id, role FROM directus_users WHERE token = %s AND status = 'active'", (token,))
+        rows = await session.query(_BY_TOKEN, (USER_TOKEN.marks(project.keys, [token]), USER_TOKEN.unmarked([token])))
     if not rows:
         return None
     ((user, role),) = rows

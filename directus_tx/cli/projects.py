@@ -20,6 +20,7 @@ from directus_tx.errors import ApiError
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectConfig, ProjectDatabase, check_system_schema
 from directus_tx.projects.provisioning import check_key, checked
+from directus_tx.projects.registry import lost
 from directus_tx.projects.rotation import reseal, with_new_key, without_keys
 from directus_tx.schema.numbers import whole_number
 from directus_tx.service import OPENING_INTERVAL
@@ -116,6 +117,8 @@ async def create_project(
             {"project": key, "email": None},
             f"project {key} created with the users that its database has; {email} was not created and the password is not used",
         )
+        if made.lost_secrets:
+            environment.output.note(f"{key}: {lost(made.lost_secrets)}")
         return
     environment.output.result(
         {"project": key, "email": email} | shown, f"project {key} created, administrator {email}", *lines_of(shown)
@@ -274,7 +277,8 @@ async def forget_keys(environment: Environment, key: str) -> None:
         if found.lost:
             raise Failed(
                 f"the former keys are kept, because secrets in the database are sealed with none of the keys: {found.lost}."
-                " Make new secrets for the webhooks whose messages are held"
+                " Set the tokens and two-factor secrets of users that are shown as null anew,"
+                " and make new secrets for the webhooks whose messages are held"
             )
         projects.files.change(config, lambda found: without_keys(found, config.former_secret_keys))
     environment.output.result({"project": key, "forgotten": number}, f"former keys of project {key} that are forgotten: {number}")

@@ -11,8 +11,8 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
-from directus_tx.compile.filters import Conditions, lookup_of, of_scope, readable_column, where_of
-from directus_tx.compile.operators import base_column, grouped, is_number, is_text
+from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, readable_column, where_of
+from directus_tx.compile.operators import base_column, check_unsealed, grouped, is_number, is_text
 from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
 from directus_tx.compile.shape import AggregateShape, aggregate_shape_of
 from directus_tx.compile.statements import FEW_TABLES
@@ -110,7 +110,7 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     conditions = Conditions(access, Bounds(limits))
     own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
     where = all_of([own, where_of(conditions, grant, shape.narrowing)])
-    groups = [readable_column(grant, name) for name in shape.groupby]
+    groups = [grouping_column(grant, name) for name in shape.groupby]
     shown = [_of_group(field) for field in groups]
     casts = [answer(field) for field in groups]
     for function, name in shape.aggregate:
@@ -158,6 +158,8 @@ def _result(grant: Grant, function: str, name: str) -> Composable:
             raise InvalidPayload(f"{function} needs a field.")
         return SQL("count(*)")
     field = readable_column(grant, name)
+    if function != "count":
+        check_unsealed(field)
     if function in OF_NUMBERS and not is_number(field):
         raise InvalidPayload(f'"{name}" holds no numbers to take the {function} of.')
     if function in ("min", "max"):

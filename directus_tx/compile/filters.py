@@ -14,7 +14,9 @@ from directus_tx.compile.operators import (
     SIGNS,
     Operator,
     Value,
+    apply_sealed,
     as_text,
+    check_unsealed,
     comparison_type,
     equal_keys,
     folded,
@@ -123,6 +125,8 @@ class Conditions:
             return self._of_many(alias, grant, field, many, name, operator, empty, value)
         if not field.has_column:
             raise UnknownField(f'"{field.field}" of "{collection.collection}" holds no value to filter by.')
+        if field.sealed is not None:
+            return apply_sealed(alias, field, name, value, self.access.keys)
         if operator.ignores_empty and empty:
             return TRUE
         if upward is not None and operator in (CONTAINS, NCONTAINS):
@@ -179,6 +183,7 @@ class Conditions:
         far = target.collection.fields.get(relation.junction_field or "") or target.collection.primary_key
         if far.field in target.unaskable:
             raise HiddenField(f'You may not ask about what "{field.field}" leads to.')
+        check_unsealed(far)
         if name == "all":
             # If one of the values cannot be a key, no item has all of them.
             def wanted(values: BindValues) -> list[Any] | None:
@@ -268,4 +273,11 @@ def readable_column(grant: Grant, name: str) -> Field:
     if field is None:
         raise no_field(grant, name, "that holds a value")
     grant.check_question(name)
+    return field
+
+
+def grouping_column(grant: Grant, name: str) -> Field:
+    """Returns a field that rows can be grouped by. Raises UnknownField, HiddenField, or InvalidPayload if its values are sealed."""
+    field = readable_column(grant, name)
+    check_unsealed(field)
     return field

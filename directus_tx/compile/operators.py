@@ -18,6 +18,7 @@ from directus_tx.query import BindValues, Folded, TypedList
 from directus_tx.schema.comparing import NO_MATCH, asked
 from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field
+from directus_tx.sealing import Keys
 
 
 def is_text(field: Field) -> bool:
@@ -37,6 +38,12 @@ def compares_as_text(field: Field) -> bool:
 def is_native(field: Field) -> bool:
     """Whether the column has a type without a datatype, whose values PostgreSQL compares by the operators of the type."""
     return field.native is not None and field.native.equatable
+
+
+def check_unsealed(field: Field) -> None:
+    """Raises InvalidPayload if the values of the field are sealed: what is stored can neither be sorted nor searched."""
+    if field.sealed is not None:
+        raise InvalidPayload(f'The values of "{field.field}" are encrypted: they have no order and no parts.')
 
 
 def has_order(field: Field) -> bool:
@@ -59,6 +66,7 @@ def check_comparison(field: Field) -> None:
 
 def check_order(field: Field) -> None:
     """Raises InvalidPayload if the values of the column have no order."""
+    check_unsealed(field)
     if not has_order(field):
         raise InvalidPayload(f'The values of "{field.field}" ({field.column_type}) have no order.')
 
@@ -359,6 +367,30 @@ def _nempty(alias: str, field: Field, value: Value) -> Clause:
 
 def _not_for_columns(alias: str, field: Field, value: Value) -> Clause:
     raise InvalidPayload(f'"{field.field}" is no one-to-many field: has and all do not apply to it.')
+
+
+# --- operators on a sealed field
+
+
+def apply_sealed(alias: str, field: Field, name: str, value: Value, keys: Keys | None) -> Clause:
+    """Compiles a condition on a sealed field: whether there is a value, or whether it is equal to others, by its fingerprint. Unlike other
+    texts, the values are compared with case. *keys* are those of the project. Raises InvalidPayload for other conditions."""
+    sealing, sign = field.sealed, SIGNS.get(name, name)
+    if sign in ("null", "nnull", "empty", "nempty"):
+        return OPERATORS[sign].apply(alias, field, value)
+    if sealing is None or sealing.fingerprint is None or keys is None or sign not in ("eq", "neq", "in", "nin"):
+        raise InvalidPayload(f'The values of "{field.field}" are encrypted: "{name}" does not apply to them.')
+    pick = (lambda found: [one(found)]) if sign in ("eq", "neq") else several
+    mark, text = column(alias, sealing.fingerprint), column(alias, field.field)
+    # Values that are not sealed have no fingerprint.
+    binds = (
+        lambda values: sealing.marks(keys, pick(value(values))),
+        lambda values: sealing.unmarked(pick(value(values))),
+    )
+    if sign in ("eq", "in"):
+        return Clause(SQL("({0} = ANY(%s::text[]) OR ({0} IS NULL AND {1} = ANY(%s::text[])))").format(mark, text), binds)
+    sql = SQL("({1} IS NOT NULL AND NOT coalesce({0} = ANY(%s::text[]), {1} = ANY(%s::text[])))").format(mark, text)
+    return Clause(sql, binds)
 
 
 @frozen

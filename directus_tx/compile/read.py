@@ -6,7 +6,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
 from directus_tx.compile.fields import Selector, parse_fields
-from directus_tx.compile.filters import Conditions, lookup_of, of_scope, readable_column, where_of
+from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, where_of
 from directus_tx.compile.keyset import keyset_of
 from directus_tx.compile.operators import base_column, grouped, key_among
 from directus_tx.compile.order import default_sort, order_of
@@ -96,7 +96,7 @@ def one_of_each(grant: Grant, groups: Sequence[str], where: Clause) -> Clause:
     """Returns the condition that a row is the first by key among those with the same values of some fields."""
     collection = grant.collection
     key = base_column("t0", collection.primary_key)
-    values = SQL(", ").join([grouped("t0", readable_column(grant, name)) for name in groups])
+    values = SQL(", ").join([grouped("t0", grouping_column(grant, name)) for name in groups])
     table = grant.table("t0")
     sql = SQL("{0} IN (SELECT DISTINCT ON ({1}) {0} FROM {2} WHERE {3} ORDER BY {1}, {0})").format(
         key, values, table.sql, where.sql

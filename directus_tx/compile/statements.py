@@ -24,7 +24,7 @@ from directus_tx.compile.operators import (
     same_kind_of_key,
 )
 from directus_tx.compile.order import Order, Term, order_of
-from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, Width
+from directus_tx.compile.plan import Cast, ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
 from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
 from directus_tx.query import BindValues
@@ -99,7 +99,7 @@ class Compiler:
         select.long += [start + place for place, name in enumerate(names) if is_long(fields[name])]
         key = None if alias == "t0" else select.position(alias, grant.collection.primary_key.field)
         items = [
-            key_alone(select, alias, field, below)
+            self.key_alone(select, alias, field, below)
             if isinstance(below, str)
             else self.layout(select, select.join(alias, field, below.grant), field.field, below)
             for field, below in selection.items
@@ -114,7 +114,7 @@ class Compiler:
             masked = tuple(each for each in (*names, *(below.name for below in items)) if each in mask.names)
             if masked:
                 masks.append((select.position(alias, mask.flag), masked))
-        casts = [(each, answer(fields[each])) for each in names]
+        casts = [(each, self.cast(fields[each])) for each in names]
         return ItemLayout(
             name,
             start,
@@ -125,6 +125,17 @@ class Compiler:
             tuple(lists),
             tuple(masks),
         )
+
+    def key_alone(self, select: "SelectBuilder", alias: str, field: Field, key: str) -> ItemLayout:
+        """Returns the layout of a related item that the caller may not read: only its key, which the field holds."""
+        # Added again even if the row has the column already: the values of an item must be adjacent.
+        start = select.add(alias, (field.field,))
+        cast = self.cast(field)
+        return ItemLayout(field.field, start, (key,), () if cast is None else ((key, cast),), start)
+
+    def cast(self, field: Field) -> Cast | None:
+        """Returns the function that converts the values of a column for responses, or None if none is needed."""
+        return answer(field) if field.sealed is None else field.sealed.shown(self.access.keys)
 
     def list_plan(self, select: "SelectBuilder", alias: str, holder: Grant, opened: ListSelection, flag: int | None) -> ListPlan:
         """Returns the statement that reads a one-to-many field of all items at once. Adds the key of the table *alias* to the
@@ -183,14 +194,6 @@ class Compiler:
             return MAX_PLACE if limit is None or limit < 0 else min(first(values) + limit, MAX_PLACE)
 
         return Clause(sql, (*table.binds, *where.binds, first, last))
-
-
-def key_alone(select: "SelectBuilder", alias: str, field: Field, key: str) -> ItemLayout:
-    """Returns the layout of a related item that the caller may not read: only its key, which the field holds."""
-    # Added again even if the row has the column already: the values of an item must be adjacent.
-    start = select.add(alias, (field.field,))
-    cast = answer(field)
-    return ItemLayout(field.field, start, (key,), () if cast is None else ((key, cast),), start)
 
 
 class SelectBuilder:

@@ -272,13 +272,20 @@ def _assignments(collection: Collection, names: Sequence[str], flagged: Sequence
     flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in flagged)}
     found: list[Composable] = []
     for place, name in enumerate(names):
-        value = SQL("{}::{}").format(SQL(f"v.v{place}"), _assigned_type(collection.fields[name]))
+        value = SQL("{}::{}").format(SQL(f"v.v{place}"), _type_of(collection, name))
         if name in flags:
             value = SQL("CASE WHEN {} THEN {} ELSE {} END").format(SQL(f"v.{flags[name]}"), value, column("t", name))
         found.append(SQL("{} = {}").format(Identifier(name), value))
     # Without values, set a column to itself: the stored rows are needed all the same.
     kept = next((name for name, field in collection.columns.items() if not field.computed), collection.primary_key.field)
     return found or [SQL("{0} = t.{0}").format(Identifier(kept))]
+
+
+def _type_of(collection: Collection, name: str) -> Composable:
+    """Returns the type that a value of a column is cast to."""
+    field = collection.fields.get(name)
+    # Columns of fingerprints are no fields.
+    return SQL("text") if field is None else _assigned_type(field)
 
 
 def _assigned_type(field: Field) -> Composable:

@@ -20,6 +20,7 @@ from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_ke
 from directus_tx.items.relations import nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
 from directus_tx.items.rules import NO_RULES
+from directus_tx.items.sealed import seal_values
 from directus_tx.items.service import Items
 from directus_tx.outbox.messages import enqueue
 from directus_tx.query import Query, WriteOptions
@@ -349,6 +350,7 @@ class Writer:
             values.check_required(changes[index], grant)
         await values.complete(self.service.hasher, self.ctx, changes)
         await rules.check(self.ctx, grant, changes)
+        await seal_values(self.ctx, changes)
         rows, settled = await self._store(collection, changes)
         if settled and not (ones or manies) and self.settled is not None and self.service.rules_of(name) is NO_RULES:
             self.settled |= zip([change.key for change in changes], rows, strict=True)

@@ -38,6 +38,8 @@ from directus_tx.schema.migrations import fingerprint, has_schema, has_table, mi
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
+from directus_tx.schema.sealed import USER_TOKEN
+from directus_tx.sealing import Keys
 
 log = Logger()
 DEFAULT_CONNECTIONS = 80
@@ -379,12 +381,13 @@ async def _create_utf8(connection: Connection, name: str) -> None:
                 continue
 
 
-async def install(session: Session, new: NewProject, hashed: str) -> bool:
-    """Creates the system tables and the first administrator in a database and stores the name of the project. Returns False, and creates
+async def install(session: Session, new: NewProject, hashed: str, keys: Keys) -> bool:
+    """Creates the system tables and the first administrator in a database and stores the name of the project. *keys* are those of the
+    project. Returns False, and creates
     nothing, if `existing` is set and the database contains a project. Raises InvalidRequest if it contains one and neither `existing` nor
     `force` is set, or if the role may not create tables."""
     try:
-        return await _install(session, new, hashed)
+        return await _install(session, new, hashed, keys)
     except UpdateForbidden as error:
         if error.diagnostics is None or error.diagnostics.sqlstate != "42501":
             raise
@@ -392,7 +395,7 @@ async def install(session: Session, new: NewProject, hashed: str) -> bool:
         raise InvalidRequest(f"The database role has no permission to create tables in the schema {schema}.") from error
 
 
-async def _install(session: Session, new: NewProject, hashed: str) -> bool:
+async def _install(session: Session, new: NewProject, hashed: str, keys: Keys) -> bool:
     schema = session.database.system_schema
     if schema != PUBLIC:
         await _provide_schema(session, schema)
@@ -402,13 +405,14 @@ async def _install(session: Session, new: NewProject, hashed: str) -> bool:
     if taken and new.force:
         await session.schema_change(_drop_system_tables)
     await migrate(session)
+    token = new.user_token or None
 
     async def work(session: Session) -> None:
         await session.query("UPDATE directus_settings SET value = %s WHERE key = 'project_name'", (new.project_name,))
         await session.query(
-            "INSERT INTO directus_users (status, role, first_name, last_name, email, password, token, locale)"
-            " VALUES ('active', %s, 'Admin', 'User', %s, %s, %s, 'en-US')",
-            (ADMINISTRATOR, new.user_email, hashed, new.user_token or None),
+            "INSERT INTO directus_users (status, role, first_name, last_name, email, password, token, token_fingerprint, locale)"
+            " VALUES ('active', %s, 'Admin', 'User', %s, %s, %s, %s, 'en-US')",
+            (ADMINISTRATOR, new.user_email, hashed, USER_TOKEN.sealed(keys, token), USER_TOKEN.mark(keys, token)),
         )
 
     if taken and new.existing and not new.force:

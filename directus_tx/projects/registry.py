@@ -43,6 +43,8 @@ from directus_tx.projects.files import (
     new_keys,
 )
 from directus_tx.projects.provisioning import Databases, NewProject, install
+from directus_tx.projects.rotation import reseal
+from directus_tx.projects.unsealed import seal_all
 from directus_tx.schema import event_triggers
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import is_outdated, migrate
@@ -75,7 +77,8 @@ class Project:
     """A project that is in use. `tag_key` is the key of its entity tags, `cursor_key` that of its cursors. `accounts` caches the bearers of
     tokens; when an account changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is
     the configured one. `error` is the error of the last attempt to open the project, None if it succeeded. `has_own_users`: the project
-    has just been created on a database with system tables, so it has the users of these, and no administrator was created."""
+    has just been created on a database with system tables, so it has the users of these, and no administrator was created;
+    `lost_secrets` is the number of their secrets that were encrypted with the key of another project."""
 
     def __init__(
         self, config: ProjectConfig, database: Database, settings: DatabaseSettings, availability: Availability | None = None
@@ -99,6 +102,7 @@ class Project:
         self._migrated = False
         self.error: BaseException | None = None
         self.has_own_users = False
+        self.lost_secrets = 0
         self._availability = availability
         self._opening = False
         self._slow = False
@@ -221,23 +225,40 @@ class Project:
             await self._availability.wait()
         restores = self._restores
         session = Session(self.database)
-        if await is_outdated(session):
-            log.info("project {project}: migrating the system tables", project=self.key)
-            timer = self.database.reactor.callLater(MIGRATION_PATIENCE, self._refuse_waiting)
-            try:
-                done = await migrate(session)
-            except (ReadOnlyDatabase, StandbyDatabase, UpdateForbidden) as error:
-                raise ServiceUnavailable(
-                    "The system tables are older than this version of the server, and the database does not allow it to migrate them."
-                ) from error
-            finally:
-                self._slow = False
-                if timer.active():
-                    timer.cancel()
-            if done:
-                log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+        outdated = await is_outdated(session)
+        timer = self.database.reactor.callLater(MIGRATION_PATIENCE, self._refuse_waiting)
+        try:
+            if outdated:
+                await self._migrate_tables(session)
+            await self._seal_secrets(session)
+        finally:
+            self._slow = False
+            if timer.active():
+                timer.cancel()
         await self._provide_event_triggers(session)
         self._migrated = restores == self._restores
+
+    async def _migrate_tables(self, session: Session) -> None:
+        log.info("project {project}: migrating the system tables", project=self.key)
+        try:
+            done = await migrate(session)
+        except (ReadOnlyDatabase, StandbyDatabase, UpdateForbidden) as error:
+            raise ServiceUnavailable(
+                "The system tables are older than this version of the server, and the database does not allow it to migrate them."
+            ) from error
+        if done:
+            log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+
+    async def _seal_secrets(self, session: Session) -> None:
+        """Seals tokens and other secrets that are stored as they are. They can be used until that is done, so a failure is only logged."""
+        try:
+            number = await seal_all(session, self.keys)
+        except ApiError as error:
+            text = "project {project}: tokens and two-factor secrets that are not encrypted stay so: {error}"
+            log.warn(text, project=self.key, error=without_values(error))
+            return
+        if number:
+            log.info("project {project}: tokens and two-factor secrets encrypted: {number}", project=self.key, number=number)
 
     async def _provide_event_triggers(self, session: Session) -> None:
         """Creates the event triggers in the database, or drops them, as the setting event_trigger says. A failure is logged."""
@@ -386,6 +407,11 @@ class Project:
         elif kind == "accounts" and version != self.accounts_version:
             self.accounts_version = version
             self.accounts.clear()
+
+
+def lost(number: int) -> str:
+    """Returns the message about secrets that were encrypted with the key of another project."""
+    return f"tokens and other secrets that were encrypted with the key of another project and must be set anew: {number}"
 
 
 def _migrating() -> ServiceUnavailable:
@@ -576,21 +602,33 @@ class Projects:
         log.info("project {project} created", project=config.key)
         project = self.get(config.key)
         project.has_own_users = not administrator
+        if project.has_own_users:
+            await self._count_lost_secrets(project)
         return project
+
+    async def _count_lost_secrets(self, project: Project) -> None:
+        """Counts the secrets in the database of a new project that were encrypted with another key, and logs their number."""
+        try:
+            project.lost_secrets = (await reseal(Session(project.database), project.keys)).lost
+        except ApiError as error:
+            log.warn("project {project}: {error}", project=project.key, error=without_values(error))
+        if project.lost_secrets:
+            log.warn("project {project}: {lost}", project=project.key, lost=lost(project.lost_secrets))
 
     async def _make(self, new: NewProject) -> tuple[ProjectConfig, bool]:
         """Returns the file of the project, and whether its administrator has been created."""
         if new.database is not None and self.databases.is_own(new.database):
             await self.availability.wait()
         hashed = await self.hasher.hash(new.user_password)
+        named = new_keys()
         place = new.database or await self.databases.make(new.key)
         database = self.databases.pool(place)
         try:
             try:
-                administrator = await install(Session(database), new, hashed)
+                administrator = await install(Session(database), new, hashed, Keys(named["secret_key"]))
             finally:
                 await database.close()
-            config = ProjectConfig(new.key, new.private, place, **(new_keys() | dict(new.tables)))
+            config = ProjectConfig(new.key, new.private, place, **(named | dict(new.tables)))
             self.files.add(config)
         except BaseException:
             if place.owned:

@@ -14,6 +14,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Composable, Identifier
 from directus_tx.mail.delivery import KIND as MAIL
 from directus_tx.projects.files import ProjectConfig
+from directus_tx.schema.sealed import SEALED
 from directus_tx.sealing import Keys, is_sealed, unseal
 from directus_tx.webhooks.secrets import PURPOSE as WEBHOOK
 
@@ -34,6 +35,11 @@ class SealedColumn:
 
 
 SEALED_COLUMNS = (
+    *(
+        SealedColumn(table, "id", name, sealing.purpose, sealing.fingerprint)
+        for table, fields in SEALED.items()
+        for name, sealing in fields.items()
+    ),
     SealedColumn("directus_webhook_keys", "webhook", "secret", WEBHOOK),
     SealedColumn("directus_webhook_keys", "webhook", "previous_secret", WEBHOOK),
     # A mail can be large.

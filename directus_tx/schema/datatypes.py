@@ -224,7 +224,12 @@ SEARCHED_TYPES = frozenset({"string", "slug", "lang", "uuid", "array", "json", "
 
 def searched(field: Field) -> bool:
     """Whether searches look in the field: text and number fields, but not dates, foreign keys or secrets."""
-    return field.has_column and field.type in SEARCHED_TYPES and family(field) in ("text", "integer", "number")
+    return (
+        field.has_column
+        and field.sealed is None
+        and field.type in SEARCHED_TYPES
+        and family(field) in ("text", "integer", "number")
+    )
 
 
 def is_float(field: Field) -> bool:

@@ -24,6 +24,7 @@ from directus_tx.schema.model import (
     Webhook,
 )
 from directus_tx.schema.native_types import Types, read_types
+from directus_tx.schema.sealed import SEALED, Sealing
 from directus_tx.schema.system import CATALOGUE
 from directus_tx.schema.tables import DELETES, INSERTS, UPDATES, Table, Tables, read_tables
 
@@ -436,8 +437,10 @@ def _collections(
     for name, catalogued in CATALOGUE.collections.items():
         oid = system[name].oid
         fields = _system_fields(name, columns[oid], catalogued, field_rows.get(name, ()))
+        marked = {each.fingerprint: sealed for sealed, each in SEALED.get(name, {}).items()}
         about = {
-            "constraints": constraints[oid],
+            # A unique index of fingerprints makes the values of the field unique.
+            "constraints": {each: tuple(marked.get(c, c) for c in named) for each, named in constraints[oid].items()},
             "indexes": indexes.get(name, ()),
             "read_only": read_only,
             "key_source": sources.get(oid),
@@ -488,8 +491,11 @@ def _is_as_declared(column: Column, row: Column | None) -> bool:
 def _system_fields(
     table: str, columns: Mapping[str, Column], catalogued: Iterable[Mapping[str, Any]], rows: Iterable[Column]
 ) -> dict[str, Field]:
-    """Returns the fields of a system collection: those of the catalogue, and those that the project has added."""
+    """Returns the fields of a system collection: those of the catalogue, and those that the project has added. Columns of fingerprints are
+    no fields."""
     fields: dict[str, Field] = {}
+    sealed = SEALED.get(table, {})
+    marks = {each.fingerprint for each in sealed.values()}
     for entry in catalogued:
         column = columns.get(entry["field"], {})
         attributes = dict(column) | {name: entry[name] for name in ("id", *ROW_ATTRIBUTES) if name in entry}
@@ -497,12 +503,26 @@ def _system_fields(
             _, datatype, length = datatypes.nearest(column["column_type"], column["native"])
             # Keys of system collections are bigint columns, but the API shows them as numbers. Declared BIGINT fields are shown as text.
             attributes |= {"datatype": "INT" if datatype == "BIGINT" else datatype, "length": length, "signed": True}
+        if column and entry["field"] in sealed:
+            attributes |= _as_unsealed(sealed[entry["field"]], columns)
         fields[entry["field"]] = Field(table, entry["field"], **attributes)
-    added = [row for row in rows if row["field"] not in fields]
+    added = [row for row in rows if row["field"] not in fields and row["field"] not in marks]
     for row in added:
         if row["field"] in columns or row["type"] in ALIAS_TYPES:
             fields[row["field"]] = _field(table, row["field"], columns.get(row["field"], {}), row)
     return fields
+
+
+def _as_unsealed(sealing: Sealing, columns: Mapping[str, Column]) -> Column:
+    """Returns the attributes that a sealed field has for clients, which know nothing of sealing: those of a column with the values."""
+    length = str(sealing.length)
+    return {
+        "sealed": sealing,
+        "datatype": "VARCHAR",
+        "length": length,
+        "column_type": f"character varying({length})",
+        "unique": sealing.fingerprint is not None and columns[sealing.fingerprint]["unique"],
+    }
 
 
 def _json(text: str | None) -> Any:

@@ -13,6 +13,7 @@ from attrs import frozen
 from directus_tx.cache import Cache
 from directus_tx.errors import InvalidRequest
 from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.sealed import Sealing
 from directus_tx.schema.statistics import Statistics
 
 T = TypeVar("T")
@@ -74,7 +75,8 @@ class Field:
     domain it is the type below the domain, and `domain` is the domain. `native` describes a type without a datatype. `declared`: the
     column has the type that the row declares, as in tables that the server has made. `computed`: a generated column, or one GENERATED
     ALWAYS AS IDENTITY, which only the database writes; `virtual`: its value is computed when it is read, which can fail. `default_value`
-    is the default as text. `required` is the attribute of the row, or whether the column is NOT NULL without a default.
+    is the default as text. `required` is the attribute of the row, or whether the column is NOT NULL without a default. `sealed` says how
+    the values of a sealed field are stored; None: as they are.
     """
 
     collection: str
@@ -108,6 +110,7 @@ class Field:
     domain: str | None = None
     native: NativeType | None = None
     declared: bool = True
+    sealed: Sealing | None = None
 
     @property
     def has_column(self) -> bool:
@@ -277,6 +280,11 @@ class Collection:
     def hashes(self) -> frozenset[str]:
         """The names of the fields whose values are stored as hashes."""
         return frozenset(name for name, f in self.fields.items() if f.type == "hash")
+
+    @cached_property
+    def sealed(self) -> Mapping[str, Sealing]:
+        """How the values of the sealed fields are stored, by the names of the fields."""
+        return {name: f.sealed for name, f in self.columns.items() if f.sealed is not None}
 
     @cached_property
     def patterned(self) -> tuple[Field, ...]:

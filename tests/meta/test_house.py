@@ -34,6 +34,7 @@ LAYERS = (
     "slices",
     "schema.numbers",
     "schema.statistics",
+    "schema.sealed",
     "schema.model",
     "query",
     "config",
@@ -138,6 +139,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "history",
         "rules",
         "values",
+        "sealed",
         "service",
         "meta",
         "batches",
@@ -165,7 +167,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "jobs": ("runner", "removal", "retention", "sessions", "outbox", "indexes"),
     "plugins": ("hookspecs", "manager"),
-    "projects": ("files", "rotation", "archive", "availability", "provisioning", "registry", "demo"),
+    "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
 
