@@ -234,13 +234,17 @@ async def rotate_key(environment: Environment, key: str) -> None:
     """Give a project a new secret key, which signs and seals from now on.
 
     Nobody is signed out: what the former keys have signed and sealed stays valid until `directus project forget-keys`. The server may be
-    running. Comments in the project file are lost.
+    running. Comments in the project file are lost. Other projects with the same database get the same key.
     """
     environment.check(key)
-    files = environment.backend.projects.files
+    projects = environment.backend.projects
+    files = projects.files
     config = files.get(key)
     assert config is not None
+    others = projects.sharing(config.database, but=key)
     new = files.change(config, with_new_key)
+    for other in others:
+        files.change(other, lambda found: with_new_key(found, new.secret_key))
     number = len(new.former_secret_keys)
     environment.output.result(
         {"project": key, "former_keys": number}, f"project {key} has a new secret key; former keys that are valid: {number}"
@@ -280,7 +284,8 @@ async def forget_keys(environment: Environment, key: str) -> None:
                 " Set the tokens and two-factor secrets of users that are shown as null anew,"
                 " and make new secrets for the webhooks whose messages are held"
             )
-        projects.files.change(config, lambda found: without_keys(found, config.former_secret_keys))
+        for each in (config, *projects.sharing(config.database, but=key)):
+            projects.files.change(each, lambda found: without_keys(found, config.former_secret_keys))
     environment.output.result({"project": key, "forgotten": number}, f"former keys of project {key} that are forgotten: {number}")
 
 

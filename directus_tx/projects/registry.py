@@ -39,6 +39,7 @@ from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import (
     BrokenProjectFile,
     ProjectConfig,
+    ProjectDatabase,
     ProjectFiles,
     new_keys,
 )
@@ -621,6 +622,10 @@ class Projects:
             await self.availability.wait()
         hashed = await self.hasher.hash(new.user_password)
         named = new_keys()
+        if new.database is not None and not new.force:
+            # Each of two projects with one database must be able to decrypt what the other has encrypted.
+            for other in self.sharing(new.database):
+                named |= {"secret_key": other.secret_key, "former_secret_keys": other.former_secret_keys}
         place = new.database or await self.databases.make(new.key)
         database = self.databases.pool(place)
         try:
@@ -635,6 +640,22 @@ class Projects:
                 await self.databases.drop(place.name)
             raise
         return config, administrator
+
+    def sharing(self, database: ProjectDatabase, *, but: str | None = None) -> list[ProjectConfig]:
+        """Returns the projects whose system tables are in a database, except the project *but*. They have the same secret keys."""
+        found = []
+        for key in self.files.keys(private=True):
+            try:
+                config = self._config(key)
+            except ServiceUnavailable:
+                continue
+            if config is not None and key != but and self._place(config.database) == self._place(database):
+                found.append(config)
+        return found
+
+    def _place(self, database: ProjectDatabase) -> tuple[Any, ...]:
+        parameters = self.databases.parameters(database)
+        return (*(parameters.get(name) for name in ("host", "port", "dbname")), database.system_schema)
 
     async def restore(self, config: ProjectConfig, restore: Callable[[Parameters], Awaitable[None]]) -> Project:
         """Creates a project from its file and its database, completely or not at all. *restore* is called with the parameters of an empty

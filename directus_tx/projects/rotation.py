@@ -59,10 +59,10 @@ class Resealed:
         return Resealed(self.done + other.done, self.lost + other.lost)
 
 
-def with_new_key(config: ProjectConfig) -> ProjectConfig:
-    """Returns the project file with a new secret key. The present one becomes a former one."""
+def with_new_key(config: ProjectConfig, key: str | None = None) -> ProjectConfig:
+    """Returns the project file with a new secret key, which is generated unless *key* is given. The present one becomes a former one."""
     former = (config.secret_key, *config.former_secret_keys)
-    return evolve(config, secret_key=secrets.token_urlsafe(32), former_secret_keys=former)
+    return evolve(config, secret_key=key or secrets.token_urlsafe(32), former_secret_keys=former)
 
 
 def without_keys(config: ProjectConfig, keys: Sequence[str]) -> ProjectConfig:

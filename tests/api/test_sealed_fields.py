@@ -504,3 +504,22 @@ async def test_a_database_with_the_key_of_another_project_says_what_is_lost(clie
     assert any("must be set anew: 2" in text for text in said), said
     assert (await client.get(ME)).status == 401
     assert project_of(client).lost_secrets == 2
+
+
+@ensureDeferred
+async def test_projects_with_one_database_have_one_key(client: Client) -> None:
+    first = project_of(client)
+    rotate(client)
+    await existing(client, project_of(client).database.parameters["dbname"])
+    second = project_of(client)
+    assert second.keys == client.backend.projects.get(first.key).keys
+    assert second.lost_secrets == 0
+    assert (await client.patch("~/users/1?fields=token", {"token": "by the second"})).data == {"token": "by the second"}
+    client.project = first.key
+    assert (await client.get("~/users/1?fields=token", token="by the second")).data == {"token": "by the second"}
+    jwt = (await client.post("~/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)).data[
+        "token"
+    ]
+    assert [(await client.get(path, token=jwt)).status for path in (ME, f"/{second.key}/users/me?fields=id")] == [200, 401]
+    assert [each.key for each in client.backend.projects.sharing(first.config.database, but=first.key)] == [second.key]
+    await client.backend.projects.delete(second.key)
