@@ -383,10 +383,9 @@ class App:
         return self._finish(request, 200, b"", None)
 
     def _begin(self, request: Any, status: int) -> None:
-        """Sets the status and the headers that every answer has."""
+        """Sets the status and the headers that every answer has, besides those of `channel.COMMON_HEADERS`."""
         request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
-        request.setHeader(b"X-Content-Type-Options", b"nosniff")
         cors.allow_origin(request)
         if self.closing and request.channel is not None:
             request.setHeader(b"Connection", b"close")

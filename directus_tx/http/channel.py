@@ -2,15 +2,20 @@
 
 import fcntl
 import termios
+import time
 from array import array
+from collections.abc import Iterable
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
+from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http
+from twisted.web import http, server
+from twisted.web.http_headers import Headers
 
 from directus_tx.config import ServerSettings
 from directus_tx.errors import ApiError, BadRequest, RequestTimeout, RequestTooLong
@@ -51,6 +56,16 @@ class Phase(Enum):
     ANSWER = auto()
 
 
+COMMON_HEADERS = b"X-Content-Type-Options: nosniff"
+"""The headers that every answer has, besides Server and Date."""
+
+
+@lru_cache(maxsize=1)
+def _common_headers(seconds: int) -> bytes:
+    """Returns the headers of every answer that is made in this second since 1970."""
+    return b"Server: %b\r\nDate: %b\r\n%b" % (server.version, http.datetimeToString(seconds), COMMON_HEADERS)
+
+
 class ApiChannel(http.HTTPChannel):
     """A connection. The site calls `check` at intervals; a timer for each connection would have to be reset with each request.
 
@@ -74,11 +89,18 @@ class ApiChannel(http.HTTPChannel):
     """The address that the connection is counted for. None if it has no limit of its own."""
     _host: Any = None
     """The local address, once it has been asked for."""
+    _peer_address: Any = None
+    """The address of the client, once it has been asked for."""
+    _is_socket = False
+    """Whether the transport writes to a socket what it is given, without TLS or another protocol."""
+    _head = b""
+    """The head of an answer that is not sent yet."""
     _located = False
     """Whether the address of the client is known. A proxy that uses the PROXY protocol names it after the connection is made."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._is_socket = isinstance(self.transport, tcp.Connection) and not self.transport.TLS
         self.since = self.idle_since = self.site.seconds()
         self.site.connections.add(self)
 
@@ -122,6 +144,14 @@ class ApiChannel(http.HTTPChannel):
         if self._host is None:
             self._host = super().getHost()
         return self._host
+
+    def getPeer(self) -> Any:
+        """Returns the address of the client as Twisted does, but computes it once."""
+        if not self._located:
+            return super().getPeer()
+        if self._peer_address is None:
+            self._peer_address = super().getPeer()
+        return self._peer_address
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -177,6 +207,44 @@ class ApiChannel(http.HTTPChannel):
         if not self._waitingForTransport and not self.closing:
             producer: Any = self._networkProducer
             producer.resumeProducing()
+
+    # answers
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Makes the head of an answer. It is sent with the first bytes of the body, or by `send_head`."""
+        lines = [b"%b %b %b\r\n%b" % (version, code, reason, _common_headers(int(time.time())))]
+        lines += [name + b": " + value for name, values in headers.getAllRawHeaders() for value in values]
+        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def send_head(self) -> None:
+        """Sends the head of an answer, if it has not been sent with bytes of the body."""
+        if self._head:
+            self.write(b"")
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+            if self._requestProducer is None:
+                # The whole answer, or the refusal of a body.
+                data = self._send_at_once(data)
+        if data:
+            self.transport.write(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        if self._head:
+            self.write(b"".join(iovec))
+        else:
+            self.transport.writeSequence(iovec)
+
+    def _send_at_once(self, data: bytes) -> bytes:
+        """Passes bytes to the socket and returns those that it did not take. Transports do this in the next iteration of the reactor, which
+        has to ask the operating system before and after whether the socket can be written."""
+        transport = self.transport
+        if not self._is_socket or not transport.connected or transport.dataBuffer or transport._tempDataBuffer:
+            return data
+        sent = transport.writeSomeData(data)
+        # If the connection is lost, the reactor finds that out when it writes.
+        return data[sent:] if isinstance(sent, int) else data
 
     # time limits
 

@@ -6,6 +6,7 @@ from typing import Any, AnyStr
 
 from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web import server
 
 from directus_tx.context import Accountability
@@ -162,7 +163,7 @@ class ApiRequest(server.Request):
             self.handleContentChunk(data)
         self._pause(False)
         if self._complete is not None:
-            super().requestReceived(*self._complete)
+            self.requestReceived(*self._complete)
 
     def _not_identified(self, failure: Any) -> None:
         """Refuses the body if the database cannot be asked."""
@@ -177,13 +178,17 @@ class ApiRequest(server.Request):
         self._refuse_body(error)
         self._pause(False)
         if self._complete is not None:
-            super().requestReceived(*self._complete)
+            self.requestReceived(*self._complete)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answers the request. Unlike Twisted, does not parse the query string and forms, which endpoints do."""
         if self._held is not None:
             self._complete = (command, path, version)
-        else:
-            super().requestReceived(command, path, version)
+            return
+        self.content.seek(0)
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path = path.partition(b"?")[0]
+        self.process()
 
     def _pause(self, paused: bool) -> None:
         """Stops or resumes receiving."""
@@ -215,11 +220,31 @@ class ApiRequest(server.Request):
         self.write(channel.site.resource.app.refuse_body(self, error))
 
     def process(self) -> None:
+        """Lets the resource of the site answer the request, which answers all methods of all paths. Otherwise does what Twisted does."""
         if self.refused:
             self.finish()
-        else:
-            self._answering = True
-            super().process()
+            return
+        self._answering = True
+        channel: Any = self.channel
+        self.site = channel.site
+        if self.path == b"*":
+            self._handleStar()
+            return
+        try:
+            body = channel.site.resource.render(self)
+        except BaseException:
+            self.processingFailed(Failure())
+            return
+        if body is not server.NOT_DONE_YET:
+            self.write(body)
+            self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes of the body; before the first ones, the head of the answer."""
+        channel: Any = self.channel
+        super().write(data)
+        if channel is not None:
+            channel.send_head()
 
     @property
     def _has_credentials(self) -> bool:

@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.web import server
 from twisted.web.resource import Resource
@@ -114,7 +115,9 @@ def parts_of(request: Any) -> list[str] | None:
     if path.startswith(b"//") or b"%00" in path or b"\0" in path:
         return None
     try:
-        return [part.decode() for part in request.postpath]
+        if b"%" not in path:
+            return path[1:].decode().split("/")
+        return [unquote_to_bytes(part).decode() for part in path[1:].split(b"/")]
     except UnicodeDecodeError:
         return None
 

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
+from errno import ECONNRESET, EWOULDBLOCK
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from directus_tx.config import Settings
@@ -303,3 +308,139 @@ def test_the_local_address_is_asked_for_once(peer: Peer, monkeypatch: pytest.Mon
         assert peer.send(PING).startswith(b"HTTP/1.1 200 ")
     assert len(asked) == 1
     assert peer.channel.getHost() is found
+
+
+class Socket:
+    """A socket that takes as many bytes at a time as *sizes* say, one after the other: for 0 none, for a negative number it is broken.
+    After that it takes everything."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self.taken = b""
+
+    def send(self, data: memoryview) -> int:
+        size = self.sizes.pop(0) if self.sizes else len(data)
+        if size == 0:
+            raise BlockingIOError(EWOULDBLOCK, "would block")
+        if size < 0:
+            raise ConnectionResetError(ECONNRESET, "reset")
+        self.taken += data[:size]
+        return min(size, len(data))
+
+    def fileno(self) -> int:
+        return 1000
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 8080
+
+    def setsockopt(self, *args: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    shutdown = setblocking = setsockopt
+
+
+class SocketTransport(tcp.Connection):
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 1)
+
+    getHost = getPeer
+
+
+class SocketPeer(Peer):
+    """A client whose connection has a socket. `writes` is whether the reactor has been asked to write to it."""
+
+    def __init__(self, sizes: list[int], *, tls: bool = False) -> None:
+        super().__init__()
+        self.socket = Socket(sizes)
+        self.reactor = MemoryReactorClock()
+        self.channel = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        self.connection: Any = SocketTransport(self.socket, self.channel, self.reactor)
+        self.connection.TLS = tls
+        self.connection.connected = 1
+        self.channel.makeConnection(self.connection)
+
+    @property
+    def writes(self) -> bool:
+        return self.connection in self.reactor.writers
+
+    def write_all(self) -> None:
+        """Writes as the reactor does while it is asked to."""
+        for _ in range(100):
+            if not self.writes:
+                return
+            failure = self.connection.doWrite()
+            assert failure is None, failure
+        raise AssertionError("the connection does not stop writing")
+
+
+REQUESTS = [
+    b"GET /server/ping HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"HEAD /server/ping HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /no/such/route HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"HEAD /no/such/route HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"OPTIONS /server/ping HTTP/1.1\r\nHost: h\r\nOrigin: http://a\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET * HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"POST /server/ping HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+]
+
+
+def parsed(data: bytes) -> tuple[bytes, set[bytes], bytes]:
+    """The status line, the headers without those that differ from answer to answer, and the body."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    names = [each.partition(b":")[0].lower() for each in headers]
+    assert len(names) == len(set(names)), "a header is there twice"
+    assert {b"server", b"date", b"x-content-type-options"} <= set(names)
+    return status, {each for each in headers if not each.startswith((b"X-Request-Id", b"Date"))}, body
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_an_answer_is_sent_at_once(request_: bytes) -> None:
+    expected = parsed(Peer().send(request_))
+    peer = SocketPeer([])
+    peer.channel.dataReceived(request_)
+    assert parsed(peer.socket.taken) == expected
+    assert not peer.writes
+
+
+@given(st.lists(st.integers(0, 400), max_size=8), st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=4), st.booleans())
+@example([0], REQUESTS[:2], False)
+@example([1, 0], REQUESTS[:2], False)
+def test_what_the_socket_does_not_take_at_once_follows_in_order(sizes: list[int], requests: list[bytes], together: bool) -> None:
+    peer = SocketPeer(sizes)
+    for data in [b"".join(requests)] if together else requests:
+        peer.channel.dataReceived(data)
+    peer.write_all()
+    rest = peer.socket.taken
+    for each in requests:
+        expected = parsed(Peer().send(each))
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        size = len(expected[2])
+        assert parsed(head + b"\r\n\r\n" + rest[:size]) == expected
+        rest = rest[size:]
+    assert not rest
+
+
+def test_an_answer_to_a_lost_connection_is_left_to_the_reactor() -> None:
+    peer = SocketPeer([-1, -1])
+    peer.channel.dataReceived(PING)
+    assert peer.writes
+    assert isinstance(peer.connection.doWrite(), ConnectionLost)
+
+
+def test_a_connection_is_closed_after_an_answer_that_was_sent_at_once() -> None:
+    peer = SocketPeer([])
+    peer.channel.dataReceived(PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert b"Connection: close" in peer.socket.taken
+    assert isinstance(peer.connection.doWrite(), ConnectionDone)
+
+
+def test_an_answer_is_encrypted_before_it_is_sent() -> None:
+    peer = SocketPeer([], tls=True)
+    written: list[bytes] = []
+    peer.connection.protocol = SimpleNamespace(write=written.append, writeSequence=written.extend)
+    peer.channel.dataReceived(PING)
+    assert peer.socket.taken == b""
+    assert b"".join(written).startswith(b"HTTP/1.1 200 ")
