@@ -20,6 +20,7 @@ from directus_tx.db import sqlstate
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
 from directus_tx.plugins import hookspecs
+from directus_tx.schema import migrations
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "directus_tx"
@@ -490,3 +491,8 @@ def test_systemd_takes_the_unit(tmp_path: pathlib.Path) -> None:
     copy.write_text(re.sub(r"(?m)^(User|Group)=.*", r"\1=daemon", text))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_migration_has_a_number_of_its_own() -> None:
+    numbers = [migration.version for migration in migrations.migrations()]
+    assert numbers == list(range(1, len(numbers) + 1)), "two files have the same number, or one is missing"
