@@ -483,6 +483,11 @@ def test_the_systemd_unit_signals_the_server_alone_and_gives_it_time_to_stop() -
     assert unit["Unit"]["Wants"] == "network-online.target"
 
 
+def test_migrations_are_numbered_without_gaps_and_repetitions() -> None:
+    versions = [migration.version for migration in migrations.migrations()]
+    assert versions == list(range(1, len(versions) + 1))
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_takes_the_unit(tmp_path: pathlib.Path) -> None:
     """With a program and a user that this machine has."""
