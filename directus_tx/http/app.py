@@ -1,5 +1,5 @@
 """The Klein app. It registers every route in a wrapper that authenticates the caller, calls the endpoint and writes the answer. The site
-calls it, because it finds routes faster than Klein (`matching`).
+finds the route of a request in the map of the Klein app (`matching`), which is faster than to ask Klein, and calls `App.serve`.
 
 Only this module writes to requests. It answers all exceptions of endpoints as errors of the API.
 """
@@ -85,26 +85,31 @@ class App:
         self.closing = False
         self.klein = Klein()
         self.klein.url_map.merge_slashes = False
+        self.routes: dict[str, Route] = {}
+        """The routes by their endpoints in the map of the Klein app."""
         for route in all_routes():
             self._register(route)
         self.spool = Spool(services.settings.server.spool_size)
         self.site = ApiSite(self, reactor, services.settings, self.payloads, self.proxies)
 
     def _register(self, route: Route) -> None:
-        def view(request: Any, **path: str) -> Any:
-            return self._serve(route, request, path)
+        endpoint = f"{route.method} {route.path}"
+        self.routes[endpoint] = route
 
-        self.klein.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(view)
+        def view(request: Any, **path: str) -> Any:
+            return self.serve(endpoint, request, path)
+
+        self.klein.route(route.path, methods=[route.method], endpoint=endpoint)(view)
 
     # handling of requests
 
-    def _serve(self, route: Route, request: Any, path: Mapping[str, str]) -> int:
+    def serve(self, endpoint: str, request: Any, path: Mapping[str, str]) -> int:
         """Answers a request. If the client disconnects, the reads of a GET are cancelled; other requests run to their end."""
+        route = self.routes[endpoint]
         work = defer.Deferred.fromCoroutine(self._complete(route, request, path))
         if not work.called:
             self.running.add(work)
-            if route.method == "GET":
-                request.notifyFinish().addErrback(lambda _: request.abandon())
+            request.abandonable = route.method == "GET"
         work.addBoth(self._ended, work)
         return NOT_DONE_YET
 

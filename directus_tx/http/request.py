@@ -1,6 +1,6 @@
 """One request. Limits the size of its body while it is received."""
 
-import secrets
+import os
 from io import BytesIO
 from typing import Any, AnyStr
 
@@ -40,6 +40,8 @@ class ApiRequest(server.Request):
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
+    abandonable = False
+    """Whether the request only reads, so that its reads are cancelled when its client disconnects."""
     _abandoned = False
     _answering = False
     _secure: bool | None = None
@@ -65,6 +67,8 @@ class ApiRequest(server.Request):
             self.content = None
         super().connectionLost(reason)
         self.content = content
+        if self.abandonable:
+            self.abandon()
 
     def close_body(self) -> None:
         """Closes the body. Call this when the request has been answered."""
@@ -80,7 +84,7 @@ class ApiRequest(server.Request):
     def gotLength(self, length: int | None) -> None:
         channel: Any = self.channel
         self.started = channel.site.reactor.seconds()
-        self.request_id = secrets.token_hex(8)
+        self.request_id = os.urandom(8).hex()
         if length == 0:
             super().gotLength(0)
             return

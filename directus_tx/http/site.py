@@ -104,7 +104,7 @@ class RootResource(Resource):
             return self.app.refuse(request, NotFound())
         found = self.table.match(request.method.decode("latin-1").upper(), parts)
         if isinstance(found, Match):
-            return self.app.klein.execute_endpoint(found.endpoint, request, **found.arguments)
+            return self.app.serve(found.endpoint, request, found.arguments)
         return self.app.refuse_unrouted(request, MethodNotAllowed() if found is WRONG_METHOD else NotFound())
 
 

@@ -6,8 +6,11 @@ import pathlib
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from twisted.logger import Logger, formatEvent
 
 from directus_tx import logs
 from directus_tx.logs import LineWriter
@@ -211,3 +214,18 @@ def test_text_that_is_not_unicode_is_escaped(writer: LineWriter, path: pathlib.P
     writer.write("\ud800 é\n")
     assert writer.flush(PATIENCE)
     assert path.read_text(encoding="utf-8") == "\\ud800 é\n"
+
+
+def test_the_event_of_a_request_has_what_twisted_gives_every_event() -> None:
+    events: list[dict[str, Any]] = []
+    log = Logger("test", observer=events.append)
+    request = SimpleNamespace(
+        request_id="1", accountability=None, session=None, project=None, method=b"GET", path=b"/caf\xc3\xa9", started=1.0
+    )
+    log.info("{more}", more=1)
+    logs.log_request(log, request, 200, 1.25, "127.0.0.1")
+    given, found = events
+    assert {name: given[name] for name in given if name not in ("more", "log_time", "log_format")}.items() <= found.items()
+    assert given["log_time"] <= found["log_time"] <= time.time()
+    assert formatEvent(found) == "GET /cafÃ© 200 250.0 ms"
+    assert logs.text_line(found).endswith(" 1 127.0.0.1 - - GET /cafÃ© 200 250.0 ms 0 statements\n")
