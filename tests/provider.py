@@ -8,6 +8,7 @@ GitHub and Facebook do.
 
 import base64
 import collections
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -83,6 +84,7 @@ class State:
         self.behaviours: dict[str, Behaviour] = collections.defaultdict(Behaviour)
         self.codes: dict[str, dict[str, str]] = {}
         self.requests: dict[str, list[str]] = collections.defaultdict(list)
+        self.released: set[str] = set()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,7 +97,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         realm = self.path.split("/")[1]
         with self.state.lock:
-            self.state.behaviours[realm] = Behaviour(**json.loads(self.body()))
+            if self.path.endswith("/release"):
+                self.state.released.add(realm)
+            else:
+                self.state.behaviours[realm] = Behaviour(**json.loads(self.body()))
         self.send({})
 
     def do_GET(self) -> None:
@@ -132,15 +137,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault is None:
             act(behaviour, base, query)
         else:
-            self.fail(fault, base)
+            self.fail(fault, base, realm)
 
-    def fail(self, fault: str, base: str) -> None:
+    def fail(self, fault: str, base: str, realm: str) -> None:
         """Answers in a hostile way."""
         if fault == "hang":
-            # Until the client gives up.
-            self.connection.settimeout(60)
-            while self.connection.recv(4096):
-                pass
+            # Until the client gives up, or `release` is called.
+            self.close_connection = True
+            until = time.monotonic() + 60
+            while time.monotonic() < until and realm not in self.state.released:
+                self.connection.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    if not self.connection.recv(4096):
+                        return
         elif fault == "drop":
             self.close_connection = True
         elif fault == "huge":
@@ -296,6 +305,10 @@ class Provider:
     def behave(self, realm: str, **behaviour: Any) -> None:
         """Sets how a realm answers from now on."""
         self._request("PUT", f"/{realm}/behaviour", behaviour)
+
+    def release(self, realm: str) -> None:
+        """Drops the requests of a realm that hang."""
+        self._request("PUT", f"/{realm}/release", {})
 
     def requests(self, realm: str) -> list[str]:
         """Returns the paths that were requested of a realm, in order."""

@@ -12,10 +12,11 @@ import tomli_w
 from attrs import evolve, field, frozen, mutable
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor, threads
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.http_headers import Headers
 
+from directus_tx.accounts.sso import service
 from directus_tx.accounts.sso.service import SingleSignOn
 from directus_tx.checks import project_problems
 from directus_tx.config import OutgoingSettings, Settings
@@ -298,6 +299,18 @@ async def test_several_flows_of_a_browser_do_not_disturb_each_other(realm: Realm
 
 
 @ensureDeferred
+async def test_the_cookie_stays_small_with_long_addresses(realm: Realm, browser: Browser) -> None:
+    await editors(realm.client)
+    page = "https://shop.example.com/?" + '"' * 480
+    backs = [await browser.begin("company", page) for _ in range(3)]
+    (value,) = browser.cookies.values()
+    assert len(value) < 3900
+    assert (await browser.get(backs[0])).reply.code == 120
+    for back in backs[1:]:
+        assert "request_token" in (await browser.get(back)).query
+
+
+@ensureDeferred
 async def test_by_https_the_cookie_has_the_prefix_that_other_hosts_cannot_set(
     client: Client, provider: Provider, browser: Browser
 ) -> None:
@@ -424,6 +437,31 @@ async def test_an_endpoint_that_hangs_is_given_up(client: Client, provider: Prov
         page = await browser.get((await browser.get(page.location)).location)
     assert (page.status, page.location) == (302, f"{PAGE}&error=true&code=120")
     await outgoing.close()
+
+
+@ensureDeferred
+async def test_a_provider_that_hangs_takes_a_limited_number_of_requests(
+    client: Client, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further users are told at once, and other providers are not affected."""
+    monkeypatch.setattr(service, "MAX_RUNNING", 2)
+    await editors(client)
+    hanging, other = Realm(client, provider), Realm(client, provider)
+    common = {"client_id": CLIENT, "client_secret": SECRET, "create_users": True, "role": 3}
+    configure(client, {"company": {**common, "issuer": hanging.issuer}, "other": {**common, "issuer": other.issuer}})
+    browsers = [Browser(client) for _ in range(3)]
+    backs = [await each.begin("company") for each in browsers]
+    await hanging.behave(faults={"token": "hang"})
+    waiting = [defer.ensureDeferred(each.get(back)) for each, back in zip(browsers[:2], backs, strict=False)]
+    for _ in range(600):
+        if (await hanging.requests()).count("token") == 2:
+            break
+        await deferLater(reactor, 0.05)
+    assert (await browsers[2].get(backs[2])).query["code"] == "16"
+    assert "request_token" in (await Browser(client).sign_on("other")).query
+    await threads.deferToThread(provider.release, hanging.name)
+    assert [page.query["code"] for page in await defer.gatherResults(waiting)] == [FAILED] * 2
+    assert "request_token" not in (await browsers[2].get(backs[2])).query
 
 
 HONEST: list[dict[str, Any]] = [

@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from directus_tx.webhooks.signing import new_secret, signed_headers
-from tests.daemon import BIN, Daemon, wait_for
+from tests.daemon import BIN, Daemon, free_port, wait_for
 
 ROOT = pathlib.Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8080"
@@ -40,9 +40,12 @@ def steps(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def run(document: str, daemon: Daemon, environment: dict[str, str]) -> int:
-    """Runs the commands of a document in one shell and compares what they print. Returns their number."""
+def run(document: str, daemon: Daemon, environment: dict[str, str], replaced: Mapping[str, str] | None = None) -> int:
+    """Runs the commands of a document in one shell and compares what they print. *replaced* are texts in them that are others here. Returns
+    their number."""
     text = (ROOT / document).read_text().replace(ADDRESS, daemon.base)
+    for other, own in (replaced or {}).items():
+        text = text.replace(other, own)
     commands = steps(text)
     script = "\n".join(f"{command}\necho; echo '{END}'" for command, _ in commands)
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
@@ -105,6 +108,18 @@ def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres
 
 def test_the_page_on_webhooks_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/webhooks.rst", daemon, {}) == 11
+
+
+def test_the_page_on_single_sign_on_tells_the_truth(tmp_path: pathlib.Path) -> None:
+    """With a provider that is built on authlib."""
+    daemon = Daemon(tmp_path)
+    daemon.environment["DIRECTUS_OUTGOING_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+    daemon.start()
+    port = str(free_port())
+    assert (
+        run("docs/single_sign_on.rst", daemon, {}, {"127.0.0.1:9400": f"127.0.0.1:{port}", "--port 9400": f"--port {port}"}) == 18
+    )
+    assert daemon.stop() == 0
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])

@@ -36,8 +36,8 @@ from directus_tx.items.service import Items
 from directus_tx.outgoing.client import Client
 
 log = Logger()
-MAX_RUNNING = 50
-"""The number of sign-ons of a process for which providers are asked at the same time."""
+MAX_RUNNING = 20
+"""The number of sign-ons for which a process asks a provider at the same time. A provider that does not answer takes no more."""
 
 MAX_CODE = 4096
 
@@ -48,13 +48,24 @@ class SignOnProject(KeyRing, Protocol):
     config: Any
 
 
-@frozen
 class Provider:
-    """A provider with its settings."""
+    """A provider with its settings. *driver* is an IAuthenticationProvider."""
 
-    settings: ProviderSettings
-    driver: Any
-    """An IAuthenticationProvider."""
+    def __init__(self, settings: ProviderSettings, driver: Any) -> None:
+        self.settings = settings
+        self.driver = driver
+        self._running = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """A context in which the provider is asked. Raises ServiceUnavailable if it is being asked too often already."""
+        if self._running >= MAX_RUNNING:
+            raise ServiceUnavailable("Too many users are signing in; try again shortly.")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
 
 @frozen
@@ -81,7 +92,6 @@ class SingleSignOn:
         self._requests = Requests(client)
         self._items = items
         self._projects: WeakKeyDictionary[Any, _Project] = WeakKeyDictionary()
-        self._running = 0
 
     def shown(self, project: SignOnProject) -> list[dict[str, Any]]:
         """Returns the names and icons of the providers of a project, as clients list them."""
@@ -132,7 +142,7 @@ class SingleSignOn:
     async def begin(self, ctx: Context, provider: Provider, flow: Flow, redirect_uri: str) -> str:
         """Returns the URL of the page of a provider at which the user signs in. Raises SignOnFailed."""
         try:
-            with self._place():
+            with provider.place():
                 url: str = await provider.driver.authorization_url(redirect_uri, flow)
                 return url
         except SignOnError as error:
@@ -151,24 +161,13 @@ class SingleSignOn:
                 raise SignOnError(f"the provider reports {printable(answer.error)}")
             if not answer.code or len(answer.code) > MAX_CODE:
                 raise SignOnError("the provider has sent no code")
-            with self._place():
+            with provider.place():
                 identity: Identity = await provider.driver.identify(Redemption(answer.code, redirect_uri, flow, ctx.now))
             user, role = await user_of(self._items, ctx, provider.settings, identity)
         except SignOnError as error:
             raise self._failed(ctx, provider, error) from None
         check_address(ctx, role)
         return user
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        """A context in which a provider is asked. Raises ServiceUnavailable if too many are being asked."""
-        if self._running >= MAX_RUNNING:
-            raise ServiceUnavailable("Too many users are signing in; try again shortly.")
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
 
     def _failed(self, ctx: Context, provider: Provider, error: SignOnError) -> ApiError:
         """Logs why a sign-on has failed, and returns the error for the client, which does not say it."""

@@ -33,7 +33,7 @@ def _setting(default: Any, kind: str, *, drivers: tuple[str, ...] = DRIVERS, sec
 
 @frozen
 class ProviderSettings:
-    """The table auth.social_providers.NAME of a project file; docs/single-sign-on.rst describes its settings."""
+    """The table auth.social_providers.NAME of a project file; docs/single_sign_on.rst describes its settings."""
 
     name: str
     driver: str = _setting("", "a text")

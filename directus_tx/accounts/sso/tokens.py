@@ -20,7 +20,10 @@ FLOW_LIFETIME = 600
 """Seconds that a user has to sign in at the provider."""
 
 MAX_FLOWS = 3
-"""The number of flows of a browser at the same time, so that their cookie stays small."""
+"""The number of flows of a browser at the same time."""
+
+MAX_COOKIE = 3800
+"""The maximum length of the cookie with the flows. Browsers refuse cookies of more than 4096 bytes, with their names and attributes."""
 
 REQUEST_LIFETIME = 60
 """Seconds for which a request token is valid."""
@@ -35,8 +38,13 @@ def new_flow(provider: str, now: datetime, *, cookie: bool, redirect_url: str | 
 
 
 def sealed_flows(keys: Keys, flows: Sequence[Flow]) -> str:
-    """Returns the value of a cookie with the newest flows, sealed with the key of the project."""
-    return keys.seal(_FLOWS, json.dumps([asdict(flow) for flow in flows[-MAX_FLOWS:]]))
+    """Returns the value of a cookie with the newest flows, sealed with the key of the project. The oldest ones are left out if it would be
+    too long."""
+    for first in range(max(len(flows) - MAX_FLOWS, 0), len(flows)):
+        sealed = keys.seal(_FLOWS, json.dumps([asdict(flow) for flow in flows[first:]]))
+        if len(sealed) <= MAX_COOKIE:
+            break
+    return sealed
 
 
 def flows_in(keys: Keys, cookie: str | None, now: datetime) -> list[Flow]:
@@ -44,10 +52,11 @@ def flows_in(keys: Keys, cookie: str | None, now: datetime) -> list[Flow]:
     if cookie is None or len(cookie) > MAX_TOKEN:
         return []
     try:
-        listed = json.loads(keys.unseal(_FLOWS, cookie))
-    except ValueError:
+        flows = [Flow(**each) for each in json.loads(keys.unseal(_FLOWS, cookie))]
+    except (ValueError, TypeError):
+        # Another version of the server can write other properties.
         return []
-    return [flow for flow in (Flow(**each) for each in listed) if flow.expires > now.timestamp()]
+    return [flow for flow in flows if flow.expires > now.timestamp()]
 
 
 @frozen
@@ -71,7 +80,7 @@ def read_request_token(keys: Keys, token: Any, now: datetime) -> RequestToken:
         raise InvalidRequestToken
     try:
         found = RequestToken(**json.loads(keys.unseal(_REQUEST, token)))
-    except ValueError:
+    except (ValueError, TypeError):
         raise InvalidRequestToken from None
     if found.expires <= now.timestamp():
         raise InvalidRequestToken
