@@ -1,6 +1,6 @@
 """Activity and revisions: what was done to which item, by whom, and what the item looked like afterwards."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -33,22 +33,39 @@ class Record:
     """The user who performed the action, if it is not the caller."""
 
 
-def record_of(event: Event) -> Record:
-    """Returns the record of an event. A deletion has no revision; the revision of a revert has the row as data and as delta."""
-    collection = event.collection
-    name, key = collection.collection, str(event.key)
+@frozen
+class RevisionForm:
+    """How revisions show the rows of a collection: the names of the columns, and the functions that convert the values of some of them."""
+
+    names: Mapping[str, None]
+    casts: tuple[tuple[str, Callable[[Any], Any]], ...]
+
+    def row(self, row: Row) -> Item:
+        """Returns a stored row."""
+        found = {name: row[name] for name in self.names}
+        for name, cast in self.casts:
+            found[name] = cast(found[name])
+        return found
+
+
+def revision_form(collection: Collection, *, whole: bool = False) -> RevisionForm:
+    """Returns the form of the revisions of a collection: numbers are text; booleans, json and arrays are decoded. Passwords, hashes and
+    tokens are left out unless *whole*."""
+    names = collection.columns if whole else logged(collection, collection.columns)
+    casts = [(name, in_history(field)) for name, field in names.items()]
+    return RevisionForm(dict.fromkeys(names), tuple((name, cast) for name, cast in casts if cast is not None))
+
+
+def record_of(event: Event, form: RevisionForm) -> Record:
+    """Returns the record of an event. *form* is that of its collection. A deletion has no revision; the revision of a revert has the row as
+    data and as delta."""
+    name, key = event.collection.collection, str(event.key)
     if event.after is None:
         return Record(event.action, name, key)
-    data = logged(collection, history_row(collection, event.after))
+    data = form.row(event.after)
     if event.action == "revert":
         return Record(event.action, name, key, data, data, event.parent)
-    delta = {n: v for n, v in event.payload.items() if n in collection.columns}
-    return Record(event.action, name, key, data, logged(collection, delta), event.parent)
-
-
-def history_row(collection: Collection, row: Row) -> Item:
-    """Returns a row in the form of revisions: numbers as text; booleans, json and arrays decoded."""
-    return {name: in_history(field, row[name]) for name, field in collection.columns.items()}
+    return Record(event.action, name, key, data, {n: v for n, v in event.payload.items() if n in form.names}, event.parent)
 
 
 def logged(collection: Collection, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from attrs import frozen
@@ -236,16 +237,17 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
     written: dict[Key, Row] = {}
     settled = True
     for chunk in chunks(rows):
-        names = tuple(dict.fromkeys(name for _, row in chunk for name in row))
-        flags = tuple(name for name in names if any(name not in row for _, row in chunk))
+        names = tuple(dict.fromkeys(chain.from_iterable(row for _, row in chunk)))
+        alike = sum(len(row) for _, row in chunk) == len(names) * len(chunk)
+        flags = () if alike else tuple(name for name in names if any(name not in row for _, row in chunk))
         update = keep_plan(
             access_of(ctx),
             ("update", collection.collection, names, flags),
             partial(_update, collection, names, flags),
         )
-        bound = [
-            value for item, row in chunk for value in (item, *(row.get(name) for name in names), *(name in row for name in flags))
-        ]
+        bound: list[Any] = []
+        for item, row in chunk:
+            bound += (item, *map(row.get, names), *map(row.__contains__, flags))
         lines = await ctx.db.query(update.text(len(chunk)), [*bound, _table_of(collection)])
         written.update((stored_key(collection, row[key.field]), row) for row in _rows(collection, lines))
         settled = settled and bool(lines) and lines[0][-1] is True
@@ -362,4 +364,5 @@ def _row(collection: Collection, line: tuple[Any, ...]) -> Row:
 
 
 def _rows(collection: Collection, lines: Iterable[tuple[Any, ...]]) -> list[Row]:
-    return [_row(collection, line) for line in lines]
+    names = tuple(collection.columns)
+    return [dict(zip(names, line, strict=False)) for line in lines]

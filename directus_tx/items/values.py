@@ -39,9 +39,6 @@ DEFAULT = _Default()
 EMPTY = (None, "", b"")
 """Parsed values that count as missing for a required field."""
 
-FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
-"""Field types whose values the server provides."""
-
 # slugify would turn these into single letters.
 GERMAN = [["ä", "ae"], ["ö", "oe"], ["ü", "ue"], ["Ä", "Ae"], ["Ö", "Oe"], ["Ü", "Ue"], ["ß", "ss"]]
 
@@ -127,7 +124,8 @@ def _is_unchanged(change: Change, field: Field, value: Any, hidden: Container[st
         # Its expression is not evaluated for the stored row, and PostgreSQL does not write it.
         return True
     if change.from_history:
-        return same_value(value, in_history(field, stored))
+        revised = in_history(field)
+        return same_value(value, stored if revised is None else revised(stored))
     shown = answer(field)
     if not same_value(value, stored if shown is None else shown(stored)):
         return False
@@ -191,10 +189,10 @@ def check_required(change: Change, grant: Grant, pending: Container[str] = ()) -
     collection, row = change.collection, change.row
     if change.new and _must_have_key(collection) and row.get(collection.primary_key.field) in EMPTY:
         raise InvalidRequest(f'"{collection.primary_key.field}" is the key: it must be given.')
-    if _required_fields_waived(change):
+    if not collection.required or _required_fields_waived(change):
         return
-    for name, field in collection.columns.items():
-        if not _is_required(field) or name in pending:
+    for name, field in collection.required.items():
+        if name in pending:
             continue
         # A column that is NOT NULL, without a row in directus_fields, may be empty.
         empty = EMPTY if field.id is not None else (None,)
@@ -215,11 +213,6 @@ def _must_have_key(collection: Collection) -> bool:
     return not key.auto_increment and key.default_value is None and collection.kind != VIEW
 
 
-def _is_required(field: Field) -> bool:
-    """Whether the client must provide a value: the field is required, and the server does not provide it."""
-    return field.required and not field.auto_increment and field.type not in FILLED_IN
-
-
 def _required_fields_waived(change: Change) -> bool:
     """Whether the payload sets a status that waives required fields."""
     status = change.collection.statuses.get(status_of(change) or "")
@@ -234,15 +227,19 @@ def status_of(change: Change) -> str | None:
 
 def is_soft_deleted(change: Change) -> bool:
     """Whether the change soft-deletes the item."""
-    return status_of(change) in change.collection.soft_deleted
+    soft_deleted = change.collection.soft_deleted
+    return bool(soft_deleted) and status_of(change) in soft_deleted
 
 
 async def complete(hasher: Hasher, ctx: Context, changes: Sequence[Change]) -> None:
-    """Fills in the values that the server provides: users and times, slugs, hashes."""
+    """Fills in the values that the server provides in changes of one collection: users and times, slugs, hashes."""
+    provided = changes[0].collection.provided if changes else {}
+    if not provided:
+        return
     to_hash: list[tuple[Item, str]] = []
     async for change in ctx.in_slices(changes):
         row, payload = change.row, change.payload
-        for name, field in change.collection.columns.items():
+        for name, field in provided.items():
             kind = field.type
             if kind == "user_updated" or (kind == "owner" and change.new):
                 row[name] = ctx.accountability.user

@@ -15,7 +15,7 @@ from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, RevisionNotFound, UpdateForbidden
 from directus_tx.items import values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
-from directus_tx.items.history import Record, history_row, record, record_of
+from directus_tx.items.history import Record, record, record_of, revision_form
 from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_key
 from directus_tx.items.relations import nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
@@ -265,7 +265,7 @@ class Writer:
             )
         if not rows:
             raise RevisionNotFound
-        present, revised = history_row(collection, found.row), orjson.loads(rows[0][0])
+        present, revised = revision_form(collection, whole=True).row(found.row), orjson.loads(rows[0][0])
         left_out = (
             {collection.primary_key.field} | grant.hidden_in(found.row) | grant.hidden_in(_status_then(collection, revised))
         )
@@ -314,6 +314,8 @@ class Writer:
 
     async def tell_plugins(self, ctx: Context) -> None:
         """Calls the `after` hooks of plugins, after the commit. *ctx* is outside of the transaction."""
+        if not any(self.service.plugins.has(hook) for hook in ("item_update_after", *_HOOKS_AFTER.values())):
+            return
         async for event in ctx.in_slices(self.events):
             hook = _HOOKS_AFTER.get(event.action, "item_update_after")
             if self.service.plugins.has(hook):
@@ -418,10 +420,15 @@ class Writer:
         return Event(action, change.collection, change.key, change.stored, row, change.payload, change.parent)
 
     async def _emit(self, events: Sequence[Event]) -> None:
-        """Records events for the history and for plugins. All writes pass here."""
+        """Records events of one collection for the history and for plugins. All writes pass here."""
         self.events += events
-        if events and not self.options.activity_skip and not self.service.rules_of(events[0].collection.collection).unlogged:
-            self.records += [record_of(event) async for event in self.ctx.in_slices(events)]
+        if not events or self.options.activity_skip:
+            return
+        collection = events[0].collection
+        if not self.service.rules_of(collection.collection).unlogged:
+            key = "revision form", collection.collection
+            form = self.ctx.schema.kept(key, lambda: revision_form(collection))
+            self.records += [record_of(event, form) async for event in self.ctx.in_slices(events)]
 
     async def _follow_rules(self, name: str, events: Sequence[Event]) -> None:
         """Calls the rules of the collection after events."""

@@ -108,8 +108,12 @@ def same_value(one: Any, other: Any) -> bool:
 
 def member(field: Field, text: str, now: datetime | None = None) -> Any:
     """Returns the text as a member of an array of the column's type; NO_MATCH also for numbers that the type cannot hold."""
+    whole = family(field) == "integer"
+    if whole and text.isascii() and text.isdigit() and len(text) < 19:
+        # Nearly all keys are such numbers.
+        return int(text)
     found = comparable(field, text, now)
-    if family(field) == "integer" and not (isinstance(found, int) and -(2**63) <= found < 2**63):
+    if whole and not (isinstance(found, int) and -(2**63) <= found < 2**63):
         return NO_MATCH
     return found
 

@@ -188,6 +188,10 @@ class Index:
         return (self.fields, self.unique, self.where) == (other.fields, other.unique, other.where)
 
 
+FILLED_IN = frozenset({"owner", "user_updated", "datetime_created", "datetime_updated"})
+"""Field types whose values the server provides."""
+
+
 @frozen(eq=False)
 class Collection:
     """A collection: its row in directus_collections, if any, and its fields by name, in order.
@@ -285,6 +289,16 @@ class Collection:
     def sealed(self) -> Mapping[str, Sealing]:
         """How the values of the sealed fields are stored, by the names of the fields."""
         return {name: f.sealed for name, f in self.columns.items() if f.sealed is not None}
+
+    @cached_property
+    def required(self) -> Mapping[str, Field]:
+        """The fields for which the client must provide a value: they are required, and the server does not provide it."""
+        return {n: f for n, f in self.columns.items() if f.required and not f.auto_increment and f.type not in FILLED_IN}
+
+    @cached_property
+    def provided(self) -> Mapping[str, Field]:
+        """The fields whose values the server provides or derives from others."""
+        return {n: f for n, f in self.columns.items() if f.type in FILLED_IN or f.type in ("slug", "hash")}
 
     @cached_property
     def patterned(self) -> tuple[Field, ...]:

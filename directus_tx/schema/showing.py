@@ -210,15 +210,22 @@ def _number_text(field: Field, number: Decimal) -> str:
     return format(round(number, int(scale[2] or 0)) if scale else number, "f")
 
 
-def in_history(field: Field, value: Any) -> Any:
-    """Returns a stored value in the form of revisions: numbers as text; booleans, json and arrays decoded."""
+def in_history(field: Field) -> Callable[[Any], Any] | None:
+    """Returns the function that converts stored values to the form of revisions, or None if none is needed: numbers become text; booleans,
+    json and arrays are decoded."""
     if field.type == "boolean":
-        return None if value is None else _shown_boolean(value)
+        return _revised_boolean
     if field.native is not None:
-        shown = answer(field)
-        return value if shown is None else shown(value)
+        return answer(field)
     if field.type in ("array", "json"):
-        return _ANSWERS[field.type](value)
-    if isinstance(value, int):
-        return str(value) if family(field) == "integer" else value
-    return _shown_binary(value) if isinstance(value, bytes) else value
+        return _ANSWERS[field.type]
+    kind = family(field)
+    return _revised_integer if kind == "integer" else _shown_plain if kind == "binary" else None
+
+
+def _revised_boolean(value: Any) -> bool | None:
+    return None if value is None else _shown_boolean(value)
+
+
+def _revised_integer(value: int | None) -> str | None:
+    return None if value is None else str(value)

@@ -419,3 +419,15 @@ def test_a_length_that_is_taken_breaks_no_value(datatype: str, length: str, valu
         parse(field, value)
     except ApiError as error:
         assert error.status == 422  # noqa: PT017 — most values are refused, not all
+
+
+@given(
+    st.one_of(st.from_regex(r"[0-9]{1,25}", fullmatch=True), st.text(st.characters(categories=["Nd"]), min_size=1, max_size=5))
+)
+@example("007")
+@example(str(2**63 - 1))
+@example(str(2**63))
+@example("１２")
+def test_a_whole_key_is_a_number_that_the_column_can_hold(text: str) -> None:
+    expected = int(text) if text.isascii() and int(text) < 2**63 else NO_MATCH
+    assert member(declared("integer", "INT", "11"), text) == member(declared("sort", "BIGINT", "20"), text) == expected
