@@ -37,6 +37,11 @@ class ServerSettings:
         "Number of processes that serve the addresses in listen, each with all projects. max_connections, database.max_connections,"
         " spool_size and body_spool_size are divided between them; other limits hold for each.",
     )
+    public_url: str = setting(
+        "",
+        "URL at which clients reach this server, for the links in mails, for example https://api.example.com. Empty: the first address in"
+        " listen, on localhost.",
+    )
     cache_control: str = setting("no-store", "Cache-Control of answers to signed-in users. Empty: the header is not sent.")
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."
@@ -263,6 +268,29 @@ class RateLimitSettings:
 
 
 @frozen
+class AccountSettings:
+    """The section [accounts]: passwords that users have forgotten, and invitations."""
+
+    reset_minutes: int = setting(60, "Minutes for which the link in a mail for a new password can be used.")
+    invitation_days: int = setting(30, "Days for which the link in an invitation can be used.")
+    reset_mails_per_hour: int = setting(
+        5,
+        "Maximum number of mails for a new password that a user gets in an hour. Further requests are answered alike, without a mail.",
+    )
+    mail_wait: float = setting(
+        2.0,
+        "Maximum time for which a request that causes such a mail waits until the mail server has it, in seconds. Mails that take longer"
+        " are sent afterwards.",
+    )
+    unknown_address: str = setting(
+        "refuse",
+        "Answer to a request for a new password with an address that no active user has. refuse: 404, as in Directus 8; accept: the same"
+        " answer, after the same work, as to others, so that nobody learns which addresses are known.",
+        choices=("refuse", "accept"),
+    )
+
+
+@frozen
 class WebhookSettings:
     """The section [webhooks]: webhooks that are asked before items are written."""
 
@@ -330,6 +358,7 @@ class Settings:
     outgoing: OutgoingSettings = OutgoingSettings()
     sessions: SessionSettings = SessionSettings()
     rate_limits: RateLimitSettings = RateLimitSettings()
+    accounts: AccountSettings = AccountSettings()
     webhooks: WebhookSettings = WebhookSettings()
     mail: MailSettings = MailSettings()
 
@@ -351,6 +380,7 @@ SECTIONS: Mapping[str, type] = {
     "outgoing": OutgoingSettings,
     "sessions": SessionSettings,
     "rate_limits": RateLimitSettings,
+    "accounts": AccountSettings,
     "webhooks": WebhookSettings,
     "mail": MailSettings,
 }
@@ -455,6 +485,10 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
         except ValueError as error:
             mistakes.append(f"{label}: {error}")
         return value
+    elif label == "server.public_url" and value:
+        if not _PUBLIC_URL.fullmatch(value):
+            mistakes.append(f"{label}: takes a URL such as https://api.example.com, without a query")
+        return value
     elif label == "outgoing.allowed_networks":
         for text in value or ():
             try:
@@ -472,6 +506,21 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
     else:
         return value
     return attribute.default
+
+
+_PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_LISTENING = re.compile(r"(?P<kind>tcp[46]?|ssl):(port=)?(?P<port>\d+)")
+
+
+def public_url(server: ServerSettings) -> str:
+    """Returns the URL of the server for clients, without a slash at its end: that of the settings, or localhost."""
+    if server.public_url:
+        return server.public_url.rstrip("/")
+    for each in server.listen:
+        found = _LISTENING.match(each)
+        if found is not None:
+            return f"{'https' if found['kind'] == 'ssl' else 'http'}://localhost:{found['port']}"
+    return "http://localhost"
 
 
 def libpq_parameters(url: str) -> dict[str, Any]:

@@ -103,6 +103,12 @@ class InvalidPayload(ApiError):
     depends_on_schema = True
 
 
+class InvitationForbidden(ApiError):
+    """You may not invite users."""
+
+    code, status = 10, 403
+
+
 class UnusableBody(ApiError):
     """The body cannot be read."""
 
@@ -207,6 +213,30 @@ class SuspendedUser(ApiError):
     """The user is suspended."""
 
     code, status = 103, 404
+
+
+class InvalidResetToken(ApiError):
+    """The token for a new password is not valid."""
+
+    code, status = 104, 401
+
+
+class UsedResetToken(ApiError):
+    """The token for a new password has been used, or the account has changed since."""
+
+    code, status = 105, 401
+
+
+class InvitationNotFound(ApiError):
+    """There is no such invitation, or it has been accepted already."""
+
+    code, status = 106, 404
+
+
+class AddressUnknown(ApiError):
+    """There is no active user with this e-mail address."""
+
+    code, status = 107, 404
 
 
 class UserUnknown(ApiError):

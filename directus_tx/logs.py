@@ -1,7 +1,8 @@
 """The log: one line for each event, as text or JSON. It contains no tokens, passwords or bodies: the path of a request is written without
-the query string, and a database error without the values that it quotes."""
+the query string and the tokens of invitations, and a database error without the values that it quotes."""
 
 import os
+import re
 import select
 import sys
 import threading
@@ -44,12 +45,20 @@ def log_request(log: Logger, request: Any, status: int, now: float, ip: str) -> 
             "project": project.key if project is not None else None,
             "user": who.user if who is not None else None,
             "method": request.method.decode("latin-1"),
-            "path": request.path.decode("latin-1"),
+            "path": without_tokens(request.path.decode("latin-1")),
             "status": status,
             "ms": round((now - request.started) * 1000, 1),
             "statements": session.statements if session is not None else 0,
         }
     )
+
+
+_IN_PATH = re.compile(r"(/users/invite/)[^/]+")
+
+
+def without_tokens(path: str) -> str:
+    """Returns the path of a request without the token of an invitation."""
+    return _IN_PATH.sub(r"\1(token)", path) if "/users/invite/" in path else path
 
 
 NOTED = ("request_id", "ip", "project", "user", "method", "path", "status", "ms", "statements")

@@ -82,6 +82,9 @@ async def sign_in(
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
     verdict = await hasher.verify(password, hashed, (kinds or "").split())
+    if not verdict.valid and user["status"] == "invited" and not hashed:
+        # There is no password that could be right. Clients tell the user to accept the invitation first.
+        raise InactiveUser
     if not verdict.valid:
         await _note_refusal(ctx, user["id"])
         raise InvalidCredentials

@@ -1,6 +1,7 @@
 """Tokens: issues and reads JWTs, and finds the user that a JWT or a static token belongs to."""
 
-from datetime import datetime
+import secrets
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeGuard
 
 import jwt
@@ -57,6 +58,21 @@ def issue(project: KeyRing, user: int, ttl: int, now: datetime, session: int | N
     }
     if session is not None:
         claims["sid"] = session
+    return jwt.encode(claims, project.keys.current, ALGORITHM)
+
+
+def issue_once(project: KeyRing, type: str, user: int, lasts: timedelta, now: datetime) -> str:
+    """Returns a JWT of a type of its own, which does not open the API, for *user* and the time *lasts* from *now*, an aware datetime. No
+    two are equal."""
+    claims = {
+        "id": user,
+        "exp": int((now + lasts).timestamp()),
+        "ttl": int(lasts / timedelta(minutes=1)),
+        "type": type,
+        "key": project.public_key,
+        "project": project.key,
+        "jti": secrets.token_urlsafe(16),
+    }
     return jwt.encode(claims, project.keys.current, ALGORITHM)
 
 

@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from directus_tx.access import access_of
+from directus_tx.access.addresses import check_address
 from directus_tx.accounts import sessions
 from directus_tx.accounts.tokens import Bearer, identify, is_jwt
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
 from directus_tx.errors import (
-    AddressNotAllowed,
     ApiError,
     ClientGone,
     InternalError,
@@ -237,7 +237,7 @@ class App:
             who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session)
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
-            _check_address(schema, who)
+            check_address(schema, PUBLIC if who.public else who.role, who.ip)
         call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id)
 
     async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
@@ -441,13 +441,6 @@ def _follows_from_snapshot(error: Exception) -> bool:
 
 def _takes_gzip(request: Any) -> bool:
     return encode.takes_gzip(request.getHeader(b"accept-encoding") or b"")
-
-
-def _check_address(schema: Snapshot, who: Accountability) -> None:
-    """Raises AddressNotAllowed if the role has an ip_whitelist without the address of the caller."""
-    role = schema.roles.get(PUBLIC if who.public else who.role or 0)
-    if role is not None and role["ip_whitelist"] and who.ip not in role["ip_whitelist"]:
-        raise AddressNotAllowed
 
 
 def _first_part(path: bytes) -> str:

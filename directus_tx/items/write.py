@@ -146,17 +146,24 @@ def _without_key(grant: Grant, payload: Any) -> Item:
 
 
 async def in_transaction(
-    service: Items, ctx: Context, options: WriteOptions, work: "Callable[[Writer], Awaitable[T]]", *, changes_schema: bool = False
+    service: Items,
+    ctx: Context,
+    options: WriteOptions,
+    work: "Callable[[Writer], Awaitable[T]]",
+    *,
+    changes_schema: bool = False,
+    trusted: bool = False,
 ) -> T:
     """Calls *work* with a Writer in one transaction, writes the outbox and the history, commits, and then calls the `after` hooks of
     plugins. Returns the result of *work*. Database errors name the fields that they concern. The hooks are not called if the connection
     is lost during the commit.
 
-    *changes_schema*: *work* runs DDL (`Session.schema_change`) and has checked the caller's permissions, so the Writer checks none."""
+    *trusted*: the caller's permissions have been checked, so the Writer checks none. *changes_schema*: the same, and *work* runs DDL
+    (`Session.schema_change`)."""
     matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
 
     async def attempt(ctx: Context) -> tuple[T, Writer]:
-        writer = Writer(service, ctx, options, matching, trusted=changes_schema)
+        writer = Writer(service, ctx, options, matching, trusted=trusted or changes_schema)
         result = await work(writer)
         await writer.finish()
         return result, writer

@@ -25,14 +25,14 @@ NO_SENDER = "noreply@localhost"
 """The sender if neither the project nor the server has one."""
 
 
-async def queue(ctx: Context, mail: Mail, sender: Mailbox) -> None:
+async def queue(ctx: Context, mail: Mail, sender: Mailbox, subject: str = "") -> None:
     """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the author if the mail has none. Bounces go to the sender of the
-    mail server, or to *sender* if it has none."""
+    mail server, or to *sender* if it has none. *subject* is that of the messages."""
     data = encoded(mail, sender, ctx.now).decode("ascii")
     messages = []
     async for recipient in ctx.in_slices(dict.fromkeys(each.addr_spec for each in mail.to)):
         content = orjson.dumps({"from": sender.addr_spec, "to": recipient, "data": data}).decode()
-        messages.append(Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, erased=True))
+        messages.append(Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, subject, erased=True))
     await enqueue(ctx, messages)
 
 

@@ -30,6 +30,7 @@ INTERNAL = frozenset(
         "directus_outbox_attempts",
         "directus_used_tokens",
         "directus_user_identities",
+        "directus_user_links",
         "directus_versions",
         "directus_webhook_keys",
     }

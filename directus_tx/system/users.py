@@ -12,7 +12,7 @@ from attrs import evolve
 
 from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
-from directus_tx.accounts import sessions
+from directus_tx.accounts import links, sessions
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
     CreateForbidden,
@@ -27,7 +27,7 @@ from directus_tx.errors import (
     Unauthorized,
     UpdateForbidden,
 )
-from directus_tx.items.changes import Change, Event, Item, Key
+from directus_tx.items.changes import Change, Event, Item, Key, Row
 from directus_tx.items.history import Record
 from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import NO_POLICIES, CollectionRules, Policy, Shown
@@ -46,6 +46,7 @@ SIGN_IN_FIELDS = ACCOUNT_SECRETS | {"password", "email"}
 DISABLING = frozenset({"role", "status"})
 """The fields whose change can make an administrator inactive or take away the role."""
 
+RECEIPT = "password_reset_token"
 SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
 """Secrets that clients expect in a record with all fields. They are shown as null to callers who may not read them."""
 
@@ -99,12 +100,15 @@ class UserRules(CollectionRules):
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
         """Ends the sessions of users whose password is changed, except the session that changes it, and of users who are deleted or no
-        longer active. Returns a record by the user for each change of status.
+        longer active; and the links that were mailed to users whose account has changed since. Returns a record by the user for each
+        change of status.
 
         Raises DeleteForbidden if a caller who is not an administrator deletes an administrator, and LastAdministrator if no active
         administrator would be left."""
         records = []
         signed_out = []
+        outdated: dict[str, list[Key]] = {links.RESET: [], links.INVITATION: []}
+        receipts = []
         lost = False
         async for event in ctx.in_slices(events):
             before, after = event.before, event.after
@@ -116,12 +120,23 @@ class UserRules(CollectionRules):
                 lost |= after is None or (after["role"], after["status"]) != (ADMINISTRATOR, "active")
             if after is None or before["password"] != after["password"] or after["status"] != "active":
                 signed_out.append(event.key)
+            if after is not None:
+                kinds = _outdated_links(before, after)
+                for kind in kinds:
+                    outdated[kind].append(event.key)
+                if links.RESET in kinds and after[RECEIPT] is not None and before[RECEIPT] == after[RECEIPT]:
+                    receipts.append(event.key)
             if after is not None and before["status"] != after["status"]:
                 records.append(Record("status-update", USERS, str(event.key), by=event.key))
         if lost:
             await _keep_an_administrator(ctx)
         if signed_out:
             await sessions.end_all(ctx, signed_out, but=ctx.accountability.session)
+        for kind, users in outdated.items():
+            if users:
+                await links.end(ctx, kind, users)
+        if receipts:
+            await links.clear_receipts(ctx, receipts)
         return records
 
     def policies(self, ctx: Context) -> Mapping[str, Policy]:
@@ -188,6 +203,14 @@ def _check_role(ctx: Context, grant: Grant, change: Change, role: Any) -> None:
         raise UpdateForbidden("You may not change your own role.")
     if grant.level(grant.of(stored["status"]), "update") != "full":
         raise UpdateForbidden("You may not change the roles of users.")
+
+
+def _outdated_links(before: Row, after: Row) -> list[str]:
+    """Returns the kinds of links that a change of a user makes invalid. An address that the user no longer has, or has never had, must not
+    be enough to get into the account."""
+    if before["email"] != after["email"] or before["status"] != after["status"]:
+        return [links.RESET, links.INVITATION]
+    return [links.RESET] if any(before[name] != after[name] for name in ("password", RECEIPT)) else []
 
 
 async def _lock_administrators(ctx: Context) -> None:

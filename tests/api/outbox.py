@@ -2,14 +2,19 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from typing import Any
 
+import orjson
 from twisted.internet import reactor
 
 from directus_tx.config import OutboxSettings
 from directus_tx.db.connection import pause
 from directus_tx.db.session import Session
 from directus_tx.jobs.delivery import Deliverer
+from directus_tx.mail.delivery import KIND as MAIL
 from directus_tx.outbox.kinds import Kind
 from tests.conftest import Client
 
@@ -46,3 +51,13 @@ async def all_ended(client: Client) -> None:
         return not await rows(client, "SELECT FROM directus_outbox WHERE state = 'pending'")
 
     await until(ended)
+
+
+async def mails(client: Client) -> list[tuple[str, EmailMessage]]:
+    """The mails in the outbox that have not been delivered, in order: to whom, and what."""
+    keys = client.backend.projects.get(client.project).keys
+    found = []
+    for (payload,) in await rows(client, f"SELECT payload FROM directus_outbox WHERE kind = '{MAIL}' ORDER BY id"):
+        mail = orjson.loads(keys.unseal(MAIL, orjson.loads(payload)["sealed"]))
+        found.append((mail["to"], message_from_bytes(mail["data"].encode(), policy=default)))
+    return found  # type: ignore[return-value]

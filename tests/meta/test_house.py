@@ -114,12 +114,24 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
-    "accounts": ("hashes", "passwords", "tokens", "sessions", "throttle", "sign_in", "sso"),
+    "accounts": (
+        "hashes",
+        "passwords",
+        "tokens",
+        "sessions",
+        "throttle",
+        "sign_in",
+        "links",
+        "mails",
+        "password_resets",
+        "invitations",
+        "sso",
+    ),
     "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
     "outgoing": ("policy", "client"),
     "outbox": ("messages", "copies", "kinds", "queue", "records"),
-    "access": ("view", "grant", "subjects", "history", "refusals", "caller"),
+    "access": ("view", "grant", "subjects", "history", "refusals", "addresses", "caller"),
     "compile": (
         "conditions",
         "bounds",

@@ -4,11 +4,13 @@ All answers are those to the public."""
 from collections.abc import Mapping
 
 from directus_tx.accounts import sessions
+from directus_tx.accounts.password_resets import request_reset, reset_password
 from directus_tx.accounts.sign_in import sign_in
 from directus_tx.accounts.tokens import Bearer
 from directus_tx.errors import DeleteForbidden, InvalidRequest
 from directus_tx.http.answers import Answer, Document, Empty, Envelope
 from directus_tx.http.client import token_of
+from directus_tx.http.endpoints.links import link_mails
 from directus_tx.http.operations import FLAG, TEXT, Items, Operation, Shape, record
 from directus_tx.http.payload import size_of
 from directus_tx.http.routes import Call, Caller, Routes
@@ -45,6 +47,8 @@ SIGN_IN = Operation(
     query=(MODE,),
 )
 REFRESH = Operation("Make a new token of one that has not expired", record(token=TEXT), record(token=TEXT))
+REQUEST = Operation("Mail a link for a new password", payload=record(email=TEXT, reset_url=TEXT))
+RESET = Operation("Set a new password with the token of a link", payload=record(token=TEXT, password=TEXT))
 CHECK = Operation("Whether the caller has a session", record(authenticated=FLAG))
 SESSIONS = Operation("List the sessions of the caller", Items(Shape.LIST, "directus_user_sessions"))
 
@@ -69,6 +73,18 @@ async def refresh(call: Call) -> Answer:
     if token is None or token == "":
         raise InvalidRequest('"token" is required.')
     return Envelope({"token": await sessions.refresh(call.ctx, call.project, str(token))}, headers=PRIVATE)
+
+
+@routes.post("/<project>/auth/password/request", Caller.ANONYMOUS, REQUEST, guarded=True)
+async def request_password(call: Call) -> Answer:
+    await request_reset(call.ctx, call.project, link_mails(call), call.services.settings.accounts, await call.item())
+    return Empty(PRIVATE)
+
+
+@routes.post("/<project>/auth/password/reset", Caller.ANONYMOUS, RESET, guarded=True)
+async def reset(call: Call) -> Answer:
+    await reset_password(call.items, call.ctx, call.project, await call.item())
+    return Empty(PRIVATE)
 
 
 @routes.get("/<project>/auth/check", Caller.ANONYMOUS, CHECK)

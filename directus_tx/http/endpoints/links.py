@@ -1,0 +1,63 @@
+"""/:project/users/invite: inviting users, and accepting an invitation."""
+
+from collections.abc import Mapping
+
+from attrs import evolve
+
+from directus_tx.accounts.invitations import accept, invite
+from directus_tx.accounts.links import INVITATION, RESET
+from directus_tx.accounts.mails import LinkMails
+from directus_tx.config import public_url
+from directus_tx.http.answers import Answer
+from directus_tx.http.operations import TEXT, Items, Operation, Shape, record
+from directus_tx.http.payload import size_of
+from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.mail.compose import MAX_NAME, Mailbox
+from directus_tx.mail.delivery import NO_SENDER
+
+routes = Routes()
+PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+PAGES: Mapping[str, str] = {RESET: "auth/password/reset", INVITATION: "users/invite"}
+"""The paths of the pages of the server, in a project, that links go to."""
+
+SETTINGS: Mapping[str, str] = {RESET: "reset_url", INVITATION: "invite_url"}
+"""The names in the table `auth` of a project file of other pages that links go to."""
+
+INVITED = {
+    "type": "object",
+    "required": ["email"],
+    "properties": {"email": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}, "role": {"type": "integer"}},
+}
+ACCEPTING = Operation("Accept an invitation", Items(Shape.ITEM, "directus_users"))
+
+
+@routes.post("/<project>/users/invite", Caller.PUBLIC, Operation("Invite users", Items(Shape.LIST, "directus_users"), INVITED))
+async def invite_users(call: Call) -> Answer:
+    found = await invite(call.items, call.ctx, call.project, link_mails(call), call.services.settings, await call.item())
+    return call.answer(found)
+
+
+@routes.get("/<project>/users/invite/<token>", Caller.ANONYMOUS, ACCEPTING, guarded=True)
+@routes.post("/<project>/users/invite/<token>", Caller.ANONYMOUS, evolve(ACCEPTING, payload=record(password=TEXT)), guarded=True)
+async def accept_invitation(call: Call) -> Answer:
+    payload = await call.item() if size_of(call.request.content) else {}
+    for name, value in PRIVATE.items():
+        call.request.setHeader(name, value)
+    return call.answer(await accept(call.items, call.ctx, call.project, call.path["token"], payload))
+
+
+def link_mails(call: Call) -> LinkMails:
+    """Returns how the project of a call mails links."""
+    settings, config, key = call.services.settings, call.project.config, call.project.key
+    base = public_url(settings.server)
+    sender = config.mail_from or settings.mail.sender or NO_SENDER
+    pages = {kind: str(config.auth.get(SETTINGS[kind]) or f"{base}/{key}/{path}") for kind, path in PAGES.items()}
+    named = config.auth.get("redirect_origins")
+    origins = {each.rstrip("/").lower() for each in (named if isinstance(named, list) else [named]) if isinstance(each, str)}
+    if settings.server.public_url:
+        origins.add("/".join(base.split("/")[:3]).lower())
+    if config.mail_from:
+        # Whoever has the domain that the mails of the project come from can send such mails anyway.
+        origins.add(f"https://{config.mail_from.rpartition('@')[2].lower()}")
+    name = call.ctx.schema.setting("project_name")[:MAX_NAME]
+    return LinkMails(call.services.projects.mail_templates(key), Mailbox(sender, name), pages, origins)
