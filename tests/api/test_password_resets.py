@@ -1,5 +1,7 @@
 """Passwords that users have forgotten: who is mailed a link, where it leads, and what its token is worth."""
 
+import base64
+import hashlib
 import re
 import secrets
 from collections.abc import Iterator
@@ -528,6 +530,22 @@ async def test_a_link_survives_a_sign_in_that_replaces_the_hash(client: Client) 
     token = await token_for(client)
     assert (await sign_in(client, "old-secret")).status == 200
     assert (await reset(client, token)).status == 200
+
+
+@pytest.mark.parametrize("path", ["auth/password/reset", "users/invite"])
+@ensureDeferred
+async def test_the_pages_run_no_script_but_their_own_and_tell_nobody_the_token(client: Client, path: str) -> None:
+    answer = await client.get(f"~/{path}?token=<script>t0ken", token=None, headers={"Accept": "text/html"})
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    html = answer.body.decode()
+    assert "t0ken" not in html
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = answer.headers["content-security-policy"]
+    assert f"script-src 'sha256-{digest}';" in policy
+    for each in ("default-src 'none'", "form-action 'none'", "frame-ancestors 'none'", "base-uri 'none'", "connect-src 'self'"):
+        assert each in policy
+    assert (answer.headers["referrer-policy"], answer.headers["cache-control"]) == ("no-referrer", "no-store")
 
 
 @ensureDeferred

@@ -1,4 +1,4 @@
-"""/:project/users/invite: inviting users, and accepting an invitation."""
+"""/:project/users/invite: inviting users, and accepting an invitation; and the pages that links in mails lead to."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,8 @@ from directus_tx.accounts.invitations import accept, invite
 from directus_tx.accounts.links import INVITATION, RESET
 from directus_tx.accounts.mails import LinkMails
 from directus_tx.config import public_url
-from directus_tx.http.answers import Answer
+from directus_tx.http import pages
+from directus_tx.http.answers import Answer, Text
 from directus_tx.http.operations import TEXT, Items, Operation, Shape, record
 from directus_tx.http.payload import size_of
 from directus_tx.http.routes import Call, Caller, Routes
@@ -37,6 +38,24 @@ async def invite_users(call: Call) -> Answer:
     return call.answer(found)
 
 
+PAGE = Operation("The page that asks for a new password, for browsers", TEXT, media_type="text/html")
+
+
+@routes.get("/<project>/auth/password/reset", Caller.ANONYMOUS, PAGE)
+async def password_page(call: Call) -> Answer:
+    return _page(invited=False)
+
+
+@routes.get("/<project>/users/invite", Caller.ANONYMOUS, PAGE)
+async def invitation_page(call: Call) -> Answer:
+    return _page(invited=True)
+
+
+def _page(*, invited: bool) -> Text:
+    found = pages.password_page(invited=invited)
+    return Text(found.html, headers={**PRIVATE, "Content-Security-Policy": found.policy})
+
+
 @routes.get("/<project>/users/invite/<token>", Caller.ANONYMOUS, ACCEPTING, guarded=True)
 @routes.post("/<project>/users/invite/<token>", Caller.ANONYMOUS, evolve(ACCEPTING, payload=record(password=TEXT)), guarded=True)
 async def accept_invitation(call: Call) -> Answer:
@@ -51,7 +70,7 @@ def link_mails(call: Call) -> LinkMails:
     settings, config, key = call.services.settings, call.project.config, call.project.key
     base = public_url(settings.server)
     sender = config.mail_from or settings.mail.sender or NO_SENDER
-    pages = {kind: str(config.auth.get(SETTINGS[kind]) or f"{base}/{key}/{path}") for kind, path in PAGES.items()}
+    places = {kind: str(config.auth.get(SETTINGS[kind]) or f"{base}/{key}/{path}") for kind, path in PAGES.items()}
     named = config.auth.get("redirect_origins")
     origins = {each.rstrip("/").lower() for each in (named if isinstance(named, list) else [named]) if isinstance(each, str)}
     if settings.server.public_url:
@@ -60,4 +79,4 @@ def link_mails(call: Call) -> LinkMails:
         # Whoever has the domain that the mails of the project come from can send such mails anyway.
         origins.add(f"https://{config.mail_from.rpartition('@')[2].lower()}")
     name = call.ctx.schema.setting("project_name")[:MAX_NAME]
-    return LinkMails(call.services.projects.mail_templates(key), Mailbox(sender, name), pages, origins)
+    return LinkMails(call.services.projects.mail_templates(key), Mailbox(sender, name), places, origins)

@@ -1,6 +1,9 @@
-"""The pages for browsers: the start page of the server, and the API reference of a project, whose viewer is Swagger UI."""
+"""The pages for browsers: the start page of the server, the API reference of a project, whose viewer is Swagger UI, and the pages that
+links in mails lead to."""
 
+import base64
 import gzip
+import hashlib
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -50,6 +53,33 @@ def _read(name: str, viewer: str) -> File:
     own = name in OWN
     content = files(__package__).joinpath(name).read_bytes() if own else (Path(viewer) / "dist" / name).read_bytes()
     return File(CONTENT_TYPES[name.rpartition(".")[2]], content, gzip.compress(content, mtime=0))
+
+
+@frozen
+class PasswordPage:
+    """A page that asks for a new password. `policy` is its Content-Security-Policy, which allows the script of the page alone."""
+
+    html: str
+    policy: str
+
+
+@cache
+def password_page(*, invited: bool) -> PasswordPage:
+    """Returns the page that the link in a mail for a new password leads to, or that in an invitation if *invited*."""
+    script = files(__package__).joinpath("password.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = Template(files(__package__).joinpath("password.html").read_text(encoding="utf-8"))
+    texts = {
+        "title": "Accept the invitation" if invited else "Choose a new password",
+        "send": "Accept" if invited else "Set the password",
+        "done": "You can sign in now." if invited else "The password is set. You can sign in now.",
+        "token_in": "path" if invited else "body",
+    }
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'"
+    )
+    return PasswordPage(template.substitute(texts, script=script), policy)
 
 
 @cache
