@@ -215,6 +215,12 @@ class SuspendedUser(ApiError):
     code, status = 103, 404
 
 
+class TooManyFailedSignIns(ApiError):
+    """The user is suspended after too many failed sign-ins."""
+
+    code, status = 103, 401
+
+
 class InvalidResetToken(ApiError):
     """The token for a new password is not valid."""
 
@@ -261,6 +267,24 @@ class SignOnRefused(ApiError):
     """The account of the provider has no access to this project."""
 
     code, status = 121, 401
+
+
+class OneTimePasswordRequired(ApiError):
+    """The user has activated two-factor authentication: a one-time password is needed, as "otp"."""
+
+    code, status = 111, 404
+
+
+class InvalidOneTimePassword(ApiError):
+    """The one-time password is wrong."""
+
+    code, status = 112, 404
+
+
+class TwoFactorRequired(ApiError):
+    """The role of the user enforces two-factor authentication, which the user has not activated."""
+
+    code, status = 113, 401
 
 
 class InvalidSignIn(ApiError):

@@ -58,7 +58,7 @@ _INSERT = """
 INSERT INTO directus_user_sessions (id, "user", token_type, token, ip_address, user_agent, created_on, token_expired_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
 _FIND = """
-SELECT u.id, u.role, s.id, extract(epoch FROM s.token_expired_at)::bigint
+SELECT u.id, u.role, s.id, coalesce(u."2fa_secret", '') <> '', extract(epoch FROM s.token_expired_at)::bigint
 FROM directus_user_sessions AS s JOIN directus_users AS u ON u.id = s."user" AND u.status = 'active'
 WHERE s.token = %s AND s.token_type = %s AND s.token_expired_at > %s"""
 _LIST = """
@@ -124,8 +124,8 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
         if not rows:
             project.accounts.pop(key, None)
             return None
-        ((user, role, id, ends),) = rows
-        known = (Bearer(user, role, id), ends)
+        ((*values, ends),) = rows
+        known = (Bearer(*values), ends)
         tokens.remember(project, version, key, *known)
     bearer: Bearer = known[0]
     lasts = lifetime(schema).total_seconds()
@@ -156,7 +156,7 @@ async def find(ctx: Context, token: str, kind: str) -> Bearer | None:
     """Returns the user whose session a cookie or JWT belongs to, as *kind* says, or None. A static token has no session, and neither has a
     JWT that was refreshed."""
     rows = await ctx.db.query(_FIND, (_hash(token), kind, ctx.now))
-    return Bearer(*rows[0][:3]) if rows else None
+    return Bearer(*rows[0][:-1]) if rows else None
 
 
 async def read(ctx: Context, user: int) -> list[dict[str, Any]]:

@@ -3,25 +3,32 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
+from twisted.logger import Logger
 
-from directus_tx.accounts import hashes, sessions, tokens
+from directus_tx.accounts import attempts, hashes, sessions, tokens, two_factor
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
 from directus_tx.errors import (
+    ApiError,
     InactiveUser,
     InvalidCredentials,
+    InvalidOneTimePassword,
+    InvalidRequest,
     InvalidSignIn,
+    OneTimePasswordRequired,
     ReadOnlyDatabase,
     StandbyDatabase,
     SuspendedUser,
+    TooManyFailedSignIns,
     UpdateForbidden,
 )
-from directus_tx.items.history import Record, record, record_activity
+from directus_tx.items.history import Record, record
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
 from directus_tx.schema.sealed import TWO_FACTOR_SECRET
 
+log = Logger()
 T = TypeVar("T")
 SHOWN = [
     "id",
@@ -59,26 +66,40 @@ FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
 
 
 class _AccountChanged(Exception):
-    """Raised if the password or the status of a user has changed since they were read. A sign-in at the same time can replace the hash."""
+    """Raised if the credentials or the status of a user have changed since they were read. A sign-in at the same time can replace the
+    hash."""
+
+
+@frozen
+class SignIn:
+    """A successful sign-in. `token` is a JWT or the value of a session cookie. `user` has the attributes SHOWN; `id` and `role` are text,
+    as clients expect. If `must_activate`, the role enforces two-factor authentication, and until the user has activated it, the token
+    opens nothing else."""
+
+    token: str
+    user: Mapping[str, Any]
+    must_activate: bool
 
 
 async def sign_in(
     ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any], *, cookie: bool = False
-) -> dict[str, Any]:
-    """Signs a user in and returns `token` and `user`, whose `id` and `role` are text, as clients expect. The token is a JWT, or with
-    *cookie* the value of a session cookie. The session is stored.
+) -> SignIn:
+    """Signs a user in with `email`, `password` and `otp`, the one-time password if the user has activated two-factor authentication.
 
-    Raises InvalidSignIn, InvalidCredentials, SuspendedUser or InactiveUser; with *cookie* ReadOnlyDatabase, StandbyDatabase or
-    UpdateForbidden if the session cannot be stored. A wrong password is recorded as an activity. Refusing an unknown address runs the
-    same statements and the same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the
-    duration nor gaps in the ids reveal which addresses are known. Where the database can only be read, nothing is recorded, and a JWT has
-    no session.
+    Raises InvalidSignIn, InvalidRequest, InvalidCredentials, SuspendedUser, TooManyFailedSignIns, InactiveUser, OneTimePasswordRequired or
+    InvalidOneTimePassword; with *cookie* ReadOnlyDatabase, StandbyDatabase or UpdateForbidden if the session cannot be stored.
+
+    A wrong password or one-time password is recorded as an activity and counted (`attempts`). Refusing an unknown address runs the same
+    statements and the same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the duration nor
+    gaps in the ids reveal which addresses are known. Where the database can only be read, nothing is recorded or counted.
     """
-    email, password = payload.get("email"), payload.get("password")
+    email, password, code = payload.get("email"), payload.get("password"), payload.get("otp")
     if not (isinstance(email, str) and isinstance(password, str) and password and _is_address(email)):
         raise InvalidSignIn
     if len(password) > MAX_HASHED:
         raise InvalidSignIn(f"A password must have at most {MAX_HASHED} characters.")
+    if not isinstance(code, (str, type(None))):
+        raise InvalidRequest('"otp" must be a text.')
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
     verdict = await hasher.verify(password, hashed, (kinds or "").split())
@@ -86,32 +107,68 @@ async def sign_in(
         # There is no password that could be right. Clients tell the user to accept the invitation first.
         raise InactiveUser
     if not verdict.valid:
-        await _note_refusal(ctx, user["id"])
-        raise InvalidCredentials
+        raise await _refusal(ctx, user["id"], InvalidCredentials())
     if user["status"] == "suspended":
-        raise SuspendedUser
+        raise TooManyFailedSignIns if await attempts.have_suspended(ctx, user["id"]) else SuspendedUser
     if user["status"] != "active":
         raise InactiveUser
+    stored_secret = user["2fa_secret"]
     try:
         user["2fa_secret"] = TWO_FACTOR_SECRET.unsealed(ctx.keys, user["2fa_secret"])
     except ValueError:
         # Without the secret, the second factor cannot be checked.
         raise InactiveUser("The two-factor secret of the user cannot be decrypted: an administrator must set it anew.") from None
+    step = None
+    if user["2fa_secret"]:
+        if not code:
+            raise OneTimePasswordRequired
+        step = two_factor.step_of(user["2fa_secret"], code, ctx.now)
+        if step is None:
+            raise await _refusal(ctx, user["id"], InvalidOneTimePassword())
 
+    async def check(ctx: Context) -> None:
+        unchanged = f"""
+            SELECT FROM {USERS} WHERE id = %s AND password = %s AND "2fa_secret" IS NOT DISTINCT FROM %s AND status = 'active' FOR SHARE"""
+        # A password that is changed at the same time ends the sessions that are stored before; none may be stored for the former one after.
+        if not await ctx.db.query(unchanged, (user["id"], hashed, stored_secret)):
+            raise _AccountChanged
+        if not await attempts.admit(ctx, user["id"], step):
+            raise InvalidOneTimePassword("The one-time password has been used before.")
+
+    try:
+        found = await admit(ctx, project, user, check, cookie=cookie)
+    except _AccountChanged:
+        return await sign_in(ctx, project, hasher, payload, cookie=cookie)
+    except InvalidOneTimePassword as replayed:
+        raise await _refusal(ctx, user["id"], replayed) from None
+    if verdict.outdated and not ctx.schema.read_only:
+        await _replace_hash(ctx, user["id"], hashed, await hasher.rehash(password))
+    return found
+
+
+async def admit(
+    ctx: Context,
+    project: tokens.KeyRing,
+    user: Mapping[str, Any],
+    check: Callable[[Context], Awaitable[None]],
+    *,
+    cookie: bool = False,
+) -> SignIn:
+    """Stores a session of a user who has been identified, with the attributes SHOWN, and an activity. Calls *check* in the transaction
+    first, which raises an exception if the sign-in must not be completed.
+
+    Where the database can only be read, a JWT is issued without a session, without a record and without *check*; with *cookie*, raises
+    ReadOnlyDatabase, StandbyDatabase or UpdateForbidden.
+    """
     records = [Record("authenticate", USERS, str(user["id"]))]
 
     async def work(ctx: Context) -> str:
-        # A password that is changed at the same time ends the sessions that are stored before; none may be stored for the former one after.
-        unchanged = f"SELECT FROM {USERS} WHERE id = %s AND password = %s AND status = 'active' FOR SHARE"
-        if not await ctx.db.query(unchanged, (user["id"], hashed)):
-            raise _AccountChanged
+        await check(ctx)
         await record(ctx, records)
         return await sessions.start(ctx, project, user["id"], cookie=cookie)
 
     try:
         token = await (_as_user(ctx, user["id"]).transaction(work) if cookie else _recorded(ctx, user["id"], work))
-    except _AccountChanged:
-        return await sign_in(ctx, project, hasher, payload, cookie=cookie)
     except UpdateForbidden:
         if cookie:
             raise
@@ -119,26 +176,26 @@ async def sign_in(
         token = await _recorded(ctx, user["id"], lambda ctx: record(ctx, records))
     if token is None:
         token = tokens.issue(project, user["id"], sessions.token_ttl(ctx.schema), ctx.now)
-    elif verdict.outdated:
-        newer = await hasher.rehash(password)
-        await ctx.transaction(
-            lambda ctx: ctx.db.query(
-                f"UPDATE {USERS} SET password = %s WHERE id = %s AND password = %s", (newer, user["id"], hashed)
-            )
-        )
     role = user["role"]
-    return {"token": token, "user": user | {"id": str(user["id"]), "role": None if role is None else str(role)}}
+    shown = {name: user[name] for name in SHOWN} | {"id": str(user["id"]), "role": None if role is None else str(role)}
+    return SignIn(token, shown, not user["2fa_secret"] and two_factor.is_enforced(ctx.schema, role))
 
 
-async def _note_refusal(ctx: Context, user: int | None) -> None:
-    """Writes an activity of the user whose password was wrong. If the address is unknown (*user* is None), the activity is
-    written and deleted in one transaction."""
+async def _refusal(ctx: Context, user: int | None, error: ApiError) -> ApiError:
+    """Records and counts a failed sign-in of a user, None if the address is unknown. Returns *error*, or TooManyFailedSignIns if the user
+    is suspended because of it. If the database role of the server may not write the count, nothing is counted."""
+    try:
+        exceeded = await _recorded(ctx, user, lambda ctx: attempts.note_failure(ctx, user))
+        if exceeded and user is not None and await _recorded(ctx, user, lambda ctx: attempts.suspend(ctx, user)):
+            return TooManyFailedSignIns()
+    except UpdateForbidden as forbidden:
+        log.warn("a failed sign-in is not counted: {error}", error=forbidden.message)
+    return error
 
-    async def work(ctx: Context) -> None:
-        number = await record_activity(ctx, Record("invalid-credentials", USERS, str(user or 0)))
-        await ctx.db.query_at_commit("DELETE FROM directus_activity WHERE id = %s", (number if user is None else None,))
 
-    await _recorded(ctx, user, work)
+async def _replace_hash(ctx: Context, user: int, hashed: str, newer: str) -> None:
+    sql = f"UPDATE {USERS} SET password = %s WHERE id = %s AND password = %s"
+    await _recorded(ctx, user, lambda ctx: ctx.db.query(sql, (newer, user, hashed)))
 
 
 async def _recorded(ctx: Context, user: int | None, work: Callable[[Context], Awaitable[T]]) -> T | None:

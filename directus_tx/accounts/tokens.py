@@ -18,20 +18,22 @@ MAX_TOKEN = 255
 """The maximum length of a static token."""
 
 MAX_ID = 2**63 - 1
-_BY_TOKEN = """
-SELECT id, role FROM directus_users
-WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'"""
+_SELECT = """SELECT id, role, coalesce("2fa_secret", '') <> '' FROM directus_users"""
+_BY_TOKEN = f"""
+{_SELECT} WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'"""
 _JWT = "eyJ"
 """The beginning of a JWT: `{"` in base64."""
 
 
 @frozen
 class Bearer:
-    """The user that a token belongs to: id and role. `session` is the id of the session that the token belongs to, if it has one."""
+    """The user that a token belongs to: id and role. `session` is the id of the session that the token belongs to, if it has one.
+    `two_factor`: the user has activated two-factor authentication."""
 
     user: int
     role: int | None
     session: int | None = None
+    two_factor: bool = False
 
 
 class KeyRing(Protocol):
@@ -145,15 +147,15 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         except (ExpiredToken, InvalidToken):
             return None
         expires, opened = claims["exp"], claims["sid"]
-        rows = await session.query("SELECT id, role FROM directus_users WHERE id = %s AND status = 'active'", (claims["id"],))
+        rows = await session.query(f"{_SELECT} WHERE id = %s AND status = 'active'", (claims["id"],))
     elif "\x00" in token or len(token) > MAX_TOKEN:
         return None
     else:
         rows = await session.query(_BY_TOKEN, (USER_TOKEN.marks(project.keys, [token]), USER_TOKEN.unmarked([token])))
     if not rows:
         return None
-    ((user, role),) = rows
-    bearer = Bearer(user, role, opened)
+    ((user, role, two_factor),) = rows
+    bearer = Bearer(user, role, opened, two_factor)
     remember(project, version, token, bearer, expires)
     return bearer
 

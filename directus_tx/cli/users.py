@@ -2,6 +2,7 @@
 
 import click
 
+from directus_tx.accounts import attempts
 from directus_tx.cli.command import Environment, Failed, online
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
@@ -16,7 +17,7 @@ LISTED = ("id", "email", "first_name", "last_name", "role", "status", "last_acce
 
 @click.group()
 def user() -> None:
-    """List and create users, set passwords."""
+    """List, create and unlock users, set passwords."""
 
 
 @user.command("list")
@@ -89,17 +90,41 @@ def _role(ctx: Context, named: str) -> int:
 async def set_password(environment: Environment, project: str, email: str, generate: bool) -> None:
     """Set the password of a user, found by e-mail address."""
     ctx = await environment.context(project)
-    rows = await ctx.db.query("SELECT id FROM directus_users WHERE lower(email) = lower(%s)", (email,))
-    if not rows:
-        raise Failed(f"there is no user {email}")
+    id, _ = await _found(ctx, email)
     typed, shown = password(generate=generate)
     await update_items(
         environment.backend.items,
         ctx,
         USERS,
-        [str(rows[0][0])],
+        [str(id)],
         {"password": typed},
         Query(fields=("id",)),
         WriteOptions(),
     )
-    environment.output.result({"id": rows[0][0]} | shown, f"password of {email} changed", *lines_of(shown))
+    environment.output.result({"id": id} | shown, f"password of {email} changed", *lines_of(shown))
+
+
+@user.command("unlock")
+@click.argument("project")
+@click.argument("email")
+@online
+async def unlock(environment: Environment, project: str, email: str) -> None:
+    """Let a user sign in again who has been suspended after too many failed sign-ins. The count of failed sign-ins restarts."""
+    ctx = await environment.context(project)
+    id, status = await _found(ctx, email)
+    if status not in ("suspended", "active"):
+        raise Failed(f"{email} is not suspended: the status is {status}")
+    if status == "suspended":
+        query, options = Query(fields=("id",)), WriteOptions()
+        await update_items(environment.backend.items, ctx, USERS, [str(id)], {"status": "active"}, query, options)
+    else:
+        await ctx.transaction(lambda ctx: attempts.admit(ctx, id))
+    environment.output.result({"id": id, "status": "active"}, f"{email} can sign in")
+
+
+async def _found(ctx: Context, email: str) -> tuple[int, str]:
+    """Returns the id and the status of the user with an e-mail address. Raises Failed."""
+    rows = await ctx.db.query("SELECT id, status FROM directus_users WHERE lower(email) = lower(%s)", (email,))
+    if not rows:
+        raise Failed(f"there is no user {email}")
+    return int(rows[0][0]), str(rows[0][1])

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from directus_tx.errors import Notice
+from directus_tx.errors import ApiError, Notice
 from directus_tx.http import encode
 from directus_tx.items import Item
 from directus_tx.items.read import Take
@@ -53,16 +53,19 @@ class Streamed(ABC):
 
 @frozen
 class Envelope(Answer):
-    """`data` with `meta` and `messages`. `version` is the version of a single item and becomes part of the entity tag."""
+    """`data` with `meta` and `messages`. `version` is the version of a single item and becomes part of the entity tag. `error` is shown
+    beside the data of a request that was successful."""
 
     data: Any
     meta: Mapping[str, Any] | None = None
     messages: Sequence[Notice] = ()
     version: str | None = None
     headers: Mapping[str, str] = field(factory=dict)
+    error: ApiError | None = None
 
     def render(self, *, public: bool) -> Rendered:
-        return Rendered(200, JSON, encode.envelope(self.data, self.meta, public=public, messages=self.messages))
+        body = encode.envelope(self.data, self.meta, public=public, messages=self.messages, error=self.error)
+        return Rendered(200, JSON, body)
 
 
 @frozen

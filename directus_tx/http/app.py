@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from directus_tx.access import access_of
 from directus_tx.access.addresses import check_address
-from directus_tx.accounts import sessions
+from directus_tx.accounts import sessions, two_factor
 from directus_tx.accounts.tokens import Bearer, identify, is_jwt
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
@@ -227,6 +227,8 @@ class App:
             bearer = await self._by_token(request, session, token, now)
         else:
             bearer = None if route.caller is Caller.ANONYMOUS else await self._by_cookie(request, session, schema, now)
+        if bearer is not None and two_factor.is_missing(schema, bearer) and route.caller is not Caller.ACTIVATING:
+            bearer = None
         agent = request.getHeader("user-agent") or ""
         if bearer is None:
             who = Accountability(None, None, ip, agent)
@@ -273,16 +275,18 @@ class App:
             # The request is refused for this when it is answered.
             return False
         session, now = Session(project.database), self.services.now()
-        if token is not None:
-            try:
-                return await self._by_token(request, session, token, now) is not None
-            except TooManyRequests:
-                return False
-        cookie = self.services.cookies.read(request, project)
-        if cookie is None:
+        cookie = None if token is not None else self.services.cookies.read(request, project)
+        if token is None and cookie is None:
             return False
         schema = project.current() or await project.snapshot()
-        return await sessions.identify(project, session, cookie, schema, now) is not None
+        if token is not None:
+            try:
+                bearer = await self._by_token(request, session, token, now)
+            except TooManyRequests:
+                return False
+        else:
+            bearer = None if cookie is None else await sessions.identify(project, session, cookie, schema, now)
+        return bearer is not None and not two_factor.is_missing(schema, bearer)
 
     # answers
 

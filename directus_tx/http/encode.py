@@ -24,8 +24,15 @@ PIECE = 64 * 1024
 """Bytes of a large body that are compressed in one step."""
 
 
-def envelope(data: Any, meta: Mapping[str, Any] | None = None, *, public: bool = False, messages: Sequence[Notice] = ()) -> bytes:
-    """Returns the body of an answer: `data` with `meta`, `messages` and `public`. Without `data` if *data* is `...`."""
+def envelope(
+    data: Any,
+    meta: Mapping[str, Any] | None = None,
+    *,
+    public: bool = False,
+    messages: Sequence[Notice] = (),
+    error: ApiError | None = None,
+) -> bytes:
+    """Returns the body of an answer: `data` with `meta`, `messages`, `error` and `public`. Without `data` if *data* is `...`."""
     body: dict[str, Any] = {}
     if meta is not None:
         body["meta"] = meta
@@ -33,6 +40,8 @@ def envelope(data: Any, meta: Mapping[str, Any] | None = None, *, public: bool =
         body["data"] = data
     if messages:
         body["messages"] = notices(messages)
+    if error is not None:
+        body["error"] = _described(error)
     if public:
         body["public"] = True
     return encoded(body)
@@ -52,7 +61,11 @@ def notices(messages: Sequence[Notice]) -> list[dict[str, Any]]:
 
 def refusal(error: ApiError) -> bytes:
     """Returns the body of an error."""
-    return orjson.dumps({"error": {"code": error.code, "message": error.message}})
+    return orjson.dumps({"error": _described(error)})
+
+
+def _described(error: ApiError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message}
 
 
 def raw_refusal(error: ApiError) -> bytes:

@@ -320,6 +320,7 @@ _CALLERS: Mapping[Caller, str] = {
     Caller.ANONYMOUS: "A token is ignored.",
     Caller.PUBLIC: "Permissions decide what the caller may read and write.",
     Caller.SIGNED_IN: "The caller must be signed in.",
+    Caller.ACTIVATING: "The caller must be signed in, and may lack the second factor that the role enforces.",
     Caller.ADMINISTRATOR: "The caller must be an administrator.",
 }
 

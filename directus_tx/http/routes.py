@@ -65,12 +65,18 @@ class Caller(Enum):
     """Anyone, signed in or not."""
     SIGNED_IN = "signed in"
     """Users of the project."""
+    ACTIVATING = "signed in or activating"
+    """Users of the project. Other routes treat users as the public as long as they have not activated the two-factor authentication that
+    their role enforces."""
     ADMINISTRATOR = "administrator"
     """Users with the administrator role."""
     SUPER_ADMIN = "super admin"
     """Callers that send the super admin token of the server in the parameter super_admin_token."""
     SUPER_ADMIN_BY_PAYLOAD = "super admin, by the payload"
     """Callers that send the token in the payload. The service checks it after the rest of the payload."""
+
+
+_SIGNED_IN = (Caller.SIGNED_IN, Caller.ACTIVATING)
 
 
 @mutable
@@ -226,7 +232,7 @@ class Route:
         """Whether a caller of a project may call the route."""
         if self.caller is Caller.ADMINISTRATOR:
             return who.admin
-        return self.caller is not Caller.SIGNED_IN or not who.public
+        return self.caller not in _SIGNED_IN or not who.public
 
     def check(self, call: Call) -> None:
         """Raises the refusal if the caller may not call the route, or the error of a wrong super admin token."""

@@ -31,6 +31,7 @@ INTERNAL = frozenset(
         "directus_used_tokens",
         "directus_user_identities",
         "directus_user_links",
+        "directus_user_sign_ins",
         "directus_versions",
         "directus_webhook_keys",
     }

@@ -12,11 +12,12 @@ from attrs import evolve
 
 from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
-from directus_tx.accounts import links, sessions
+from directus_tx.accounts import attempts, links, sessions, two_factor
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
     CreateForbidden,
     DeleteForbidden,
+    InvalidOneTimePassword,
     InvalidPayload,
     InvalidRequest,
     ItemNotFound,
@@ -32,7 +33,8 @@ from directus_tx.items.history import Record
 from directus_tx.items.read import Result, keys_of, read_back
 from directus_tx.items.rules import NO_POLICIES, CollectionRules, Policy, Shown
 from directus_tx.items.service import Items
-from directus_tx.query import Query
+from directus_tx.items.write import Writer, in_transaction
+from directus_tx.query import Query, WriteOptions
 from directus_tx.suggestions import suggestion
 from directus_tx.system.references import check_references
 
@@ -46,6 +48,7 @@ SIGN_IN_FIELDS = ACCOUNT_SECRETS | {"password", "email"}
 DISABLING = frozenset({"role", "status"})
 """The fields whose change can make an administrator inactive or take away the role."""
 
+_NO_SECRET = f'"2fa_secret" must have at least {two_factor.MIN_SECRET} bytes in base32.'
 RECEIPT = "password_reset_token"
 SHOWN_EMPTY = ("2fa_secret", "password_reset_token")
 """Secrets that clients expect in a record with all fields. They are shown as null to callers who may not read them."""
@@ -66,6 +69,9 @@ class UserRules(CollectionRules):
                 raise InvalidRequest(
                     f'"{status}" is not a valid status of a user{suggestion(str(status), change.collection.statuses)}'
                 )
+            secret = change.payload.get("2fa_secret")
+            if secret and not (isinstance(secret, str) and two_factor.is_secret(secret)):
+                raise InvalidRequest(_NO_SECRET)
             role = change.payload.get("role")
             if isinstance(role, dict) and role.get("id") is not None and not ctx.accountability.admin:
                 # The caller must be able to read a role to link it by an object. Whether the role may be assigned is checked
@@ -187,6 +193,32 @@ async def track_page(service: Items, ctx: Context, key: str, payload: Mapping[st
         # The admin app stores each page that a user opens. In a project that can only be read, it is to open them all the same.
         shown = await read_back(service, ctx, USERS, query, keys, one=True)
         return evolve(shown, messages=(*shown.messages, Notice(error.code, f"The page is not stored: {error.message}")))
+
+
+async def activate_two_factor(service: Items, ctx: Context, key: str, payload: Mapping[str, Any]) -> None:
+    """Stores `2fa_secret` for a user, if `otp` is a one-time password that has been made with it. No permission is needed for oneself.
+
+    Raises InvalidRequest, InvalidOneTimePassword; UpdateForbidden if the caller is neither the user nor an administrator; and ItemNotFound.
+    """
+    secret, code = payload.get("2fa_secret"), payload.get("otp")
+    if not (isinstance(secret, str) and secret and isinstance(code, str) and code):
+        raise InvalidRequest('"2fa_secret" and "otp" are required, both as text.')
+    if not two_factor.is_secret(secret):
+        raise InvalidRequest(_NO_SECRET)
+    who, keys = ctx.accountability, keys_of(ctx.schema.collections[USERS], [key])
+    if not who.admin and keys != [who.user]:
+        raise UpdateForbidden("Only the user and administrators may activate two-factor authentication for a user.")
+    step = two_factor.step_of(secret, code, ctx.now)
+    if step is None:
+        raise InvalidOneTimePassword
+    if not keys:
+        raise ItemNotFound("There is no such user.")
+
+    async def work(writer: Writer) -> None:
+        await writer.update(USERS, [(keys[0], {"2fa_secret": secret})])
+        await attempts.admit(writer.ctx, keys[0], step)
+
+    await in_transaction(service, ctx, WriteOptions(), work, trusted=True)
 
 
 def _check_role(ctx: Context, grant: Grant, change: Change, role: Any) -> None:

@@ -59,6 +59,12 @@ def test_it_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
     assert directus("user", "password", "q", "second@example.com", text="changed-password\n")[0] == 0
     signed_in = {"email": "second@example.com", "password": "changed-password"}
     assert daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "2"
+    token = daemon.call("POST", "/q/auth/authenticate", signed_in, token=None)["data"]["token"]
+    made = {"email": "third@example.com", "password": "third-password", "status": "suspended", "role": 1}
+    daemon.call("POST", "/q/users", made, token=token)
+    assert directus("user", "unlock", "q", "third@example.com") == (0, {"id": 3, "status": "active"})
+    assert daemon.call("POST", "/q/auth/authenticate", made, token=None)["data"]["user"]["id"] == "3"
+    assert directus("user", "unlock", "q", "nobody@example.com")[0] != 0
     assert directus("migrate") == (0, {"failed": []})
     daemon.call("POST", "/p/roles", {"name": "Writers"})
     status, document = directus("permissions", "export", "p")

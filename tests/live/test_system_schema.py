@@ -250,12 +250,17 @@ async def test_older_system_tables_are_migrated_where_they_are(place: Place) -> 
     project = await place.create()
     before = await place.dumped()
     # As the first versions have left it: the functions have no search_path of their own.
-    place.run("""
+    place.run(f"""
         SET search_path = directus;
         ALTER FUNCTION directus_touch(text) RESET search_path; ALTER FUNCTION directus_touched() RESET search_path;
-        DROP TABLE directus_indexes, directus_outbox, directus_outbox_attempts, directus_webhook_keys, directus_failed_attempts;
+        DROP TABLE directus_indexes, directus_outbox, directus_outbox_attempts, directus_webhook_keys, directus_failed_attempts,
+            directus_used_tokens, directus_user_identities, directus_user_links, directus_user_sign_ins;
         DROP FUNCTION directus_wake_outbox, directus_outbox_written, directus_owner_changed CASCADE;
-        DROP FUNCTION directus_sessions_ended CASCADE;
+        DROP FUNCTION directus_sessions_ended, directus_user_changed, directus_token_written CASCADE;
+        ALTER TABLE directus_users DROP COLUMN token_fingerprint;
+        CREATE UNIQUE INDEX directus_users_token ON directus_users (token);
+        DROP INDEX directus_users_unsealed_2fa_secret;
+        UPDATE directus_users SET token = '{TOKEN}' WHERE token IS NOT NULL;
         DROP INDEX directus_user_sessions_expired;
         DROP TRIGGER directus_touched ON directus_webhooks;
         DELETE FROM directus_migrations WHERE version > 5;

@@ -3,11 +3,11 @@ All answers are those to the public."""
 
 from collections.abc import Mapping
 
-from directus_tx.accounts import sessions
+from directus_tx.accounts import sessions, two_factor
 from directus_tx.accounts.password_resets import request_reset, reset_password
 from directus_tx.accounts.sign_in import sign_in
 from directus_tx.accounts.tokens import Bearer
-from directus_tx.errors import DeleteForbidden, InvalidRequest
+from directus_tx.errors import DeleteForbidden, InvalidRequest, TwoFactorRequired
 from directus_tx.http.answers import Answer, Document, Empty, Envelope
 from directus_tx.http.client import token_of
 from directus_tx.http.endpoints.links import link_mails
@@ -41,6 +41,7 @@ SIGN_IN = Operation(
         "properties": {
             "email": {"type": "string", "format": "email"},
             "password": {"type": "string", "format": "password"},
+            "otp": {**TEXT, "description": "The one-time password of users who have activated two-factor authentication."},
             "mode": {"type": "string", "enum": ["jwt", "cookie"]},
         },
     },
@@ -62,8 +63,9 @@ async def authenticate(call: Call) -> Answer:
         call.services.cookies.check_origin(call.request, call.project)
     found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie)
     if cookie:
-        call.services.cookies.set(call.request, call.project, found.pop("token"), sessions.lifetime(call.ctx.schema))
-    return Envelope(found, headers=PRIVATE)
+        call.services.cookies.set(call.request, call.project, found.token, sessions.lifetime(call.ctx.schema))
+    data = {"user": found.user} if cookie else {"token": found.token, "user": found.user}
+    return Envelope(data, headers=PRIVATE, error=TwoFactorRequired() if found.must_activate else None)
 
 
 @routes.post("/<project>/auth/refresh", Caller.ANONYMOUS, REFRESH)
@@ -95,7 +97,7 @@ async def check(call: Call) -> Answer:
 @routes.get("/<project>/auth/sessions", Caller.ANONYMOUS, SESSIONS)
 async def list_sessions(call: Call) -> Answer:
     bearer = await _with_session(call)
-    if bearer is None:
+    if bearer is None or two_factor.is_missing(call.ctx.schema, bearer):
         return Empty(PRIVATE)
     return Envelope(await sessions.read(call.ctx, bearer.user), headers=PRIVATE)
 

@@ -6,13 +6,13 @@ from attrs import frozen
 
 from directus_tx.access import access_of
 from directus_tx.errors import NotFound, Unauthorized
-from directus_tx.http.answers import Answer, Streamed
+from directus_tx.http.answers import Answer, Empty, Streamed
 from directus_tx.http.endpoints import items
 from directus_tx.http.operations import ANY, ITEM, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema_service import read_setting_fields
-from directus_tx.system.users import track_page
+from directus_tx.system.users import activate_two_factor, track_page
 
 routes = Routes()
 
@@ -42,7 +42,7 @@ ADDRESSES = (
     Address("permissions", "directus_permissions", whole=True),
     Address("relations", "directus_relations"),
     Address("revisions", "directus_revisions", "r"),
-    Address("roles", "directus_roles"),
+    Address("roles", "directus_roles", whole=True),
     Address("settings", "directus_settings", numbers=True),
     Address("users", "directus_users", "crud", revisions=True),
     Address("webhooks", "directus_webhooks", "rubd", revisions=True),
@@ -106,6 +106,17 @@ async def setting_fields(call: Call) -> Answer:
 async def tracking_page(call: Call) -> Answer:
     key = _ids(call, USERS)
     return call.answer(await track_page(call.items, call.ctx, key, await call.item(), call.query()))
+
+
+@routes.post(
+    "/<project>/users/<ids>/activate_2fa",
+    Caller.ACTIVATING,
+    Operation("Activate two-factor authentication", payload=record(**{"2fa_secret": TEXT, "otp": TEXT})),
+)
+async def activate_2fa(call: Call) -> Answer:
+    ids, who = call.path["ids"], call.ctx.accountability
+    await activate_two_factor(call.items, call.ctx, str(who.user) if ids == "me" else ids, await call.item())
+    return Empty()
 
 
 async def _updating_whole(call: Call, collection: str, ids: str) -> Answer:
