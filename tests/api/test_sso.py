@@ -1,6 +1,7 @@
 """Single sign-on with a provider in a process of its own, which is honest or hostile."""
 
 import http.cookies
+import json
 import secrets
 import urllib.parse
 from collections.abc import Iterator
@@ -15,9 +16,15 @@ from twisted.internet import defer, reactor, threads
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.http_headers import Headers
+from zope.interface.verify import verifyObject
 
 from directus_tx.accounts.sso import service
+from directus_tx.accounts.sso.interfaces import IAuthenticationProvider
+from directus_tx.accounts.sso.oauth import Facebook, GitHub
+from directus_tx.accounts.sso.openid import OpenIDConnect, okta
+from directus_tx.accounts.sso.requests import Requests
 from directus_tx.accounts.sso.service import SingleSignOn
+from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.checks import project_problems
 from directus_tx.config import OutgoingSettings, Settings
 from directus_tx.context import current_time
@@ -329,6 +336,14 @@ async def test_by_https_the_cookie_has_the_prefix_that_other_hosts_cannot_set(
 
 
 FAULTS = ("huge", "redirect", "text", "deep", "list", "null", "drop", "500", "400")
+NO_KEYS: list[dict[str, Any]] = [
+    {"kty": "RSA", "kid": "first", "n": 5, "e": 7},
+    {"kty": "RSA", "kid": "first", "n": "", "e": ""},
+    {"kty": "RSA", "kid": "first", "n": "AQ", "e": "AQ"},
+    {"kty": "RSA", "kid": "first", "n": ["x"], "e": {}},
+    {"kty": "oct", "kid": "first", "k": "AAAA"},
+    {"kty": "RSA", "kid": "first", "alg": "HS256"},
+]
 HOSTILE: dict[str, list[dict[str, Any]]] = {
     "for others": [
         {"claims": {"iss": "https://evil.example.com"}},
@@ -383,6 +398,7 @@ HOSTILE: dict[str, list[dict[str, Any]]] = {
         {"answer": {"error": "invalid_grant"}},
         {"faults": {"keys": '{"keys": [7, {}, {"kty": "RSA"}, {"kty": "RSA", "n": "x", "e": "y"}, {"kty": ["RSA"]}]}'}},
         {"faults": {"keys": '{"keys": {"first": 1}}'}},
+        *[{"faults": {"keys": json.dumps({"keys": [each]})}} for each in NO_KEYS],
     ],
     "addresses": [
         {"discovery": {"issuer": "https://evil.example.com"}},
@@ -393,6 +409,8 @@ HOSTILE: dict[str, list[dict[str, Any]]] = {
         {"discovery": {"token_endpoint": 7}},
         {"discovery": {"jwks_uri": "file:///etc/passwd"}},
         {"discovery": {"authorization_endpoint": "javascript:alert(1)"}},
+        {"discovery": {"authorization_endpoint": "https://id.example.com/?a\r\nSet-Cookie: a=b"}},
+        {"discovery": {"authorization_endpoint": "https://id.example.com/#x"}},
     ],
     "redirects": [
         {"parameters": {"error": "access_denied"}},
@@ -400,6 +418,7 @@ HOSTILE: dict[str, list[dict[str, Any]]] = {
         {"parameters": {"code": None}},
         {"parameters": {"code": "unknown"}},
         {"parameters": {"code": "x" * 5000}},
+        {"parameters": {"code": "ü"}},
         {"parameters": {"iss": "https://evil.example.com"}},
         {"discovery": {"authorization_response_iss_parameter_supported": True}},
     ],
@@ -589,11 +608,17 @@ async def test_of_requests_at_the_same_time_one_gets_the_token(realm: Realm, bro
     assert {answer.code for answer in answers if answer.status == 401} == {109}
 
 
-@pytest.mark.parametrize("token", [None, 7, "", "x", ["x"], {"a": 1}, "v1." + "A" * 80, "x" * 100_000])
 @ensureDeferred
-async def test_no_other_text_is_a_request_token(client: Client, token: Any) -> None:
-    answer = await client.post("~/auth/sso/access_token", {"request_token": token}, token=None)
-    assert (answer.status, answer.code) == (401, 109)
+async def test_no_other_text_is_a_request_token_or_a_state(realm: Realm) -> None:
+    client = realm.client
+    for text in (None, 7, "", "x", ["x"], {"a": 1}, "v1." + "A" * 80, "x" * 100_000):
+        answer = await client.post("~/auth/sso/access_token", {"request_token": text}, token=None)
+        assert (answer.status, answer.code) == (401, 109), text
+        answer = await client.post("~/auth/sso/company", {"code": text, "state": text, "iss": text, "error": text}, token=None)
+        assert (answer.status, answer.code) == (401, 120), text
+    for state in ("%ED%A0%80", "%FF", "ü", "a&state=b", "", "a%00"):
+        answer = await client.get(f"~/auth/sso/company/callback?code=x&state={urllib.parse.quote(state, safe='%&=')}", token=None)
+        assert (answer.status, answer.code) in ((401, 120), (422, 4)), state
 
 
 @ensureDeferred
@@ -681,19 +706,34 @@ async def test_an_address_that_is_taken_is_not_linked_unless_that_is_configured(
     ).status == 200
 
 
-@pytest.mark.parametrize(
-    "claims", [{"email_verified": False}, {"email_verified": None}, {"email_verified": "false"}, {"email_verified": 1}]
-)
 @ensureDeferred
-async def test_an_address_that_is_not_verified_counts_for_nothing(realm: Realm, browser: Browser, claims: dict[str, Any]) -> None:
+async def test_an_address_that_is_not_verified_counts_for_nothing(realm: Realm, browser: Browser) -> None:
     client = realm.client
     await editors(client)
     realm.use(link_by_email=True, create_users=True, role=3)
-    await realm.behave(claims=claims)
-    assert (await browser.sign_on("company")).query["code"] == REFUSED
-    await make(client)
-    assert (await browser.sign_on("company")).query["code"] == REFUSED
+    claims = ({"email_verified": verified} for verified in (False, None, "false", 1, [True]))
+    for number, each in enumerate(claims):
+        await realm.behave(claims={"email": f"{number}@example.com", **each})
+        assert (await browser.sign_on("company")).query["code"] == REFUSED
+        await make(client, f"{number}@example.com")
+        assert (await browser.sign_on("company")).query["code"] == REFUSED
     assert await execute(client, "SELECT FROM directus_user_identities") == []
+
+
+@ensureDeferred
+async def test_addresses_that_only_look_alike_are_not_linked(realm: Realm, browser: Browser) -> None:
+    """The Kelvin sign has the lower case k."""
+    client = realm.client
+    await editors(client)
+    realm.use(link_by_email=True, create_users=True, role=3)
+    await make(client, "mike@example.com")
+    await make(client, "müller@example.com")
+    for email in ("mi\u212ae@example.com", "MÜLLER@example.com"):
+        await realm.behave(claims={"email": email})
+        assert (await browser.sign_on("company")).query["code"] == REFUSED, email
+    for number, email in enumerate(("MIKE@example.com", "müller@example.com")):
+        await realm.behave(claims={"email": email, "sub": str(number)})
+        assert "request_token" in (await browser.sign_on("company")).query, email
 
 
 @ensureDeferred
@@ -706,15 +746,21 @@ async def test_addresses_can_be_trusted_unless_the_provider_says_otherwise(realm
     assert "request_token" in (await browser.sign_on("company")).query
 
 
-@pytest.mark.parametrize(
-    "email", ["not an address", "", 7, "a" * 130 + "@example.com", "a\u0000@example.com", "ada@evil.example.com"]
-)
 @ensureDeferred
-async def test_only_addresses_in_the_allowed_domains_count(realm: Realm, browser: Browser, email: Any) -> None:
+async def test_only_addresses_in_the_allowed_domains_count(realm: Realm, browser: Browser) -> None:
     await editors(realm.client)
     realm.use(create_users=True, role=3, email_domains=["Example.com"])
-    await realm.behave(claims={"email": email})
-    assert (await browser.sign_on("company")).query["code"] == REFUSED
+    for email in (
+        "not an address",
+        "",
+        7,
+        "a" * 130 + "@example.com",
+        "a\u0000@example.com",
+        "\ud800@example.com",
+        "ada@evil.example.com",
+    ):
+        await realm.behave(claims={"email": email})
+        assert (await browser.sign_on("company")).query["code"] == REFUSED, email
     assert await users(realm.client) == []
     await realm.behave(claims={"email": "ada@EXAMPLE.com"})
     assert "request_token" in (await browser.sign_on("company")).query
@@ -733,23 +779,25 @@ async def test_the_address_of_an_administrator_is_not_linked_unless_that_is_conf
     assert (await client.get("~/users/me?fields=id", token=answer.data["token"])).data == {"id": 1}
 
 
-@pytest.mark.parametrize("status", ["suspended", "draft", "invited", "deleted"])
 @ensureDeferred
-async def test_users_who_are_not_active_are_refused(realm: Realm, browser: Browser, status: str) -> None:
+async def test_users_who_are_not_active_are_refused(realm: Realm, browser: Browser) -> None:
     client = realm.client
     await editors(client)
     realm.use(link_by_email=True)
-    id = await make(client)
-    await execute(client, "UPDATE directus_users SET status = %s WHERE id = %s", (status, id))
-    assert (await browser.sign_on("company")).query["code"] == "103"
-    assert await execute(client, "SELECT FROM directus_user_identities") == []
-    # The same for an account that is known, and for a request token that was issued before.
-    await execute(client, "UPDATE directus_users SET status = 'active' WHERE id = %s", (id,))
-    page = await browser.sign_on("company")
-    await execute(client, "UPDATE directus_users SET status = %s WHERE id = %s", (status, id))
-    assert (await browser.sign_on("company")).query["code"] == "103"
-    answer = await exchanged(client, page)
-    assert (answer.status, answer.code) == (401, 103)
+    change = "UPDATE directus_users SET status = %s WHERE id = %s"
+    for status in ("suspended", "draft", "invited", "deleted"):
+        await realm.behave(claims={"email": f"{status}@example.com", "sub": status})
+        id = await make(client, f"{status}@example.com")
+        await execute(client, change, (status, id))
+        assert (await browser.sign_on("company")).query["code"] == "103"
+        assert await execute(client, 'SELECT FROM directus_user_identities WHERE "user" = %s', (id,)) == []
+        # The same for an account that is known, and for a request token that was issued before.
+        await execute(client, change, ("active", id))
+        page = await browser.sign_on("company")
+        await execute(client, change, (status, id))
+        assert (await browser.sign_on("company")).query["code"] == "103"
+        answer = await exchanged(client, page)
+        assert (answer.status, answer.code) == (401, 103)
 
 
 @ensureDeferred
@@ -824,11 +872,11 @@ async def test_groups_do_not_take_the_role_from_the_last_administrator(realm: Re
     assert (await client.get("~/users/1?fields=role")).data == {"role": 1}
 
 
-@pytest.mark.parametrize("role", [99, "No such role", "Public"])
 @ensureDeferred
-async def test_a_role_that_does_not_exist_signs_nobody_in(realm: Realm, browser: Browser, role: Any) -> None:
-    realm.use(create_users=True, role=role)
-    assert (await browser.sign_on("company")).query["code"] == FAILED
+async def test_a_role_that_does_not_exist_signs_nobody_in(realm: Realm, browser: Browser) -> None:
+    for role in (99, "No such role", "Public"):
+        realm.use(create_users=True, role=role)
+        assert (await browser.sign_on("company")).query["code"] == FAILED
     assert await users(realm.client) == []
 
 
@@ -916,22 +964,15 @@ async def test_google_is_asked_at_its_own_address(client: Client, browser: Brows
 # --- pages to return to
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://shop.example.com:443/x",
-        "HTTPS://SHOP.example.com/x?a=1#b",
-        "https://shop.example.com",
-        "https://shop.example.com?a=1",
-    ],
-)
 @ensureDeferred
-async def test_pages_of_the_listed_origins_are_returned_to(realm: Realm, browser: Browser, url: str) -> None:
+async def test_pages_of_the_listed_origins_are_returned_to(realm: Realm, browser: Browser) -> None:
     await editors(realm.client)
-    page = await browser.sign_on("company", url)
-    found = urllib.parse.urlsplit(page.location)
-    assert (found.scheme, found.hostname) == ("https", "shop.example.com")
-    assert "request_token" in page.query
+    host = "https://shop.example.com"
+    for url in (f"{host}:443/x", "HTTPS://SHOP.example.com/x?a=1#b", host, f"{host}?a=1"):
+        page = await browser.sign_on("company", url)
+        found = urllib.parse.urlsplit(page.location)
+        assert (found.scheme, found.hostname) == ("https", "shop.example.com")
+        assert "request_token" in page.query
 
 
 @ensureDeferred
@@ -1036,3 +1077,13 @@ async def test_the_check_of_project_files_names_mistakes(client: Client) -> None
         'auth.redirect_origins: "x" must be a URL that begins with http:// or https:// and a host, without a user name',
         "auth.social_providers.company: issuer must begin with https://: http is for addresses of this machine only",
     ]
+
+
+def test_providers_implement_the_interface() -> None:
+    requests = Requests(Outgoing(reactor, OutgoingSettings()))
+    tables = {name: {"client_id": "x", "client_secret": "y", "base_url": "https://id.example.com"} for name in ("okta", "github")}
+    tables |= {"company": {"client_id": "x", "issuer": "https://id.example.com"}}
+    settings = sign_on_settings({"social_providers": tables}).providers
+    drivers = (okta(reactor, requests, settings["okta"]), GitHub(requests, settings["github"]))
+    for driver in (*drivers, Facebook(requests, settings["github"]), OpenIDConnect(reactor, requests, settings["company"])):
+        assert verifyObject(IAuthenticationProvider, driver)

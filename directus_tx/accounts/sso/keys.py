@@ -102,7 +102,8 @@ def _fitting(keys: Keys, header: Mapping[str, Any]) -> "list[jwt.PyJWK]":
             continue
         try:
             key = jwt.PyJWK(dict(each), algorithm)
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        except Exception:
+            # The library raises exceptions of many types for what is not a key.
             continue
         if not isinstance(key.key, RSAPublicKey) or key.key.key_size >= MIN_RSA:
             found.append(key)

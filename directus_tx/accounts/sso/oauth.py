@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from directus_tx.accounts.sso.interfaces import Flow, IAuthenticationProvider, Identity, Redemption, SignOnError
 from directus_tx.accounts.sso.openid import MAX_EMAIL, MAX_NAME
-from directus_tx.accounts.sso.requests import Requests, text_of
+from directus_tx.accounts.sso.requests import Requests, access_token_of, text_of
 from directus_tx.accounts.sso.settings import ProviderSettings
 
 
@@ -55,8 +55,8 @@ class OAuth2(ABC):
         }
         settings = self.settings
         answer = await self.requests.redeem(self._token, fields, settings.client_id, settings.client_secret, basic=False)
-        access = answer.get("access_token")
-        if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+        access = access_token_of(answer)
+        if access is None:
             raise SignOnError("the answer of the token endpoint has no access token")
         return await self.user(access)
 

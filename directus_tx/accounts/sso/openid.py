@@ -12,7 +12,7 @@ from zope.interface import implementer
 from directus_tx.accounts.sso.documents import Document
 from directus_tx.accounts.sso.interfaces import Flow, IAuthenticationProvider, Identity, Redemption, SignOnError
 from directus_tx.accounts.sso.keys import SigningKeys
-from directus_tx.accounts.sso.requests import Requests, printable, text_of
+from directus_tx.accounts.sso.requests import Requests, access_token_of, printable, text_of
 from directus_tx.accounts.sso.settings import ProviderSettings, check_endpoint
 
 SCOPES = ("openid", "profile", "email")
@@ -92,8 +92,8 @@ class OpenIDConnect:
             raise SignOnError("the answer of the token endpoint has no ID token")
         claims = await self._keys.verified(token, settings.client_id, self.issuer)
         self._check(claims, redemption)
-        access = answer.get("access_token")
-        if endpoints.userinfo is not None and isinstance(access, str) and self._lacks(claims):
+        access = access_token_of(answer)
+        if endpoints.userinfo is not None and access is not None and self._lacks(claims):
             found = await self._requests.read(endpoints.userinfo, access)
             if not isinstance(found, dict) or found.get("sub") != claims["sub"]:
                 # OpenID Connect Core, section 5.3.2: the answer may be that about another user.
@@ -152,7 +152,7 @@ class OpenIDConnect:
             if not isinstance(url, str):
                 raise SignOnError(f"the discovery document has no {name}")
             try:
-                check_endpoint(url.partition("?")[0])
+                check_endpoint(url, query=True)
             except ValueError as error:
                 raise SignOnError(f"{name} of the discovery document {error}") from None
             urls[name] = url

@@ -59,6 +59,12 @@ class Requests:
             raise SignOnError(f"{_place(url)}: {error}") from error
 
 
+def access_token_of(answer: Mapping[str, Any]) -> str | None:
+    """Returns the access token in the answer of a token endpoint, None if there is none that can be sent in a header."""
+    found = answer.get("access_token")
+    return found if isinstance(found, str) and found.isascii() and found.isprintable() else None
+
+
 def _document(url: str, answer: Answer) -> Any:
     if answer.truncated:
         raise SignOnError(f"the answer of {_place(url)} is too large (outgoing.max_answer)")

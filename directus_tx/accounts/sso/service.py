@@ -16,7 +16,7 @@ from directus_tx.accounts.sso.oauth import Facebook, GitHub
 from directus_tx.accounts.sso.openid import OpenIDConnect, okta
 from directus_tx.accounts.sso.redirects import check_redirect, origin_of
 from directus_tx.accounts.sso.requests import Requests, printable
-from directus_tx.accounts.sso.settings import ProviderSettings, SignOnSettings, sign_on_settings
+from directus_tx.accounts.sso.settings import FACEBOOK, GITHUB, OKTA, ProviderSettings, SignOnSettings, sign_on_settings
 from directus_tx.accounts.sso.users import USERS, user_of
 from directus_tx.accounts.tokens import KeyRing
 from directus_tx.context import Context
@@ -116,15 +116,13 @@ class SingleSignOn:
         return found
 
     def _driver(self, settings: ProviderSettings) -> Any:
-        match settings.driver:
-            case "github":
-                return GitHub(self._requests, settings)
-            case "facebook":
-                return Facebook(self._requests, settings)
-            case "okta":
-                return okta(self._reactor, self._requests, settings)
-            case _:
-                return OpenIDConnect(self._reactor, self._requests, settings)
+        if settings.driver == GITHUB:
+            return GitHub(self._requests, settings)
+        if settings.driver == FACEBOOK:
+            return Facebook(self._requests, settings)
+        if settings.driver == OKTA:
+            return okta(self._reactor, self._requests, settings)
+        return OpenIDConnect(self._reactor, self._requests, settings)
 
     def check_redirect(self, project: SignOnProject, url: str | None, own: str) -> str | None:
         """Returns the URL of the page to return to after a sign-on, None if none is given. *own* is the URL of the server as the client
@@ -159,7 +157,7 @@ class SingleSignOn:
             provider.driver.check_answer(answer.issuer)
             if answer.error is not None:
                 raise SignOnError(f"the provider reports {printable(answer.error)}")
-            if not answer.code or len(answer.code) > MAX_CODE:
+            if not answer.code or len(answer.code) > MAX_CODE or not answer.code.isascii():
                 raise SignOnError("the provider has sent no code")
             with provider.place():
                 identity: Identity = await provider.driver.identify(Redemption(answer.code, redirect_uri, flow, ctx.now))
@@ -183,8 +181,9 @@ class SingleSignOn:
 
 def find_flow(flows: Sequence[Flow], provider: str, state: str | None) -> Flow:
     """Returns the flow of a provider that a state belongs to. Raises SignOnFailed if the browser has begun none."""
+    sent = (state or "").encode("utf-8", "surrogatepass")
     for flow in flows:
-        if flow.provider == provider and hmac.compare_digest(flow.state.encode(), (state or "").encode()):
+        if flow.provider == provider and hmac.compare_digest(flow.state.encode(), sent):
             return flow
     raise SignOnFailed("This browser has not begun a sign-on with this state, or too long ago.")
 

@@ -21,6 +21,7 @@ RESERVED = frozenset({"access_token"})
 
 PUBLIC_ROLE = 2
 MAX_ISSUER = 255
+_PRINTABLE = re.compile(r"[!-~]+")
 _VERSION = re.compile(r"v\d{1,3}\.\d{1,3}")
 
 Role = int | str
@@ -160,16 +161,16 @@ def _mistakes(found: ProviderSettings) -> list[str]:
     return wrong
 
 
-def check_endpoint(url: str) -> None:
-    """Raises ValueError if a URL cannot be that of a provider: https is required, except on this machine. The message follows the name of
-    the setting."""
+def check_endpoint(url: str, *, query: bool = False) -> None:
+    """Raises ValueError if a URL cannot be that of a provider: https is required, except on this machine. *query*: it may have one. The
+    message follows the name of the setting."""
     try:
         parsed = urlsplit(url)
         host = parsed.hostname or ""
         parsed.port  # noqa: B018
     except ValueError as error:
         raise ValueError(f"is not a URL: {error}") from None
-    if not url.isascii() or any(character <= " " for character in url) or "@" in parsed.netloc or parsed.fragment or parsed.query:
+    if not _PRINTABLE.fullmatch(url) or "@" in parsed.netloc or "#" in url or ("?" in url and not query):
         raise ValueError("must be a URL without user name, query, fragment and characters beyond ASCII")
     if not host or parsed.scheme not in ("https", "http"):
         raise ValueError("must begin with https://")

@@ -20,7 +20,10 @@ _FIND = """
 SELECT u.id, u.status, u.role FROM directus_user_identities AS i JOIN directus_users AS u ON u.id = i."user"
 WHERE i.provider = %s AND i.issuer = %s AND i.subject = %s"""
 _USE = "UPDATE directus_user_identities SET last_used_on = %s WHERE provider = %s AND issuer = %s AND subject = %s"
-_BY_EMAIL = "SELECT id, status, role FROM directus_users WHERE lower(email) = lower(%s)"
+# Two letters can have the same lower case, such as K and the Kelvin sign. Addresses that differ in one are those of different people.
+_BY_EMAIL = """
+SELECT id, status, role FROM directus_users
+WHERE lower(email) = lower(%(email)s) AND (email = %(email)s OR (octet_length(email) = length(email) AND %(ascii)s))"""
 _LINK = """
 INSERT INTO directus_user_identities ("user", provider, issuer, subject, created_on, last_used_on) VALUES (%s, %s, %s, %s, %s, %s)"""
 
@@ -66,7 +69,9 @@ async def _found_or_made(writer: Writer, settings: ProviderSettings, identity: I
         user = _active(rows[0])
         await ctx.db.query(_USE, (ctx.now, *key))
     else:
-        rows = await ctx.db.query(_BY_EMAIL, (email,)) if settings.link_by_email and email is not None else []
+        rows = []
+        if settings.link_by_email and email is not None:
+            rows = await ctx.db.query(_BY_EMAIL, {"email": email, "ascii": email.isascii()})
         if rows:
             user = _linkable(settings, rows[0])
         elif settings.create_users and email is not None:
