@@ -10,7 +10,6 @@ import tomli_w
 
 from tests.daemon import Daemon, wait_for
 from tests.live.browser import needs_browser, pages
-from tests.provider import CLIENT, SECRET, providing
 
 pytestmark = needs_browser
 
@@ -162,31 +161,3 @@ def test_pages_of_other_sites_read_what_the_public_may_read_and_use_tokens(
         status, body = call("POST", "/p/auth/authenticate", {**SIGN_IN, "mode": "jwt"})
         assert status == 200
         assert call("GET", f"{ME}&access_token={body['data']['token']}") == [200, {"data": {"id": 1}}]
-
-
-def test_single_sign_on_at_another_site_gives_a_page_the_cookie(
-    daemon: Daemon, page: pathlib.Path, browser: Any, call: Call
-) -> None:
-    """The browser goes from the page to the server, to the provider, which is at another site, and back. From there it sends no
-    cookies that are SameSite=Strict."""
-    daemon.environment["DIRECTUS_SESSIONS_SAME_SITE"] = "strict"
-    daemon.environment["DIRECTUS_OUTGOING_ALLOWED_NETWORKS"] = "127.0.0.0/8"
-    with pages(page) as named, providing() as provider:
-        origin = f"http://127.0.0.1:{named}"
-        company = {
-            "issuer": f"{provider.url.replace('127.0.0.1', 'localhost')}/company",
-            "client_id": CLIENT,
-            "client_secret": SECRET,
-            "create_users": True,
-            "role": "Editors",
-        }
-        start(daemon, origin, auth={"redirect_origins": [origin], "social_providers": {"company": company}})
-        role = daemon.call("POST", "/p/roles", {"name": "Editors"})["data"]["id"]
-        daemon.call("POST", "/p/permissions", {"collection": "directus_users", "role": role, "read": "mine"})
-        browser.get(origin)
-        assert call("GET", ME)[0] == 401
-        browser.get(f"{daemon.base}/p/auth/sso/company?mode=cookie&redirect_url={origin}/")
-        assert (browser.current_url, browser.title) == (f"{origin}/", "A page")
-        assert call("GET", ME) == [200, {"data": {"id": 2}}]
-        assert call("POST", "/p/auth/logout", {})[0] == 200
-        assert call("GET", ME)[0] == 401
