@@ -55,6 +55,33 @@ async def mail_server(
     mailbox: Mailbox, *, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | None = None, auth: bool = False
 ) -> AsyncIterator[int]:
     """A server. Yields its port."""
+    controller = _controller(mailbox, tls, starttls, auth)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        # It waits until the clients, which may be in this process, have closed their connections.
+        await deferToThread(controller.stop)
+        # asyncio leaves connections whose handshake has failed to the garbage collector, which warns of them.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+@contextmanager
+def mail_server_for_processes(mailbox: Mailbox) -> Iterator[int]:
+    """A server for clients in other processes. Yields its port."""
+    controller = _controller(mailbox)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+def _controller(
+    mailbox: Mailbox, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | None = None, auth: bool = False
+) -> Controller:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,17 +89,7 @@ async def mail_server(
     if auth:
         warnings.filterwarnings("ignore", "Requiring AUTH")
         more |= {"authenticator": mailbox, "auth_require_tls": bool(starttls), "auth_required": True}
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port, ssl_context=tls, **more)
-    controller.start()
-    try:
-        yield port
-    finally:
-        # It waits until the clients have closed their connections.
-        await deferToThread(controller.stop)
-        # asyncio leaves connections whose handshake has failed to the garbage collector, which warns of them.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    return Controller(mailbox, hostname="127.0.0.1", port=port, ssl_context=tls, **more)
 
 
 @contextmanager
