@@ -16,6 +16,7 @@ from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from directus_tx.http.admin_app import INDEX
 from directus_tx.http.listening import endpoint_of
 from directus_tx.mail.server import mail_server
 from directus_tx.projects.files import BrokenProjectFile, read_file
@@ -28,6 +29,10 @@ def problems(settings: Settings) -> list[str]:
     """Returns a line for each problem, which names the setting. Creates and connects nothing."""
     server = settings.server
     found = [*_endpoints(settings), *_networks(server.trusted_proxies), *_data_directory(pathlib.Path(server.data_dir))]
+    if server.admin_app and not (pathlib.Path(server.admin_app) / INDEX).is_file():
+        found.append(f"server.admin_app: there is no file {pathlib.Path(server.admin_app) / INDEX}")
+    if not server.admin_app_policy.isprintable():
+        found.append("server.admin_app_policy: must be one line of printable characters")
     if server.log_file:
         file = pathlib.Path(server.log_file)
         found += (

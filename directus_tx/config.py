@@ -43,6 +43,13 @@ class ServerSettings:
         " listen, on localhost.",
     )
     cache_control: str = setting("no-store", "Cache-Control of answers to signed-in users. Empty: the header is not sent.")
+    admin_app: str = setting(
+        "",
+        "Directory with the files of an admin app, index.html among them, that are served below /admin/. Empty: there is none.",
+    )
+    admin_app_policy: str = setting(
+        "", "Content-Security-Policy of the admin app. Empty: one that the app of Directus 8 works with."
+    )
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."
     )

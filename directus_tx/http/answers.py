@@ -41,10 +41,11 @@ class Answer(ABC):
 
 class Streamed(ABC):
     """An answer that is written while its data is read. It is compressed if the client accepts that, unless the headers say that it is
-    already."""
+    already, or it is not `compressible`."""
 
     headers: Mapping[str, str]
     content_type: str
+    compressible: bool = True
 
     @abstractmethod
     async def write(self, write: Write, *, public: bool) -> None:

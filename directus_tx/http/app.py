@@ -4,7 +4,7 @@ finds the route of a request in the map of the Klein app (`matching`), which is 
 Only this module writes to requests. It answers all exceptions of endpoints as errors of the API.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -34,9 +34,11 @@ from directus_tx.errors import (
     drop_tracebacks,
 )
 from directus_tx.http import cors, encode
-from directus_tx.http.answers import Answer, Envelope, Streamed
+from directus_tx.http.admin_app import AdminApp
+from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
 from directus_tx.http.endpoints import all_routes
+from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.rate_limits import RequestLimits
@@ -77,6 +79,8 @@ class App:
         self.services = services
         self.proxies = Proxies(services.settings.server.trusted_proxies)
         self.throttle = services.throttle
+        directory = services.settings.server.admin_app
+        self.admin_app = AdminApp(directory, services.settings.server.admin_app_policy) if directory else None
         self.limits = RequestLimits(services.settings.rate_limits, self.proxies, reactor.seconds)
         self.cache_control = services.settings.server.cache_control.encode()
         self.payloads = PayloadReader(reactor, services.settings)
@@ -112,6 +116,16 @@ class App:
             request.abandonable = route.method == "GET"
         work.addBoth(self._ended, work)
         return NOT_DONE_YET
+
+    def serve_admin_app(self, request: Any, parts: Sequence[str]) -> int:
+        """Answers a request for a file of the admin app. *parts* are those of the path behind /admin, none for /admin itself."""
+
+        async def find(call: Call) -> Answer | Streamed:
+            assert self.admin_app is not None
+            return await self.admin_app.answer(parts, request.getHeader(b"if-none-match")) if parts else Redirect("./admin/")
+
+        route = Route("GET", "/admin", find, Caller.ANONYMOUS, Operation("The admin app", ANY, media_type="text/html"))
+        return self._serve(route, request, {})
 
     def _ended(self, result: Any, work: "defer.Deferred[None]") -> None:
         self.running.discard(work)
@@ -307,7 +321,7 @@ class App:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool)
-        packed = "Content-Encoding" in answer.headers
+        packed = "Content-Encoding" in answer.headers or not answer.compressible
         packer = encode.Packer(self.reactor) if _takes_gzip(request) and not packed else None
         started = False
         status = 200

@@ -102,6 +102,10 @@ class RootResource(Resource):
         parts = parts_of(request)
         if parts is None:
             return self.app.refuse(request, NotFound())
+        if self.app.admin_app is not None and parts[0] == "admin":
+            if request.method not in (b"GET", b"HEAD"):
+                return self.app.refuse(request, MethodNotAllowed())
+            return self.app.serve_admin_app(request, parts[1:])
         found = self.table.match(request.method.decode("latin-1").upper(), parts)
         if isinstance(found, Match):
             return self.app.serve(found.endpoint, request, found.arguments)

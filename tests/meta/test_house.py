@@ -92,6 +92,7 @@ LAYERS = (
     "http.pages",
     "http.operations",
     "http.answers",
+    "http.admin_app",
     "http.request",
     "http.channel",
     "http.connections",

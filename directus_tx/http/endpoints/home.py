@@ -33,7 +33,7 @@ PROJECT = Operation("Name, appearance and versions of a project", ANY)
 async def root(call: Call) -> Answer:
     """The JavaScript client asks here for the versions of the server (`serverInfo`). It names its project, and cannot read a page."""
     accepted = (call.request.getHeader(b"accept") or b"").lower()
-    if b"text/html" not in accepted:
+    if call.services.settings.server.admin_app or b"text/html" not in accepted:
         named = call.request.getHeader("x-directus-project")
         if named and b"application/json" in accepted:
             return Redirect(f"./{call.services.projects.get(named).key}/")
