@@ -41,6 +41,7 @@ async def list_providers(call: Call) -> Answer:
     "/<project>/auth/sso/access_token",
     Caller.ANONYMOUS,
     Operation("Exchange the request token of a sign-on", TOKEN, record(request_token=TEXT), query=(MODE,)),
+    guarded=True,
 )
 async def exchange_request_token(call: Call) -> Answer:
     payload = await call.item() if size_of(call.request.content) else {}
@@ -67,7 +68,7 @@ async def begin(call: Call) -> Answer:
     return Redirect(location, LEAVING)
 
 
-@routes.get("/<project>/auth/sso/<provider>/callback", Caller.ANONYMOUS, Operation("Return from a provider", TOKEN))
+@routes.get("/<project>/auth/sso/<provider>/callback", Caller.ANONYMOUS, Operation("Return from a provider", TOKEN), guarded=True)
 async def return_from_provider(call: Call) -> Answer:
     """Signs the user in and redirects to the page where the sign-on began: with a session cookie, with a request token, or with the code of
     an error. Without such a page, answers as signing in with a password does."""
@@ -93,6 +94,7 @@ async def return_from_provider(call: Call) -> Answer:
     "/<project>/auth/sso/<provider>",
     Caller.ANONYMOUS,
     Operation("Exchange the code of a provider", TOKEN, record(code=TEXT, state=TEXT)),
+    guarded=True,
 )
 async def exchange_code(call: Call) -> Answer:
     """Does what the callback does for a program that has received the answer of the provider instead of the browser."""
