@@ -1,6 +1,7 @@
 """Rate limits over HTTP: which attempts to try secrets count, for whom, and what other callers notice of it."""
 
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,12 +13,12 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 
 from directus_tx import rate_limits
-from directus_tx.accounts.throttle import remove_restored
+from directus_tx.accounts.throttle import Throttle, remove_restored
 from directus_tx.config import RateLimitSettings, Settings
 from directus_tx.db.session import Session
 from directus_tx.http.app import App
 from directus_tx.http.endpoints import all_routes
-from directus_tx.http.routes import Caller, Services
+from directus_tx.http.routes import Caller
 from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, Reply, field, limited_role
 
 ADDRESSES, ACCOUNTS = 8, 5
@@ -74,7 +75,8 @@ async def execute(client: Client, statement: str, parameters: Any = ()) -> Any:
 @pytest_twisted.async_yield_fixture
 async def other(client: Client, settings: Settings) -> AsyncIterator[Client]:
     """A client of another process of the same server: another app, with memory of its own."""
-    app = App(reactor, Services(client.backend.projects, client.backend.items, client.backend.hasher, settings))
+    throttle = Throttle(settings.rate_limits, time.monotonic)
+    app = App(reactor, evolve(client.app.services, throttle=throttle))
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     found = Client(client.backend, app, port.getHost().port)
     found.project = client.project
