@@ -33,6 +33,7 @@ _PATH_PARAMETERS: Mapping[str, str] = {
     "names": "A name, or several names separated by commas.",
     "offset": "The number of a revision of the item. The oldest is 0.",
     "delivery": "The id of a delivery of the webhook.",
+    "provider": "The name of a provider of single sign-on.",
     "revision": "The id of a revision of the item.",
     "session": "The id of a session of the user.",
     "user": "The id of a user.",
@@ -46,6 +47,7 @@ _ERRORS: Mapping[str, tuple[str, str, int, str]] = {
     "409": ("Conflict", "The change conflicts with stored items.", 204, "An item with this value exists already."),
     "413": ("PayloadTooLarge", "The body is larger than the server accepts.", 601, "The body is too large."),
     "422": ("Invalid", "The query or the payload is not valid.", 4, "The value of limit must be a number."),
+    "429": ("TooManyRequests", "There were too many requests. Retry-After says when to try again.", 7, "Try again in 5 seconds."),
     "503": ("Unavailable", "The server cannot answer now. Retry-After says when to try again.", 16, "Try again shortly."),
 }
 """The errors by status: the name of the component, a description, and an example of the code and the message."""

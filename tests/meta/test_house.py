@@ -17,6 +17,7 @@ from attrs import fields
 
 from directus_tx import config, errors
 from directus_tx.db import sqlstate
+from directus_tx.http import openapi
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
 from directus_tx.plugins import hookspecs
@@ -437,6 +438,11 @@ def test_what_reads_names_no_table_of_its_own() -> None:
 def test_no_route_is_there_twice() -> None:
     routes = [(route.method, re.sub(r"<\w+>", "<>", route.path)) for route in all_routes()]
     assert sorted(set(routes)) == sorted(routes)
+
+
+def test_the_arguments_of_all_paths_are_described() -> None:
+    arguments = {name for route in all_routes() if route.in_project for name in re.findall(r"<(\w+)>", route.path)}
+    assert arguments - {"project"} <= set(openapi._PATH_PARAMETERS)
 
 
 def test_public_functions_have_docstrings() -> None:
