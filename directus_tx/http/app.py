@@ -44,7 +44,7 @@ from directus_tx.http.payload import PayloadReader
 from directus_tx.http.rate_limits import RequestLimits
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender
-from directus_tx.http.site import ApiSite
+from directus_tx.http.site import ADMIN_APP, ApiSite, parts_of
 from directus_tx.http.spool import Spool
 from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
@@ -93,6 +93,10 @@ class App:
         """The routes by their endpoints in the map of the Klein app."""
         for route in all_routes():
             self._register(route)
+        if self.admin_app is not None:
+            # Klein does not know it: the site passes on all paths that begin like it.
+            about = Operation("A file of the admin app", ANY, media_type="text/html")
+            self.routes[ADMIN_APP] = Route("GET", "/admin", self._find_in_admin_app, Caller.ANONYMOUS, about)
         self.spool = Spool(services.settings.server.spool_size)
         self.site = ApiSite(self, reactor, services.settings, self.payloads, self.proxies)
 
@@ -117,15 +121,11 @@ class App:
         work.addBoth(self._ended, work)
         return NOT_DONE_YET
 
-    def serve_admin_app(self, request: Any, parts: Sequence[str]) -> int:
-        """Answers a request for a file of the admin app. *parts* are those of the path behind /admin, none for /admin itself."""
-
-        async def find(call: Call) -> Answer | Streamed:
-            assert self.admin_app is not None
-            return await self.admin_app.answer(parts, request.getHeader(b"if-none-match")) if parts else Redirect("./admin/")
-
-        route = Route("GET", "/admin", find, Caller.ANONYMOUS, Operation("The admin app", ANY, media_type="text/html"))
-        return self._serve(route, request, {})
+    async def _find_in_admin_app(self, call: Call) -> Answer | Streamed:
+        """The endpoint of the paths that begin with /admin. /admin itself is redirected."""
+        _, *parts = parts_of(call.request) or ()
+        assert self.admin_app is not None
+        return await self.admin_app.answer(parts, call.request.getHeader(b"if-none-match")) if parts else Redirect("./admin/")
 
     def _ended(self, result: Any, work: "defer.Deferred[None]") -> None:
         self.running.discard(work)

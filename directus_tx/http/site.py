@@ -17,6 +17,9 @@ from directus_tx.http.matching import WRONG_METHOD, Match, RouteTable
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.request import ApiRequest
 
+ADMIN_APP = "admin app"
+"""The endpoint of the paths that begin with /admin, if there is an admin app."""
+
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
@@ -105,7 +108,7 @@ class RootResource(Resource):
         if self.app.admin_app is not None and parts[0] == "admin":
             if request.method not in (b"GET", b"HEAD"):
                 return self.app.refuse(request, MethodNotAllowed())
-            return self.app.serve_admin_app(request, parts[1:])
+            return self.app.serve(ADMIN_APP, request, {})
         found = self.table.match(request.method.decode("latin-1").upper(), parts)
         if isinstance(found, Match):
             return self.app.serve(found.endpoint, request, found.arguments)
