@@ -4,7 +4,7 @@ finds the route of a request in the map of the Klein app (`matching`), which is 
 Only this module writes to requests. It answers all exceptions of endpoints as errors of the API.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -123,7 +123,7 @@ class App:
 
     async def _find_in_admin_app(self, call: Call) -> Answer | Streamed:
         """The endpoint of the paths that begin with /admin. /admin itself is redirected."""
-        _, *parts = parts_of(call.request) or ()
+        parts = (parts_of(call.request) or [])[1:]
         assert self.admin_app is not None
         return await self.admin_app.answer(parts, call.request.getHeader(b"if-none-match")) if parts else Redirect("./admin/")
 
