@@ -36,6 +36,7 @@ _PATH_PARAMETERS: Mapping[str, str] = {
     "provider": "The name of a provider of single sign-on.",
     "revision": "The id of a revision of the item.",
     "session": "The id of a session of the user.",
+    "token": "The token of an invitation.",
     "user": "The id of a user.",
 }
 
