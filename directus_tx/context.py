@@ -31,19 +31,37 @@ def current_time() -> datetime:
 
 
 @frozen
+class Scope:
+    """What a token is limited to. `read_only`: nothing can be written with it. `collections` are those whose items it is for; None: all. A
+    scope that limits nothing is false."""
+
+    read_only: bool = False
+    collections: frozenset[str] | None = None
+
+    def __bool__(self) -> bool:
+        return self.read_only or self.collections is not None
+
+    def includes(self, collection: str) -> bool:
+        """Whether items of a collection can be read."""
+        return self.collections is None or collection in self.collections
+
+
+@frozen
 class Accountability:
     """Who makes a request: the user and role (None for the public). `ip` and `user_agent` are recorded in the activity. `session` is the id
-    of the session in which the user makes it, None with a static token."""
+    of the session in which the user makes it, None with a static token. `scope` is what the token of the request is limited to, None if it
+    is not. With a limited token, nobody is an administrator."""
 
     user: int | None = None
     role: int | None = None
     ip: str = ""
     user_agent: str = ""
     session: int | None = None
+    scope: Scope | None = None
 
     @property
     def admin(self) -> bool:
-        return self.role == ADMINISTRATOR
+        return self.role == ADMINISTRATOR and self.scope is None
 
     @property
     def public(self) -> bool:

@@ -13,6 +13,7 @@ from directus_tx.access.grant import (
     Grant,
     Permission,
     permission_of,
+    within_scope,
 )
 from directus_tx.access.view import Subjects
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Accountability, Context
@@ -60,16 +61,21 @@ class Access:
         return self.accountability.public
 
     @property
-    def key(self) -> tuple[int | None, bool]:
+    def key(self) -> tuple[Any, ...]:
         """The part of the caller that compiled statements depend on; used in cache keys."""
-        return self.role, self.trusted
+        scope = self.accountability.scope
+        return (self.role, self.trusted) if scope is None else (self.role, self.trusted, scope)
 
     @property
     def admin(self) -> bool:
-        return self.trusted or self.role == ADMINISTRATOR
+        return self.trusted or self.accountability.admin
 
     def grant(self, collection: str) -> Grant:
         """Returns the grant on a collection. Raises CollectionNotFound."""
+        if self.accountability.scope is not None:
+            # Users choose the scopes of tokens, so there can be many.
+            found: Grant = self.schema.plans.get(self.key, ("grant", collection), lambda: self._grant(collection), _weigh_grant)
+            return found
         return self.schema.kept(("grant", self.key, collection), lambda: self._grant(collection))
 
     def _grant(self, name: str) -> Grant:
@@ -79,8 +85,10 @@ class Access:
         if self.admin:
             whole = EVERYTHING if self.trusted or name not in SERVER_WRITTEN else READ_ONLY
             return Grant(collection, self.role, whole, admin=True)
-        rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
-        plain = [permission_of(row) for row in rows if row["status"] is None]
+        plain, rows = [EVERYTHING], []
+        if self.role != ADMINISTRATOR:
+            rows = [row for row in self.schema.permissions_of(self.role) if row["collection"] == name]
+            plain = [permission_of(row) for row in rows if row["status"] is None]
         statuses = None
         if any(row["status"] is not None for row in rows):
             statuses = {row["status"]: self._bounded(name, permission_of(row)) for row in rows if row["status"] is not None}
@@ -95,7 +103,11 @@ class Access:
         )
 
     def _bounded(self, name: str, permission: Permission) -> Permission:
-        """Returns the permission without the levels that only the server, or only administrators, can have on this collection."""
+        """Returns the permission without the levels that only the server, or only administrators, can have on this collection, and within
+        the scope of the caller's token."""
+        scope = self.accountability.scope
+        if scope is not None:
+            permission = within_scope(scope, name, permission)
         if name not in SERVER_WRITTEN | ADMINISTRATOR_WRITTEN:
             return permission
         return Permission(permission.id, "none", permission.read, comment=permission.comment, hidden=permission.hidden)
@@ -149,6 +161,11 @@ class Access:
             return error
         message = f'{error.message.rstrip(".")}: {", ".join(known)} of "{said.table}".'
         return type(error)(message, headers=error.headers, diagnostics=said)
+
+
+def _weigh_grant(grant: Grant) -> int:
+    """Returns the approximate size of a grant in bytes, with its view and what is kept in it."""
+    return 4000 + 100 * len(grant.collection.fields)
 
 
 def access_of(ctx: Context, *, trusted: bool = False) -> Access:

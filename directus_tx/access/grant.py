@@ -5,14 +5,16 @@ sorts, searches, joins, counts and aggregates built on it cannot reveal others. 
 that locks the rows.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
+from attrs import field as attribute
 
 from directus_tx.access.view import Mask, Subjects, text_of
+from directus_tx.context import Scope
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, Identifier, all_of, among, any_of, column, constant
 from directus_tx.errors import (
     ApiError,
@@ -30,6 +32,7 @@ from directus_tx.schema.model import FOREIGN, VIEW, Collection
 from directus_tx.schema.parsing import parse
 from directus_tx.schema.showing import stored_text
 
+T = TypeVar("T")
 NO_FIELDS: frozenset[str] = frozenset()
 
 SECRETS: Mapping[str, frozenset[str]] = {
@@ -56,6 +59,12 @@ BY_USER: Mapping[str, str] = {
 
 BY_ROLE: Mapping[str, str] = {"directus_permissions": "role", "directus_roles": "id"}
 """Collections whose items belong to a role. The levels `mine` and `role` both mean the caller's role."""
+
+WRITTEN_BY_TOKENS = frozenset({"directus_files", "directus_folders"})
+"""The system collections that can be written with a token that is limited."""
+
+READ_BY_TOKENS = frozenset({"directus_collections", "directus_fields", "directus_relations"})
+"""The system collections that can be read with every token, as far as they are about the collections that the token is for."""
 
 ROW_LEVELS = ("mine", "role", "full")
 
@@ -92,6 +101,22 @@ def permission_of(row: Mapping[str, Any]) -> Permission:
     )
 
 
+def within_scope(scope: Scope, collection: str, permission: Permission) -> Permission:
+    """Returns a permission on a collection within the scope of a token: what the token may be used for at most.
+
+    Items of the system collections can only be read, except WRITTEN_BY_TOKENS, so that a token can change neither users nor permissions. It
+    cannot read the credentials of its user either, which could do more than itself.
+    """
+    if not scope.includes(collection) and collection not in READ_BY_TOKENS:
+        return NOTHING
+    found = permission
+    if collection == "directus_users":
+        found = evolve(found, hidden=found.hidden | ACCOUNT_SECRETS)
+    if scope.read_only or (collection.startswith("directus_") and collection not in WRITTEN_BY_TOKENS):
+        found = evolve(found, create="none", update="none", delete="none", comment="none")
+    return found
+
+
 @frozen(eq=False)
 class Grant:
     """What members of a role may do with a collection.
@@ -107,6 +132,15 @@ class Grant:
     admin: bool = False
     subjects: Subjects | None = None
     """The part of the view that depends on other collections, if the rows describe collections, fields or items."""
+
+    _kept: dict[Any, Any] = attribute(factory=dict, init=False, repr=False)
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Returns a value derived from the grant, such as a statement; calls *make* if there is none yet."""
+        found: T | None = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = make()
+        return found
 
     def of(self, status: Any) -> Permission:
         """Returns the permission that applies to items of a status, given as stored or as text."""

@@ -64,6 +64,9 @@ WHERE s.token = %s AND s.token_type = %s AND s.token_expired_at > %s"""
 _LIST = """
 SELECT id, "user", token_type, ip_address, user_agent, created_on, token_expired_at FROM directus_user_sessions
 WHERE "user" = %s AND token_expired_at > %s ORDER BY id"""
+_LIST_ALL = """
+SELECT id, "user", token_type, ip_address, user_agent, created_on, token_expired_at FROM directus_user_sessions
+WHERE token_expired_at > %s ORDER BY id"""
 _PROLONG = """
 UPDATE directus_user_sessions SET token_expired_at = greatest(token_expired_at, %s)
 WHERE id = %s AND "user" = %s AND token_type = %s RETURNING id"""
@@ -162,6 +165,17 @@ async def find(ctx: Context, token: str, kind: str) -> Bearer | None:
 async def read(ctx: Context, user: int) -> list[dict[str, Any]]:
     """Returns the sessions of a user that have not expired, without their tokens, in the order of their ids."""
     return [dict(zip(SHOWN, row, strict=True)) for row in await ctx.db.query(_LIST, (user, ctx.now))]
+
+
+async def read_all(ctx: Context) -> list[dict[str, Any]]:
+    """Returns the sessions of all users as `read` does."""
+    return [dict(zip(SHOWN, row, strict=True)) for row in await ctx.db.query(_LIST_ALL, (ctx.now,))]
+
+
+async def revoke(ctx: Context, session: int) -> bool:
+    """Ends a session of any user. Returns whether there was one."""
+    sql = "DELETE FROM directus_user_sessions WHERE id = %s RETURNING id"
+    return bool(await ctx.transaction(lambda ctx: ctx.db.query(sql, (session,))))
 
 
 async def refresh(ctx: Context, project: KeyRing, token: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeGuard
 import jwt
 from attrs import frozen
 
+from directus_tx.accounts import user_tokens
+from directus_tx.context import Scope
 from directus_tx.db.session import Session
 from directus_tx.errors import ExpiredToken, InvalidToken
 from directus_tx.schema.sealed import USER_TOKEN
@@ -28,12 +30,13 @@ _JWT = "eyJ"
 @frozen
 class Bearer:
     """The user that a token belongs to: id and role. `session` is the id of the session that the token belongs to, if it has one.
-    `two_factor`: the user has activated two-factor authentication."""
+    `two_factor`: the user has activated two-factor authentication. `scope` is what the token is limited to, None if it is not."""
 
     user: int
     role: int | None
     session: int | None = None
     two_factor: bool = False
+    scope: Scope | None = None
 
 
 class KeyRing(Protocol):
@@ -131,15 +134,30 @@ def project_of(token: str) -> str | None:
 
 
 async def identify(project: KeyRing, session: Session, token: str, now: datetime) -> Bearer | None:
-    """Returns the active user that a JWT or static token belongs to, or None. *now* is an aware datetime.
+    """Returns the active user that a JWT, a static token or another token of a user belongs to, or None. *now* is an aware datetime.
 
     Bearers are cached: only unknown ones cost a statement. The cache is emptied when an account changes.
     """
     known = project.accounts.get(token)
     if known is not None:
+        bearer: Bearer
         bearer, expires = known
-        return bearer if expires is None or now.timestamp() < expires else None
+        if expires is None or now.timestamp() < expires:
+            return bearer
+        if not user_tokens.is_token(token):
+            return None
     version = project.accounts_version
+    if user_tokens.is_token(token):
+        found = await user_tokens.find(session, token, now)
+        if found is not None:
+            bearer = Bearer(found.user, found.role, None, found.two_factor, found.scope)
+            # Looked up again when its use is to be written again.
+            until = now.timestamp() + user_tokens.USE_INTERVAL.total_seconds()
+            remember(project, version, token, bearer, until if found.expires is None else min(until, found.expires))
+            if found.unwritten:
+                await user_tokens.note_use(session, found.token, now)
+            return bearer
+        project.accounts.pop(token, None)
     expires = opened = None
     if is_jwt(token):
         try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from directus_tx import __version__
+from directus_tx.cli.accounts import session, token
 from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.mail import mail
@@ -30,7 +31,7 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, schema, user, permissions, mail, outbox, advise, migrate, configuration):
+for group in (serve, project, schema, user, token, session, permissions, mail, outbox, advise, migrate, configuration):
     directus.add_command(group)
 
 

@@ -250,7 +250,7 @@ class App:
             session.set_caller(bearer.user)
             if self.limits.users is not None:
                 self.limits.check_user(request, project.key, bearer.user)
-            who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session)
+            who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session, bearer.scope)
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)

@@ -13,7 +13,7 @@ from directus_tx.accounts.sso.service import SingleSignOn
 from directus_tx.accounts.throttle import Throttle
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
-from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized
+from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized, UpdateForbidden
 from directus_tx.health import Health
 from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
@@ -209,7 +209,9 @@ class Route:
     in.
 
     With a *guarded* route callers can try secrets: passwords, or tokens of which they need not be users. Answers with 401, 403 or 404 count
-    as failed attempts of the address, and of the account that the endpoint names with `Call.name_account`."""
+    as failed attempts of the address, and of the account that the endpoint names with `Call.name_account`.
+
+    Tokens that are limited (`Scope`) may be used for a route if it is *scoped*: it reads, or writes nothing but what grants allow."""
 
     method: str
     path: str
@@ -219,10 +221,15 @@ class Route:
     refusal: type[ApiError] = Unauthorized
     public_refusal: type[ApiError] | None = None
     guarded: bool = field()
+    scoped: bool = field()
 
     @guarded.default
     def _guarded(self) -> bool:
         return self.caller is Caller.SUPER_ADMIN_BY_PAYLOAD
+
+    @scoped.default
+    def _scoped(self) -> bool:
+        return self.method == "GET"
 
     @property
     def in_project(self) -> bool:
@@ -243,6 +250,8 @@ class Route:
                 raise self.public_refusal
             administrators = self.caller is Caller.ADMINISTRATOR
             raise self.refusal("Only administrators may do this." if administrators else "Sign in to do this.")
+        elif call.ctx is not None and call.ctx.accountability.scope is not None and not self.scoped:
+            raise UpdateForbidden("The token is limited: it may only be used to read, and to write items.")
 
 
 class Routes:
@@ -255,7 +264,7 @@ class Routes:
         return iter(self._routes)
 
     def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, about: Operation, **more: Any) -> None:
-        """Adds a route. *more* are `refusal`, `public_refusal` and `guarded` of `Route`."""
+        """Adds a route. *more* are `refusal`, `public_refusal`, `guarded` and `scoped` of `Route`."""
         self._routes.append(Route(method, path, endpoint, caller, about, **more))
 
     def route(self, method: str, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:

@@ -167,7 +167,7 @@ async def lock_rows(
     """
     collection = grant.collection
     key = collection.primary_key
-    lock = ctx.schema.kept(("lock", grant, deleted), lambda: _locking(grant, deleted=deleted))
+    lock = grant.kept(("lock", deleted), lambda: _locking(grant, deleted=deleted))
     bound_values = ctx.bind_values()
     parameters = [*lock.before.parameters(bound_values), list(keys), *lock.after.parameters(bound_values)]
     found: dict[Key, Locked] = {}

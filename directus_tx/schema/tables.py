@@ -32,6 +32,7 @@ INTERNAL = frozenset(
         "directus_user_identities",
         "directus_user_links",
         "directus_user_sign_ins",
+        "directus_user_tokens",
         "directus_versions",
         "directus_webhook_keys",
     }

@@ -90,6 +90,75 @@ def test_it_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
     assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]
 
 
+def test_it_makes_and_revokes_tokens_and_sessions_beside_a_running_server(daemon: Daemon) -> None:
+    def directus(*arguments: str) -> Any:
+        done = run(daemon.directory, *arguments, "--json", "--data-dir", str(daemon.directory / "var"))
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    def status(path: str, token: str, method: str = "GET", body: Any = None) -> int:
+        try:
+            daemon.call(method, path, body, token=token)
+        except urllib.error.HTTPError as error:
+            return error.code
+        return 200
+
+    daemon.call("POST", "/p/collections", {"collection": "parts", "fields": [KEY, field("name")]})
+    daemon.call("POST", "/p/collections", {"collection": "bolts", "fields": [KEY, field("name")]})
+    email = daemon.call("GET", "/p/users/me?fields=email")["data"]["email"]
+    code, whole = directus("token", "create", "p", email, "--name", "whole")
+    assert code == 0, whole
+    limits = ("--read-only", "--collection", "parts", "--collection", "directus_files", "--days", "7")
+    code, limited = directus("token", "create", "p", email.upper(), "--name", "limited", *limits)
+    assert (code, limited["read_only"], limited["collections"]) == (0, True, ["directus_files", "parts"])
+    assert limited["expires_on"] > limited["created_on"]
+    assert [status(f"/p/items/{name}", limited["token"]) for name in ("parts", "bolts")] == [200, 403]
+    assert status("/p/items/parts", limited["token"], "POST", {"name": "x"}) == 403
+    assert status("/p/items/parts", whole["token"], "POST", {"name": "x"}) == 200
+    code, listed = directus("token", "list", "p", email)
+    assert (code, [each["name"] for each in listed], "token" in listed[0]) == (0, ["whole", "limited"], False)
+    assert listed[0]["last_used_on"] is not None
+    assert directus("token", "list", "p") == (0, listed)
+    shown = run(daemon.directory, "token", "list", "p").stdout.splitlines()
+    assert [line.split("\t")[2:5] for line in shown] == [["whole", "no", ""], ["limited", "yes", "directus_files parts"]]
+    for wrong, message in (
+        (("--name", "WHOLE"), "has a token of this name"),
+        (("--name", "x", "--collection", "nuts"), 'no collection "nuts"'),
+        (("--name", " "), '"name" must be'),
+    ):
+        code, said = directus("token", "create", "p", email, *wrong)
+        assert (code, message in said, "Traceback" in said) == (1, True, False), said
+    assert directus("token", "create", "p", "nobody@example.com", "--name", "x")[0] == 1
+    assert directus("token", "create", "p", email, "--name", "x", "--days", "0")[0] == 2
+    assert directus("token", "revoke", "p", str(whole["id"]), "999") == (0, {"revoked": [whole["id"]]})
+    assert [status("/p/items/parts", each["token"]) for each in (whole, limited)] == [401, 200]
+    assert directus("token", "revoke", "p", "999")[0] == 1
+
+    credentials = {"email": email, "password": "password"}
+    jwts = [daemon.call("POST", "/p/auth/authenticate", credentials, token=None)["data"]["token"] for _ in range(3)]
+    code, opened = directus("session", "list", "p")
+    assert (code, len(opened), {each["user"] for each in opened}) == (0, 3, {1})
+    assert directus("session", "list", "p", email) == (0, opened)
+    assert directus("session", "revoke", "p", str(opened[0]["id"])) == (0, {"ended": [opened[0]["id"]]})
+
+    def refreshed() -> list[int]:
+        found = []
+        for jwt in jwts:
+            try:
+                daemon.call("POST", "/p/auth/refresh", {"token": jwt}, token=None)
+                found.append(200)
+            except urllib.error.HTTPError as error:
+                found.append(error.code)
+        return found
+
+    assert refreshed() == [401, 200, 200]
+    assert directus("session", "revoke", "p", "--user", email)[1] == {"ended": [each["id"] for each in opened[1:]]}
+    assert refreshed() == [401, 401, 401]
+    assert directus("session", "list", "p") == (0, [])
+    assert directus("session", "revoke", "p", "--user", email) == (0, {"ended": []})
+    assert [directus("session", "revoke", "p")[0], directus("session", "revoke", "p", "7", "--user", email)[0]] == [2, 2]
+    assert [directus("session", "revoke", "p", "999")[0], directus("session", "list", "p", "nobody@example.com")[0]] == [1, 1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -119,6 +119,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "accounts": (
         "hashes",
         "passwords",
+        "user_tokens",
         "tokens",
         "sessions",
         "throttle",
@@ -174,6 +175,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "projects",
         "schema",
         "users",
+        "accounts",
         "permissions",
         "mail",
         "outbox",

@@ -19,6 +19,7 @@ from directus_tx.http.endpoints import (
     specs,
     sso,
     system,
+    tokens,
     types,
     utilities,
     webhooks,
@@ -43,6 +44,7 @@ GROUPS = (
     specs,
     reference,
     system,
+    tokens,
     utilities,
     webhooks,
 )

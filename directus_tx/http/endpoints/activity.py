@@ -15,18 +15,24 @@ ACTIVITY = Items(Shape.ITEM, "directus_activity")
     COMMENT,
     Caller.SIGNED_IN,
     Operation("Comment on an item", ACTIVITY, record(collection=TEXT, item=TEXT, comment=TEXT), Parameters.FIELDS),
+    scoped=True,
     refusal=CreateForbidden,
 )
 async def create(call: Call) -> Answer:
     return call.answer(await create_comment(call.items, call.ctx, await call.item(), call.query()))
 
 
-@routes.patch(COMMENT + "/<key>", Caller.PUBLIC, Operation("Change a comment", ACTIVITY, record(comment=TEXT), Parameters.FIELDS))
+@routes.patch(
+    COMMENT + "/<key>",
+    Caller.PUBLIC,
+    Operation("Change a comment", ACTIVITY, record(comment=TEXT), Parameters.FIELDS),
+    scoped=True,
+)
 async def update(call: Call) -> Answer:
     return call.answer(await update_comment(call.items, call.ctx, call.path["key"], await call.item(), call.query()))
 
 
-@routes.delete(COMMENT + "/<key>", Caller.PUBLIC, Operation("Delete a comment"))
+@routes.delete(COMMENT + "/<key>", Caller.PUBLIC, Operation("Delete a comment"), scoped=True)
 async def delete(call: Call) -> Answer:
     await delete_comment(call.ctx, call.path["key"])
     return Empty()

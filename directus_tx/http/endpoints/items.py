@@ -140,12 +140,12 @@ async def list_items(call: Call) -> Answer | Streamed:
     return await listing(call, _collection(call))
 
 
-@routes.post(ITEMS, Caller.PUBLIC, CREATING)
+@routes.post(ITEMS, Caller.PUBLIC, CREATING, scoped=True)
 async def create(call: Call) -> Answer:
     return await creating(call, _collection(call))
 
 
-@routes.patch(ITEMS, Caller.PUBLIC, UPDATING_MANY)
+@routes.patch(ITEMS, Caller.PUBLIC, UPDATING_MANY, scoped=True)
 async def update_many(call: Call) -> Answer:
     return await updating_many(call, _collection(call))
 
@@ -155,12 +155,12 @@ async def read(call: Call) -> Answer | Streamed:
     return await reading(call, _collection(call), call.path["ids"])
 
 
-@routes.patch(ITEMS + "/<ids>", Caller.PUBLIC, UPDATING)
+@routes.patch(ITEMS + "/<ids>", Caller.PUBLIC, UPDATING, scoped=True)
 async def update(call: Call) -> Answer:
     return await updating(call, _collection(call), call.path["ids"])
 
 
-@routes.delete(ITEMS + "/<ids>", Caller.PUBLIC, DELETING)
+@routes.delete(ITEMS + "/<ids>", Caller.PUBLIC, DELETING, scoped=True)
 async def delete(call: Call) -> Answer:
     return await deleting(call, _collection(call), call.path["ids"])
 
@@ -175,7 +175,7 @@ async def read_revision(call: Call) -> Answer | Streamed:
     return await revision(call, call.path["collection"], call.path["key"], call.path["offset"])
 
 
-@routes.patch(ITEMS + "/<key>/revert/<revision>", Caller.PUBLIC, REVERTING)
+@routes.patch(ITEMS + "/<key>/revert/<revision>", Caller.PUBLIC, REVERTING, scoped=True)
 async def revert(call: Call) -> Answer:
     key, revision = call.path["key"], call.path["revision"]
     return call.answer(await revert_item(call.items, call.ctx, _collection(call), key, revision, call.query(), call.options()))

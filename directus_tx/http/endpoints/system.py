@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from attrs import frozen
 
 from directus_tx.access import access_of
+from directus_tx.access.grant import WRITTEN_BY_TOKENS
 from directus_tx.errors import NotFound, Unauthorized
 from directus_tx.http.answers import Answer, Empty, Streamed
 from directus_tx.http.endpoints import items
@@ -72,7 +73,7 @@ def _serve(address: Address) -> None:
 
     def on(letter: str, method: str, path: str, work: Callable[[Call], Awaitable[Answer | Streamed]], about: Operation) -> None:
         if letter in address.methods:
-            routes.add(method, path, work, Caller.PUBLIC, about)
+            routes.add(method, path, work, Caller.PUBLIC, about, scoped=method == "GET" or name in WRITTEN_BY_TOKENS)
 
     on("r", "GET", path, lambda call: items.listing(call, name), items.LISTING)
     on("c", "POST", path, lambda call: items.creating(call, name), items.CREATING)
