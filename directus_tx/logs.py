@@ -70,7 +70,7 @@ CHATTY = ("log_legacy", "twisted.")
 MAX_WAITING = 4 * 2**20
 """The characters that may wait to be written. Further lines are dropped."""
 
-COLLECTED_FOR = 0.01
+COLLECTED_FOR = 0.05
 """Seconds for which lines are collected before they are written together."""
 
 PIECE = 64 * 1024

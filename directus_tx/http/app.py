@@ -308,8 +308,9 @@ class App:
         found = answer.render(public=public)
         large = len(found.body) >= LARGE
         if isinstance(answer, Envelope) and request.project is not None and request.method in (b"GET", b"HEAD"):
-            digest = await encode.digest_in_slices(self.reactor, found.body) if large else encode.digest(found.body)
-            tag = encode.etag(digest, answer.version, request.project.tag_key)
+            key = request.project.tag_key
+            digest = await encode.digest_in_slices(self.reactor, found.body, key) if large else encode.digest(found.body, key)
+            tag = encode.etag(digest, answer.version, key)
             request.setHeader(b"ETag", tag)
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):

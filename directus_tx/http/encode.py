@@ -1,6 +1,7 @@
 """Encodes answers: the envelope of the API as JSON, entity tags, and gzip."""
 
 import hashlib
+import hmac
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -8,6 +9,10 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from directus_tx.errors import ApiError, Notice
 from directus_tx.slices import in_slices
@@ -99,17 +104,31 @@ def takes_gzip(accepted: bytes) -> bool:
     return wanted.get(b"gzip", wanted.get(b"*", False))
 
 
-def digest(body: bytes) -> str:
-    """Returns the digest of a body for its entity tag."""
-    return hashlib.sha1(body, usedforsecurity=False).hexdigest()[:24]
+def digest(body: bytes, key: bytes) -> str:
+    """Returns the digest of a body for its entity tag: its GMAC, which processors compute ten times faster than SHA-1. As the nonce is
+    always the same, it tells bodies apart but proves nothing about where they come from."""
+    return _body_cipher(key).encrypt(_NONCE, b"", body).hex()[:24]
 
 
-async def digest_in_slices(reactor: Any, body: bytes) -> str:
+async def digest_in_slices(reactor: Any, body: bytes, key: bytes) -> str:
     """Returns `digest` of a large body and lets the reactor run in between."""
-    found = hashlib.sha1(usedforsecurity=False)
+    found = Cipher(AES(_body_key(key)), GCM(_NONCE)).encryptor()
     async for piece in in_slices(reactor, _pieces(body)):
-        found.update(piece)
-    return found.hexdigest()[:24]
+        found.authenticate_additional_data(piece)
+    found.finalize()
+    return found.tag.hex()[:24]
+
+
+_NONCE = bytes(12)
+
+
+def _body_key(key: bytes) -> bytes:
+    return hmac.digest(key, b"bodies", "sha256")
+
+
+@lru_cache(maxsize=1000)
+def _body_cipher(key: bytes) -> AESGCM:
+    return AESGCM(_body_key(key))
 
 
 def _pieces(body: bytes) -> Iterator[memoryview]:

@@ -156,7 +156,8 @@ async def test_large_answers_are_compressed_in_slices_and_are_the_same(client: C
     packed = await client.get("~/items/texts/1", headers={"Accept-Encoding": "gzip"})
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.headers["etag"] == plain.headers["etag"]
-    assert encode.etag(encode.digest(plain.body))[:20].decode() == plain.headers["etag"][:20]
+    key = client.backend.projects.get(client.project).tag_key
+    assert encode.etag(encode.digest(plain.body, key))[:20].decode() == plain.headers["etag"][:20]
     assert steps.ticks - ticks > len(plain.body) / encode.PIECE / EACH
     assert zlib.decompress(packed.body, wbits=31) == plain.body
 

@@ -1,14 +1,17 @@
 """Answers as bytes."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from directus_tx.errors import Notice
+from directus_tx.http import encode
 from directus_tx.http.answers import Document, Empty, Envelope, ItemStream, Redirect, Stream, Streamed, Text
 from directus_tx.items.read import Take
 
@@ -70,3 +73,19 @@ def test_a_stream_writes_what_its_source_does() -> None:
         await write(b"b")
 
     assert written(Stream(source, "text/csv"), public=True) == b"ab"
+
+
+@given(st.binary(max_size=200), st.integers(1, 5000), st.binary(min_size=32, max_size=32))
+def test_bodies_have_the_same_digest_in_one_piece_and_in_slices(start: bytes, times: int, key: bytes) -> None:
+    body, clock = start * times, Clock()
+    found = encode.digest(body, key)
+    sliced = Deferred.fromCoroutine(encode.digest_in_slices(clock, body, key))
+    for _ in range(1000):
+        if sliced.called:
+            break
+        clock.advance(0)
+    assert sliced.result == found == encode.digest(body, key)
+    assert re.fullmatch("[0-9a-f]{24}", found)
+    assert encode.digest(body + b"\0", key) != found != encode.digest(body, key[::-1] + b"x")
+    for place in {0, len(body) // 2, len(body) - 1} if body else ():
+        assert encode.digest(body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :], key) != found
