@@ -28,6 +28,7 @@ from directus_tx.errors import (
     ClientGone,
     InternalError,
     NotFound,
+    OneTimePasswordRequired,
     ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -165,7 +166,7 @@ class App:
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
         except Exception as error:
-            if route.guarded and call is not None and isinstance(error, ApiError) and error.status in REFUSED:
+            if route.guarded and call is not None and _is_wrong_secret(error):
                 await self._attempt_failed(call)
             body = self._answer_failed(request, error, None if call is None else call.ctx)
             drop_tracebacks(error)
@@ -456,6 +457,12 @@ class App:
 def _follows_from_snapshot(error: Exception) -> bool:
     """Whether an error is a refusal that the snapshot alone has caused, for example because of an unknown field, and not the database."""
     return isinstance(error, ApiError) and error.status < 500 and error.diagnostics is None
+
+
+def _is_wrong_secret(error: Exception) -> bool:
+    """Whether a guarded route has refused a wrong secret. A client that asks first whether a one-time password is needed has guessed
+    nothing."""
+    return isinstance(error, ApiError) and error.status in REFUSED and not isinstance(error, OneTimePasswordRequired)
 
 
 def _takes_gzip(request: Any) -> bool:

@@ -239,10 +239,10 @@ ALLOWED = [
     "https://shop.example.com/a?b=c",
     "HTTPS://Shop.Example.com/forgot#/x",
     "http://localhost:3000/reset",
-    "https://example.org/forgot",
     "https://api.example.com/x",
 ]
 FORBIDDEN = [
+    "https://mail.example.net/forgot",
     "https://evil.example.com/forgot",
     "http://shop.example.com/forgot",
     "https://shop.example.com:444/forgot",
@@ -277,7 +277,7 @@ async def test_a_caller_may_name_pages_of_allowed_origins_only(client: Client) -
     await make_user(client)
     use_accounts(client, reset_mails_per_hour=100)
     origins = ["https://shop.example.com/", "http://localhost:3000", 3]
-    use_project_file(client, auth={"redirect_origins": origins}, mail_from="shop@example.org")
+    use_project_file(client, auth={"redirect_origins": origins}, mail_from="shop@mail.example.net")
     services = client.app.services
     settings = evolve(services.settings, server=evolve(services.settings.server, public_url="https://api.example.com/d8"))
     client.app.services = evolve(services, settings=settings)
@@ -293,6 +293,11 @@ async def test_a_caller_may_name_pages_of_allowed_origins_only(client: Client) -
     assert len(await links(client)) == len(ALLOWED)
     use_project_file(client, auth={}, mail_from="")
     for page in ALLOWED[:-1]:
+        assert refused(await ask(client, reset_url=page)) == (422, 4), page
+    # A project that names no origins allows the domain of its mails.
+    use_project_file(client, auth={}, mail_from="shop@example.org")
+    assert (await ask(client, reset_url="https://example.org/forgot")).status == 200
+    for page in ALLOWED[:-1] + FORBIDDEN:
         assert refused(await ask(client, reset_url=page)) == (422, 4), page
 
 

@@ -123,6 +123,10 @@ async def test_what_succeeds_or_is_malformed_does_not_count(client: Client) -> N
         assert (await sign_in(client, "no address", "x")).status == 422
         answer = await client.call("POST", "~/auth/authenticate", b"{", token=None, headers=of("192.0.2.1"))
         assert answer.status == 400
+    await client.patch("~/users/1", {"2fa_secret": "JBSWY3DPEHPK3PXP"})
+    for _ in range(ADDRESSES + 3):
+        # The client asks whether a one-time password is needed.
+        assert (await sign_in(client, **ADMIN)).code == 111
     assert await execute(client, "SELECT * FROM directus_failed_attempts") == []
 
 

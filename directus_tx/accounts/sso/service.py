@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from attrs import evolve, field, frozen
 from twisted.logger import Logger
 
+from directus_tx.access.addresses import check_address
 from directus_tx.accounts import sessions
 from directus_tx.accounts.sso import tokens
 from directus_tx.accounts.sso.interfaces import Flow, Identity, Redemption, Refusal, SignOnError
@@ -21,7 +22,6 @@ from directus_tx.accounts.sso.users import USERS, user_of
 from directus_tx.accounts.tokens import KeyRing
 from directus_tx.context import Context
 from directus_tx.errors import (
-    AddressNotAllowed,
     ApiError,
     InactiveUser,
     InvalidRequest,
@@ -164,7 +164,7 @@ class SingleSignOn:
             user, role = await user_of(self._items, ctx, provider.settings, identity)
         except SignOnError as error:
             raise self._failed(ctx, provider, error) from None
-        check_address(ctx, role)
+        check_address(ctx.schema, role, ctx.accountability.ip)
         return user
 
     def _failed(self, ctx: Context, provider: Provider, error: SignOnError) -> ApiError:
@@ -188,13 +188,6 @@ def find_flow(flows: Sequence[Flow], provider: str, state: str | None) -> Flow:
     raise SignOnFailed("This browser has not begun a sign-on with this state, or too long ago.")
 
 
-def check_address(ctx: Context, role: int | None) -> None:
-    """Raises AddressNotAllowed if a role has an ip_whitelist without the address of the caller."""
-    found = ctx.schema.roles.get(role or 0)
-    if found is not None and found["ip_whitelist"] and ctx.accountability.ip not in found["ip_whitelist"]:
-        raise AddressNotAllowed
-
-
 async def open_session(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> str:
     """Stores a session of a user who has signed on, and returns its cookie or its JWT. Raises InactiveUser, AddressNotAllowed, and the
     errors of `sessions.start`."""
@@ -203,7 +196,7 @@ async def open_session(ctx: Context, project: KeyRing, user: int, *, cookie: boo
         rows = await ctx.db.query(f"SELECT role FROM {USERS} WHERE id = %s AND status = 'active' FOR SHARE", (user,))
         if not rows:
             raise InactiveUser
-        check_address(ctx, rows[0][0])
+        check_address(ctx.schema, rows[0][0], ctx.accountability.ip)
         await record(ctx, [Record("authenticate", USERS, str(user))])
         return await sessions.start(ctx, project, user, cookie=cookie)
 

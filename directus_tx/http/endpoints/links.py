@@ -75,8 +75,8 @@ def link_mails(call: Call) -> LinkMails:
     origins = {each.rstrip("/").lower() for each in (named if isinstance(named, list) else [named]) if isinstance(each, str)}
     if settings.server.public_url:
         origins.add("/".join(base.split("/")[:3]).lower())
-    if config.mail_from:
-        # Whoever has the domain that the mails of the project come from can send such mails anyway.
+    if named is None and config.mail_from:
+        # As in Directus 8, a project that names no origins mails links to the site that its mails come from.
         origins.add(f"https://{config.mail_from.rpartition('@')[2].lower()}")
     name = call.ctx.schema.setting("project_name")[:MAX_NAME]
     return LinkMails(call.services.projects.mail_templates(key), Mailbox(sender, name), places, origins)
