@@ -1,14 +1,15 @@
 """Invitations: users who are made with the status `invited`, and accept by a link in a mail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from directus_tx.access import access_of
 from directus_tx.access.addresses import check_address
 from directus_tx.accounts import links
+from directus_tx.accounts.hashes import check_length
 from directus_tx.accounts.links import INVITATION
 from directus_tx.accounts.mails import LinkMails, tried
 from directus_tx.accounts.password_resets import MAX_EMAIL, USERS, as_user
@@ -27,8 +28,9 @@ SHOWN = ("id", "status", "role", "first_name", "last_name", "email", "timezone",
 """What the answer to an acceptance shows of the user."""
 
 _KNOWN = f"""
-SELECT u.id, u.status, u.email, u.timezone
-FROM unnest(%s::text[]) WITH ORDINALITY AS e(email, place) LEFT JOIN {USERS} AS u ON lower(u.email) = lower(e.email) ORDER BY e.place"""
+SELECT e.email, u.id, u.status, u.email, u.timezone
+FROM unnest(%s::text[]) AS e(email) JOIN {USERS} AS u ON lower(u.email) = lower(e.email)"""
+_LOCK = f"SELECT FROM {USERS} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 
 async def invite(
@@ -48,23 +50,22 @@ async def invite(
     addresses = _addresses(given if isinstance(given, list) else [given], settings.mail.max_recipients)
     attributes = {"status": "invited"} | {name: payload[name] for name in ("role",) if name in payload}
 
+    lasts = timedelta(days=settings.accounts.invitation_days)
+
     async def work(writer: Writer) -> tuple[Result, list[str]]:
         ctx = writer.ctx
-        known = await ctx.db.query(_KNOWN, (addresses,))
-        new = [email for email, (user, *_) in zip(addresses, known, strict=True) if user is None]
-        made = dict(zip(new, await writer.create(USERS, [{"email": email, **attributes} for email in new]), strict=True))
-        users = [made[email] if row[0] is None else row[0] for email, row in zip(addresses, known, strict=True)]
-        waiting = {id: Mailbox(stored) for id, status, stored, _ in known if status == "invited" and is_mailable(stored)}
-        held = await links.holders(ctx, INVITATION, waiting) if waiting else set()
-        mailed = {id: box for id, box in waiting.items() if id not in held} | {id: Mailbox(email) for email, id in made.items()}
-        zones = {id: zone for id, _, _, zone in known}
+        known = await _known(ctx, addresses)
+        new = [each for each in addresses if each not in known]
+        made = dict(zip(new, await writer.create(USERS, [{"email": each, **attributes} for each in new]), strict=True))
+        mailed = [_User(id, "invited", email) for email, id in made.items()] + await _without_link(ctx, known.values())
         subjects = []
-        for id, box in mailed.items():
-            link = await links.make(ctx, project, INVITATION, id, timedelta(days=settings.accounts.invitation_days))
-            subjects.append(await mails.queue(ctx, INVITATION, box, link, zones.get(id) or "UTC"))
+        for user in mailed:
+            link = await links.make(ctx, project, INVITATION, user.id, lasts)
+            subjects.append(await mails.queue(ctx, INVITATION, Mailbox(user.email), link, user.zone))
+        keys = dict.fromkeys(known[each].id if each in known else made[each] for each in addresses)
         # A user who exists already does not count as owned by the caller.
-        own = len(made) == len(addresses)
-        return await read_back(service, ctx, USERS, Query(), list(dict.fromkeys(users)), one=False, created=own), subjects
+        shown = await read_back(service, ctx, USERS, Query(), list(keys), one=False, created=not known)
+        return shown, subjects
 
     try:
         result, subjects = await in_transaction(service, ctx, WriteOptions(), work)
@@ -85,6 +86,7 @@ async def accept(service: Items, ctx: Context, project: KeyRing, token: str, pay
     password = payload.get("password")
     if not isinstance(password, (str, type(None))) or password == "":
         raise InvalidRequest('"password" must be a text that is not empty.')
+    check_length(password or "")
     claimed = await links.claim(ctx, project, INVITATION, token, "invited")
     if claimed is None:
         raise InvitationNotFound
@@ -99,6 +101,32 @@ async def accept(service: Items, ctx: Context, project: KeyRing, token: str, pay
         return await read_back(service, server, USERS, Query(fields=SHOWN), [claimed.user], one=True)
 
     return await in_transaction(service, as_user(ctx, claimed), WriteOptions(), work, trusted=True)
+
+
+@frozen
+class _User:
+    """A user who is invited or known: the id, status, address and time zone."""
+
+    id: int
+    status: str
+    email: str
+    zone: str = "UTC"
+
+
+async def _known(ctx: Context, addresses: Sequence[str]) -> dict[str, _User]:
+    """Returns the users who have some of the addresses, by address."""
+    return {address: _User(*row) for address, *row in await ctx.db.query(_KNOWN, (list(addresses),))}
+
+
+async def _without_link(ctx: Context, users: Iterable[_User]) -> list[_User]:
+    """Returns those of the users who are invited, but have no link that can be used, and whom mail can be sent to. Locks them, so that two
+    requests at once do not mail them twice."""
+    waiting = {user.id: user for user in users if user.status == "invited" and is_mailable(user.email)}
+    if not waiting:
+        return []
+    await ctx.db.query(_LOCK, (list(waiting),))
+    held = await links.holders(ctx, INVITATION, waiting)
+    return [user for id, user in waiting.items() if id not in held]
 
 
 def _addresses(given: Sequence[Any], most: int) -> list[str]:

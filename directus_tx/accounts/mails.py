@@ -12,6 +12,7 @@ from itertools import chain, repeat
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from directus_tx.accounts.links import INVITATION, RESET, Link
 from directus_tx.context import Context
@@ -20,6 +21,7 @@ from directus_tx.mail import templates
 from directus_tx.mail.compose import Mail, Mailbox
 from directus_tx.mail.delivery import queue
 
+log = Logger()
 MAX_PAGE = 1000
 """The maximum length of the URL of a page."""
 
@@ -30,7 +32,7 @@ _DISCARD = "DELETE FROM directus_outbox WHERE subject = %s AND subject <> ''"
 _UNTRIED = """
 SELECT FROM directus_outbox
 WHERE subject = ANY(%s) AND subject <> '' AND state = 'pending' AND (attempts = 0 OR claim IS NOT NULL) LIMIT 1"""
-_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.15)
+_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5)
 """Seconds between two looks for mails that have not been tried; the last one is repeated."""
 
 
@@ -57,6 +59,8 @@ class LinkMails:
         """Writes the mail with a link to the outbox. *ctx* is in a transaction. *zone* is the time zone in which the mail says until when
         the link can be used. *page* is the page if it is not that of the project. If *discarded*, runs the same statements, but nothing is
         sent. Returns the subject of the message."""
+        if not page and self.pages[kind].startswith(("http://localhost", "https://localhost")):
+            log.warn("project {project}: a mail has a link to localhost: set server.public_url", project=ctx.project)
         data = {"link": with_token(page or self.pages[kind], link.token), "expires": shown_time(link.expires, zone)}
         rendered = templates.render(self.directory, ctx, _TEMPLATES[kind], data)
         subject = _SUBJECTS[kind].format(ctx.schema.setting("project_name") or ctx.project)

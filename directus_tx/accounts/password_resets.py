@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from directus_tx.access.addresses import check_address
 from directus_tx.accounts import links
+from directus_tx.accounts.hashes import check_length
 from directus_tx.accounts.links import RESET, Claimed
 from directus_tx.accounts.mails import LinkMails, tried
 from directus_tx.accounts.tokens import KeyRing
@@ -83,6 +84,7 @@ async def reset_password(service: Items, ctx: Context, project: KeyRing, payload
     token, password = payload.get("token"), payload.get("password")
     if not (isinstance(token, str) and token and isinstance(password, str) and password):
         raise InvalidRequest('"token" and "password" are required, both as text.')
+    check_length(password)
     try:
         claimed = await links.claim(ctx, project, RESET, token, "active")
     except InvalidToken:

@@ -185,6 +185,18 @@ async def test_who_is_invited_gets_another_mail_when_the_link_cannot_be_used_any
     assert len(await links(client)) == 2
 
 
+@ensureDeferred
+async def test_two_requests_at_once_mail_a_user_who_is_invited_once(client: Client) -> None:
+    await make_user(client, email=GUEST, status="invited", timezone="Asia/Kathmandu")
+    emails = [GUEST, GUEST.upper(), [GUEST]]
+    answers = await defer.gatherResults([defer.Deferred.fromCoroutine(invite(client, each)) for each in emails])
+    assert {answer.status for answer in answers} == {200}
+    ((_, message),) = await mails(client)
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert " +0545" in body.get_content()
+
+
 # --- who may invite
 
 

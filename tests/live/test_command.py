@@ -159,6 +159,20 @@ def test_it_makes_and_revokes_tokens_and_sessions_beside_a_running_server(daemon
     assert [directus("session", "revoke", "p", "999")[0], directus("session", "list", "p", "nobody@example.com")[0]] == [1, 1]
 
 
+def test_it_sets_no_password_that_the_policy_refuses(daemon: Daemon) -> None:
+    setting = f"/p/settings/{daemon.call('GET', '/p/settings?filter[key]=password_policy&single=1')['data']['id']}"
+    daemon.call("PATCH", setting, {"value": "/^.{8,}$/"})
+    try:
+        for action, email in (("create", "policy@example.com"), ("password", "admin@example.com")):
+            done = run(daemon.directory, "user", action, "p", email, text="short\n")
+            assert done.returncode == 1
+            assert "password_policy" in done.stderr
+    finally:
+        daemon.call("PATCH", setting, {"value": ""})
+    signed_in = {"email": "admin@example.com", "password": "password"}
+    assert daemon.call("POST", "/p/auth/authenticate", signed_in, token=None)["data"]["user"]["id"] == "1"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
