@@ -69,13 +69,18 @@ class GroupLayout:
 
     def items_of(self, rows: Sequence[Row], pending: "list[tuple[ListPlan, list[Item | None]]]") -> list[Any]:
         """Returns the rows as the API shows them. They have no related items."""
-        start = len(self.groups)
+        functions: dict[str, list[tuple[str, int]]] = {}
+        for place, (function, name) in enumerate(self.results, len(self.groups)):
+            functions.setdefault(function, []).append((name, place))
+        casts = [(place, cast) for place, cast in enumerate(self.casts) if cast is not None]
         items = []
         for row in rows:
-            values = [value if cast is None else cast(value) for value, cast in zip(row, self.casts, strict=True)]
-            item: dict[str, Any] = dict(zip(self.groups, values[:start], strict=True))
-            for (function, name), value in zip(self.results, values[start:], strict=True):
-                item.setdefault(function, {})[name] = value
+            values = list(row)
+            for place, cast in casts:
+                values[place] = cast(values[place])
+            item: dict[str, Any] = dict(zip(self.groups, values, strict=False))
+            for function, results in functions.items():
+                item[function] = {name: values[place] for name, place in results}
             items.append(item)
         return items
 

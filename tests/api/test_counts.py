@@ -151,3 +151,15 @@ async def test_rows_that_a_join_repeats_are_not_taken_for_the_count(client: Clie
     assert (await client.post("~/relations", relation)).status == 200
     answer = await client.get("~/items/things?fields=id,label.name&limit=100&meta=filter_count,total_count,result_count")
     assert answer.json["meta"] == {"filter_count": 2, "total_count": 2, "result_count": 3}
+
+
+@ensureDeferred
+async def test_groups_by_a_field_that_is_named_like_a_function_have_the_results(client: Client) -> None:
+    await client.collection("things", field("count", "integer", "INT", 11), field("kind"))
+    await client.post("~/items/things", [{"count": n % 2, "kind": str(n % 2)} for n in range(5)])
+    answer = await client.get("~/items/things?aggregate[count]=*&aggregate[sum]=count&groupby=count&groupby=kind")
+    assert answer.status == 200, answer.body
+    assert sorted(answer.data, key=lambda each: each["kind"]) == [
+        {"count": {"*": 3}, "kind": "0", "sum": {"count": 0}},
+        {"count": {"*": 2}, "kind": "1", "sum": {"count": 2}},
+    ]
