@@ -30,6 +30,9 @@ def current_time() -> datetime:
     return moment(time.time())
 
 
+_NO_QUERY = Query()
+
+
 @frozen
 class Scope:
     """What a token is limited to. `read_only`: nothing can be written with it. `collections` are those whose items it is for; None: all. A
@@ -106,4 +109,4 @@ class Context:
         self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0
     ) -> BindValues:
         """Returns the bind values of compiled statements in this request."""
-        return BindValues(query or Query(), keys, limit, offset, self.now, self.accountability.user)
+        return BindValues(query or _NO_QUERY, keys, limit, offset, self.now, self.accountability.user)

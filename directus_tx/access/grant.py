@@ -489,8 +489,8 @@ _IMPOSSIBLE: Mapping[str, tuple[type[ApiError], str]] = {
 
 
 def _check_fields(payload: Mapping[str, Any], unwritable: frozenset[str]) -> None:
-    named = [name for name in payload if name in unwritable]
-    if named:
+    if not unwritable.isdisjoint(payload):
+        named = [name for name in payload if name in unwritable]
         raise FieldNotWritable("You may not write " + ", ".join(f'"{name}"' for name in named) + ".")
 
 

@@ -490,7 +490,7 @@ def stored_key(collection: Collection, value: Any) -> Key:
 
 def key_of(grant: Grant, key: Any) -> Key:
     """Returns a key as the database stores it. Raises ItemNotFound if the column cannot hold it."""
-    found = keys_of(grant.collection, [key])
-    if not found:
+    found = member(grant.collection.primary_key, str(key))
+    if found is NO_MATCH:
         raise no_item(grant)
-    return found[0]
+    return found

@@ -170,10 +170,11 @@ async def lock_rows(
     lock = grant.kept(("lock", deleted), lambda: _locking(grant, deleted=deleted))
     bound_values = ctx.bind_values()
     parameters = [*lock.before.parameters(bound_values), list(keys), *lock.after.parameters(bound_values)]
+    names = tuple(collection.columns)
     found: dict[Key, Locked] = {}
     hidden: list[Row] = []
     async for line in _lines(ctx, lock.text, parameters, len(keys)):
-        row = _row(collection, line)
+        row = dict(zip(names, line, strict=False))
         version, seen, update, delete = line[-4:]
         if not seen:
             hidden.append(row)
