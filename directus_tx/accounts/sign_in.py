@@ -1,4 +1,4 @@
-"""Signing in with an e-mail address and a password."""
+"""Signing in with an e-mail address and a password, or as a user whom a provider of single sign-on has identified."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
+from directus_tx.access.addresses import check_address
 from directus_tx.accounts import attempts, hashes, sessions, tokens, two_factor
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.context import Context
@@ -108,23 +109,9 @@ async def sign_in(
         raise InactiveUser
     if not verdict.valid:
         raise await _refusal(ctx, user["id"], InvalidCredentials())
-    if user["status"] == "suspended":
-        raise TooManyFailedSignIns if await attempts.have_suspended(ctx, user["id"]) else SuspendedUser
-    if user["status"] != "active":
-        raise InactiveUser
+    await _check_status(ctx, user)
     stored_secret = user["2fa_secret"]
-    try:
-        user["2fa_secret"] = TWO_FACTOR_SECRET.unsealed(ctx.keys, user["2fa_secret"])
-    except ValueError:
-        # Without the secret, the second factor cannot be checked.
-        raise InactiveUser("The two-factor secret of the user cannot be decrypted: an administrator must set it anew.") from None
-    step = None
-    if user["2fa_secret"]:
-        if not code:
-            raise OneTimePasswordRequired
-        step = two_factor.step_of(user["2fa_secret"], code, ctx.now)
-        if step is None:
-            raise await _refusal(ctx, user["id"], InvalidOneTimePassword())
+    step = await _second_factor(ctx, user, code)
 
     async def check(ctx: Context) -> None:
         unchanged = f"""
@@ -144,6 +131,74 @@ async def sign_in(
     if verdict.outdated and not ctx.schema.read_only:
         await _replace_hash(ctx, user["id"], hashed, await hasher.rehash(password))
     return found
+
+
+async def sign_in_identified(
+    ctx: Context,
+    project: tokens.KeyRing,
+    id: int,
+    code: str | None,
+    use: Callable[[Context], Awaitable[None]],
+    *,
+    cookie: bool = False,
+) -> SignIn:
+    """Signs in the user with an id, whom a provider of single sign-on has identified. *code* is the one-time password, if the user has
+    activated two-factor authentication. Calls *use* in a transaction of its own before the session is stored: it marks what identifies the
+    user as used, or raises an exception if it has been used before.
+
+    Raises the errors of *use*, and those of `sign_in` that are not about the password; AddressNotAllowed if the role may not be used from
+    the IP address. An account that changes meanwhile is not signed in.
+    """
+    columns = ", ".join(f'"{name}"' for name in SHOWN)
+    rows = await ctx.db.query(f"SELECT {columns} FROM {USERS} WHERE id = %s", (id,))
+    if not rows:
+        raise InactiveUser
+    user = dict(zip(SHOWN, rows[0], strict=True))
+    check_address(ctx.schema, user["role"], ctx.accountability.ip)
+    await _check_status(ctx, user)
+    unchanged = (id, user["role"], user["2fa_secret"])
+    step = await _second_factor(ctx, user, code)
+    await ctx.transaction(use)
+
+    async def check(ctx: Context) -> None:
+        sql = f"""
+            SELECT FROM {USERS} WHERE id = %s AND role IS NOT DISTINCT FROM %s AND "2fa_secret" IS NOT DISTINCT FROM %s
+            AND status = 'active' FOR SHARE"""
+        if not await ctx.db.query(sql, unchanged):
+            raise InactiveUser("The account has been changed; sign in again.")
+        if not await attempts.admit(ctx, id, step):
+            raise InvalidOneTimePassword("The one-time password has been used before.")
+
+    try:
+        return await admit(ctx, project, user, check, cookie=cookie)
+    except InvalidOneTimePassword as replayed:
+        raise await _refusal(ctx, id, replayed) from None
+
+
+async def _check_status(ctx: Context, user: Mapping[str, Any]) -> None:
+    """Raises SuspendedUser, TooManyFailedSignIns or InactiveUser if a user is not active."""
+    if user["status"] == "suspended":
+        raise TooManyFailedSignIns if await attempts.have_suspended(ctx, user["id"]) else SuspendedUser
+    if user["status"] != "active":
+        raise InactiveUser
+
+
+async def _second_factor(ctx: Context, user: dict[str, Any], code: str | None) -> int | None:
+    """Decrypts the two-factor secret of a user, and returns the time step of the one-time password *code*; None if the user has no secret.
+    Raises OneTimePasswordRequired, InvalidOneTimePassword, and InactiveUser if the secret cannot be decrypted."""
+    try:
+        user["2fa_secret"] = TWO_FACTOR_SECRET.unsealed(ctx.keys, user["2fa_secret"])
+    except ValueError:
+        # Without the secret, the second factor cannot be checked.
+        raise InactiveUser("The two-factor secret of the user cannot be decrypted: an administrator must set it anew.") from None
+    if not user["2fa_secret"]:
+        return None
+    if not code:
+        raise OneTimePasswordRequired
+    step = two_factor.step_of(user["2fa_secret"], code, ctx.now)
+    if step is None:
+        raise await _refusal(ctx, user["id"], InvalidOneTimePassword())
+    return step
 
 
 async def admit(

@@ -33,6 +33,8 @@ from directus_tx.http.client import Proxies
 from directus_tx.http.cookies import Cookies
 from directus_tx.jobs.sessions import remove_expired
 from directus_tx.outgoing.client import Client as Outgoing
+from tests.api.test_two_factor import SECRET as TWO_FACTOR
+from tests.api.test_two_factor import code as one_time_password
 from tests.conftest import SUPER_ADMIN_TOKEN, Client, Reply, _Received
 from tests.provider import CLIENT, SECRET, Provider, providing
 
@@ -194,7 +196,8 @@ async def test_a_new_user_signs_on_and_gets_a_token_for_the_request_token_once(r
     assert page.headers.getRawHeaders("Cache-Control") == ["no-store"]
     assert page.headers.getRawHeaders("Referrer-Policy") == ["no-referrer"]
     answer = await exchanged(client, page)
-    assert (answer.status, answer.json["public"], list(answer.data)) == (200, True, ["token"])
+    assert (answer.status, answer.json["public"], list(answer.data)) == (200, True, ["token", "user"])
+    assert (answer.data["user"]["id"], answer.data["user"]["email"]) == ("2", "ada@example.com")
     assert answer.headers["cache-control"] == "no-store"
     me = await client.get("~/users/me?fields=email", token=answer.data["token"])
     assert me.data == {"email": "ada@example.com"}
@@ -231,7 +234,7 @@ async def test_without_a_page_the_callback_answers_as_signing_in_does(realm: Rea
     if mode == "jwt":
         me = await realm.client.get("~/users/me?fields=email", token=page.reply.data["token"])
     else:
-        assert page.reply.data == {}
+        assert list(page.reply.data) == ["user"]
         me = (await browser.get("~/users/me?fields=email")).reply
     assert me.data == {"email": "ada@example.com"}
 
@@ -245,7 +248,7 @@ async def test_a_request_token_can_be_exchanged_for_a_cookie_by_pages_that_may_u
     foreign = await client.post("~/auth/sso/access_token", body, token=None, headers={"Origin": "https://evil.example.com"})
     assert (foreign.status, foreign.code) == (401, 3)
     answer = await client.post("~/auth/sso/access_token", body, token=None)
-    assert (answer.status, answer.data) == (200, {})
+    assert (answer.status, list(answer.data)) == (200, ["user"])
     assert answer.headers["set-cookie"].startswith(f"directus-{client.project}-session=")
 
 
@@ -262,7 +265,7 @@ async def test_a_program_can_exchange_the_code_itself(realm: Realm, browser: Bro
     )
     assert (foreign.status, foreign.code) == (401, 3)
     answer = await client.post("~/auth/sso/company", back, token=None, headers={"Cookie": cookie})
-    assert (answer.status, list(answer.data)) == (200, ["token"])
+    assert (answer.status, list(answer.data)) == (200, ["token", "user"])
     again = await client.post("~/auth/sso/company", back, token=None, headers={"Cookie": cookie})
     assert (again.status, again.code) == (401, 120)
 
@@ -797,7 +800,7 @@ async def test_users_who_are_not_active_are_refused(realm: Realm, browser: Brows
         await execute(client, change, (status, id))
         assert (await browser.sign_on("company")).query["code"] == "103"
         answer = await exchanged(client, page)
-        assert (answer.status, answer.code) == (401, 103)
+        assert (answer.status, answer.code) == (404 if status == "suspended" else 401, 103)
 
 
 @ensureDeferred
@@ -891,6 +894,81 @@ async def test_the_addresses_of_a_role_hold(realm: Realm, browser: Browser) -> N
     assert (answer.status, answer.code) == (401, 19)
     assert (await client.patch("~/roles/3", {"ip_whitelist": ["10.0.0.1", "127.0.0.1"]})).status == 200
     assert "request_token" in (await browser.sign_on("company")).query
+
+
+# --- the second factor
+
+
+@ensureDeferred
+async def test_users_with_two_factor_authentication_enter_a_one_time_password(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    await browser.sign_on("company")
+    assert (await client.patch("~/users/2", {"2fa_secret": TWO_FACTOR})).status == 200
+    now = current_time()
+    at(client, now)
+    page = await browser.sign_on("company")
+    for body, code in (({}, 111), ({"otp": ""}, 111), ({"otp": "000000"}, 112), ({"otp": "x"}, 112)):
+        answer = await exchanged(client, page, **body)
+        assert (answer.status, answer.code) == (404, code)
+    assert (await exchanged(client, page, otp=7)).code == 4
+    # The user has more time than others.
+    at(client, now + timedelta(seconds=290))
+    answer = await exchanged(client, page, otp=one_time_password(TWO_FACTOR, now + timedelta(seconds=290)))
+    assert (await client.get("~/users/me?fields=id", token=answer.data["token"])).data == {"id": 2}
+    assert (await exchanged(client, page, otp=one_time_password(TWO_FACTOR, now + timedelta(seconds=290)))).code == 109
+    # A one-time password counts once.
+    page = await browser.sign_on("company")
+    assert (await exchanged(client, page, otp=one_time_password(TWO_FACTOR, now + timedelta(seconds=290)))).code == 112
+    actions = await execute(
+        client, "SELECT count(*) FROM directus_activity WHERE action = 'invalid-credentials' AND action_by = 2"
+    )
+    assert actions == [(3,)]
+
+
+@ensureDeferred
+async def test_with_the_mode_cookie_the_page_asks_for_the_one_time_password(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    await browser.sign_on("company")
+    assert (await client.patch("~/users/2", {"2fa_secret": TWO_FACTOR})).status == 200
+    page = await browser.sign_on("company", mode="cookie")
+    assert (page.query["error"], page.query["code"], browser.cookies) == ("true", "111", {})
+    answer = await exchanged(client, page, otp=one_time_password(TWO_FACTOR, current_time()), mode="cookie")
+    assert answer.headers["set-cookie"].startswith(f"directus-{client.project}-session=")
+    for mode in ("jwt", "cookie"):
+        shown = (await browser.sign_on("company", None, mode)).reply
+        assert (shown.status, list(shown.data), shown.code) == (200, ["request_token"], 111)
+
+
+@ensureDeferred
+async def test_wrong_one_time_passwords_suspend_the_user(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    await browser.sign_on("company")
+    assert (await client.patch("~/users/2", {"2fa_secret": TWO_FACTOR})).status == 200
+    ((setting,),) = await execute(client, "SELECT id FROM directus_settings WHERE key = 'login_attempts_allowed'")
+    assert (await client.patch(f"~/settings/{setting}", {"value": "2"})).status == 200
+    page = await browser.sign_on("company")
+    assert [(await exchanged(client, page, otp="x")).code for _ in range(3)] == [112, 112, 103]
+    assert (await exchanged(client, page, otp=one_time_password(TWO_FACTOR, current_time()))).code == 103
+    assert (await browser.sign_on("company")).query["code"] == "103"
+
+
+@ensureDeferred
+async def test_roles_that_enforce_two_factor_authentication_do_so_for_sign_ons(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    assert (await client.patch("~/roles/3", {"enforce_2fa": True})).status == 200
+    answer = await exchanged(client, await browser.sign_on("company"))
+    assert (answer.status, list(answer.data), answer.code) == (200, ["token", "user"], 113)
+    assert (await client.get("~/users/me", token=answer.data["token"])).status == 401
+    page = await browser.sign_on("company", mode="cookie")
+    assert (page.query["error"], page.query["code"]) == ("true", "113")
+    assert (await browser.get("~/users/me")).status == 401
+    body = {"2fa_secret": TWO_FACTOR, "otp": one_time_password(TWO_FACTOR, current_time())}
+    assert (await client.post("~/users/me/activate_2fa", body, token=answer.data["token"])).status == 204
+    assert (await browser.get("~/users/me?fields=id")).reply.data == {"id": 2}
 
 
 # --- other providers

@@ -2,15 +2,15 @@
 
 import contextlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from twisted.logger import Logger
 
 from directus_tx.access.addresses import check_address
-from directus_tx.accounts import sessions
+from directus_tx.accounts.sign_in import SignIn, sign_in_identified
 from directus_tx.accounts.sso import tokens
 from directus_tx.accounts.sso.interfaces import Flow, Identity, Redemption, Refusal, SignOnError
 from directus_tx.accounts.sso.oauth import Facebook, GitHub
@@ -18,12 +18,12 @@ from directus_tx.accounts.sso.openid import OpenIDConnect, okta
 from directus_tx.accounts.sso.redirects import check_redirect, origin_of
 from directus_tx.accounts.sso.requests import Requests, printable
 from directus_tx.accounts.sso.settings import FACEBOOK, GITHUB, OKTA, ProviderSettings, SignOnSettings, sign_on_settings
-from directus_tx.accounts.sso.users import USERS, user_of
+from directus_tx.accounts.sso.tokens import RequestToken
+from directus_tx.accounts.sso.users import Account, account_of
 from directus_tx.accounts.tokens import KeyRing
 from directus_tx.context import Context
 from directus_tx.errors import (
     ApiError,
-    InactiveUser,
     InvalidRequest,
     InvalidRequestToken,
     NotFound,
@@ -31,7 +31,6 @@ from directus_tx.errors import (
     SignOnFailed,
     SignOnRefused,
 )
-from directus_tx.items.history import Record, record
 from directus_tx.items.service import Items
 from directus_tx.outgoing.client import Client
 
@@ -124,14 +123,15 @@ class SingleSignOn:
             return okta(self._reactor, self._requests, settings)
         return OpenIDConnect(self._reactor, self._requests, settings)
 
-    def check_redirect(self, project: SignOnProject, url: str | None, own: str) -> str | None:
-        """Returns the URL of the page to return to after a sign-on, None if none is given. *own* is the URL of the server as the client
-        uses it; its pages are allowed. Raises InvalidRequest for pages of other origins."""
+    def check_redirect(self, project: SignOnProject, url: str | None, own: Iterable[str]) -> str | None:
+        """Returns the URL of the page to return to after a sign-on, None if none is given. *own* are the URLs of the server; its pages are
+        allowed. Raises InvalidRequest for pages of other origins."""
         if not url:
             return None
         allowed = set(self._of(project).settings.redirect_origins)
-        with contextlib.suppress(ValueError):
-            allowed.add(origin_of(own))
+        for each in own:
+            with contextlib.suppress(ValueError):
+                allowed.add(origin_of(each))
         try:
             return check_redirect(url, allowed)
         except ValueError as error:
@@ -146,8 +146,8 @@ class SingleSignOn:
         except SignOnError as error:
             raise self._failed(ctx, provider, error) from None
 
-    async def finish(self, ctx: Context, provider: Provider, flow: Flow, answer: Answer, redirect_uri: str) -> int:
-        """Returns the user who has signed in at a provider. The flow is used up.
+    async def finish(self, ctx: Context, provider: Provider, flow: Flow, answer: Answer, redirect_uri: str) -> Account:
+        """Returns the user who has signed in at a provider, and is still to be signed in here. The flow is used up.
 
         Raises SignOnFailed, SignOnRefused, SuspendedUser, InactiveUser, AddressNotAllowed, ServiceUnavailable, and the errors of writing.
         """
@@ -161,11 +161,11 @@ class SingleSignOn:
                 raise SignOnError("the provider has sent no code")
             with provider.place():
                 identity: Identity = await provider.driver.identify(Redemption(answer.code, redirect_uri, flow, ctx.now))
-            user, role = await user_of(self._items, ctx, provider.settings, identity)
+            account = await account_of(self._items, ctx, provider.settings, identity)
         except SignOnError as error:
             raise self._failed(ctx, provider, error) from None
-        check_address(ctx.schema, role, ctx.accountability.ip)
-        return user
+        check_address(ctx.schema, account.role, ctx.accountability.ip)
+        return account
 
     def _failed(self, ctx: Context, provider: Provider, error: SignOnError) -> ApiError:
         """Logs why a sign-on has failed, and returns the error for the client, which does not say it."""
@@ -188,29 +188,16 @@ def find_flow(flows: Sequence[Flow], provider: str, state: str | None) -> Flow:
     raise SignOnFailed("This browser has not begun a sign-on with this state, or too long ago.")
 
 
-async def open_session(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> str:
-    """Stores a session of a user who has signed on, and returns its cookie or its JWT. Raises InactiveUser, AddressNotAllowed, and the
-    errors of `sessions.start`."""
+async def exchange(ctx: Context, project: KeyRing, token: RequestToken, code: Any, *, cookie: bool) -> SignIn:
+    """Signs in the user of a request token, once; *code* is the one-time password, if the user has activated two-factor authentication.
+    After a wrong one, the token can be used again. Raises InvalidRequestToken, InvalidRequest, and the errors of `sign_in_identified`."""
+    if not isinstance(code, (str, type(None))):
+        raise InvalidRequest('"otp" must be a text.')
+    if await tokens.is_used(ctx, token.id):
+        raise InvalidRequestToken
 
-    async def work(ctx: Context) -> str:
-        rows = await ctx.db.query(f"SELECT role FROM {USERS} WHERE id = %s AND status = 'active' FOR SHARE", (user,))
-        if not rows:
-            raise InactiveUser
-        check_address(ctx.schema, rows[0][0], ctx.accountability.ip)
-        await record(ctx, [Record("authenticate", USERS, str(user))])
-        return await sessions.start(ctx, project, user, cookie=cookie)
-
-    return await evolve(ctx, accountability=evolve(ctx.accountability, user=user)).transaction(work)
-
-
-async def exchange(ctx: Context, project: KeyRing, token: Any, *, cookie: bool) -> str:
-    """Returns the cookie or the JWT of a new session for a request token, once. Raises InvalidRequestToken, and the errors of
-    `open_session`."""
-    found = tokens.read_request_token(ctx.keys, token, ctx.now)
-
-    async def work(ctx: Context) -> str:
-        if not await tokens.use(ctx, found.id, found.expires):
+    async def use(ctx: Context) -> None:
+        if not await tokens.use(ctx, token.id, token.expires):
             raise InvalidRequestToken
-        return await open_session(ctx, project, found.user, cookie=cookie)
 
-    return await ctx.transaction(work)
+    return await sign_in_identified(ctx, project, token.user, code, use, cookie=cookie)

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from directus_tx.accounts.sso.interfaces import Flow
-from directus_tx.context import Context
+from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
 from directus_tx.errors import InvalidRequestToken
 from directus_tx.sealing import Keys
@@ -27,6 +27,9 @@ MAX_COOKIE = 3800
 
 REQUEST_LIFETIME = 60
 """Seconds for which a request token is valid."""
+
+CODE_LIFETIME = 300
+"""The same if the user must enter a one-time password."""
 
 MAX_TOKEN = 4096
 _FLOWS, _REQUEST = "single sign-on flows", "single sign-on request token"
@@ -68,9 +71,11 @@ class RequestToken:
     id: str
 
 
-def new_request_token(keys: Keys, user: int, now: datetime) -> str:
-    """Returns a request token of a user who has signed in at *now*, an aware datetime. It is sealed with the key of the project."""
-    found = RequestToken(user, int(now.timestamp()) + REQUEST_LIFETIME, secrets.token_urlsafe(16))
+def new_request_token(keys: Keys, user: int, now: datetime, *, two_factor: bool) -> str:
+    """Returns a request token of a user who has signed in at *now*, an aware datetime. *two_factor*: the user must enter a one-time
+    password. The token is sealed with the key of the project."""
+    lasts = CODE_LIFETIME if two_factor else REQUEST_LIFETIME
+    found = RequestToken(user, int(now.timestamp()) + lasts, secrets.token_urlsafe(16))
     return keys.seal(_REQUEST, json.dumps(asdict(found)))
 
 
@@ -91,9 +96,13 @@ async def use(ctx: Context, token: str, expires: int) -> bool:
     """Marks a token as used until it expires. Returns False if it has been used before, also by another process at the same time. *ctx* is
     in a transaction."""
     sql = "INSERT INTO directus_used_tokens (token, expires_on) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING token"
-    hashed = hashlib.sha256(token.encode()).hexdigest()
     # Kept a little longer, because the clocks of servers differ.
-    return bool(await ctx.db.query(sql, (hashed, datetime.fromtimestamp(expires, ctx.now.tzinfo) + timedelta(minutes=10))))
+    return bool(await ctx.db.query(sql, (_hash(token), moment(expires) + timedelta(minutes=10))))
+
+
+async def is_used(ctx: Context, token: str) -> bool:
+    """Whether a token has been marked as used."""
+    return bool(await ctx.db.query("SELECT FROM directus_used_tokens WHERE token = %s", (_hash(token),)))
 
 
 async def remove_expired(session: Session, now: datetime, limit: int) -> int:
@@ -103,3 +112,7 @@ async def remove_expired(session: Session, now: datetime, limit: int) -> int:
             SELECT token FROM directus_used_tokens WHERE expires_on <= %s ORDER BY expires_on LIMIT %s FOR UPDATE SKIP LOCKED
         ) RETURNING token"""
     return len(await session.transaction(lambda session: session.query(sql, (now, limit))))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -17,27 +17,31 @@ from directus_tx.schema.patterns import is_email
 
 USERS = "directus_users"
 _FIND = """
-SELECT u.id, u.status, u.role FROM directus_user_identities AS i JOIN directus_users AS u ON u.id = i."user"
+SELECT u.id, u.status, u.role, coalesce(u."2fa_secret", '') <> ''
+FROM directus_user_identities AS i JOIN directus_users AS u ON u.id = i."user"
 WHERE i.provider = %s AND i.issuer = %s AND i.subject = %s"""
 _USE = "UPDATE directus_user_identities SET last_used_on = %s WHERE provider = %s AND issuer = %s AND subject = %s"
 # Two letters can have the same lower case, such as K and the Kelvin sign. Addresses that differ in one are those of different people.
 _BY_EMAIL = """
-SELECT id, status, role FROM directus_users
+SELECT id, status, role, coalesce("2fa_secret", '') <> '' FROM directus_users
 WHERE lower(email) = lower(%(email)s) AND (email = %(email)s OR (octet_length(email) = length(email) AND %(ascii)s))"""
 _LINK = """
 INSERT INTO directus_user_identities ("user", provider, issuer, subject, created_on, last_used_on) VALUES (%s, %s, %s, %s, %s, %s)"""
 
 
 @frozen
-class _User:
+class Account:
+    """A user: id, status and role, and whether the user has activated two-factor authentication."""
+
     id: int
     status: str
     role: int | None
+    two_factor: bool = False
 
 
-async def user_of(service: Items, ctx: Context, settings: ProviderSettings, identity: Identity) -> tuple[int, int | None]:
-    """Returns the id and the role of the active user that an account belongs to, after giving the user the role that the groups of the
-    account decide. Links an account that is new to the user with its address, or makes a user for it, if the settings allow that.
+async def account_of(service: Items, ctx: Context, settings: ProviderSettings, identity: Identity) -> Account:
+    """Returns the active user that an account of a provider belongs to, after giving the user the role that the groups of the account
+    decide. Links an account that is new to the user with its address, or makes a user for it, if the settings allow that.
 
     Raises Refusal if there is no user for the account or its groups have no role, SuspendedUser, InactiveUser, and SignOnError if
     the settings name a role that does not exist.
@@ -46,21 +50,20 @@ async def user_of(service: Items, ctx: Context, settings: ProviderSettings, iden
     own = evolve(ctx, accountability=Accountability(None, ADMINISTRATOR, ctx.accountability.ip, ctx.accountability.user_agent))
     role = _role_of(ctx.schema, settings, identity)
 
-    async def work(writer: Writer) -> _User:
+    async def work(writer: Writer) -> Account:
         return await _found_or_made(writer, settings, identity, role)
 
     try:
-        user = await in_transaction(service, own, WriteOptions(), work)
+        return await in_transaction(service, own, WriteOptions(), work)
     except NotUnique:
         # The same account, or one with the same address, has signed in for the first time meanwhile.
         try:
-            user = await in_transaction(service, own, WriteOptions(), work)
+            return await in_transaction(service, own, WriteOptions(), work)
         except NotUnique:
             raise Refusal(f"the address of the account {identity.subject} is that of another user") from None
-    return user.id, user.role
 
 
-async def _found_or_made(writer: Writer, settings: ProviderSettings, identity: Identity, role: int | None) -> _User:
+async def _found_or_made(writer: Writer, settings: ProviderSettings, identity: Identity, role: int | None) -> Account:
     ctx = writer.ctx
     key = (settings.name, identity.issuer, identity.subject)
     email = _address(settings, identity)
@@ -88,16 +91,16 @@ async def _found_or_made(writer: Writer, settings: ProviderSettings, identity: I
     return user
 
 
-async def _made(writer: Writer, identity: Identity, email: str, role: int | None) -> _User:
+async def _made(writer: Writer, identity: Identity, email: str, role: int | None) -> Account:
     payload: dict[str, Any] = {"email": email, "status": "active", "role": role}
     payload |= {"first_name": identity.first_name, "last_name": identity.last_name}
     (id,) = await writer.create(USERS, [payload])
     assert isinstance(id, int)
-    return _User(id, "active", role)
+    return Account(id, "active", role)
 
 
-def _active(row: tuple[Any, ...]) -> _User:
-    user = _User(*row)
+def _active(row: tuple[Any, ...]) -> Account:
+    user = Account(*row)
     if user.status == "suspended":
         raise SuspendedUser
     if user.status != "active":
@@ -105,7 +108,7 @@ def _active(row: tuple[Any, ...]) -> _User:
     return user
 
 
-def _linkable(settings: ProviderSettings, row: tuple[Any, ...]) -> _User:
+def _linkable(settings: ProviderSettings, row: tuple[Any, ...]) -> Account:
     user = _active(row)
     if user.role == ADMINISTRATOR and not settings.link_administrators:
         raise Refusal(f"the address is that of an administrator, user {user.id}, and link_administrators is not set")
