@@ -55,7 +55,7 @@ async def create_token(
     ctx = await environment.context(project)
     made, text = await user_tokens.create(
         ctx,
-        await _find(ctx, email),
+        await find_user(ctx, email),
         name,
         expires_on=None if days is None else ctx.now + timedelta(days=days),
         read_only=read_only,
@@ -130,10 +130,10 @@ async def revoke_sessions(environment: Environment, project: str, ids: Sequence[
 
 
 async def _user(ctx: Context, email: str | None) -> int | None:
-    return None if email is None else await _find(ctx, email)
+    return None if email is None else await find_user(ctx, email)
 
 
-async def _find(ctx: Context, email: str) -> int:
+async def find_user(ctx: Context, email: str) -> int:
     """Returns the id of the user with an e-mail address. Raises Failed if there is none."""
     rows = await ctx.db.query("SELECT id FROM directus_users WHERE lower(email) = lower(%s)", (email,))
     if not rows:

@@ -117,7 +117,7 @@ def test_the_page_on_single_sign_on_tells_the_truth(tmp_path: pathlib.Path) -> N
     daemon.start()
     port = str(free_port())
     assert (
-        run("docs/single_sign_on.rst", daemon, {}, {"127.0.0.1:9400": f"127.0.0.1:{port}", "--port 9400": f"--port {port}"}) == 18
+        run("docs/single_sign_on.rst", daemon, {}, {"127.0.0.1:9400": f"127.0.0.1:{port}", "--port 9400": f"--port {port}"}) == 21
     )
     assert daemon.stop() == 0
 

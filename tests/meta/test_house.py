@@ -176,6 +176,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "schema",
         "users",
         "accounts",
+        "identities",
         "permissions",
         "mail",
         "outbox",

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from directus_tx.access.addresses import check_address
 from directus_tx.accounts.sign_in import SignIn, sign_in_identified
 from directus_tx.accounts.sso import tokens
+from directus_tx.accounts.sso.identities import Account
 from directus_tx.accounts.sso.interfaces import Flow, Identity, Redemption, Refusal, SignOnError
 from directus_tx.accounts.sso.oauth import Facebook, GitHub
 from directus_tx.accounts.sso.openid import OpenIDConnect, okta
@@ -19,7 +20,7 @@ from directus_tx.accounts.sso.redirects import check_redirect, origin_of
 from directus_tx.accounts.sso.requests import Requests, printable
 from directus_tx.accounts.sso.settings import FACEBOOK, GITHUB, OKTA, ProviderSettings, SignOnSettings, sign_on_settings
 from directus_tx.accounts.sso.tokens import RequestToken
-from directus_tx.accounts.sso.users import Account, account_of
+from directus_tx.accounts.sso.users import account_of
 from directus_tx.accounts.tokens import KeyRing
 from directus_tx.context import Context
 from directus_tx.errors import (

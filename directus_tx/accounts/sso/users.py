@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from directus_tx.accounts.sso import identities
+from directus_tx.accounts.sso.identities import Account, Key
 from directus_tx.accounts.sso.interfaces import Identity, Refusal, SignOnError
 from directus_tx.accounts.sso.settings import PUBLIC_ROLE, ProviderSettings, Role
 from directus_tx.context import ADMINISTRATOR, Accountability, Context
@@ -16,27 +18,6 @@ from directus_tx.schema.model import Snapshot
 from directus_tx.schema.patterns import is_email
 
 USERS = "directus_users"
-_FIND = """
-SELECT u.id, u.status, u.role, coalesce(u."2fa_secret", '') <> ''
-FROM directus_user_identities AS i JOIN directus_users AS u ON u.id = i."user"
-WHERE i.provider = %s AND i.issuer = %s AND i.subject = %s"""
-_USE = "UPDATE directus_user_identities SET last_used_on = %s WHERE provider = %s AND issuer = %s AND subject = %s"
-# Two letters can have the same lower case, such as K and the Kelvin sign. Addresses that differ in one are those of different people.
-_BY_EMAIL = """
-SELECT id, status, role, coalesce("2fa_secret", '') <> '' FROM directus_users
-WHERE lower(email) = lower(%(email)s) AND (email = %(email)s OR (octet_length(email) = length(email) AND %(ascii)s))"""
-_LINK = """
-INSERT INTO directus_user_identities ("user", provider, issuer, subject, created_on, last_used_on) VALUES (%s, %s, %s, %s, %s, %s)"""
-
-
-@frozen
-class Account:
-    """A user: id, status and role, and whether the user has activated two-factor authentication."""
-
-    id: int
-    status: str
-    role: int | None
-    two_factor: bool = False
 
 
 async def account_of(service: Items, ctx: Context, settings: ProviderSettings, identity: Identity) -> Account:
@@ -65,26 +46,23 @@ async def account_of(service: Items, ctx: Context, settings: ProviderSettings, i
 
 async def _found_or_made(writer: Writer, settings: ProviderSettings, identity: Identity, role: int | None) -> Account:
     ctx = writer.ctx
-    key = (settings.name, identity.issuer, identity.subject)
+    key = Key(settings.name, identity.issuer, identity.subject)
     email = _address(settings, identity)
-    rows = await ctx.db.query(_FIND, key)
-    if rows:
-        user = _active(rows[0])
-        await ctx.db.query(_USE, (ctx.now, *key))
-    else:
-        rows = []
+    user = await identities.user_of(ctx.db, key, ctx.now)
+    if user is None:
+        known = None
         if settings.link_by_email and email is not None:
-            rows = await ctx.db.query(_BY_EMAIL, {"email": email, "ascii": email.isascii()})
-        if rows:
-            user = _linkable(settings, rows[0])
+            known = await identities.user_with(ctx.db, email)
+        if known is not None:
+            _check_linkable(settings, known)
+            user = known
         elif settings.create_users and email is not None:
             user = await _made(writer, identity, email, role)
         else:
-            known = "no address that it has verified" if email is None else "a verified address"
-            raise Refusal(
-                f"the account {identity.subject}, with {known}, belongs to no user, and may not be linked or become one"
-            )
-        await ctx.db.query(_LINK, (user.id, *key, ctx.now, ctx.now))
+            seen = "no address that it has verified" if email is None else "a verified address"
+            raise Refusal(f"the account {identity.subject}, with {seen}, belongs to no user, and may not be linked or become one")
+        await identities.link(ctx, key, user.id)
+    _check_active(user)
     if settings.group_roles and user.role != role:
         await writer.update(USERS, [(user.id, {"role": role})])
         user = evolve(user, role=role)
@@ -99,20 +77,16 @@ async def _made(writer: Writer, identity: Identity, email: str, role: int | None
     return Account(id, "active", role)
 
 
-def _active(row: tuple[Any, ...]) -> Account:
-    user = Account(*row)
+def _check_active(user: Account) -> None:
     if user.status == "suspended":
         raise SuspendedUser
     if user.status != "active":
         raise InactiveUser
-    return user
 
 
-def _linkable(settings: ProviderSettings, row: tuple[Any, ...]) -> Account:
-    user = _active(row)
+def _check_linkable(settings: ProviderSettings, user: Account) -> None:
     if user.role == ADMINISTRATOR and not settings.link_administrators:
         raise Refusal(f"the address is that of an administrator, user {user.id}, and link_administrators is not set")
-    return user
 
 
 def _address(settings: ProviderSettings, identity: Identity) -> str | None:
