@@ -43,6 +43,11 @@ class ServerSettings:
         " listen, on localhost.",
     )
     cache_control: str = setting("no-store", "Cache-Control of answers to signed-in users. Empty: the header is not sent.")
+    hsts_max_age: int = setting(
+        0,
+        "Seconds for which browsers that have used https use nothing else for the host: Strict-Transport-Security in answers to requests by"
+        " https, also those that trusted_proxies forward with X-Forwarded-Proto. 0: the header is not sent.",
+    )
     admin_app: str = setting(
         "",
         "Directory with the files of an admin app, index.html among them, that are served below /admin/. Empty: there is none.",

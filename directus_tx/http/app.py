@@ -84,6 +84,8 @@ class App:
         self.admin_app = AdminApp(directory, services.settings.server.admin_app_policy) if directory else None
         self.limits = RequestLimits(services.settings.rate_limits, self.proxies, reactor.seconds)
         self.cache_control = services.settings.server.cache_control.encode()
+        hsts = services.settings.server.hsts_max_age
+        self.hsts = f"max-age={hsts}".encode() if hsts else b""
         self.payloads = PayloadReader(reactor, services.settings)
         self.query_strings = QueryStrings()
         self.running: set[defer.Deferred[Any]] = set()
@@ -408,10 +410,12 @@ class App:
         return self._finish(request, 200, b"", None)
 
     def _begin(self, request: Any, status: int) -> None:
-        """Sets the status and the headers that every answer has, besides those of `channel.COMMON_HEADERS`."""
+        """Sets the status and the headers that every answer has, besides those of `headers`, which the channel adds."""
         request.setResponseCode(status, REASONS.get(status))
         request.setHeader(b"X-Request-Id", request.request_id)
         cors.allow_origin(request)
+        if self.hsts and self.proxies.base(request).startswith("https:"):
+            request.setHeader(b"Strict-Transport-Security", self.hsts)
         if self.closing and request.channel is not None:
             request.setHeader(b"Connection", b"close")
             request.channel.persistent = False

@@ -14,12 +14,13 @@ from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http, server
+from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from directus_tx.config import ServerSettings
 from directus_tx.errors import ApiError, BadRequest, RequestTimeout, RequestTooLong
 from directus_tx.http import encode
+from directus_tx.http.headers import DENIED, FRAMED
 
 log = Logger()
 
@@ -56,14 +57,10 @@ class Phase(Enum):
     ANSWER = auto()
 
 
-COMMON_HEADERS = b"X-Content-Type-Options: nosniff"
-"""The headers that every answer has, besides Server and Date."""
-
-
-@lru_cache(maxsize=1)
-def _common_headers(seconds: int) -> bytes:
-    """Returns the headers of every answer that is made in this second since 1970."""
-    return b"Server: %b\r\nDate: %b\r\n%b" % (server.version, http.datetimeToString(seconds), COMMON_HEADERS)
+@lru_cache(maxsize=2)
+def _common_headers(seconds: int, more: bytes) -> bytes:
+    """Returns the headers of answers that are made in this second since 1970: Server, Date, and *more*."""
+    return b"Server: directus_tx\r\nDate: %b\r\n%b" % (http.datetimeToString(seconds), more)
 
 
 class ApiChannel(http.HTTPChannel):
@@ -212,7 +209,8 @@ class ApiChannel(http.HTTPChannel):
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Makes the head of an answer. It is sent with the first bytes of the body, or by `send_head`."""
-        lines = [b"%b %b %b\r\n%b" % (version, code, reason, _common_headers(int(time.time())))]
+        more = FRAMED if headers.hasHeader(b"content-security-policy") else DENIED
+        lines = [b"%b %b %b\r\n%b" % (version, code, reason, _common_headers(int(time.time()), more))]
         lines += [name + b": " + value for name, values in headers.getAllRawHeaders() for value in values]
         self._head = b"\r\n".join(lines) + b"\r\n\r\n"
 

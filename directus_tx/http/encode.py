@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from directus_tx.errors import ApiError, Notice
+from directus_tx.http.headers import DENIED
 from directus_tx.slices import in_slices
 
 GZIP_FROM = 1024
@@ -80,7 +81,7 @@ def raw_refusal(error: ApiError) -> bytes:
     headers = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"Access-Control-Allow-Origin: *\r\n{headers}Connection: close\r\n\r\n"
+        f"Access-Control-Allow-Origin: *\r\n{DENIED.decode()}\r\n{headers}Connection: close\r\n\r\n"
     )
     return head.encode() + body
 

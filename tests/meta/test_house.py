@@ -89,6 +89,7 @@ LAYERS = (
     "http.client",
     "http.rate_limits",
     "http.cursors",
+    "http.headers",
     "http.encode",
     "http.pages",
     "http.operations",
