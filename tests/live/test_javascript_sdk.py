@@ -31,7 +31,11 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    found = Daemon(tmp_path_factory.mktemp("sdk")).start()
+    """A server whose admin app is a page with the client."""
+    found = Daemon(tmp_path_factory.mktemp("sdk"))
+    write_page(found.directory / "pages")
+    found.environment["DIRECTUS_SERVER_ADMIN_APP"] = str(found.directory / "pages")
+    found.start()
     found.create_project("shop")
     yield found
     assert found.stop() == 0
@@ -489,8 +493,9 @@ def test_a_second_factor(admin: Sdk, node: Node, daemon: Daemon) -> None:
 # --- in a browser
 
 IN_A_PAGE = """
-const [url, name, done] = arguments;
-const sdk = new DirectusSDK.SDK({url, project: "web", mode: "cookie"});
+const [url, project, done] = arguments;
+const name = "things";
+const sdk = new DirectusSDK.SDK({url, project, mode: "cookie"});
 const credentials = {email: "admin@example.com", password: "password"};
 (async () => {
     const before = await sdk.isLoggedIn();
@@ -503,7 +508,7 @@ const credentials = {email: "admin@example.com", password: "password"};
     await sdk.deleteItems(name, [made.id]);
     await sdk.logout();
     const after = await sdk.isLoggedIn();
-    const jwt = new DirectusSDK.SDK({url, project: "web"});
+    const jwt = new DirectusSDK.SDK({url, project});
     await jwt.login(credentials);
     const info = await jwt.serverInfo();
     await jwt.logout();
@@ -512,21 +517,39 @@ const credentials = {email: "admin@example.com", password: "password"};
 """
 
 
+@pytest.fixture
+def web(daemon: Daemon) -> str:
+    """A project with a collection. Returns its key."""
+    key = f"web{next(_numbers)}"
+    daemon.create_project(key)
+    daemon.call("POST", f"/{key}/collections", {"collection": "things", "fields": [KEY, field("title")]})
+    return key
+
+
+DONE = [False, True, "changed", [{"title": "changed"}], {"id": 1}, False, "mysql"]
+
+
+def run_in_page(browser: Any, url: str, project: str) -> Any:
+    browser.set_script_timeout(PATIENCE)
+    return browser.execute_async_script(IN_A_PAGE, url, project)
+
+
 @needs_browser
-def test_a_page_of_another_origin_uses_the_client_with_a_cookie(daemon: Daemon, browser: Any, tmp_path: pathlib.Path) -> None:
-    write_page(tmp_path / "pages")
-    with pages(tmp_path / "pages") as port:
-        daemon.create_project("web")
-        file = daemon.directory / "var" / "projects" / "web.toml"
+def test_a_page_of_another_origin_uses_the_client_with_a_cookie(daemon: Daemon, browser: Any, web: str) -> None:
+    with pages(daemon.directory / "pages") as port:
+        file = daemon.directory / "var" / "projects" / f"{web}.toml"
         file.write_text(file.read_text() + f'\n[cors]\norigin = ["http://127.0.0.1:{port}"]\n')
-        daemon.call("POST", "/web/collections", {"collection": "things", "fields": [KEY, field("title")]})
-        browser.set_script_timeout(PATIENCE)
         browser.get(f"http://127.0.0.1:{port}/")
-        found = browser.execute_async_script(IN_A_PAGE, daemon.base, "things")
-        assert found == [False, True, "changed", [{"title": "changed"}], {"id": 1}, False, "mysql"]
+        assert run_in_page(browser, daemon.base, web) == DONE
         # A page that the project does not name reaches nothing with it.
         browser.get(f"http://localhost:{port}/")
-        assert "Network error" in browser.execute_async_script(IN_A_PAGE, daemon.base, "things")
+        assert "Network error" in run_in_page(browser, daemon.base, web)
+
+
+@needs_browser
+def test_the_admin_app_uses_the_client_with_a_cookie(daemon: Daemon, browser: Any, web: str) -> None:
+    browser.get(f"{daemon.base}/admin/")
+    assert run_in_page(browser, "../", web) == DONE
 
 
 # --- files
