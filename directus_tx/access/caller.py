@@ -54,7 +54,8 @@ class Access:
     @property
     def role(self) -> int | None:
         """The role whose permissions apply: Public for callers who are not signed in, None for a user without a role."""
-        return PUBLIC if self.accountability.public else self.accountability.role
+        who = self.accountability
+        return PUBLIC if who.role is None and who.user is None else who.role
 
     @property
     def public(self) -> bool:
