@@ -237,6 +237,8 @@ class Route:
 
     def admits(self, who: Accountability) -> bool:
         """Whether a caller of a project may call the route."""
+        if who.scope is not None and not self.scoped:
+            return False
         if self.caller is Caller.ADMINISTRATOR:
             return who.admin
         return self.caller not in _SIGNED_IN or not who.public
@@ -249,9 +251,9 @@ class Route:
             if call.ctx.accountability.public and self.public_refusal is not None:
                 raise self.public_refusal
             administrators = self.caller is Caller.ADMINISTRATOR
+            if call.ctx.accountability.scope is not None and not administrators:
+                raise UpdateForbidden("The token is limited: it may only be used to read, and to write items.")
             raise self.refusal("Only administrators may do this." if administrators else "Sign in to do this.")
-        elif call.ctx is not None and call.ctx.accountability.scope is not None and not self.scoped:
-            raise UpdateForbidden("The token is limited: it may only be used to read, and to write items.")
 
 
 class Routes:
