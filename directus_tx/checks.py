@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import psycopg2
 
+from directus_tx.accounts.mails import pages_of
 from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
@@ -53,13 +54,14 @@ def problems(settings: Settings) -> list[str]:
 
 
 def project_problems(settings: Settings) -> list[str]:
-    """Returns a line for each project file that cannot be used, and for each mail server and setting of single sign-on that cannot. The
+    """Returns a line for each project file that cannot be used, and for each mail server and setting of accounts that cannot. The
     server starts all the same and serves the other projects."""
     found = []
     for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
         try:
             config = read_file(str(path))
-            found += [f"{path}: {mistake}" for mistake in sign_on_settings(config.auth).mistakes]
+            mistakes = (*sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
+            found += [f"{path}: {mistake}" for mistake in mistakes]
             mail_server(config.mail, config.mail_from, settings.mail)
         except BrokenProjectFile as error:
             found.append(str(error))

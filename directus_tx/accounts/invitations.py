@@ -49,7 +49,6 @@ async def invite(
     given = payload.get("email")
     addresses = _addresses(given if isinstance(given, list) else [given], settings.mail.max_recipients)
     attributes = {"status": "invited"} | {name: payload[name] for name in ("role",) if name in payload}
-
     lasts = timedelta(days=settings.accounts.invitation_days)
 
     async def work(writer: Writer) -> tuple[Result, list[str]]:

@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, repeat
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import frozen
 from twisted.logger import Logger
 
 from directus_tx.accounts.links import INVITATION, RESET, Link
+from directus_tx.accounts.sso.redirects import origin_of
 from directus_tx.context import Context
 from directus_tx.db.connection import pause
 from directus_tx.mail import templates
@@ -25,6 +27,7 @@ log = Logger()
 MAX_PAGE = 1000
 """The maximum length of the URL of a page."""
 
+_NAMES = {RESET: "reset_url", INVITATION: "invite_url"}
 _TEMPLATES = {RESET: "password-reset", INVITATION: "user-invitation"}
 _SUBJECTS = {RESET: "Choose a new password for {}", INVITATION: "Invitation to {}"}
 _DISCARD = "DELETE FROM directus_outbox WHERE subject = %s AND subject <> ''"
@@ -39,7 +42,7 @@ _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5)
 @frozen
 class LinkMails:
     """How a project mails links: the directory of its templates, the sender, the URL of the page for each kind of link, and the origins of
-    the pages that a caller may name instead."""
+    the pages that a caller may name instead, as `origin_of` returns them."""
 
     directory: pathlib.Path
     sender: Mailbox
@@ -47,11 +50,11 @@ class LinkMails:
     origins: Collection[str]
 
     def allows(self, url: str) -> bool:
-        """Whether a caller may name a page: one of the origins, compared without regard to case. Browsers read a URL with other characters
-        than printable ASCII, or with backslashes, in other ways."""
-        if len(url) > MAX_PAGE or "\\" in url or not (url.isascii() and url.isprintable() and " " not in url):
+        """Whether a caller may name a page."""
+        try:
+            return len(url) <= MAX_PAGE and origin_of(url) in self.origins
+        except ValueError:
             return False
-        return any(url.lower().startswith(origin) and url[len(origin) :][:1] in ("", "/", "?", "#") for origin in self.origins)
 
     async def queue(
         self, ctx: Context, kind: str, to: Mailbox, link: Link, zone: str, *, page: str | None = None, discarded: bool = False
@@ -69,6 +72,23 @@ class LinkMails:
         await queue(ctx, mail, self.sender, mark)
         await ctx.db.query_at_commit(_DISCARD, (mark if discarded else "",))
         return mark
+
+
+def pages_of(auth: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Returns the pages that the table `auth` of a project file names, by kind of link, and a line for each that cannot be used."""
+    pages, mistakes = {}, []
+    for kind, name in _NAMES.items():
+        url = auth.get(name)
+        if url is None or url == "":
+            continue
+        try:
+            if not isinstance(url, str):
+                raise ValueError("must be a text")
+            origin_of(url)
+            pages[kind] = url
+        except ValueError as error:
+            mistakes.append(f"auth.{name} {error}")
+    return pages, mistakes
 
 
 async def tried(ctx: Context, subjects: Sequence[str], seconds: float) -> None:

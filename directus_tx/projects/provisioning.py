@@ -11,6 +11,7 @@ from attrs import field, frozen
 from twisted.internet import defer
 from twisted.logger import Logger
 
+from directus_tx.accounts.mails import pages_of
 from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import DatabaseSettings
 from directus_tx.context import ADMINISTRATOR
@@ -124,7 +125,8 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
         check_table(attributes.get("mail") or {})
     except ValueError as error:
         raise InvalidRequest(f'"mail": {error}.') from None
-    for mistake in sign_on_settings(attributes.get("auth") or {}).mistakes:
+    auth = attributes.get("auth") or {}
+    for mistake in (*sign_on_settings(auth).mistakes, *pages_of(auth)[1]):
         raise InvalidRequest(f'"auth" cannot be used: {mistake}.')
     if attributes.get("mail_from") and not is_mailable(attributes["mail_from"]):
         raise InvalidRequest('"mail_from" is not an address that mail can be sent from.')

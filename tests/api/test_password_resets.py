@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from twisted.internet import defer, reactor
 
 from directus_tx.accounts import hashes
 from directus_tx.accounts.mails import shown_time, with_token
+from directus_tx.checks import project_problems
 from directus_tx.config import MailSettings, Settings, public_url
 from directus_tx.context import current_time
 from directus_tx.db.connection import Connection
@@ -35,7 +37,7 @@ from tests.api.accounts import (
     use_project_file,
 )
 from tests.api.outbox import delivering, mails, rows
-from tests.conftest import TOKEN, Client, Reply
+from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, Reply
 from tests.smtp_server import Mailbox, mail_server
 
 START = current_time()
@@ -237,6 +239,7 @@ ALLOWED = [
     "https://shop.example.com/forgot",
     "https://shop.example.com",
     "https://shop.example.com/a?b=c",
+    "https://shop.example.com:443/a",
     "HTTPS://Shop.Example.com/forgot#/x",
     "http://localhost:3000/reset",
     "https://api.example.com/x",
@@ -276,7 +279,7 @@ FORBIDDEN = [
 async def test_a_caller_may_name_pages_of_allowed_origins_only(client: Client) -> None:
     await make_user(client)
     use_accounts(client, reset_mails_per_hour=100)
-    origins = ["https://shop.example.com/", "http://localhost:3000", 3]
+    origins = ["https://shop.example.com", "http://localhost:3000"]
     use_project_file(client, auth={"redirect_origins": origins}, mail_from="shop@mail.example.net")
     services = client.app.services
     settings = evolve(services.settings, server=evolve(services.settings.server, public_url="https://api.example.com/d8"))
@@ -299,6 +302,27 @@ async def test_a_caller_may_name_pages_of_allowed_origins_only(client: Client) -
     assert (await ask(client, reset_url="https://example.org/forgot")).status == 200
     for page in ALLOWED[:-1] + FORBIDDEN:
         assert refused(await ask(client, reset_url=page)) == (422, 4), page
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["shop.example.com", "javascript:alert(1)", "https://a@b.example/", "https://b.example/ x", "//b.example", 1, ["https://b"]],
+)
+@ensureDeferred
+async def test_a_page_in_the_project_file_that_cannot_be_used_is_a_mistake(client: Client, wrong: Any) -> None:
+    await make_user(client)
+    for name in ("reset_url", "invite_url"):
+        project = {"project": "other", "user_email": "a@example.com", "user_password": "p", "auth": {name: wrong}}
+        answer = await client.post("/server/projects", project | {"super_admin_token": SUPER_ADMIN_TOKEN}, token=None)
+        assert refused(answer) == (422, 4)
+        assert f"auth.{name}" in answer.json["error"]["message"]
+    path = client.backend.projects.files.directory / f"{client.project}.toml"
+    path.write_text(f"{path.read_text()}\n[auth]\nreset_url = {json.dumps(wrong)}\n")
+    (mistake,) = project_problems(client.app.services.settings)
+    assert "auth.reset_url" in mistake
+    # The page of the server takes its place.
+    await ask(client)
+    assert (await links(client))[-1][1].endswith(f"/{client.project}/auth/password/reset")
 
 
 def test_the_token_is_the_last_parameter_of_a_page() -> None:

@@ -1,18 +1,22 @@
 """/:project/users/invite: inviting users, and accepting an invitation; and the pages that links in mails lead to."""
 
+import contextlib
 from collections.abc import Mapping
 
 from attrs import evolve
 
 from directus_tx.accounts.invitations import accept, invite
 from directus_tx.accounts.links import INVITATION, RESET
-from directus_tx.accounts.mails import LinkMails
+from directus_tx.accounts.mails import LinkMails, pages_of
+from directus_tx.accounts.sso.redirects import origin_of
+from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import public_url
 from directus_tx.http import pages
 from directus_tx.http.answers import Answer, Text
 from directus_tx.http.operations import TEXT, Items, Operation, Shape, record
 from directus_tx.http.payload import size_of
 from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.mail.addresses import in_ascii
 from directus_tx.mail.compose import MAX_NAME, Mailbox
 from directus_tx.mail.delivery import NO_SENDER
 
@@ -20,9 +24,6 @@ routes = Routes()
 PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 PAGES: Mapping[str, str] = {RESET: "auth/password/reset", INVITATION: "users/invite"}
 """The paths of the pages of the server, in a project, that links go to."""
-
-SETTINGS: Mapping[str, str] = {RESET: "reset_url", INVITATION: "invite_url"}
-"""The names in the table `auth` of a project file of other pages that links go to."""
 
 INVITED = {
     "type": "object",
@@ -70,13 +71,18 @@ def link_mails(call: Call) -> LinkMails:
     settings, config, key = call.services.settings, call.project.config, call.project.key
     base = public_url(settings.server)
     sender = config.mail_from or settings.mail.sender or NO_SENDER
-    places = {kind: str(config.auth.get(SETTINGS[kind]) or f"{base}/{key}/{path}") for kind, path in PAGES.items()}
-    named = config.auth.get("redirect_origins")
-    origins = {each.rstrip("/").lower() for each in (named if isinstance(named, list) else [named]) if isinstance(each, str)}
+    named, _ = pages_of(config.auth)
+    origins = {*sign_on_settings(config.auth).redirect_origins}
     if settings.server.public_url:
-        origins.add("/".join(base.split("/")[:3]).lower())
-    if named is None and config.mail_from:
+        origins.add(origin_of(base))
+    if config.mail_from and config.auth.get("redirect_origins") is None:
         # As in Directus 8, a project that names no origins mails links to the site that its mails come from.
-        origins.add(f"https://{config.mail_from.rpartition('@')[2].lower()}")
+        with contextlib.suppress(ValueError):
+            origins.add(origin_of(f"https://{in_ascii(config.mail_from).rpartition('@')[2]}"))
     name = call.ctx.schema.setting("project_name")[:MAX_NAME]
-    return LinkMails(call.services.projects.mail_templates(key), Mailbox(sender, name), places, origins)
+    return LinkMails(
+        call.services.projects.mail_templates(key),
+        Mailbox(sender, name),
+        {kind: f"{base}/{key}/{path}" for kind, path in PAGES.items()} | named,
+        origins,
+    )
