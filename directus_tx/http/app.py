@@ -149,9 +149,10 @@ class App:
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
         call: Call | None = None
         try:
-            params = self.query_strings.parsed(self.proxies.ip(request), request.uri.partition(b"?")[2])
+            ip = self.proxies.ip(request)
+            params = self.query_strings.parsed(ip, request.uri.partition(b"?")[2])
             call = Call(request, params, self.services, self.payloads, self.proxies, path)
-            await self._enter(route, call)
+            await self._enter(route, call, ip)
             if route.guarded:
                 self.throttle.check_address(call.project_key, self.proxies.network(request))
             route.check(call)
@@ -223,8 +224,8 @@ class App:
         call.ctx = evolve(call.ctx, schema=schema)
         return True
 
-    async def _enter(self, route: Route, call: Call) -> None:
-        """Sets the project and the context of a call, if its route needs them."""
+    async def _enter(self, route: Route, call: Call, ip: str) -> None:
+        """Sets the project and the context of a call, if its route needs them. *ip* is the address of the client."""
         request = call.request
         if route.in_project:
             key = call.path["project"]
@@ -236,7 +237,6 @@ class App:
         request.project = call.project = project = self.services.projects.get(key)
         schema = project.current() or await project.snapshot()
         project.verify_in_time()
-        ip = self.proxies.ip(request)
         session = Session(project.database, caller=ip)
         request.use(session)
         now = self.services.now()
