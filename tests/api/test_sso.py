@@ -35,7 +35,7 @@ from directus_tx.jobs.sessions import remove_expired
 from directus_tx.outgoing.client import Client as Outgoing
 from tests.api.test_two_factor import SECRET as TWO_FACTOR
 from tests.api.test_two_factor import code as one_time_password
-from tests.conftest import SUPER_ADMIN_TOKEN, Client, Reply, _Received
+from tests.conftest import SUPER_ADMIN_TOKEN, Client, Reply, _Received, limited_role
 from tests.provider import CLIENT, SECRET, Provider, providing
 
 PAGE = "https://shop.example.com/signed-in?tab=1"
@@ -339,6 +339,11 @@ async def test_by_https_the_cookie_has_the_prefix_that_other_hosts_cannot_set(
 
 
 FAULTS = ("huge", "redirect", "text", "deep", "list", "null", "drop", "500", "400")
+DEEP: Any = []
+"""A list in lists, as deep as parsers of JSON take."""
+
+for _ in range(400):
+    DEEP = [DEEP]
 NO_KEYS: list[dict[str, Any]] = [
     {"kty": "RSA", "kid": "first", "n": 5, "e": 7},
     {"kty": "RSA", "kid": "first", "n": "", "e": ""},
@@ -361,6 +366,8 @@ HOSTILE: dict[str, list[dict[str, Any]]] = {
         {"claims": {"nonce": None}},
         {"claims": {"nonce": 7}},
         {"claims": {"nonce": "ü"}},
+        {"claims": {"nonce": "\ud800"}},
+        {"claims": {"aud": "\ud800"}},
         {"claims": {"sub": None}},
         {"claims": {"sub": ""}},
         {"claims": {"sub": 7}},
@@ -405,6 +412,9 @@ HOSTILE: dict[str, list[dict[str, Any]]] = {
     ],
     "addresses": [
         {"discovery": {"issuer": "https://evil.example.com"}},
+        {"discovery": {"issuer": DEEP}},
+        {"discovery": {"token_endpoint": DEEP}},
+        {"discovery": {"token_endpoint": "https://id.example.com/\ud800"}},
         {"discovery": {"token_endpoint": None}},
         {"discovery": {"token_endpoint": "http://evil.example.com/token"}},
         {"discovery": {"token_endpoint": "http://169.254.169.254/token"}},
@@ -659,6 +669,17 @@ async def test_documents_are_read_once_by_many_who_sign_on_at_the_same_time(real
     browsers = [Browser(realm.client) for _ in range(10)]
     await defer.gatherResults([defer.ensureDeferred(each.begin("company")) for each in browsers])
     assert (await realm.requests()).count(".well-known/openid-configuration") == 1
+
+
+@ensureDeferred
+async def test_without_the_privilege_to_mark_flows_as_used_nobody_signs_on(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    back = await browser.begin("company")
+    async with limited_role(client, 'REVOKE INSERT ON directus_used_tokens FROM "{role}"'):
+        page = await browser.get(back)
+    assert (page.status, page.query["error"], page.query["code"]) == (302, "true", "302")
+    assert await users(client) == []
 
 
 # --- whose account it is

@@ -47,7 +47,7 @@ class SigningKeys:
             raise SignOnError("the ID token is not a JWT") from None
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:
-            raise SignOnError(f"the ID token is signed with {str(algorithm)[:20]!r}, which is not allowed")
+            raise SignOnError(f"the ID token is signed with {printable(algorithm)}, which is not allowed")
         claims = _claims(await self._keys.get(), token, header, audience, issuer)
         if claims is None:
             # The provider may have new keys.

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from zope.interface import implementer
 
 from directus_tx.accounts.sso.interfaces import Flow, IAuthenticationProvider, Identity, Redemption, SignOnError
-from directus_tx.accounts.sso.openid import MAX_EMAIL, MAX_NAME
+from directus_tx.accounts.sso.openid import MAX_EMAIL, MAX_NAME, MAX_SUBJECT
 from directus_tx.accounts.sso.requests import Requests, access_token_of, text_of
 from directus_tx.accounts.sso.settings import ProviderSettings
 
@@ -113,7 +113,7 @@ class Facebook(OAuth2):
     async def user(self, access: str) -> Identity:
         fields = urlencode({"fields": "id,email,first_name,last_name"})
         found = await self.record(f"{self._graph}/me?{fields}", access)
-        subject = text_of(found.get("id"), MAX_EMAIL)
+        subject = text_of(found.get("id"), MAX_SUBJECT)
         if subject is None:
             raise SignOnError("the answer of Facebook has no id")
         email = text_of(found.get("email"), MAX_EMAIL) if self.settings.trust_email else None

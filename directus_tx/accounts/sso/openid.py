@@ -104,7 +104,8 @@ class OpenIDConnect:
     def _check(self, claims: Mapping[str, Any], redemption: Redemption) -> None:
         """Checks the claims of an ID token (OpenID Connect Core, section 3.1.3.7). Raises SignOnError."""
         nonce, audience = claims.get("nonce"), claims["aud"]
-        if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), redemption.flow.nonce.encode()):
+        sent = nonce.encode("utf-8", "surrogatepass") if isinstance(nonce, str) else b""
+        if not hmac.compare_digest(sent, redemption.flow.nonce.encode()):
             raise SignOnError("the ID token was issued for another sign-on (nonce)")
         party = claims.get("azp")
         if party != self._settings.client_id and (party is not None or (isinstance(audience, list) and len(audience) > 1)):
@@ -188,7 +189,7 @@ def _groups(value: Any) -> frozenset[str] | None:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
-    """Returns a time in seconds since 1970, None if the claim is missing. Raises SignOnError if it is not a number."""
+    """Returns a time in seconds since 1970, None if the claim is missing. Raises SignOnError if it is not a time."""
     found = claims.get(name)
     if found is None:
         return None

@@ -80,8 +80,9 @@ def _place(url: str) -> str:
 
 
 def printable(value: object) -> str:
-    """Returns a text of a provider as it is logged: short, and without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in str(value)[:_SHOWN])
+    """Returns a text of a provider as it is logged: short, and without control characters. Of a list or an object, returns the type."""
+    text = str(value) if isinstance(value, (str, int, float, BaseException, type(None))) else type(value).__name__
+    return "".join(character if character.isprintable() else "?" for character in text[:_SHOWN])
 
 
 def text_of(value: object, most: int) -> str | None:

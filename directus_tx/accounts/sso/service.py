@@ -76,9 +76,8 @@ class _Project:
 
 @frozen
 class Answer:
-    """The parameters with which a browser comes back from a provider."""
+    """The parameters with which a browser comes back from a provider, beside the state."""
 
-    state: str | None
     code: str | None = field(repr=False)
     issuer: str | None = None
     error: str | None = None

@@ -24,8 +24,8 @@ async def account_of(service: Items, ctx: Context, settings: ProviderSettings, i
     """Returns the active user that an account of a provider belongs to, after giving the user the role that the groups of the account
     decide. Links an account that is new to the user with its address, or makes a user for it, if the settings allow that.
 
-    Raises Refusal if there is no user for the account or its groups have no role, SuspendedUser, InactiveUser, and SignOnError if
-    the settings name a role that does not exist.
+    Raises Refusal if there is no user for the account or its groups have no role, SuspendedUser, InactiveUser, SignOnError if the settings
+    name a role that does not exist, and LastAdministrator if the groups would take the role from the last administrator.
     """
     # The server itself writes: with all permissions, but as nobody.
     own = evolve(ctx, accountability=Accountability(None, ADMINISTRATOR, ctx.accountability.ip, ctx.accountability.user_agent))

@@ -118,7 +118,7 @@ async def _finish(call: Call, provider: Provider, flow: Flow, answer: Mapping[st
     enter a one-time password gets a request token, for which the page asks with it. The flow is removed from the cookie."""
     ctx = call.ctx
     _set_flows(call, [each for each in _flows(call) if each != flow])
-    found = ProviderAnswer(flow.state, answer["code"], answer["iss"], answer["error"])
+    found = ProviderAnswer(answer["code"], answer["iss"], answer["error"])
     account = await call.services.sign_on.finish(ctx, provider, flow, found, _callback_of(call))
     token = tokens.new_request_token(ctx.keys, account.id, ctx.now, two_factor=account.two_factor)
     if page is not None and not flow.cookie:
