@@ -283,14 +283,14 @@ class RateLimitSettings:
 class AccountSettings:
     """The section [accounts]: passwords that users have forgotten, and invitations."""
 
-    reset_minutes: int = setting(60, "Minutes for which the link in a mail for a new password can be used.")
-    invitation_days: int = setting(30, "Days for which the link in an invitation can be used.")
+    reset_minutes: int = setting(60, "Minutes for which the link in a mail for a new password can be used, at most 10080.")
+    invitation_days: int = setting(30, "Days for which the link in an invitation can be used, at most 366.")
     reset_mails_per_hour: int = setting(
         5,
         "Maximum number of mails for a new password that a user gets in an hour. Further requests are answered alike, without a mail.",
     )
     mail_wait: float = setting(
-        2.0,
+        5.0,
         "Maximum time for which a request that causes such a mail waits until the mail server has it, in seconds. Mails that take longer"
         " are sent afterwards.",
     )
@@ -489,6 +489,8 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
         mistakes.append(f"{label}: takes {wanted}")
     elif isinstance(value, (int, float)) and value < 0:
         mistakes.append(f"{label}: takes no negative number")
+    elif isinstance(value, int) and label in _LIFETIMES and not 1 <= value <= _LIFETIMES[label]:
+        mistakes.append(f"{label}: is a number between 1 and {_LIFETIMES[label]}")
     elif attribute.metadata["choices"] and value not in attribute.metadata["choices"]:
         mistakes.append(f"{label}: is one of {', '.join(attribute.metadata['choices'])}")
     elif label == "database.url" and value:
@@ -519,6 +521,9 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
         return value
     return attribute.default
 
+
+_LIFETIMES = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366}
+"""The longest lifetimes of links that may be set: whoever finds a mail later must not get into an account by it."""
 
 _PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _LISTENING = re.compile(r"(?P<kind>tcp[46]?|ssl):(port=)?(?P<port>\d+)")

@@ -40,6 +40,28 @@ def test_every_mistake_is_named(tmp_path: pathlib.Path) -> None:
         assert name in said
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("SERVER_PUBLIC_URL", value)
+            for value in ("api.example.com", "ftp://a", "https://a?b=c", "https://a#b", "https://u@a", "https://a b")
+        ),
+        *(("ACCOUNTS_RESET_MINUTES", value) for value in ("0", "-1", "10081", "1" * 30)),
+        *(("ACCOUNTS_INVITATION_DAYS", value) for value in ("0", "367")),
+        ("ACCOUNTS_UNKNOWN_ADDRESS", "ignore"),
+    ],
+)
+def test_settings_of_accounts_that_cannot_be_used_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name.partition("_")[2].lower()):
+        load(None, {f"DIRECTUS_{name}": value})
+
+
+@pytest.mark.parametrize("url", ["https://api.example.com", "http://localhost:8080/", "https://[2001:db8::1]:8443/d8/api"])
+def test_the_public_url_is_that_of_a_host_and_a_path(url: str) -> None:
+    assert load(None, {"DIRECTUS_SERVER_PUBLIC_URL": url}).server.public_url == url
+
+
 def test_shown_settings_hide_secrets() -> None:
     settings = load(None, {"DIRECTUS_SUPER_ADMIN_TOKEN": "secret", "DIRECTUS_DATABASE_URL": "postgresql://u:pw@h/d"})
     assert "secret" not in str(described(settings))
