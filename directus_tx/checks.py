@@ -17,10 +17,11 @@ from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from directus_tx.files.storage.settings import storage_settings
 from directus_tx.http.admin_app import INDEX
 from directus_tx.http.listening import endpoint_of
 from directus_tx.mail.server import mail_server
-from directus_tx.projects.files import BrokenProjectFile, read_file
+from directus_tx.projects.files import BrokenProjectFile, ProjectConfig, read_file
 from directus_tx.suggestions import suggestion
 
 ENDPOINTS = ("tcp", "tcp4", "tcp6", "unix", "ssl", "systemd", "haproxy", "fd")
@@ -54,13 +55,15 @@ def problems(settings: Settings) -> list[str]:
 
 
 def project_problems(settings: Settings) -> list[str]:
-    """Returns a line for each project file that cannot be used, and for each mail server and setting of accounts that cannot. The
-    server starts all the same and serves the other projects."""
+    """Returns a line for each project file that cannot be used, and for each mail server, storage and setting of accounts that cannot.
+    The server starts all the same and serves the other projects."""
     found = []
-    for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
+    data_dir = pathlib.Path(settings.server.data_dir)
+    for path in sorted((data_dir / "projects").glob("*.toml")):
         try:
             config = read_file(str(path))
-            mistakes = (*sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
+            storage = _storage(config, data_dir / "storage")
+            mistakes = (*storage, *sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
             found += [f"{path}: {mistake}" for mistake in mistakes]
             mail_server(config.mail, config.mail_from, settings.mail)
         except BrokenProjectFile as error:
@@ -68,6 +71,15 @@ def project_problems(settings: Settings) -> list[str]:
         except ValueError as error:
             found.append(f"{path}: mail: {error}")
     return found
+
+
+def _storage(config: ProjectConfig, directory: pathlib.Path) -> Iterator[str]:
+    try:
+        storage = storage_settings(config.key, config.storage, directory)
+    except ValueError as error:
+        yield str(error)
+        return
+    yield from _writable("storage.root", storage.root / "file")
 
 
 def database_problems(settings: Settings) -> list[str]:

@@ -185,6 +185,12 @@ class PayloadTooLarge(ApiError):
     code, status = 601, 413
 
 
+class StorageFull(ApiError):
+    """There is no room for the file."""
+
+    code, status = 602, 507
+
+
 class InvalidCredentials(ApiError):
     """The e-mail address or the password is wrong."""
 

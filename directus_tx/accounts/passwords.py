@@ -4,20 +4,13 @@ Signing in, writes and the /utils endpoints have separate thread pools and queue
 the others.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from directus_tx.accounts import hashes
-from directus_tx.errors import ServiceUnavailable
-
-T = TypeVar("T")
-THREADS = 2
-QUEUE = 64
+from directus_tx.threads import Threads
 
 
 @frozen
@@ -26,57 +19,6 @@ class Verdict:
 
     valid: bool
     outdated: bool = False
-
-
-class Threads:
-    """A thread pool with a bounded queue. The threads run from `start` to `stop`."""
-
-    def __init__(self, reactor: Any, name: str, busy: str, *, threads: int = THREADS, queue: int = QUEUE) -> None:
-        self.reactor = reactor
-        self.pool = ThreadPool(0, threads, name=name)
-        self.busy = busy
-        self.threads = threads
-        self.queue = queue
-        self.waiting = 0
-
-    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs *work* in a thread and returns its result. Raises ServiceUnavailable if the queue is full."""
-        if self.waiting >= self.queue:
-            raise ServiceUnavailable(self.busy)
-        self.waiting += 1
-        try:
-            result: T = await deferToThreadPool(self.reactor, self.pool, work, *arguments)
-            return result
-        finally:
-            self.waiting -= 1
-
-    async def run_all(self, work: Callable[[str], T], texts: Sequence[str]) -> list[T]:
-        """Returns the results of *work* for the texts, in their order. The texts count as one entry of the queue. Raises
-        ServiceUnavailable if the queue is full."""
-        if self.waiting >= self.queue:
-            raise ServiceUnavailable(self.busy)
-        self.waiting += 1
-        rest = iter(enumerate(texts))
-        results: dict[int, T] = {}
-
-        async def one_after_the_other() -> None:
-            for index, text in rest:
-                results[index] = await deferToThreadPool(self.reactor, self.pool, work, text)
-
-        try:
-            workers = [Deferred.fromCoroutine(one_after_the_other()) for _ in range(min(self.threads, len(texts)))]
-            await gatherResults(workers, consumeErrors=True)
-        except FirstError as error:
-            error.subFailure.raiseException()
-        finally:
-            self.waiting -= 1
-        return [results[index] for index in range(len(texts))]
-
-    def start(self) -> None:
-        self.pool.start()
-
-    def stop(self) -> None:
-        self.pool.stop()
 
 
 class PasswordHasher:

@@ -35,6 +35,7 @@ from directus_tx.errors import (
     Unauthorized,
     UpdateForbidden,
 )
+from directus_tx.files.storage.opening import Storages
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import (
     BrokenProjectFile,
@@ -79,10 +80,16 @@ class Project:
     tokens; when an account changes, it is emptied and `accounts_version` changes. *availability* is that of its database server, if it is
     the configured one. `error` is the error of the last attempt to open the project, None if it succeeded. `has_own_users`: the project
     has just been created on a database with system tables, so it has the users of these, and no administrator was created;
-    `lost_secrets` is the number of their secrets that were encrypted with the key of another project."""
+    `lost_secrets` is the number of their secrets that were encrypted with the key of another project. *storages* opens the storage of its
+    files."""
 
     def __init__(
-        self, config: ProjectConfig, database: Database, settings: DatabaseSettings, availability: Availability | None = None
+        self,
+        config: ProjectConfig,
+        database: Database,
+        settings: DatabaseSettings,
+        storages: Storages,
+        availability: Availability | None = None,
     ) -> None:
         self.config = config
         self.key = config.key
@@ -105,6 +112,8 @@ class Project:
         self.has_own_users = False
         self.lost_secrets = 0
         self._availability = availability
+        self._storages = storages
+        self._storage: Any = None
         self._opening = False
         self._slow = False
         self._waiting: dict[defer.Deferred[None], bool] = {}
@@ -120,6 +129,26 @@ class Project:
         self._verifications = 0
         self._verified = 0
         self._building = defer.DeferredLock()
+
+    @property
+    def storage(self) -> Any:
+        """The storage of the project's files, an IFileStorage. Raises ServiceUnavailable if its settings in the project file are wrong."""
+        if self._storage is None:
+            try:
+                self._storage = self._storages.open(self.key, self.config.storage)
+            except ValueError as error:
+                log.error("project {project}: {error}", project=self.key, error=error)
+                raise ServiceUnavailable(
+                    "The storage of the project is not configured correctly; see the server's log."
+                ) from error
+        return self._storage
+
+    async def close(self) -> None:
+        """Closes the database and the storage."""
+        await self.database.close()
+        storage, self._storage = self._storage, None
+        if storage is not None:
+            await storage.close()
 
     @property
     def may_lack_indexes(self) -> bool:
@@ -434,6 +463,7 @@ class Projects:
         self.hasher = hasher
         self.databases = Databases(reactor, server, settings)
         self.files = ProjectFiles(data_dir / "projects", self.databases.lacking)
+        self.storages = Storages(reactor, data_dir)
         self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
         self.on_outbox: Callable[[Project], None] = lambda project: None
@@ -457,14 +487,15 @@ class Projects:
         config = self._config(key)
         project = self._open.get(key)
         if project is not None and project.config is not config:
-            defer.ensureDeferred(self._open.pop(key).database.close())
+            defer.ensureDeferred(self._open.pop(key).close())
             project = None
         if config is None:
             raise Unauthorized("There is no such project.")
         if project is None:
             own = self.databases.is_own(config.database)
             pool = self.databases.pool(config.database)
-            self._open[key] = project = Project(config, pool, self.databases.settings, self.availability if own else None)
+            availability = self.availability if own else None
+            self._open[key] = project = Project(config, pool, self.databases.settings, self.storages, availability)
             project.on_outbox = lambda project: self.on_outbox(project)
         return project
 
@@ -545,8 +576,9 @@ class Projects:
 
     async def close(self) -> None:
         for project in self._open.values():
-            await project.database.close()
+            await project.close()
         self._open.clear()
+        self.storages.close()
         self.databases.close()
 
     # the super admin token
@@ -681,8 +713,8 @@ class Projects:
         return self.get(config.key)
 
     async def delete(self, key: str) -> None:
-        """Deletes a project. Its database is dropped if the server created it; an existing database that was named is not
-        changed.
+        """Deletes a project. If the server created its database, that is dropped and the files in the project's own directory are removed;
+        an existing database that was named is not changed, and its files stay.
 
         Raises NotFound, and ServiceUnavailable if its database server cannot be used yet or its file cannot be removed.
         """
@@ -695,7 +727,11 @@ class Projects:
         project = self._open.pop(key, None)
         self._told.pop(key, None)
         if project is not None:
-            await project.database.close()
+            await project.close()
         if config.database.owned:
             await self.databases.drop(config.database.name)
+            try:
+                await self.storages.remove(key, config.storage)
+            except (ValueError, OSError) as error:
+                log.error("project {project}: its files cannot be removed: {error}", project=key, error=error)
         log.info("project {project} deleted", project=key)

@@ -1,0 +1,1 @@
+"""Files: where their bytes are stored."""
