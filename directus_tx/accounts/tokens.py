@@ -21,8 +21,10 @@ MAX_TOKEN = 255
 
 MAX_ID = 2**63 - 1
 _SELECT = """SELECT id, role, coalesce("2fa_secret", '') <> '' FROM directus_users"""
+# Another program may have given a user the token of another one, as it is: that of the first one counts.
 _BY_TOKEN = f"""
-{_SELECT} WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'"""
+{_SELECT} WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'
+ORDER BY token_fingerprint IS NULL LIMIT 1"""
 _JWT = "eyJ"
 """The beginning of a JWT: `{"` in base64."""
 

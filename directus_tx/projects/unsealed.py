@@ -2,13 +2,18 @@
 program has written."""
 
 from collections.abc import Iterator
+from typing import Any
+
+from twisted.logger import Logger
 
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Composable, Identifier
 from directus_tx.schema.sealed import SEALED, Sealing
 from directus_tx.sealing import Keys
 
+log = Logger()
 BATCH = 500
+Row = tuple[Any, ...]
 
 
 async def seal_all(session: Session, keys: Keys) -> int:
@@ -60,7 +65,8 @@ async def _seal_batch(
     more."""
     names = {"table": Identifier(table), "column": Identifier(column)}
     select = SQL("SELECT id, {column} FROM {table} WHERE {where} AND id > %s ORDER BY id LIMIT {limit} FOR UPDATE")
-    rows = await session.query(select.format(where=_is_unsealed(column, sealing), limit=SQL(str(BATCH)), **names), (last,))
+    found = await session.query(select.format(where=_is_unsealed(column, sealing), limit=SQL(str(BATCH)), **names), (last,))
+    rows = await _without_taken(session, keys, table, sealing, found)
     assigned: list[Composable] = [SQL("{column} = v.sealed").format(**names)]
     if sealing.fingerprint is not None:
         assigned.append(SQL("{} = v.mark").format(Identifier(sealing.fingerprint)))
@@ -69,4 +75,19 @@ async def _seal_batch(
         values = [each for id, text in rows for each in (id, sealing.sealed(keys, text), sealing.mark(keys, text))]
         places = SQL(", ").join([SQL("(%s, %s, %s)")] * len(rows))
         await session.query(update.format(assigned=SQL(", ").join(assigned), values=places, **names), values)
-    return len(rows), rows[-1][0] if len(rows) == BATCH else None
+    return len(rows), found[-1][0] if len(found) == BATCH else None
+
+
+async def _without_taken(session: Session, keys: Keys, table: str, sealing: Sealing, rows: list[Row]) -> list[Row]:
+    """Returns the rows without those whose value another row has, sealed. A program that writes such values as they are does not notice
+    that."""
+    if sealing.fingerprint is None or not rows:
+        return rows
+    marks = {id: sealing.marks(keys, [text]) for id, text in rows}
+    sql = SQL("SELECT {mark} FROM {table} WHERE {mark} = ANY(%s)").format(
+        mark=Identifier(sealing.fingerprint), table=Identifier(table)
+    )
+    taken = {mark for (mark,) in await session.query(sql, ([mark for each in marks.values() for mark in each],))}
+    for id in [id for id, each in marks.items() if taken.intersection(each)]:
+        log.warn("{table} {id}: the token is that of another user: it is not valid and stays as it is", table=table, id=id)
+    return [row for row in rows if not taken.intersection(marks[row[0]])]

@@ -526,3 +526,21 @@ async def test_projects_with_one_database_have_one_key(client: Client) -> None:
     assert [(await client.get(path, token=jwt)).status for path in (ME, f"/{second.key}/users/me?fields=id")] == [200, 401]
     assert [each.key for each in client.backend.projects.sharing(first.config.database, but=first.key)] == [second.key]
     await client.backend.projects.delete(second.key)
+
+
+@ensureDeferred
+async def test_a_token_that_another_program_gives_to_a_second_user_stays_that_of_the_first(client: Client) -> None:
+    first = await user(client, "ada", role=1, token="shared")
+    rotated = await user(client, "bob", role=1, token="shared too")
+    await client.patch(f"~/users/{rotated}", {"token": "shared too"})
+    rotate(client)
+    second, third = await user(client, "eve", role=1), await user(client, "dan", role=1)
+    for id, token in ((second, "shared"), (third, "shared too")):
+        await execute(client, "UPDATE directus_users SET token = %s WHERE id = %s", (token, id))
+    await execute(client, "UPDATE directus_users SET token = 'alone' WHERE id = 1")
+    for _ in range(2):
+        for token, id in (("shared", first), ("shared too", rotated), ("alone", 1)):
+            assert (await client.get(ME, token=token)).data == {"id": id}
+        project_of(client)._restored()
+    marks = {id: mark for id, _, mark, _ in await stored(client)}
+    assert [bool(marks[id]) for id in (1, first, second, third)] == [True, True, False, False]

@@ -358,6 +358,17 @@ async def test_many_limits_do_not_fill_the_memory(client: Client) -> None:
     assert not [key for key in kept if "Scope" in repr(key)]
 
 
+@ensureDeferred
+async def test_a_token_is_worth_nothing_without_the_second_factor_that_the_role_enforces(client: Client) -> None:
+    own = await writer(client)
+    tokens = [await made(client, "a", by=own), await made(client, "b", by=own, collections=["directus_users"])]
+    role = (await client.get("~/users/2?fields=role")).data["role"]
+    await client.patch(f"~/roles/{role}", {"enforce_2fa": True})
+    assert [(await client.get(ME, token=token)).status for token in (own, *tokens)] == [401] * 3
+    await client.patch("~/users/2", {"2fa_secret": "JBSWY3DPEHPK3PXP"})
+    assert [(await client.get(ME, token=token)).status for token in (own, *tokens)] == [200] * 3
+
+
 # --- their end
 
 

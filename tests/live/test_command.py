@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import tarfile
+import tomllib
 import urllib.error
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from directus_tx.sealing import Keys
 from tests.conftest import KEY, field
-from tests.daemon import BIN, SUPER_ADMIN_TOKEN, Daemon, free_port, wait_for
+from tests.daemon import BIN, SUPER_ADMIN_TOKEN, TOKEN, Daemon, free_port, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -434,6 +435,31 @@ def test_a_project_is_exported_and_imported(daemon: Daemon, tmp_path: pathlib.Pa
     copy = run(daemon.directory, "project", "import", str(archive), "--key", "copy")
     assert copy.returncode == 0, copy.stderr
     assert daemon.call("GET", "/copy/items/books")["data"] == before[0]
+
+
+def test_projects_with_one_database_get_the_same_new_key(daemon: Daemon) -> None:
+    daemon.create_project("first")
+    files = daemon.directory / "var" / "projects"
+
+    def keys(project: str) -> Any:
+        found = tomllib.loads((files / f"{project}.toml").read_text())
+        return found["secret_key"], found.get("former_secret_keys", [])
+
+    name = tomllib.loads((files / "first.toml").read_text())["database"]["name"]
+    arguments = ("--email", "x@example.com", "--generate", "--db-name", name, "--existing")
+    created = run(daemon.directory, "project", "create", "second", *arguments)
+    assert created.returncode == 0, created.stderr
+    assert "anew" not in created.stderr
+    before = keys("first")
+    assert keys("second") == before
+    assert run(daemon.directory, "project", "rotate-key", "second").returncode == 0
+    assert keys("first") == keys("second") == (keys("second")[0], [before[0]])
+    assert keys("first")[0] != before[0]
+    for project, other in (("first", "second"), ("second", "first")):
+        daemon.call("PATCH", f"/{project}/users/1", {"token": TOKEN})
+        assert daemon.call("GET", f"/{other}/users/me?fields=token")["data"] == {"token": TOKEN}
+    for project in ("second", "first"):
+        assert run(daemon.directory, "project", "delete", project, "--yes").returncode == 0
 
 
 def test_what_is_no_archive_of_a_project_is_not_imported(daemon: Daemon, tmp_path: pathlib.Path) -> None:
