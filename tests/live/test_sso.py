@@ -1,6 +1,7 @@
 """Single sign-on in a browser, with a provider on another site, and in several processes."""
 
 import http.cookies
+import json
 import pathlib
 import urllib.error
 import urllib.parse
@@ -14,6 +15,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.daemon import Daemon
 from tests.live.browser import needs_browser, pages
+from tests.live.test_command import run
 from tests.live.test_processes import started
 from tests.provider import CLIENT, SECRET, Provider, providing
 
@@ -147,3 +149,29 @@ def test_any_process_ends_what_another_has_begun(daemon: Daemon, page: str) -> N
         assert answers == [True, 401, 401]
         # The flow counts once, in all processes.
         assert all(get(back, cookie)[0] == f"{page}/?error=true&code=120" for _ in range(3))
+
+
+def test_the_command_links_an_account_that_may_not_be_linked_by_its_address(
+    daemon: Daemon, page: str, provider: Provider
+) -> None:
+    """That of an administrator, for example; and says what is wrong."""
+    options = ("--json", "--data-dir", str(daemon.directory / "var"))
+
+    def directus(*arguments: str) -> Any:
+        done = run(daemon.directory, "identity", *arguments, *options)
+        return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+    assert "no provider github" in directus("link", "p", "admin@example.com", "github", "boss")
+    made = directus("link", "p", "admin@example.com", "company", "boss")
+    assert made["user"] == 1
+    assert "belongs to a user already" in directus("link", "p", "admin@example.com", "company", "boss")
+    provider.behave("browser", claims={"sub": "boss", "email": None}, user={"sub": "boss"})
+    location, cookie = get(begin(daemon, page, "jwt"))
+    location, _ = get(get(location)[0], cookie)
+    token = urllib.parse.parse_qs(urllib.parse.urlsplit(location).query)["request_token"][0]
+    signed_in = daemon.call("POST", "/p/auth/sso/access_token", {"request_token": token}, None)["data"]
+    assert signed_in["user"]["email"] == "admin@example.com"
+    assert directus("remove", "p", str(made["id"])) == {"removed": [made["id"]]}
+    location, cookie = get(begin(daemon, page, "jwt"))
+    assert get(get(location)[0], cookie)[0].endswith("?error=true&code=121")
+    provider.behave("browser")
