@@ -137,6 +137,7 @@ def test_signing_out_ends_the_session(node: Node, daemon: Daemon) -> None:
 def test_a_session_cookie_signs_in(node: Node, daemon: Daemon) -> None:
     for options, login in (({"mode": "cookie"}, ()), ({}, ({"mode": "cookie"},))):
         sdk = node.client(daemon.base, "shop", **options)
+        # The client takes the mode of its own options alone as the reason to send cookies.
         sdk.assign("api.xhr.defaults.withCredentials", True)
         assert "token" not in sdk.login(ADMIN, *login)["data"]
         assert sdk.value("config.token") is None
