@@ -1,6 +1,7 @@
 """Runs blocking work in threads, with bounded queues."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -24,17 +25,23 @@ class Threads:
         self.threads = threads
         self.queue = queue
         self.waiting = 0
+        self._waiting_of: Counter[Hashable] = Counter()
 
-    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs *work* in a thread and returns its result. Raises ServiceUnavailable if the queue is full."""
-        if self.waiting >= self.queue:
+    async def run(self, work: Callable[..., T], *arguments: Any, caller: Hashable = None) -> T:
+        """Runs *work* in a thread and returns its result. Raises ServiceUnavailable if the queue is full, or if *caller* has four fifths of
+        it already; None may have all of it."""
+        if self.waiting >= self.queue or (caller is not None and self._waiting_of[caller] * 5 >= self.queue * 4):
             raise ServiceUnavailable(self.busy)
         self.waiting += 1
+        self._waiting_of[caller] += 1
         try:
             result: T = await deferToThreadPool(self.reactor, self.pool, work, *arguments)
             return result
         finally:
             self.waiting -= 1
+            self._waiting_of[caller] -= 1
+            if not self._waiting_of[caller]:
+                del self._waiting_of[caller]
 
     async def go_on(self, work: Callable[..., T], *arguments: Any) -> T:
         """Runs *work* in a thread, however many wait, and returns its result. For callers that have been let in by `run` and have one

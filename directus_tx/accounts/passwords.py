@@ -4,7 +4,7 @@ Signing in, writes and the /utils endpoints have separate thread pools and queue
 the others.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -51,13 +51,15 @@ class PasswordHasher:
             hashes.check_length(text)
         return await self._writes.run_all(hashes.hash_argon2, texts)
 
-    async def verify(self, text: str, hashed: str | None, kinds: Iterable[str] = ()) -> Verdict:
-        """Whether *text* matches the hash; *hashed* is None if there is no user or no password.
+    async def verify(self, text: str, hashed: str | None, kinds: Iterable[str] = (), *, caller: Hashable = None) -> Verdict:
+        """Whether *text* matches the hash; *hashed* is None if there is no user or no password. *caller* is who signs in, for example an
+        address.
 
         *kinds* are the kinds of all hashes in use. The work is always one check of each kind, so that its duration does not
-        reveal whether there is a hash, or of which kind. Raises ServiceUnavailable if the queue is full.
+        reveal whether there is a hash, or of which kind. Raises ServiceUnavailable if the queue is full, or if *caller* has four fifths of
+        it already.
         """
-        return await self._sign_ins.run(_verify, text, hashed, frozenset(kinds))
+        return await self._sign_ins.run(_verify, text, hashed, frozenset(kinds), caller=caller)
 
     async def rehash(self, text: str) -> str:
         """Returns a new hash of a password that has just been verified. Raises ServiceUnavailable if the queue is full."""

@@ -25,6 +25,7 @@ from directus_tx.errors import (
     UpdateForbidden,
 )
 from directus_tx.items.history import Record, record
+from directus_tx.rate_limits import network_of
 from directus_tx.schema.parsing import MAX_HASHED
 from directus_tx.schema.patterns import is_email
 from directus_tx.schema.sealed import TWO_FACTOR_SECRET
@@ -103,7 +104,8 @@ async def sign_in(
         raise InvalidRequest('"otp" must be a text.')
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
-    verdict = await hasher.verify(password, hashed, (kinds or "").split())
+    caller = network_of(ctx.accountability.ip) or None
+    verdict = await hasher.verify(password, hashed, (kinds or "").split(), caller=caller)
     if not verdict.valid and user["status"] == "invited" and not hashed:
         # There is no password that could be right. Clients tell the user to accept the invitation first.
         raise InactiveUser
