@@ -1,8 +1,9 @@
 """Failed sign-ins, which suspend a user if there are too many, and used one-time passwords, in directus_user_sign_ins.
 
-A trigger restarts the count when the user gets another status than suspended, and forgets the last one-time password when the secret
-changes.
+A trigger restarts the count when the user gets another status than suspended.
 """
+
+from collections.abc import Sequence
 
 from directus_tx.accounts import sessions
 from directus_tx.context import ADMINISTRATOR, Context
@@ -61,6 +62,11 @@ async def have_suspended(ctx: Context, user: int) -> bool:
     rows = await ctx.db.query('SELECT failures FROM directus_user_sign_ins WHERE "user" = %s', (user,))
     most = allowed(ctx.schema)
     return most is not None and bool(rows) and rows[0][0] > most
+
+
+async def forget_codes(ctx: Context, users: Sequence[int]) -> None:
+    """Forgets the last one-time passwords of users who get other secrets. *ctx* is in a transaction."""
+    await ctx.db.query('UPDATE directus_user_sign_ins SET code_step = NULL WHERE "user" = ANY(%s)', (list(users),))
 
 
 async def admit(ctx: Context, user: int, step: int | None = None) -> bool:

@@ -106,13 +106,15 @@ class UserRules(CollectionRules):
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
         """Ends the sessions of users whose password is changed, except the session that changes it, and of users who are deleted or no
-        longer active; and the links that were mailed to users whose account has changed since. Returns a record by the user for each
+        longer active; and the links that were mailed to users whose account has changed since. Forgets the used one-time passwords of users
+        who get a new secret. Returns a record by the user for each
         change of status.
 
         Raises DeleteForbidden if a caller who is not an administrator deletes an administrator, and LastAdministrator if no active
         administrator would be left."""
         records = []
         signed_out = []
+        new_secrets = []
         outdated: dict[str, list[Key]] = {links.RESET: [], links.INVITATION: []}
         receipts = []
         lost = False
@@ -126,6 +128,8 @@ class UserRules(CollectionRules):
                 lost |= after is None or (after["role"], after["status"]) != (ADMINISTRATOR, "active")
             if after is None or before["password"] != after["password"] or after["status"] != "active":
                 signed_out.append(event.key)
+            if after is not None and "2fa_secret" in event.payload:
+                new_secrets.append(event.key)
             if after is not None:
                 kinds = _outdated_links(before, after)
                 for kind in kinds:
@@ -138,6 +142,8 @@ class UserRules(CollectionRules):
             await _keep_an_administrator(ctx)
         if signed_out:
             await sessions.end_all(ctx, signed_out, but=ctx.accountability.session)
+        if new_secrets:
+            await attempts.forget_codes(ctx, new_secrets)
         for kind, users in outdated.items():
             if users:
                 await links.end(ctx, kind, users)

@@ -13,6 +13,7 @@ from twisted.internet import defer
 
 from directus_tx.context import current_time
 from directus_tx.db.session import Session
+from directus_tx.schema.sealed import TWO_FACTOR_SECRET
 from tests.conftest import TOKEN, Client, Reply
 
 SECRET = "JBSWY3DPEHPK3PXP"
@@ -99,6 +100,19 @@ async def test_a_new_secret_takes_the_code_of_the_present_step(client: Client) -
     for off in (None, ""):
         assert (await client.patch(f"~/users/{user}", {"2fa_secret": off})).status == 200
         assert (await sign_in(client)).status == 200
+
+
+@ensureDeferred
+async def test_a_secret_that_is_encrypted_anew_takes_no_code_twice(client: Client) -> None:
+    user = await make_ada(client, role=1, **{"2fa_secret": SECRET})
+    now = current_time()
+    at(client, now)
+    assert (await sign_in(client, code(SECRET, now))).status == 200
+    keys = client.backend.projects.get(client.project).keys
+    sealed = TWO_FACTOR_SECRET.sealed(keys, SECRET)
+    await execute(client, 'UPDATE directus_users SET "2fa_secret" = %s WHERE id = %s', (sealed, user))
+    assert (await sign_in(client, code(SECRET, now))).code == 112
+    assert (await sign_in(client, code(SECRET, now, 1))).status == 200
 
 
 @pytest.mark.parametrize("secret", ["short", "JBSWY3DPEHPK3PX1", "JBSWY3DPEHPK3PXP" * 20, 5, ["JBSWY3DPEHPK3PXP"]])
