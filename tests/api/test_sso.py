@@ -194,7 +194,8 @@ async def test_a_new_user_signs_on_and_gets_a_token_for_the_request_token_once(r
     assert (page.status, page.location.partition("&request_token=")[0]) == (302, PAGE)
     assert await users(client) == [("ada@example.com", "active", 3, "Ada", "Lovelace", None, None)]
     assert page.headers.getRawHeaders("Cache-Control") == ["no-store"]
-    assert page.headers.getRawHeaders("Referrer-Policy") == ["no-referrer"]
+    # The last one counts.
+    assert page.headers.getRawHeaders("Referrer-Policy")[-1] == "no-referrer"
     answer = await exchanged(client, page)
     assert (answer.status, answer.json["public"], list(answer.data)) == (200, True, ["token", "user"])
     assert (answer.data["user"]["id"], answer.data["user"]["email"]) == ("2", "ada@example.com")
