@@ -117,7 +117,7 @@ class Throttle:
                 )
         for name, limiter in limiters.items():
             if limiter is not None and (name != "address" or network is not None):
-                _add(limiter, keys[name], ctx.project, network, counted.get(name))
+                _add(limiter, keys[name], ctx.project, network, counted.get(name, 0.0))
 
     async def _count(self, ctx: Context, account: str, network: str | None) -> dict[str, float]:
         """Counts a failed attempt in the database. Returns how much is used of each limit, as `Limiter.used` does."""
@@ -156,13 +156,13 @@ def _check(limiter: Limiter, key: Any, setting: str, where: str) -> None:
         raise refusal(setting, limiter.rate, wait, f"Too many attempts {where} have failed")
 
 
-def _add(limiter: Limiter, key: Any, project: str, network: str | None, used: float | None = None) -> None:
-    """Counts a failed attempt, or sets what the database has counted. Logs when that is one too many."""
+def _add(limiter: Limiter, key: Any, project: str, network: str | None, counted: float = 0.0) -> None:
+    """Counts a failed attempt. *counted* is how much is used according to the database, which does not know of those that only this process
+    counts. Logs when that is one too many."""
     admitted = not limiter.wait(key)
-    if used is None:
-        limiter.add(key)
-    else:
-        limiter.set(key, used)
+    limiter.add(key)
+    if counted > limiter.used(key):
+        limiter.set(key, counted)
     if admitted and limiter.wait(key):
         log.warn(
             "too many attempts to sign in to {project} have failed, the last one from {network}; further ones are refused",

@@ -15,10 +15,12 @@ from twisted.internet.endpoints import serverFromString
 from directus_tx import rate_limits
 from directus_tx.accounts.throttle import Throttle, remove_restored
 from directus_tx.config import RateLimitSettings, Settings
+from directus_tx.context import current_time
 from directus_tx.db.session import Session
 from directus_tx.http.app import App
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
+from tests.api.test_two_factor import code
 from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, Reply, field, limited_role
 
 ADDRESSES, ACCOUNTS = 8, 5
@@ -276,6 +278,30 @@ async def test_super_admin_tokens_are_limited(client: Client) -> None:
     assert (await ask("/server/info", SUPER_ADMIN_TOKEN, "192.0.2.2")).status == 200
     # The limits of projects are others.
     assert (await sign_in(client, **ADMIN)).status == 200
+
+
+@ensureDeferred
+async def test_attempts_of_several_kinds_are_added_up(client: Client) -> None:
+    """What the database has counted of an address does not replace what only the process knows."""
+    for number in range(ADDRESSES // 2):
+        assert (await get(client, f"guess-{number}")).status == 401
+        assert (await sign_in(client, f"user{number}@example.com")).status == 404
+    assert is_limited(await get(client, "another"), "failures_per_address")
+    assert is_limited(await sign_in(client, **ADMIN), "failures_per_address")
+
+
+@ensureDeferred
+async def test_one_time_passwords_are_limited_and_being_asked_for_one_is_no_failed_attempt(client: Client) -> None:
+    secret = (await client.get("~/utils/2fa_secret")).data["2fa_secret"]
+    answer = await client.post("~/users/me/activate_2fa", {"2fa_secret": secret, "otp": code(secret, current_time())})
+    assert answer.status in (200, 204), answer.body
+    for _ in range(ADDRESSES + 2):
+        assert (await sign_in(client, **ADMIN)).code == 111
+    for number in range(ACCOUNTS):
+        headers = of(f"192.0.2.{number}")
+        answer = await client.post("~/auth/authenticate", ADMIN | {"otp": "0"}, token=None, headers=headers)
+        assert answer.code == 112
+    assert is_limited(await sign_in(client, **ADMIN), "failures_per_account")
 
 
 UNGUARDED = {"/<project>/auth/refresh", "/<project>/auth/logout"}
