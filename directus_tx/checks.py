@@ -17,7 +17,8 @@ from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
-from directus_tx.files.storage.settings import storage_settings
+from directus_tx.files.storage.opening import s3_module
+from directus_tx.files.storage.settings import LocalSettings, S3Settings, storage_settings
 from directus_tx.http.admin_app import INDEX
 from directus_tx.http.listening import endpoint_of
 from directus_tx.mail.server import mail_server
@@ -58,11 +59,10 @@ def project_problems(settings: Settings) -> list[str]:
     """Returns a line for each project file that cannot be used, and for each mail server, storage and setting of accounts that cannot.
     The server starts all the same and serves the other projects."""
     found = []
-    data_dir = pathlib.Path(settings.server.data_dir)
-    for path in sorted((data_dir / "projects").glob("*.toml")):
+    for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
         try:
             config = read_file(str(path))
-            storage = _storage(config, data_dir / "storage")
+            storage = _storage(config, settings)
             mistakes = (*storage, *sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
             found += [f"{path}: {mistake}" for mistake in mistakes]
             mail_server(config.mail, config.mail_from, settings.mail)
@@ -73,13 +73,16 @@ def project_problems(settings: Settings) -> list[str]:
     return found
 
 
-def _storage(config: ProjectConfig, directory: pathlib.Path) -> Iterator[str]:
+def _storage(config: ProjectConfig, settings: Settings) -> Iterator[str]:
     try:
-        storage = storage_settings(config.key, config.storage, directory)
+        storage = storage_settings(config.key, config.storage, settings.storage, pathlib.Path(settings.server.data_dir))
+        if isinstance(storage, S3Settings):
+            s3_module()
     except ValueError as error:
         yield str(error)
         return
-    yield from _writable("storage.root", storage.root / "file")
+    if isinstance(storage, LocalSettings):
+        yield from _writable("storage.root", storage.root / "file")
 
 
 def database_problems(settings: Settings) -> list[str]:

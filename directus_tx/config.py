@@ -335,6 +335,39 @@ class MailSettings:
 
 
 @frozen
+class StorageSettings:
+    """The section [storage]: where the files of projects are stored whose project file does not say that."""
+
+    adapter: str = setting(
+        "local",
+        "Kind of storage. local: on a disk; s3: in a bucket of Amazon S3, or of another server that has its protocol.",
+        choices=("local", "s3"),
+    )
+    root: str = setting(
+        "",
+        "Directory (local), or beginning of the keys of objects (s3), with a part for each project. Empty: the directory storage of"
+        " data_dir, or nothing.",
+    )
+    bucket: str = setting("", "Bucket (s3).")
+    region: str = setting("", "Region of the bucket (s3). Empty: us-east-1.")
+    endpoint: str = setting("", "URL of the server (s3), for example https://s3.example.com. Empty: Amazon.")
+    addressing: str = setting(
+        "",
+        "Place of the bucket in URLs (s3). path: in the path; virtual: in the name of the host. Empty: in the name of the host of Amazon,"
+        " in the path of other servers.",
+        choices=("", "path", "virtual"),
+    )
+    key: str = setting(
+        "", "Access key (s3). Empty: that of the environment variable AWS_ACCESS_KEY_ID, or of the machine.", secret=True
+    )
+    secret: str = setting("", "Secret access key (s3).", secret=True)
+    ca_file: str = setting(
+        "",
+        "File of certificate authorities that are trusted beside those of the system, in PEM format, for connections to endpoint.",
+    )
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -373,6 +406,7 @@ class Settings:
     accounts: AccountSettings = AccountSettings()
     webhooks: WebhookSettings = WebhookSettings()
     mail: MailSettings = MailSettings()
+    storage: StorageSettings = StorageSettings()
 
 
 class ConfigError(Exception):
@@ -395,6 +429,7 @@ SECTIONS: Mapping[str, type] = {
     "accounts": AccountSettings,
     "webhooks": WebhookSettings,
     "mail": MailSettings,
+    "storage": StorageSettings,
 }
 
 

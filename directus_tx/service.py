@@ -108,7 +108,13 @@ class Backend:
         with _data_directory(self.data_dir):
             self.data_dir.mkdir(parents=True, exist_ok=True)
             self.projects = Projects(
-                reactor, self.data_dir, parameters, settings.database, self.hasher, settings.super_admin_token
+                reactor,
+                self.data_dir,
+                parameters,
+                settings.database,
+                self.hasher,
+                settings.super_admin_token,
+                settings.storage,
             )
 
     def prepare(self) -> None:

@@ -30,7 +30,6 @@ from directus_tx.db.pool import Database
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
 from directus_tx.errors import ApiError, InvalidRequest, ServiceUnavailable, UpdateForbidden
-from directus_tx.files.storage import settings as storage_settings
 from directus_tx.mail.addresses import is_mailable
 from directus_tx.mail.server import check_table
 from directus_tx.projects.availability import Availability
@@ -126,10 +125,6 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
         check_table(attributes.get("mail") or {})
     except ValueError as error:
         raise InvalidRequest(f'"mail": {error}.') from None
-    try:
-        storage_settings.check_table(attributes.get("storage") or {})
-    except ValueError as error:
-        raise InvalidRequest(f'"storage" cannot be used: {error}.') from None
     auth = attributes.get("auth") or {}
     for mistake in (*sign_on_settings(auth).mistakes, *pages_of(auth)[1]):
         raise InvalidRequest(f'"auth" cannot be used: {mistake}.')

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from directus_tx import private_files
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.cache import Cache
-from directus_tx.config import DatabaseSettings
+from directus_tx.config import DatabaseSettings, StorageSettings
 from directus_tx.db.connection import Parameters, holding
 from directus_tx.db.pool import OUTBOX, TABLES, Database
 from directus_tx.db.session import Session
@@ -459,11 +459,12 @@ class Projects:
         settings: DatabaseSettings,
         hasher: PasswordHasher,
         super_admin_token: str = "",
+        storage: StorageSettings | None = None,
     ) -> None:
         self.hasher = hasher
         self.databases = Databases(reactor, server, settings)
         self.files = ProjectFiles(data_dir / "projects", self.databases.lacking)
-        self.storages = Storages(reactor, data_dir)
+        self.storages = Storages(reactor, data_dir, storage or StorageSettings())
         self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
         self.on_outbox: Callable[[Project], None] = lambda project: None
@@ -624,6 +625,7 @@ class Projects:
             names = " and ".join(f'"db_{name}"' for name in lacking)
             raise InvalidRequest(f"A database that is not on the configured database server requires {names}.")
         self.check_super_admin(new.super_admin_token)
+        self.storages.check(new.tables.get("storage", {}))
         self.files.check_writable(new.key)
         if new.key in self._making or self._config(new.key) is not None:
             raise ProjectExists

@@ -14,9 +14,11 @@ from twisted.internet import defer, reactor
 
 from directus_tx.checks import project_problems
 from directus_tx.errors import ServiceUnavailable, StorageFull
+from directus_tx.files.storage import disk
 from directus_tx.files.storage import local as local_storage
+from directus_tx.files.storage.disk import STALE
 from directus_tx.files.storage.interfaces import FileNotStored, InvalidName, uploading
-from directus_tx.files.storage.local import STALE, LocalStorage
+from directus_tx.files.storage.local import LocalStorage
 from directus_tx.files.storage.testing import CHECKS, PIECE, check_names, content, got, names, put
 from directus_tx.projects.files import ProjectConfig, ProjectDatabase, text_of
 from directus_tx.threads import Threads
@@ -126,13 +128,13 @@ async def test_what_is_no_regular_file_is_no_file(local: LocalStorage, root: pat
 
 @pytest_twisted.ensureDeferred
 async def test_uploads_of_killed_processes_are_removed_when_they_are_old(local: LocalStorage, root: pathlib.Path) -> None:
-    assert await local.remove_stale_uploads() == 0
+    assert disk.remove_stale(str(root)) == 0
     async with uploading(local, "a") as upload:
         await upload.write(content(4 * PIECE))
         rest = root / ".uploads" / "rest.part"
         rest.write_bytes(b"rest")
         os.utime(rest, (time.time() - STALE - 60,) * 2)
-        assert await local.remove_stale_uploads() == 1
+        assert disk.remove_stale(str(root)) == 1
         await upload.finish()
     assert not rest.exists()
     assert await got(local, "a") == content(4 * PIECE)
@@ -168,7 +170,8 @@ async def test_a_full_disk_is_507_and_leaves_nothing(
 
     upload = local.begin("new/name")
     with monkeypatch.context() as patched:
-        patched.setattr(local_storage, "os", BrokenDisk(function, number))
+        for module in (disk, local_storage):
+            patched.setattr(module, "os", BrokenDisk(function, number))
         with pytest.raises(StorageFull) as raised:
             await write_all(upload)
         await upload.abort()
@@ -240,11 +243,11 @@ async def test_a_project_has_a_directory_of_its_own_which_is_deleted_with_its_da
     project = projects.get(client.project)
     await put(project.storage, "originals/a.txt", b"a")
     assert project.storage is project.storage
-    directory = projects.storages.directory / client.project
+    directory = (projects.storages.data_dir / "storage") / client.project
     assert len(left(directory)) == 1
     assert await projects.delete(client.project) is None
-    assert left(projects.storages.directory) == []
-    assert list(projects.storages.directory.iterdir()) == []
+    assert left(projects.storages.data_dir / "storage") == []
+    assert list((projects.storages.data_dir / "storage").iterdir()) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -266,7 +269,7 @@ async def test_files_stay_if_the_database_stays_or_the_directory_is_not_the_proj
     await put(far.storage, "c.txt", b"c")
     name = far.config.database.name
     await projects.delete(client.project)
-    assert sorted(path.rpartition("/")[2] for path in left(projects.storages.directory)) == ["a.txt", "b.txt"]
+    assert sorted(path.rpartition("/")[2] for path in left(projects.storages.data_dir / "storage")) == ["a.txt", "b.txt"]
     assert [path.rpartition("/")[2] for path in left(tmp_path / "far")] == ["c.txt"]
     await projects.databases.drop(name)
 
@@ -274,7 +277,7 @@ async def test_files_stay_if_the_database_stays_or_the_directory_is_not_the_proj
 @pytest.mark.parametrize(
     ("table", "mistake"),
     [
-        ({"adapter": "locale"}, "storage.adapter must be local"),
+        ({"adapter": "locale"}, "storage.adapter must be local or s3"),
         ({"adapter": 1}, "storage.adapter must be a text"),
         ({"root": ["a"]}, "storage.root must be a text"),
         ({"root": "../projects"}, "storage.root must be an absolute path, or the name of a directory in the directory storage"),

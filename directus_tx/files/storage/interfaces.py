@@ -50,13 +50,18 @@ class InvalidName(InvalidRequest):
     """A file cannot have this name."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a file can have this name: segments of letters, digits and `_ - . ^` that do not begin with a dot."""
+    segments = text.split("/")
+    return (
+        all(_SEGMENT.fullmatch(each) and len(each.encode()) <= MAX_SEGMENT for each in segments)
+        and len(text.encode()) <= MAX_NAME
+    )
+
+
 def check_name(name: str) -> str:
-    """Returns a name that a file can have: segments of letters, digits and `_ - . ^` that do not begin with a dot. Raises InvalidName."""
-    segments = name.split("/")
-    if (
-        not all(_SEGMENT.fullmatch(each) and len(each.encode()) <= MAX_SEGMENT for each in segments)
-        or len(name.encode()) > MAX_NAME
-    ):
+    """Returns a name that a file can have. Raises InvalidName for others."""
+    if not is_name(name):
         raise InvalidName("The name of the file has characters that cannot be stored, or is too long.")
     return name
 

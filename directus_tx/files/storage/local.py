@@ -7,49 +7,42 @@ a name, so these directories are never mistaken for files. A file that is in `or
 While a file is being stored, its bytes are in the directory .uploads of the root.
 """
 
-import contextlib
-import errno
 import hashlib
 import os
 import pathlib
-import secrets
-import stat
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from directus_tx import private_files
-from directus_tx.errors import ApiError, ServiceUnavailable, StorageFull
+from directus_tx.files.storage.disk import (
+    SpooledUpload,
+    entries,
+    is_file,
+    provide_directory,
+    remove,
+    reporting,
+    stored,
+    sync_directory,
+    version_of,
+)
 from directus_tx.files.storage.interfaces import (
     PIECE,
     FileNotStored,
     FileReplaced,
     IFileStorage,
-    IUpload,
     Stored,
     check_name,
+    is_name,
 )
 from directus_tx.threads import Threads
 
 T = TypeVar("T")
-log = Logger()
-
-BUFFER = 2 * PIECE
-"""The bytes of an upload that are collected in memory and written at once."""
-
-STALE = 24 * 3600.0
-"""Seconds after which an upload that nothing was written to is the rest of a process that was killed."""
 
 LISTED_AT_ONCE = 500
 SHARD = "="
-UPLOADS = ".uploads"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @implementer(IFileStorage)
@@ -103,15 +96,11 @@ class LocalStorage:
     async def close(self) -> None:
         """Does nothing: the storage uses nothing of its own."""
 
-    async def remove_stale_uploads(self) -> int:
-        """Removes what processes that were killed have not finished. Returns the number of uploads."""
-        return await self._run(_remove_stale, f"{self.root}/{UPLOADS}", time.time() - STALE)
-
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await self.threads.run(_reporting, work, *arguments)
+        return await self.threads.run(reporting, work, *arguments)
 
     async def _go_on(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await self.threads.go_on(_reporting, work, *arguments)
+        return await self.threads.go_on(reporting, work, *arguments)
 
     def _paths(self, name: str) -> tuple[str, str]:
         """Returns the path of a file, and the one that it has in Directus 8. Raises InvalidName."""
@@ -123,30 +112,30 @@ class LocalStorage:
 
     def _rename(self, paths: tuple[str, str], new_paths: tuple[str, str]) -> None:
         for path in paths:
-            if not _is_file(path):
+            if not is_file(path):
                 continue
             if path != new_paths[0]:
-                _provide_directory(self.root, os.path.dirname(new_paths[0]))
+                provide_directory(os.path.dirname(new_paths[0]))
                 try:
                     os.replace(path, new_paths[0])
                 except FileNotFoundError:
                     continue
-                _remove(new_paths[1])
-                _sync_directory(os.path.dirname(new_paths[0]))
-                _sync_directory(os.path.dirname(path))
+                remove(new_paths[1])
+                sync_directory(os.path.dirname(new_paths[0]))
+                sync_directory(os.path.dirname(path))
             return
         raise FileNotStored
 
     def _walk(self, prefix: str) -> Iterator[Stored]:
         """Yields the files whose names begin with a text."""
         directories = [prefix.rpartition("/")[0]]
-        if any(each in (".", "..") for each in directories[0].split("/")) or "\x00" in prefix:
+        if directories[0] and not is_name(directories[0]):
             return
         while directories:
             directory = directories.pop()
             path = f"{self.root}/{directory}"
             start = f"{directory}/" if directory else ""
-            for entry in _entries(path):
+            for entry in entries(path):
                 if entry.name.startswith(SHARD):
                     yield from _files_in(entry.path, start, prefix)
                 elif entry.name.startswith("."):
@@ -155,103 +144,31 @@ class LocalStorage:
                     inner = f"{start}{entry.name}"
                     if f"{inner}/".startswith(prefix) or prefix.startswith(f"{inner}/"):
                         directories.append(inner)
-                elif f"{start}{entry.name}".startswith(prefix) and (found := _stored(f"{start}{entry.name}", entry.path)):
+                elif f"{start}{entry.name}".startswith(prefix) and (found := stored(f"{start}{entry.name}", entry.path)):
                     yield found
 
 
-@implementer(IUpload)
-class LocalUpload:
-    """A file that is being stored. If a call is cancelled, its thread goes on until its work is done; that of `abort` waits for it."""
+class LocalUpload(SpooledUpload):
+    """A file that is being stored in a directory of the same file system."""
 
     def __init__(self, storage: LocalStorage, name: str) -> None:
-        self.name = name
-        self._storage = storage
+        super().__init__(name, storage.root, storage.threads, storage.threads)
         self._paths = storage._paths(name)
-        self._temporary = f"{storage.root}/{UPLOADS}/{secrets.token_hex(16)}.part"
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._finished = False
-        # Used in threads, by the one that has the lock.
-        self._lock = threading.Lock()
-        self._descriptor = -1
-        self._named = False
-        self._ended = False
 
-    async def write(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._buffered >= BUFFER:
-            await self._do(self._append, self._taken())
-
-    async def finish(self) -> Stored:
-        stored = await self._do(self._place, self._taken())
-        self._finished = True
-        return stored
-
-    async def abort(self) -> None:
-        if self._finished:
-            return
-        self._buffer = []
-        try:
-            await self._storage.threads.go_on(self._discard)
-        except ServiceUnavailable:
-            # The threads have stopped: the process ends.
-            self._discard()
-
-    def _taken(self) -> list[bytes]:
-        taken, self._buffer, self._buffered = self._buffer, [], 0
-        return taken
-
-    async def _do(self, work: Callable[[list[bytes]], T], data: list[bytes]) -> T:
-        """Does *work* in a thread. The first of an upload is refused if the threads have too much work."""
-        run = self._storage._run if self._descriptor < 0 else self._storage._go_on
-        return await run(self._locked, work, data)
-
-    # in threads
-
-    def _locked(self, work: Callable[[list[bytes]], T], data: list[bytes]) -> T:
-        with self._lock:
-            if self._ended:
-                raise ServiceUnavailable("The upload has been aborted.")
-            return work(data)
-
-    def _append(self, data: list[bytes]) -> None:
-        if self._descriptor < 0:
-            _provide_directory(self._storage.root, os.path.dirname(self._temporary))
-            self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            private_files.give_to_owner(pathlib.Path(self._temporary))
-        rest = memoryview(b"".join(data) if len(data) != 1 else data[0])
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-
-    def _place(self, data: list[bytes]) -> Stored:
-        self._append(data)
-        os.fsync(self._descriptor)
+    def _place(self) -> Stored:
         path, plain = self._paths
-        _provide_directory(self._storage.root, os.path.dirname(path))
+        self._sync()
+        provide_directory(os.path.dirname(path))
+        found = stored(self.name, self._temporary)
         os.replace(self._temporary, path)
         self._named = True
-        _remove(plain)
-        _sync_directory(os.path.dirname(path))
-        found = _of_status(self.name, os.fstat(self._descriptor))
-        self._end()
+        remove(plain)
+        sync_directory(os.path.dirname(path))
+        assert found is not None
         return found
 
-    def _discard(self) -> None:
-        with self._lock:
-            try:
-                if self._descriptor >= 0 or self._named:
-                    _remove(self._paths[0] if self._named else self._temporary)
-            except OSError as error:
-                log.error("{path}: {error}", path=self._temporary, error=error)
-            finally:
-                self._end()
-
-    def _end(self) -> None:
-        self._ended = True
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+    def _unplace(self) -> None:
+        remove(self._paths[0])
 
 
 class _Reader:
@@ -286,14 +203,14 @@ class _Reader:
 
     def _open(self) -> None:
         for path in self._paths:
-            if not _is_file(path):
+            if not is_file(path):
                 continue
             try:
                 # Without O_NONBLOCK, a pipe that has just taken the name would block the thread.
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            if self._version not in (None, _version(os.fstat(self._descriptor))):
+            if self._version not in (None, version_of(os.fstat(self._descriptor))):
                 raise FileReplaced("The file has been replaced; try again.")
             return
         raise FileNotStored
@@ -313,104 +230,23 @@ class _Reader:
                 self._lock.release()
 
 
-def _reporting(work: Callable[..., T], *arguments: Any) -> T:
-    """Returns what *work* returns. Raises StorageFull or ServiceUnavailable, which name no path, for an OSError, which is logged."""
-    try:
-        return work(*arguments)
-    except ApiError:
-        raise
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull("There is no room for the file.") from error
-        log.error("the storage of files cannot be used: {error}", error=error)
-        raise ServiceUnavailable("The storage of files cannot be used; see the server's log.") from error
-
-
-def _version(status: os.stat_result) -> str:
-    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
-
-
-def _of_status(name: str, status: os.stat_result) -> Stored:
-    modified = datetime.fromtimestamp(status.st_mtime_ns // 10**9, UTC)
-    return Stored(name, status.st_size, modified, _version(status))
-
-
-def _stored(name: str, path: str) -> Stored | None:
-    """Returns a file, None if there is no regular file."""
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return _of_status(name, status) if stat.S_ISREG(status.st_mode) else None
-
-
-def _is_file(path: str) -> bool:
-    return _stored("", path) is not None
-
-
 def _described(name: str, paths: tuple[str, str]) -> Stored | None:
-    return next((found for path in paths if (found := _stored(name, path)) is not None), None)
+    return next((found for path in paths if (found := stored(name, path)) is not None), None)
 
 
 def _delete(paths: tuple[str, str]) -> None:
     for path in paths:
-        if _is_file(path):
-            _remove(path)
-            _sync_directory(os.path.dirname(path))
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        os.unlink(path)
-
-
-def _provide_directory(root: str, path: str) -> None:
-    """Creates a directory and those above it, durably, for their owner only."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    if above != path:
-        _provide_directory(root, above)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    private_files.give_to_owner(pathlib.Path(path))
-    _sync_directory(above)
-
-
-def _sync_directory(path: str) -> None:
-    """Makes the entries of a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _entries(path: str) -> Iterator["os.DirEntry[str]"]:
-    try:
-        with os.scandir(path) as entries:
-            yield from entries
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        if is_file(path):
+            remove(path)
+            sync_directory(os.path.dirname(path))
 
 
 def _files_in(path: str, start: str, prefix: str) -> Iterator[Stored]:
-    for entry in _entries(path):
+    for entry in entries(path):
         name = f"{start}{entry.name}"
-        if name.startswith(prefix) and (found := _stored(name, entry.path)):
+        if name.startswith(prefix) and (found := stored(name, entry.path)):
             yield found
 
 
 def _next_batch(files: Iterator[Stored]) -> list[Stored]:
-    return list(islice(files, LISTED_AT_ONCE))
-
-
-def _remove_stale(path: str, before: float) -> int:
-    number = 0
-    for entry in _entries(path):
-        if entry.stat(follow_symlinks=False).st_mtime < before:
-            _remove(entry.path)
-            number += 1
-    return number
+    return list(islice((each for each in files if is_name(each.name)), LISTED_AT_ONCE))

@@ -11,14 +11,20 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from directus_tx.config import StorageSettings
+from directus_tx.errors import InvalidRequest
+from directus_tx.files.storage.disk import remove_stale
 from directus_tx.files.storage.local import LocalStorage
-from directus_tx.files.storage.settings import storage_settings
+from directus_tx.files.storage.settings import S3Settings, check_table, storage_settings
 from directus_tx.threads import Threads
 
 log = Logger()
 
 THREADS = 8
-"""The threads that read and write local disks."""
+"""The threads that read and write local disks, and as many that make requests to buckets."""
+
+SENDING_THREADS = 4
+"""The threads that send files to buckets. The parts that they send are in memory."""
 
 QUEUE = 256
 """The maximum number of requests that wait for such a thread to begin. Those that have begun are not counted."""
@@ -27,45 +33,75 @@ REMOVED = ".removed-"
 
 
 class Storages:
-    """Opens the storages of the projects of a data directory, and holds the threads that they share, which run until `close`."""
+    """Opens the storages of the projects of a data directory, and holds the threads that they share, which run until `close`. *settings*
+    are those of projects without their own."""
 
-    def __init__(self, reactor: Any, data_dir: pathlib.Path) -> None:
-        self.directory = data_dir / "storage"
-        self._local = Threads(
-            reactor, "storage", "Too many files are being read and written; try again shortly.", threads=THREADS, queue=QUEUE
-        )
+    def __init__(self, reactor: Any, data_dir: pathlib.Path, settings: StorageSettings) -> None:
+        self.data_dir = data_dir
+        self.settings = settings
+        busy = "Too many files are being read and written; try again shortly."
+        self._local = Threads(reactor, "storage", busy, threads=THREADS, queue=QUEUE)
+        self._requests = Threads(reactor, "buckets", busy, threads=THREADS, queue=QUEUE)
+        self._sending = Threads(reactor, "sending", busy, threads=SENDING_THREADS, queue=QUEUE)
+        self._all = (self._local, self._requests, self._sending)
         self._started = False
 
-    def open(self, project: str, table: Mapping[str, Any]) -> LocalStorage:
+    def check(self, table: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest if a client of the API may not give a project this table `storage`."""
+        try:
+            check_table(table, self.settings)
+        except ValueError as error:
+            raise InvalidRequest(f'"storage" cannot be used: {error}.') from None
+
+    def open(self, project: str, table: Mapping[str, Any]) -> Any:
         """Returns the storage of a project with this table `storage`, an IFileStorage. Raises ValueError, whose message says what is
         wrong with the table."""
-        settings = storage_settings(project, table, self.directory)
-        storage = LocalStorage(settings.root, self._threads())
-        Deferred.fromCoroutine(self._clean(storage)).addErrback(_tell)
+        settings = storage_settings(project, table, self.settings, self.data_dir)
+        self._start()
+        storage: Any
+        if isinstance(settings, S3Settings):
+            storage = s3_module().S3Storage(settings, self._requests, self._sending, self._local)
+            spool = settings.spool
+        else:
+            storage = LocalStorage(settings.root, self._local)
+            spool = settings.root
+        Deferred.fromCoroutine(self._clean(str(spool))).addErrback(_tell)
         return storage
 
-    async def _clean(self, storage: LocalStorage) -> None:
-        number = await storage.remove_stale_uploads()
+    async def _clean(self, root: str) -> None:
+        number = await self._local.go_on(remove_stale, root)
         if number:
-            log.info("{root}: unfinished uploads removed: {number}", root=storage.root, number=number)
+            log.info("{root}: unfinished uploads removed: {number}", root=root, number=number)
 
     async def remove(self, project: str, table: Mapping[str, Any]) -> None:
         """Removes the files of a project that has been deleted, if they are in the directory that it has without settings. Others are
         kept. Raises ValueError, and OSError if they cannot be removed."""
-        settings = storage_settings(project, table, self.directory)
-        if settings.owned:
-            await self._threads().go_on(_remove, settings.root)
+        settings = storage_settings(project, table, self.settings, self.data_dir)
+        root = settings.spool if isinstance(settings, S3Settings) else settings.root if settings.owned else None
+        if root is not None:
+            self._start()
+            await self._local.go_on(_remove, root)
 
     def close(self) -> None:
         """Stops the threads. Waits for the work that they do."""
         if self._started:
-            self._local.stop()
+            for threads in self._all:
+                threads.stop()
 
-    def _threads(self) -> Threads:
+    def _start(self) -> None:
         if not self._started:
-            self._local.start()
             self._started = True
-        return self._local
+            for threads in self._all:
+                threads.start()
+
+
+def s3_module() -> Any:
+    """Returns the module `s3`. Raises ValueError if the library that it needs is not installed."""
+    try:
+        from directus_tx.files.storage import s3
+    except ModuleNotFoundError as error:
+        raise ValueError(f"storage.adapter: s3 needs the package {error.name}: pip install directus-tx[s3]") from error
+    return s3
 
 
 def _tell(failure: Failure) -> None:

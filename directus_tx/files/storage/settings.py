@@ -1,57 +1,158 @@
-"""The settings of storages: the table `storage` of a project file."""
+"""The settings of storages: the table `storage` of a project file, and for what it lacks, those of the server."""
 
+import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
+from directus_tx.config import StorageSettings
 from directus_tx.files.storage.interfaces import InvalidName, check_name
 
-LOCAL = "local"
-ADAPTERS = (LOCAL,)
+LOCAL, S3 = "local", "s3"
+ADAPTERS = (LOCAL, S3)
 """The kinds of storages."""
+
+PATH, VIRTUAL = "path", "virtual"
+_BUCKET = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{1,253}")
+_REGION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,62}")
+_OPERATORS = ("endpoint", "ca_file")
+"""Settings that clients of the API may not choose: with them the server connects to any address or reads any file."""
 
 
 @frozen
 class LocalSettings:
-    """A storage on a local disk: its directory. `owned`: it is the directory that the project has without settings."""
+    """A storage on a local disk: its directory. `owned`: it is the directory that the project has without a setting."""
 
     root: pathlib.Path
     owned: bool
 
 
-def storage_settings(project: str, table: Mapping[str, Any], directory: pathlib.Path) -> LocalSettings:
-    """Returns the settings in a table `storage` of a project. *directory* is that of the storages of all projects. Other properties of the
-    table are ignored: project files of Directus 8 have them. Raises ValueError, whose message says what is wrong."""
-    adapter = _text(table, "adapter") or LOCAL
+@frozen
+class S3Settings:
+    """A bucket of Amazon S3, or of another server with its protocol at `endpoint`. `prefix` is the beginning of all keys, without a slash
+    at the end. `virtual`: the bucket is in the name of the host, not in the path. Without `key` and `secret`, the credentials are those of
+    the environment (AWS_ACCESS_KEY_ID) or of the machine. `ca` is in PEM format, or empty. `spool` is the directory for unfinished
+    uploads."""
+
+    bucket: str
+    prefix: str
+    region: str
+    endpoint: str
+    virtual: bool
+    key: str
+    secret: str = field(repr=False)
+    ca: str = field(repr=False)
+    spool: pathlib.Path
+
+    @property
+    def base(self) -> str:
+        """The URL of the bucket, without a slash at the end."""
+        if not self.endpoint:
+            return f"https://{self.bucket}.s3.{self.region}.amazonaws.com"
+        scheme, _, rest = self.endpoint.rstrip("/").partition("://")
+        return f"{scheme}://{self.bucket}.{rest}" if self.virtual else f"{scheme}://{rest}/{self.bucket}"
+
+
+def storage_settings(
+    project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path
+) -> LocalSettings | S3Settings:
+    """Returns the settings of the storage of a project with this table `storage`. Other properties of the table are ignored: project files
+    of Directus 8 have them. Raises ValueError, whose message says what is wrong."""
+    adapter = _text(table, "adapter") or server.adapter
     if adapter not in ADAPTERS:
         raise ValueError(f"storage.adapter must be {' or '.join(ADAPTERS)}")
+    return _s3(project, table, server, data_dir) if adapter == S3 else _local(project, table, server, data_dir)
+
+
+def _local(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> LocalSettings:
+    directory = pathlib.Path(server.root) if server.adapter == LOCAL and server.root else data_dir / "storage"
     root = _text(table, "root")
     if not root:
         return LocalSettings(directory / project, owned=True)
-    if not pathlib.PurePath(root).is_absolute():
-        try:
-            check_name(root)
-        except InvalidName:
-            raise ValueError(
-                "storage.root must be an absolute path, or the name of a directory in the directory storage"
-            ) from None
-    return LocalSettings(directory / root, owned=False)
+    if os.path.isabs(root):
+        return LocalSettings(pathlib.Path(root), owned=False)
+    try:
+        return LocalSettings(directory / check_name(root), owned=False)
+    except InvalidName:
+        raise ValueError("storage.root must be an absolute path, or the name of a directory in the directory storage") from None
 
 
-def check_table(table: Mapping[str, Any]) -> None:
+def _s3(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> S3Settings:
+    found = {
+        name: _text(table, name) for name in ("bucket", "root", "region", "endpoint", "addressing", "key", "secret", "ca_file")
+    }
+    if server.adapter == S3:
+        prefix = "/".join(each for each in (server.root.strip("/"), project) if each)
+        if not found["key"] and not found["secret"] and found["endpoint"] in ("", server.endpoint):
+            found |= {"key": server.key, "secret": server.secret}
+        if not found["endpoint"]:
+            found |= {name: found[name] or getattr(server, name) for name in ("endpoint", "addressing", "region", "ca_file")}
+        found["bucket"] = found["bucket"] or server.bucket
+    else:
+        prefix = project
+    prefix = found["root"].strip("/") or prefix
+    region = found["region"] or "us-east-1"
+    if not _BUCKET.fullmatch(found["bucket"]):
+        raise ValueError("storage.bucket must be the name of a bucket")
+    if not _REGION.fullmatch(region):
+        raise ValueError("storage.region must be the name of a region, like eu-central-1")
+    if found["addressing"] not in ("", PATH, VIRTUAL):
+        raise ValueError(f"storage.addressing must be {PATH} or {VIRTUAL}")
+    if bool(found["key"]) != bool(found["secret"]):
+        raise ValueError("storage.key and storage.secret must both be set, or neither")
+    try:
+        check_name(prefix)
+    except InvalidName:
+        raise ValueError("storage.root must be a prefix of letters, digits and _ - . ^ with slashes") from None
+    parts = urlsplit(found["endpoint"])
+    if found["endpoint"] and (
+        parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path.strip("/")
+    ):
+        raise ValueError("storage.endpoint must be a URL like https://s3.example.com")
+    return S3Settings(
+        bucket=found["bucket"],
+        prefix=prefix,
+        region=region,
+        endpoint=found["endpoint"],
+        virtual=found["addressing"] == VIRTUAL or not (found["endpoint"] or found["addressing"]),
+        key=found["key"],
+        secret=found["secret"],
+        ca=_certificates(found["ca_file"]),
+        spool=data_dir / "storage" / project,
+    )
+
+
+def _certificates(file: str) -> str:
+    if not file:
+        return ""
+    try:
+        text = pathlib.Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"storage.ca_file: {error}") from None
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError("storage.ca_file must have certificates in PEM format")
+    return text
+
+
+def check_table(table: Mapping[str, Any], server: StorageSettings) -> None:
     """Raises ValueError if a client of the API may not give a project this table `storage`: it must not choose directories beside those of
-    the storages."""
-    root = storage_settings("project", table, pathlib.Path()).root
-    if root.is_absolute():
-        raise ValueError("storage.root must not be an absolute path here; set it in the project file")
+    the storages, or the hosts that the server connects to."""
+    given = [name for name in _OPERATORS if table.get(name)]
+    if _text(table, "root") and os.path.isabs(_text(table, "root")):
+        given.append("root with an absolute path")
+    if given:
+        raise ValueError(f"storage.{given[0]} can be set in the project file only")
+    storage_settings("project", table, server, pathlib.Path())
 
 
 def _text(table: Mapping[str, Any], name: str) -> str:
     value = table.get(name)
     if value is None:
         return ""
-    if not isinstance(value, str) or "\x00" in value:
+    if not isinstance(value, str) or any(ord(each) < 32 for each in value):
         raise ValueError(f"storage.{name} must be a text")
     return value
