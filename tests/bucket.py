@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -85,8 +86,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: str) -> Iterator[Proxy]:
-    """A proxy before a server, in threads of this process."""
+def proxy(target: str, context: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A proxy before a server, in threads of this process; with a *context*, by TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -106,7 +107,9 @@ def proxy(target: str) -> Iterator[Proxy]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    found = Proxy(f"http://127.0.0.1:{server.server_port}")
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    found = Proxy(f"http{'' if context is None else 's'}://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

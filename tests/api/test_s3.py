@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.request import urlopen
 import boto3
 import pytest
 import pytest_twisted
+import trustme
 from attrs import evolve
 from botocore.config import Config
 from twisted.internet import reactor
@@ -243,6 +245,40 @@ async def test_a_slow_reader_keeps_no_connection_open(opened: Callable[..., S3St
     assert [each.method for each in between.asked] == ["GET"]
     assert between.asked[0].headers["range"] == f"bytes=0-{s3.WINDOW - 1}"
     await reading.aclose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_needs_a_certificate_of_an_authority_that_is_trusted(
+    opened: Callable[..., S3Storage], files: Bucket, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(s3, "_RETRIES", {"max_retries": 0})
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(file))
+    with proxy(files.endpoint, context) as encrypted:
+        assert encrypted.endpoint.startswith("https://")
+        storage = opened(encrypted.endpoint, ca_file=str(file))
+        await put(storage, "a", content(100_000))
+        assert await got(storage, "a") == content(100_000)
+        asked = len(encrypted.asked)
+        with pytest.raises(ServiceUnavailable):
+            await got(opened(encrypted.endpoint), "a")
+        assert len(encrypted.asked) == asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_bucket_may_be_in_the_name_of_the_host(
+    opened: Callable[..., S3Storage], between: Proxy, monkeypatch: Any
+) -> None:
+    """Seen by a proxy for HTTP, as names of hosts that do not exist have no addresses."""
+    monkeypatch.setattr(s3, "_CLIENT", {"proxy_url": between.endpoint})
+    between.faults[:] = [refuse(404, "NoSuchKey"), refuse(404, "NoSuchKey")]
+    for addressing, base in (("virtual", f"http://{BUCKET}.s3.example.com"), ("path", f"http://s3.example.com/{BUCKET}")):
+        storage = opened("http://s3.example.com", addressing=addressing)
+        assert await storage.describe("a") is None
+        assert between.asked.pop().path == f"{base}/{storage.settings.prefix}/a"
 
 
 # signed URLs

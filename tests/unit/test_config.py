@@ -63,9 +63,10 @@ def test_the_public_url_is_that_of_a_host_and_a_path(url: str) -> None:
 
 
 def test_shown_settings_hide_secrets() -> None:
-    settings = load(None, {"DIRECTUS_SUPER_ADMIN_TOKEN": "secret", "DIRECTUS_DATABASE_URL": "postgresql://u:pw@h/d"})
-    assert "secret" not in str(described(settings))
-    assert "pw" not in str(described(settings))
+    secrets = {"DIRECTUS_SUPER_ADMIN_TOKEN": "t0ken", "DIRECTUS_DATABASE_URL": "postgresql://u:pw@h/d"}
+    settings = load(None, secrets | {"DIRECTUS_STORAGE_KEY": "s3-key", "DIRECTUS_STORAGE_SECRET": "s3-secret"})
+    for secret in ("t0ken", "pw", "s3-key", "s3-secret"):
+        assert secret not in str(described(settings))
 
 
 def test_urls_become_the_keywords_of_libpq() -> None:

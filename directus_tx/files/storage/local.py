@@ -41,6 +41,9 @@ from directus_tx.threads import Threads
 
 T = TypeVar("T")
 
+WINDOW = 4 * PIECE
+"""The bytes that are read at once."""
+
 LISTED_AT_ONCE = 500
 SHARD = "="
 
@@ -63,10 +66,11 @@ class LocalStorage:
     ) -> AsyncIterator[bytes]:
         reader = _Reader(self._paths(name), start, end, version)
         try:
-            piece = await self._run(reader.read)
-            while piece:
-                yield piece
-                piece = await self._go_on(reader.read)
+            data = await self._run(reader.read)
+            while data:
+                for offset in range(0, len(data), PIECE):
+                    yield data[offset : offset + PIECE]
+                data = await self._go_on(reader.read)
         finally:
             reader.close()
 
@@ -184,7 +188,7 @@ class _Reader:
         self._lock = threading.Lock()
 
     def read(self) -> bytes:
-        """Returns the next piece, empty at the end. Raises FileNotStored, FileReplaced and OSError."""
+        """Returns the next bytes, none at the end. Raises FileNotStored, FileReplaced and OSError."""
         try:
             with self._lock:
                 return b"" if self._closing else self._read()
@@ -194,12 +198,12 @@ class _Reader:
     def _read(self) -> bytes:
         if self._descriptor < 0:
             self._open()
-        size = PIECE if self._end is None else min(PIECE, self._end - self._position)
+        size = WINDOW if self._end is None else min(WINDOW, self._end - self._position)
         if size <= 0:
             return b""
-        piece = os.pread(self._descriptor, size, self._position)
-        self._position += len(piece)
-        return piece
+        data = os.pread(self._descriptor, size, self._position)
+        self._position += len(data)
+        return data
 
     def _open(self) -> None:
         for path in self._paths:
