@@ -105,7 +105,11 @@ def proxy(target: str, context: ssl.SSLContext | None = None) -> Iterator[Proxy]
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Prints nothing: clients close connections whose answers they do not need any more."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -152,7 +152,7 @@ def _database(url: str) -> ProjectDatabase:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=pathlib.Path))
 @online
 async def export_project(environment: Environment, key: str, file: pathlib.Path) -> None:
-    """Write a project, with its database and its keys, to a file. The server may be running.
+    """Write a project, with its database and its keys, but without uploaded files, to a file. The server may be running.
 
     FILE must not exist. It holds secrets, so only its owner can read it.
 
@@ -216,11 +216,11 @@ async def _blocking(work: Callable[..., T], *arguments: Any) -> T:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @online
 async def delete_project(environment: Environment, key: str, yes: bool) -> None:
-    """Delete a project, and its database if the server created it."""
+    """Delete a project, and its database with the files if the server created it."""
     environment.check(key)
     config = environment.backend.projects.files.get(key)
     assert config is not None
-    what = "and its database" if config.database.owned else f"but not its database {config.database.name}"
+    what = "and its database and files" if config.database.owned else f"but not its database {config.database.name}"
     if not yes and ask(f"Delete project {key} {what}? Type its key: ") != key:
         raise Failed("not deleted; use --yes to delete without confirmation")
     await environment.backend.projects.delete(key)

@@ -183,6 +183,27 @@ async def test_a_full_disk_is_507_and_leaves_nothing(
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_upload_that_has_failed_cannot_be_finished(local: LocalStorage, root: pathlib.Path, monkeypatch: Any) -> None:
+    upload = local.begin("a")
+    await upload.write(content(2 * PIECE))
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "os", BrokenDisk("write", errno.ENOSPC))
+        with pytest.raises(StorageFull):
+            await upload.write(content(2 * PIECE))
+    with pytest.raises(ServiceUnavailable):
+        await upload.finish()
+    await upload.abort()
+    assert left(root) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_root_may_be_relative(threads: Threads, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    await put(LocalStorage(pathlib.Path("files"), threads), "a", b"a")
+    assert len(left(tmp_path / "files")) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_disk_that_fails_is_503_without_a_path(local: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     await put(local, "a", b"a")
 
@@ -245,7 +266,9 @@ async def test_a_project_has_a_directory_of_its_own_which_is_deleted_with_its_da
     assert project.storage is project.storage
     directory = (projects.storages.data_dir / "storage") / client.project
     assert len(left(directory)) == 1
-    assert await projects.delete(client.project) is None
+    rest = directory.with_name(".removed-by-a-process-that-was-killed")
+    (rest / "originals").mkdir(parents=True)
+    await projects.delete(client.project)
     assert left(projects.storages.data_dir / "storage") == []
     assert list((projects.storages.data_dir / "storage").iterdir()) == []
 

@@ -227,7 +227,7 @@ def test_deleting_asks_whether_it_may_drop_the_database_only_if_it_does(daemon: 
     assert made.returncode == 0, made.stderr
     for key, asked in (
         ("kept", "Delete project kept but not its database kept_shop?"),
-        ("p", "Delete project p and its database?"),
+        ("p", "Delete project p and its database and files?"),
     ):
         done = run(daemon.directory, "project", "delete", key, text="no\n")
         assert (done.returncode, done.stdout, asked in done.stderr) == (1, "", True), done.stderr

@@ -52,6 +52,7 @@ class SpooledUpload:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._begun = False
+        self._finishing = False
         self._finished = False
         # Used in threads, by the one that has the lock.
         self._lock = threading.Lock()
@@ -67,6 +68,7 @@ class SpooledUpload:
 
     async def finish(self) -> Stored:
         await self._flush()
+        self._finishing = True
         found: Stored = await self._placing.go_on(reporting, self._locked, self._placed)
         self._finished = True
         return found
@@ -75,8 +77,10 @@ class SpooledUpload:
         if self._finished:
             return
         self._buffer = []
+        # Where it waits for the work that has been cancelled, no other work should have to wait.
+        threads = self._placing if self._finishing else self._threads
         try:
-            await self._placing.go_on(self._discard)
+            await threads.go_on(self._discard)
         except ServiceUnavailable:
             # The threads have stopped: the process ends.
             self._discard()
@@ -101,8 +105,13 @@ class SpooledUpload:
     def _locked(self, work: Callable[[], T]) -> T:
         with self._lock:
             if self._ended:
-                raise ServiceUnavailable("The upload has been aborted.")
-            return work()
+                raise ServiceUnavailable("The upload has failed or has been aborted.")
+            try:
+                return work()
+            except BaseException:
+                # Bytes are missing.
+                self._end()
+                raise
 
     def _append(self, data: list[bytes]) -> None:
         if self._descriptor < 0:
@@ -187,9 +196,8 @@ def provide_directory(path: str) -> None:
     """Creates a directory and those above it, durably, for their owner only."""
     if os.path.isdir(path):
         return
-    above = os.path.dirname(path)
-    if above != path:
-        provide_directory(above)
+    above = os.path.dirname(path) or "."
+    provide_directory(above)
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

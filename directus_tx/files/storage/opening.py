@@ -109,10 +109,13 @@ def _tell(failure: Failure) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Removes a directory with all that is in it. It loses its name at once, so that a new project can have it."""
+    """Removes a directory with all that is in it, which loses its name at once, so that a new project can have it. Also removes what is
+    left of others that processes have begun to remove before they were killed."""
     removed = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
     try:
         os.rename(path, removed)
     except FileNotFoundError:
         return
     shutil.rmtree(removed)
+    for rest in path.parent.glob(f"{REMOVED}*"):
+        shutil.rmtree(rest, ignore_errors=True)

@@ -104,7 +104,7 @@ class S3Storage:
         check_name(name)
         position = max(start, 0)
         tag = None if version is None else f'"{version}"'
-        run = self.threads.run
+        run: Callable[..., Any] = self.threads.run
         while True:
             stop = position + WINDOW if end is None else min(position + WINDOW, end)
             data, size, tag = await run(_reporting, self._window, name, position, stop, tag)
