@@ -110,7 +110,7 @@ def test_pages_of_a_named_origin_use_the_cookie_and_others_cannot(
         use(call, "changed")
         assert call("POST", "/p/auth/authenticate", SIGN_IN)[0] == 200
         # Scripts do not see the cookie, not even those of the server's own origin.
-        browser.get(f"{daemon.base}/server/ping")
+        browser.get(f"{daemon.base}/p/docs/")
         assert browser.execute_script("return document.cookie") == ""
         assert call("GET", ME) == [200, {"data": {"id": 1}}]
         for origin in (f"http://127.0.0.1:{foreign}/", f"http://localhost:{foreign}/", f"http://localhost:{named}/"):
