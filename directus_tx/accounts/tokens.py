@@ -121,6 +121,11 @@ def is_jwt(token: str) -> bool:
     return token.startswith(_JWT) and token.count(".") == 2
 
 
+def can_be_guessed(token: str) -> bool:
+    """Whether a token is a static one, which people may have chosen. JWTs are signed, and other tokens of users are random."""
+    return not is_jwt(token) and not user_tokens.is_token(token)
+
+
 def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 

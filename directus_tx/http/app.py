@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 from directus_tx.access import access_of
 from directus_tx.access.addresses import check_address
 from directus_tx.accounts import sessions, two_factor
-from directus_tx.accounts.tokens import Bearer, identify, is_jwt
+from directus_tx.accounts.tokens import Bearer, can_be_guessed, identify
 from directus_tx.context import PUBLIC, Accountability, Context
 from directus_tx.db.session import Session
 from directus_tx.errors import (
@@ -261,12 +261,12 @@ class App:
 
     async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
         """Returns the user of a token, or None. Raises TooManyRequests for a static token that is not known to belong to a user if too many
-        attempts from the address have failed. JWTs cannot be guessed and do not count."""
+        attempts from the address have failed."""
         project = request.project
-        if self.throttle.counting and token not in project.accounts and not is_jwt(token):
+        if self.throttle.counting and token not in project.accounts and can_be_guessed(token):
             self.throttle.check_address(project.key, self.proxies.network(request))
         bearer = await identify(project, session, token, now)
-        if bearer is None and not is_jwt(token):
+        if bearer is None and can_be_guessed(token):
             self.throttle.fail_token(project.key, self.proxies.network(request), token)
         return bearer
 

@@ -256,6 +256,7 @@ async def test_the_same_wrong_token_counts_once_and_jwts_do_not(client: Client) 
     for number in range(ADDRESSES * 3):
         assert (await get(client, "old-token")).status == 401
         assert (await get(client, jwt[:-3] + f"{number:03}")).status == 401
+        assert (await get(client, f"directus_{number:043}")).status == 401
     assert (await sign_in(client, **ADMIN)).status == 200
 
 
