@@ -49,7 +49,7 @@ from directus_tx.projects.rotation import reseal
 from directus_tx.projects.unsealed import seal_all
 from directus_tx.schema import event_triggers
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
-from directus_tx.schema.migrations import is_outdated, migrate
+from directus_tx.schema.migrations import NewerSchema, check_not_newer, is_outdated, migrate
 from directus_tx.schema.model import LeftOut, Snapshot
 from directus_tx.schema.statistics import Statistics
 from directus_tx.sealing import Keys
@@ -389,6 +389,7 @@ class Project:
             heard, restores = self._version, self._restores
             self._doubted = False
             try:
+                await self._check_not_newer(session)
                 read = await self._read_once(session)
                 snapshot = evolve(read, plans=Cache(self._plan_cache_size), statistics=self._statistics)
             except BaseException:
@@ -401,6 +402,15 @@ class Project:
                     self.database.renew()
                 self._snapshot = snapshot
                 return snapshot
+
+    async def _check_not_newer(self, session: Session) -> None:
+        """Raises NewerSchema if a newer version of the program has migrated the database since it was opened. The project is then opened
+        again by the next request, which is refused as long as the database is newer."""
+        try:
+            await check_not_newer(session)
+        except NewerSchema:
+            self._migrated = False
+            raise
 
     async def _read_once(self, session: Session) -> Snapshot:
         """Reads the snapshot. Reading fails if PostgreSQL finds a table dropped that it has found in its catalogue before."""

@@ -423,6 +423,36 @@ async def test_a_newer_schema_is_refused_and_left_as_it_is(projects: Projects) -
     assert await name_of(project) == "Name of newer"
 
 
+@ensureDeferred
+async def test_a_server_stops_using_a_database_that_a_newer_version_migrates(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = client.backend.projects.get(client.project)
+    assert (await client.get("~/users/me")).status == 200
+    assert project.state == "ready"
+    more = schema_migrations.Migration(9999, "more", "ALTER TABLE directus_users ADD COLUMN more int")
+    with monkeypatch.context() as newer:
+        known = schema_migrations.migrations()
+        newer.setattr(schema_migrations, "migrations", lambda: (*known, more))
+        assert await migrate(Session(project.database)) == [9999]
+    for _ in range(600):
+        if project.current() is None:
+            break
+        await pause(0.1)
+    for path, token in (("~/users/me", True), ("~/items/nothing", True), ("~/users/me", None), ("~/auth/check", None)):
+        answer = await client.get(path) if token else await client.get(path, token=None)
+        assert (answer.status, answer.code) == (503, 16), path
+        assert "must be upgraded" in answer.json["error"]["message"]
+    answer = await client.post("~/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)
+    assert (answer.status, answer.code) == (503, 16)
+    assert project.state == "failing"
+    # The newer version is removed, for example because a backup is restored.
+    undo = "DELETE FROM directus_migrations WHERE version = 9999"
+    await Session(project.database).transaction(lambda session: session.query(undo))
+    assert (await client.get("~/users/me")).status == 200
+    assert project.state == "ready"
+
+
 # --- deleting
 
 

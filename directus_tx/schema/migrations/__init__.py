@@ -47,8 +47,7 @@ def fingerprint() -> str:
 async def is_outdated(session: Session) -> bool:
     """Whether migrations are missing. Raises NewerSchema if the database was migrated by a newer version of the program."""
     version = await current_version(session)
-    if version > migrations()[-1].version:
-        raise NewerSchema
+    _check_not_newer(version)
     return version < migrations()[-1].version
 
 
@@ -75,6 +74,8 @@ async def migrate(session: Session) -> list[int]:
             # Only this schema: the others of the connection may have tables of the same names.
             await session.query(SQL("SET LOCAL search_path = {}").format(Identifier(schema)))
             await session.query(migration.sql)
+            # Servers that run with this database read it again, and older ones refuse it from then on.
+            await session.query("SELECT directus_touch('schema')")
             await session.query(
                 "INSERT INTO directus_migrations (version, migration_name, start_time, end_time)"
                 " VALUES (%s, %s, now() AT TIME ZONE 'UTC', clock_timestamp() AT TIME ZONE 'UTC')",
@@ -93,6 +94,11 @@ async def migrate(session: Session) -> list[int]:
         if changed:
             done.append(migration.version)
     return done
+
+
+async def check_not_newer(session: Session) -> None:
+    """Raises NewerSchema if the database was migrated by a newer version of the program."""
+    _check_not_newer(await current_version(session))
 
 
 def _check_not_newer(version: int) -> None:
