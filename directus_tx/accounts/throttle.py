@@ -4,18 +4,23 @@ Failed attempts are counted for the address that they come from, within a projec
 also counted in the table directus_failed_attempts, so that all processes and servers of a project count them together. Only a failed
 attempt is written, and the same statement returns what others have counted; so a sign-in that succeeds costs nothing. A process can admit
 one attempt before it knows of those of others.
+
+Of the attempts that run at the same time in a process, no more are admitted than may still fail. The others wait until one of those ends.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from directus_tx import rate_limits
 from directus_tx.config import RateLimitSettings
 from directus_tx.context import Context
 from directus_tx.db.session import Session
-from directus_tx.errors import ApiError
+from directus_tx.errors import ApiError, TooManyRequests
 from directus_tx.rate_limits import Limiter, Rate, Recent, network_of, refusal
 
 log = Logger()
@@ -49,6 +54,79 @@ SELECT DISTINCT s.ip_address FROM directus_users u JOIN directus_user_sessions s
 WHERE lower(u.email) = lower(%s) LIMIT %s"""
 
 
+class Running:
+    """The attempts that are running and may fail, by key: no more at a time than the rate of *limiter* allows to fail. *setting* and
+    *where* are those of the refusal."""
+
+    def __init__(self, limiter: Limiter, setting: str, where: str) -> None:
+        self.limiter = limiter
+        self._setting = setting
+        self._where = where
+        self._running: dict[Hashable, int] = {}
+        self._waiting: dict[Hashable, deque[Deferred[None]]] = {}
+        self._admitting: set[Hashable] = set()
+
+    def __len__(self) -> int:
+        """The number of keys of which attempts are running or waiting."""
+        return len(self._running.keys() | self._waiting.keys())
+
+    def check(self, key: Hashable) -> None:
+        """Raises TooManyRequests if too many attempts have failed."""
+        _check(self.limiter, key, self._setting, self._where)
+
+    def has_room(self, key: Hashable) -> bool:
+        """Whether one more attempt may begin at once."""
+        return key not in self._waiting and not self.limiter.wait(key) and self._is_free(key)
+
+    def _is_free(self, key: Hashable) -> bool:
+        return self._running.get(key, 0) < max(self.limiter.remaining(key), 1)
+
+    @asynccontextmanager
+    async def attempt(self, key: Hashable) -> AsyncIterator[None]:
+        """A context in which a secret is tried. It is entered when there is room. Raises TooManyRequests if too many attempts have failed
+        or fail meanwhile."""
+        self.check(key)
+        if key not in self._waiting and self._is_free(key):
+            self._running[key] = self._running.get(key, 0) + 1
+        else:
+            waiter: Deferred[None] = Deferred()
+            self._waiting.setdefault(key, deque()).append(waiter)
+            await waiter
+        try:
+            yield
+        finally:
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
+            self._admit(key)
+
+    def _admit(self, key: Hashable) -> None:
+        """Admits or refuses those that wait, in their order, as far as that can be decided."""
+        if key in self._admitting:
+            # An attempt that has just been admitted has ended already. The loop that has admitted it goes on.
+            return
+        self._admitting.add(key)
+        try:
+            while queue := self._waiting.get(key):
+                try:
+                    self.check(key)
+                except ApiError as error:
+                    self._next(key, queue).errback(error)
+                    continue
+                if not self._is_free(key):
+                    break
+                self._running[key] = self._running.get(key, 0) + 1
+                self._next(key, queue).callback(None)
+        finally:
+            self._admitting.discard(key)
+
+    def _next(self, key: Hashable, queue: "deque[Deferred[None]]") -> "Deferred[None]":
+        found = queue.popleft()
+        if not queue:
+            del self._waiting[key]
+        return found
+
+
 class Throttle:
     """The failed attempts that a process knows of. *seconds* is a monotonic clock. A *network* is what `network_of` returns for an address,
     None for an address without a limit. A *project* is the key of a project, empty for the super admin token."""
@@ -62,29 +140,49 @@ class Throttle:
         self._pairs = limiter(settings.failures_per_account)
         self._tokens: Recent[bool] = Recent(60.0, seconds)
 
-    @property
-    def counting(self) -> bool:
-        """Whether attempts have failed lately. If not, no address has to be checked."""
-        return bool(self._addresses)
+        def running(limiter: Limiter | None, setting: str, where: str) -> Running | None:
+            return None if limiter is None else Running(limiter, setting, where)
+
+        self._of_addresses = running(self._addresses, "failures_per_address", "from this address")
+        self._of_accounts = running(self._accounts, "failures_per_account", "for this account")
+        self._of_pairs = running(self._pairs, "failures_per_account", "for this account")
+
+    @asynccontextmanager
+    async def trying_token(self, project: str, network: str | None) -> AsyncIterator[None]:
+        """A context in which a token of a caller at an address is looked up. Raises TooManyRequests if too many attempts from the address
+        have failed."""
+        if self._of_addresses is None or network is None:
+            yield
+        else:
+            async with self._of_addresses.attempt((project, network)):
+                yield
+
+    @asynccontextmanager
+    async def trying_account(self, ctx: Context, account: str, network: str | None) -> AsyncIterator[None]:
+        """A context in which a secret is tried for an account, named by its e-mail address. Raises TooManyRequests if too many attempts
+        have failed for the account or from the address. So that somebody else who tries passwords does not keep the user from signing in,
+        addresses from which the user has a session are counted by themselves."""
+        accounts, pairs = self._of_accounts, self._of_pairs
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.trying_token(ctx.project, network))
+            if accounts is not None and pairs is not None:
+                key = (ctx.project, account.lower())
+                pair = (*key, network)
+                await stack.enter_async_context(pairs.attempt(pair))
+                # Others who try passwords take no room from the user.
+                if accounts.has_room(key) or not await _has_session(ctx, account, network):
+                    try:
+                        await stack.enter_async_context(accounts.attempt(key))
+                    except TooManyRequests:
+                        # The next attempt from here need not ask the database.
+                        pairs.limiter.set(pair, accounts.limiter.used(key))
+                        raise
+            yield
 
     def check_address(self, project: str, network: str | None) -> None:
         """Raises TooManyRequests if too many attempts from an address have failed."""
         if self._addresses is not None and network is not None:
             _check(self._addresses, (project, network), "failures_per_address", "from this address")
-
-    async def check_account(self, ctx: Context, account: str, network: str | None) -> None:
-        """Raises TooManyRequests if too many attempts have failed for an account, named by its e-mail address. So that somebody else who
-        tries passwords does not keep the user from signing in, addresses from which the user has a session are counted by themselves."""
-        accounts, pairs = self._accounts, self._pairs
-        if accounts is None or pairs is None:
-            return
-        key = (ctx.project, account.lower())
-        pair = (*key, network)
-        _check(pairs, pair, "failures_per_account", "for this account")
-        if accounts.wait(key) and not await _has_session(ctx, account, network):
-            # The next attempt from here need not ask the database.
-            pairs.set(pair, accounts.used(key))
-            _check(accounts, key, "failures_per_account", "for this account")
 
     def fail_address(self, project: str, network: str | None) -> None:
         """Counts a failed attempt from an address, in this process only."""

@@ -174,6 +174,9 @@ class App:
             body = self._answer_failed(request, error, None if call is None else call.ctx)
             drop_tracebacks(error)
             return body
+        finally:
+            if call is not None and call.trying is not None:
+                await call.trying.aclose()
 
     async def _attempt_failed(self, call: Call) -> None:
         """Counts a failed attempt to try a secret with a guarded route."""
@@ -263,12 +266,14 @@ class App:
         """Returns the user of a token, or None. Raises TooManyRequests for a static token that is not known to belong to a user if too many
         attempts from the address have failed."""
         project = request.project
-        if self.throttle.counting and token not in project.accounts and can_be_guessed(token):
-            self.throttle.check_address(project.key, self.proxies.network(request))
-        bearer = await identify(project, session, token, now)
-        if bearer is None and can_be_guessed(token):
-            self.throttle.fail_token(project.key, self.proxies.network(request), token)
-        return bearer
+        if token in project.accounts or not can_be_guessed(token):
+            return await identify(project, session, token, now)
+        network = self.proxies.network(request)
+        async with self.throttle.trying_token(project.key, network):
+            bearer = await identify(project, session, token, now)
+            if bearer is None:
+                self.throttle.fail_token(project.key, network, token)
+            return bearer
 
     async def _by_cookie(self, request: Any, session: Session, schema: Snapshot, now: datetime) -> Bearer | None:
         """Returns the user of the session cookie of a request, or None. Sets the cookie again in the answer, so that the browser keeps it

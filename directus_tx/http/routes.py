@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -82,7 +83,7 @@ _SIGNED_IN = (Caller.SIGNED_IN, Caller.ACTIVATING)
 @mutable
 class Call:
     """A request, as passed to an endpoint. `ctx` and `project` are set if the path has a project or the caller must be signed in. `account`
-    is set by `name_account`."""
+    is set by `name_account`, and `trying` is closed when the secret has been tried."""
 
     request: Any
     params: Params
@@ -93,6 +94,7 @@ class Call:
     ctx: Context = None  # type: ignore[assignment]
     project: Project = None  # type: ignore[assignment]
     account: str | None = None
+    trying: AsyncExitStack | None = None
 
     @property
     def base(self) -> str:
@@ -149,10 +151,12 @@ class Call:
 
     async def name_account(self, email: object) -> None:
         """Says for which account a secret is tried by a request to a guarded route. If it fails, it counts as a failed attempt of the
-        account. Raises TooManyRequests if there have been too many."""
-        if isinstance(email, str):
-            await self.services.throttle.check_account(self.ctx, email, self.proxies.network(self.request))
-            self.account = email
+        account. Waits while so many attempts are running that all others may fail. Raises TooManyRequests if there have been too many."""
+        if isinstance(email, str) and self.account is None:
+            trying = AsyncExitStack()
+            network = self.proxies.network(self.request)
+            await trying.enter_async_context(self.services.throttle.trying_account(self.ctx, email, network))
+            self.account, self.trying = email, trying
 
     async def body(self) -> dict[str, Any] | list[Any]:
         """Returns the payload: an object or a list. Raises UnusableBody, PayloadTooLarge, InvalidRequest, ServiceUnavailable. Refuse

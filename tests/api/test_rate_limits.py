@@ -9,17 +9,18 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
+from twisted.internet import defer, reactor
 from twisted.internet.endpoints import serverFromString
 
 from directus_tx import rate_limits
-from directus_tx.accounts.throttle import Throttle, remove_restored
+from directus_tx.accounts.throttle import Running, Throttle, remove_restored
 from directus_tx.config import RateLimitSettings, Settings
 from directus_tx.context import current_time
 from directus_tx.db.session import Session
 from directus_tx.http.app import App
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
+from directus_tx.rate_limits import Limiter, Rate
 from tests.api.test_two_factor import code
 from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, Reply, field, limited_role
 
@@ -362,3 +363,90 @@ class TestGeneralLimits:
         assert is_limited(answers[-1], "requests_per_user")
         assert answers[3].headers["ratelimit"].startswith('"requests_per_user";r=2;')
         assert (await get(client, None, path="~/")).status == 200
+
+
+async def at_once(*requests: Any) -> list[Reply]:
+    found: list[Reply] = await defer.gatherResults([defer.ensureDeferred(each) for each in requests], consumeErrors=True)
+    return found
+
+
+@ensureDeferred
+async def test_attempts_at_the_same_time_are_no_more_than_those_one_after_the_other(client: Client) -> None:
+    client.pool.maxPersistentPerHost = 30
+    passwords = await at_once(*(sign_in(client, ADMIN["email"], address=f"192.0.2.{number}") for number in range(30)))
+    assert sorted(answer.status for answer in passwords) == [404] * ACCOUNTS + [429] * (30 - ACCOUNTS)
+    assert all(is_limited(answer, "failures_per_account") for answer in passwords if answer.status == 429)
+    unknown = await at_once(*(sign_in(client, "nobody@example.com", address=f"198.51.100.{number}") for number in range(30)))
+    assert sorted(answer.status for answer in unknown) == sorted(answer.status for answer in passwords)
+    tokens = await at_once(*(get(client, f"guess-{number}", "203.0.113.1") for number in range(30)))
+    assert sorted(answer.status for answer in tokens) == [401] * ADDRESSES + [429] * (30 - ADDRESSES)
+    assert nothing_runs(client)
+
+
+@ensureDeferred
+async def test_one_time_passwords_at_the_same_time_are_limited_too(client: Client) -> None:
+    await client.patch("~/users/1", {"2fa_secret": "JBSWY3DPEHPK3PXP"})
+
+    async def guess(number: int) -> Reply:
+        body = {**ADMIN, "otp": f"{number:06}x"}
+        return await client.post("~/auth/authenticate", body, token=None, headers=of(f"192.0.2.{number}"))
+
+    answers = await at_once(*map(guess, range(30)))
+    assert sorted(answer.status for answer in answers) == [404] * ACCOUNTS + [429] * (30 - ACCOUNTS)
+
+
+@ensureDeferred
+async def test_more_right_secrets_at_the_same_time_than_may_fail_wait_for_each_other(client: Client) -> None:
+    client.pool.maxPersistentPerHost = 30
+    answers = await at_once(*(sign_in(client, **ADMIN) for _ in range(3 * ACCOUNTS)))
+    assert [answer.status for answer in answers] == [200] * 3 * ACCOUNTS
+    users = [{"email": f"u{n}@example.com", "password": "x", "status": "active", "role": 1, "token": f"t{n}"} for n in range(20)]
+    for user in users:
+        assert (await client.post("~/users", user)).status == 200
+    answers = await at_once(*(get(client, user["token"]) for user in users))
+    assert [answer.status for answer in answers] == [200] * 20
+    # Those that fail take the place of others, and those that do not give it back.
+    await at_once(
+        *(sign_in(client, ADMIN["email"], "wrong" if number < ACCOUNTS - 1 else ADMIN["password"]) for number in range(9))
+    )
+    assert (await sign_in(client, **ADMIN)).status == 200
+    assert nothing_runs(client)
+
+
+@ensureDeferred
+async def test_a_user_with_a_session_does_not_wait_for_those_who_try_passwords(client: Client) -> None:
+    assert (await sign_in(client, **ADMIN, address="198.51.100.1")).status == 200
+    client.pool.maxPersistentPerHost = 30
+    others = [sign_in(client, ADMIN["email"], address=f"192.0.2.{number}") for number in range(30)]
+    answers = await at_once(*others, sign_in(client, **ADMIN, address="198.51.100.1"))
+    assert answers[-1].status == 200
+    assert sum(answer.status == 404 for answer in answers) == ACCOUNTS
+
+
+@ensureDeferred
+async def test_many_attempts_that_wait_are_admitted_or_refused_without_recursion() -> None:
+    limiter = Limiter(Rate(1), lambda: 0.0)
+    running = Running(limiter, "failures_per_address", "from this address")
+    held: defer.Deferred[None] = defer.Deferred()
+    ended = []
+
+    async def attempt(number: int) -> None:
+        async with running.attempt("a"):
+            if number == 0:
+                await held
+            if number == 4000:
+                limiter.add("a")
+            ended.append(number)
+
+    attempts = [defer.ensureDeferred(attempt(number)) for number in range(5000)]
+    assert ended == []
+    held.callback(None)
+    results = await defer.DeferredList(attempts, consumeErrors=True)
+    assert ended == list(range(4001))
+    assert [number for number, (succeeded, _) in enumerate(results) if not succeeded] == list(range(4001, 5000))
+    assert not len(running)
+
+
+def nothing_runs(client: Client) -> bool:
+    throttle = client.app.throttle
+    return not any(len(each) for each in (throttle._of_addresses, throttle._of_accounts, throttle._of_pairs) if each is not None)
