@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from directus_tx.sealing import fingerprint, is_sealed, seal, unseal
 
 TEXTS = st.text(st.characters(), max_size=200)
+KEYS = st.text(max_size=200)
+"""Keys come from files, so they have no lone surrogates."""
 
 
-@given(TEXTS, TEXTS, st.text(max_size=20))
+@given(KEYS, TEXTS, st.text(max_size=20))
 def test_a_sealed_text_is_unsealed_with_its_key_and_purpose_alone(key: str, text: str, purpose: str) -> None:
     sealed = seal(key, purpose, text)
     assert is_sealed(sealed)
@@ -27,7 +29,7 @@ def test_sealing_twice_gives_different_texts_and_a_fingerprint_the_same() -> Non
     assert fingerprint("key", "token", "secret") == fingerprint("key", "token", "secret")
 
 
-@given(TEXTS, TEXTS)
+@given(TEXTS, KEYS)
 def test_a_fingerprint_depends_on_the_text_the_key_and_the_purpose(text: str, key: str) -> None:
     found = fingerprint(key, "token", text)
     assert len(found) == 64
