@@ -19,8 +19,8 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectConfig, ProjectDatabase, check_system_schema
+from directus_tx.projects.project import lost
 from directus_tx.projects.provisioning import check_key, checked
-from directus_tx.projects.registry import lost
 from directus_tx.projects.rotation import reseal, with_new_key, without_keys
 from directus_tx.schema.numbers import whole_number
 from directus_tx.service import OPENING_INTERVAL

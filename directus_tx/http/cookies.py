@@ -12,7 +12,7 @@ from directus_tx.config import SessionSettings
 from directus_tx.errors import Unauthorized
 from directus_tx.http import cors
 from directus_tx.http.client import Proxies
-from directus_tx.projects.registry import Project
+from directus_tx.projects.project import Project
 
 FLOWS = "sign-on"
 """The kind of the cookie with the sign-ons that a browser has begun."""

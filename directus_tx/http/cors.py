@@ -7,7 +7,7 @@ session cookie counts for the origins that are named alone (`cookies`).
 from collections.abc import Iterable
 from typing import Any
 
-from directus_tx.projects.registry import Project
+from directus_tx.projects.project import Project
 
 METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"

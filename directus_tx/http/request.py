@@ -14,7 +14,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ApiError, ServiceUnavailable
 from directus_tx.http.payload import PayloadLimits
 from directus_tx.http.spool import SpoolFile, SpoolFull
-from directus_tx.projects.registry import Project
+from directus_tx.projects.project import Project
 
 log = Logger()
 

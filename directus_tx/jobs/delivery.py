@@ -22,7 +22,8 @@ from directus_tx.errors import ApiError
 from directus_tx.outbox.copies import divide
 from directus_tx.outbox.kinds import Attempt, Delivery, Kinds, Outcome
 from directus_tx.outbox.queue import NEXT_DUE, Claimed, Result, claim, expire, settle
-from directus_tx.projects.registry import Project, Projects
+from directus_tx.projects.project import Project
+from directus_tx.projects.registry import Projects
 
 log = Logger()
 

@@ -16,7 +16,8 @@ from directus_tx.db.connection import PUBLIC, Connection, connected
 from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import ApiError, Conflict, InternalError, NotUnique, ServiceUnavailable
-from directus_tx.projects.registry import Project, Projects
+from directus_tx.projects.project import Project
+from directus_tx.projects.registry import Projects
 from directus_tx.schema.model import Collection, Index, Snapshot
 from directus_tx.schema_service.definitions import creation, dropping, duplicates, not_unique
 

@@ -37,7 +37,7 @@ async def queue(ctx: Context, mail: Mail, sender: Mailbox, subject: str = "") ->
 
 
 def server_of(project: Any, settings: MailSettings) -> MailServer | None:
-    """Returns the mail server of a project (`projects.registry.Project`), or None. Raises ValueError."""
+    """Returns the mail server of a project (`projects.project.Project`), or None. Raises ValueError."""
     return mail_server(project.config.mail, project.config.mail_from, settings)
 
 

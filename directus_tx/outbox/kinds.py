@@ -55,7 +55,7 @@ class Kind(Protocol):
     time_limit: float
 
     async def deliver(self, project: Any, delivery: Delivery) -> Attempt:
-        """Delivers a message of a project (`projects.registry.Project`). An exception counts as RETRY and is logged."""
+        """Delivers a message of a project (`projects.project.Project`). An exception counts as RETRY and is logged."""
 
 
 Kinds = Mapping[str, Kind]

@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 from directus_tx.db.connection import connected
 from directus_tx.db.session import Session
 from directus_tx.jobs.indexes import Builder, build_indexes
-from directus_tx.projects.registry import Project
+from directus_tx.projects.project import Project
 from tests.conftest import KEY, Client, field
 
 LARGE = 60_000

@@ -20,8 +20,9 @@ from directus_tx.db.connection import connected
 from directus_tx.db.session import SCHEMA_LOCK, Session
 from directus_tx.db.sql import SQL, Identifier
 from directus_tx.errors import ApiError, InvalidRequest, NotFound, ProjectExists, ServiceUnavailable, Unauthorized
+from directus_tx.projects.project import Project
 from directus_tx.projects.provisioning import NewProject, checked, template
-from directus_tx.projects.registry import Project, Projects
+from directus_tx.projects.registry import Projects
 from directus_tx.schema import migrations as schema_migrations
 from directus_tx.schema.migrations import NewerSchema, migrate
 from directus_tx.service import Backend

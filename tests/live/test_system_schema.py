@@ -19,8 +19,8 @@ from directus_tx.errors import ApiError, InvalidRequest
 from directus_tx.jobs.indexes import build_indexes
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectDatabase, parse_file, text_of
+from directus_tx.projects.project import Project
 from directus_tx.projects.provisioning import checked
-from directus_tx.projects.registry import Project
 from directus_tx.schema import event_triggers
 from directus_tx.schema.migrations import migrations
 from tests.conftest import KEY, SUPER_ADMIN_TOKEN, TOKEN, Client, Reply, field

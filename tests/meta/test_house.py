@@ -190,7 +190,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "jobs": ("runner", "removal", "retention", "sessions", "outbox", "indexes"),
     "plugins": ("hookspecs", "manager"),
-    "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "registry", "demo"),
+    "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
 
