@@ -50,7 +50,7 @@ STOP_PATIENCE = 3.0
 """Seconds that deliveries have to finish when the server stops. Others are broken off and due again at once."""
 
 REMINDER = 300.0
-"""Seconds after which the log says again that the outbox of a project cannot be used."""
+"""Seconds after which the log says again that the outbox of a project, or a destination, cannot be used."""
 
 
 class Deliverer(Service):
@@ -135,6 +135,8 @@ class ProjectDeliveries:
         """The time of the next look if no results are to be written."""
         self._ended = False
         self._told_at: float | None = None
+        self._told_of: dict[str, float] = {}
+        """When the log said last that messages to a destination cannot be delivered."""
 
     def wake(self) -> None:
         """Starts to work, or to look again after the present work."""
@@ -308,6 +310,8 @@ class ProjectDeliveries:
         result = Result(delivery, claim, attempt, started, self.reactor.seconds(), pause)
         if attempt is not None:
             (self._failing.add if attempt.outcome is Outcome.RETRY else self._failing.discard)(delivery.message.destination)
+            if pause is not None:
+                self._tell_of_failure(delivery, attempt, pause)
         if result.state == "dead":
             _tell_dead(self.project.key, delivery, attempt)
         self._results.append(result)
@@ -346,6 +350,24 @@ class ProjectDeliveries:
         pause = min(settings.first_pause * FACTOR ** min(delivery.attempt - 1, 50), settings.max_pause)
         pause *= random.uniform(1 - JITTER, 1 + JITTER)
         return max(pause, min(attempt.retry_after or 0.0, MAX_RETRY_AFTER))
+
+    def _tell_of_failure(self, delivery: Delivery, attempt: Attempt, pause: float) -> None:
+        """Logs that a message is tried again, for each destination once in REMINDER seconds."""
+        now, destination = self.reactor.seconds(), delivery.message.destination
+        self._told_of = {each: at for each, at in self._told_of.items() if now < at + REMINDER}
+        if destination in self._told_of:
+            return
+        self._told_of[destination] = now
+        log.warn(
+            "project {project}: message {id} ({kind} to {destination}) is tried again in {pause:.0f} seconds, attempt {attempt}: {error}",
+            project=self.project.key,
+            id=delivery.id,
+            kind=delivery.message.kind,
+            destination=destination,
+            pause=pause,
+            attempt=delivery.attempt,
+            error=attempt.error,
+        )
 
     def _tell(self, error: ApiError) -> None:
         now = self.reactor.seconds()

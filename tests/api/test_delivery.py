@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
 import pytest_twisted
 from attrs import evolve
 from twisted.internet import defer, reactor
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from directus_tx.config import OutboxSettings
 from directus_tx.context import Accountability, Context, current_time
@@ -194,6 +196,31 @@ async def test_messages_end_dead_or_held_and_say_why(client: Client) -> None:
         ("dead", 2, "The delivery took longer than 0.1 seconds."),
         ("held", 1, 'There is no kind of message "unknown" on this server.'),
     ]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("reminder", "told"), [(300.0, 1), (0.0, 4)])
+async def test_the_log_says_of_each_destination_why_its_messages_are_tried_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch, reminder: float, told: int
+) -> None:
+    async def answer(delivery: Delivery) -> Attempt:
+        if delivery.message.destination == "good":
+            return DELIVERED
+        return Attempt(Outcome.RETRY, 503, "the text of the answer", "The answer was 503.")
+
+    monkeypatch.setattr("directus_tx.jobs.delivery.REMINDER", reminder)
+    with capturedLogs() as events:
+        async with delivering(client, Receiver(answer), settings=OutboxSettings(first_pause=0.01, max_attempts=3)):
+            await send(client, [message(n, destination=name) for n in range(2) for name in ("bad", "good", "worse")])
+            await all_ended(client)
+    warnings = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+    for name in ("bad", "worse"):
+        found = [each for each in warnings if f"(test to {name}) is tried again in " in each]
+        assert len(found) == told
+        assert all(
+            each.startswith(f"project {client.project}: message ") and each.endswith(": The answer was 503.") for each in found
+        )
+    assert len(warnings) == 2 * told
 
 
 @pytest_twisted.ensureDeferred
