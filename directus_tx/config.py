@@ -297,7 +297,8 @@ class AccountSettings:
     unknown_address: str = setting(
         "refuse",
         "Answer to a request for a new password with an address that no active user has. refuse: 404, as in Directus 8; accept: the same"
-        " answer, after the same work, as to others, so that nobody learns which addresses are known.",
+        " answer, after the same work, as to others, so that nobody learns which addresses are known. Then signing in with a wrong password"
+        " does not tell either that a user has been invited or is suspended from then on.",
         choices=("refuse", "accept"),
     )
 

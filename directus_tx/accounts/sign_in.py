@@ -84,9 +84,17 @@ class SignIn:
 
 
 async def sign_in(
-    ctx: Context, project: tokens.KeyRing, hasher: PasswordHasher, payload: Mapping[str, Any], *, cookie: bool = False
+    ctx: Context,
+    project: tokens.KeyRing,
+    hasher: PasswordHasher,
+    payload: Mapping[str, Any],
+    *,
+    cookie: bool = False,
+    discreet: bool = False,
 ) -> SignIn:
-    """Signs a user in with `email`, `password` and `otp`, the one-time password if the user has activated two-factor authentication.
+    """Signs a user in with `email`, `password` and `otp`, the one-time password if the user has activated two-factor authentication. If
+    *discreet*, a caller who does not know the password learns nothing of the account: not that the user has been invited, nor that the
+    attempt has suspended the user. Then the error for that is InvalidCredentials.
 
     Raises InvalidSignIn, InvalidRequest, InvalidCredentials, SuspendedUser, TooManyFailedSignIns, InactiveUser, OneTimePasswordRequired or
     InvalidOneTimePassword; with *cookie* ReadOnlyDatabase, StandbyDatabase or UpdateForbidden if the session cannot be stored.
@@ -104,13 +112,19 @@ async def sign_in(
         raise InvalidRequest('"otp" must be a text.')
     ((kinds, hashed, *values),) = await ctx.db.query(_FIND, (email,))
     user = dict(zip(SHOWN, values, strict=True))
+    if user["email"] is not None and user["email"].lower() != email.lower():
+        # The database takes more letters for the same: I with a dot for i. Attempts are counted by the address that was sent, so other
+        # spellings would get around the limits.
+        hashed, user = None, dict.fromkeys(SHOWN)
     caller = network_of(ctx.accountability.ip) or None
     verdict = await hasher.verify(password, hashed, (kinds or "").split(), caller=caller)
-    if not verdict.valid and user["status"] == "invited" and not hashed:
+    if not verdict.valid and user["status"] == "invited" and not hashed and not discreet:
         # There is no password that could be right. Clients tell the user to accept the invitation first.
         raise InactiveUser
     if not verdict.valid:
-        raise await _refusal(ctx, user["id"], InvalidCredentials())
+        wrong = InvalidCredentials()
+        refusal = await _refusal(ctx, user["id"], wrong, active=user["status"] == "active")
+        raise wrong if discreet else refusal
     await _check_status(ctx, user)
     stored_secret = user["2fa_secret"]
     step = await _second_factor(ctx, user, code)
@@ -127,7 +141,7 @@ async def sign_in(
     try:
         found = await admit(ctx, project, user, check, cookie=cookie)
     except _AccountChanged:
-        return await sign_in(ctx, project, hasher, payload, cookie=cookie)
+        return await sign_in(ctx, project, hasher, payload, cookie=cookie, discreet=discreet)
     except InvalidOneTimePassword as replayed:
         raise await _refusal(ctx, user["id"], replayed) from None
     if verdict.outdated and not ctx.schema.read_only:
@@ -238,12 +252,12 @@ async def admit(
     return SignIn(token, shown, not user["2fa_secret"] and two_factor.is_enforced(ctx.schema, role))
 
 
-async def _refusal(ctx: Context, user: int | None, error: ApiError) -> ApiError:
+async def _refusal(ctx: Context, user: int | None, error: ApiError, *, active: bool = True) -> ApiError:
     """Records and counts a failed sign-in of a user, None if the address is unknown. Returns *error*, or TooManyFailedSignIns if the user
-    is suspended because of it. If the database role of the server may not write the count, nothing is counted."""
+    is suspended because of it, who was *active*. If the database role of the server may not write the count, nothing is counted."""
     try:
         exceeded = await _recorded(ctx, user, lambda ctx: attempts.note_failure(ctx, user))
-        if exceeded and user is not None and await _recorded(ctx, user, lambda ctx: attempts.suspend(ctx, user)):
+        if exceeded and active and user is not None and await _recorded(ctx, user, lambda ctx: attempts.suspend(ctx, user)):
             return TooManyFailedSignIns()
     except UpdateForbidden as forbidden:
         log.warn("a failed sign-in is not counted: {error}", error=forbidden.message)

@@ -11,6 +11,7 @@ from twisted.internet import defer
 
 from directus_tx.context import current_time
 from directus_tx.db.session import Session
+from tests.api.accounts import use_accounts
 from tests.conftest import Client, Reply, limited_role
 
 SECRET = "JBSWY3DPEHPK3PXP"
@@ -156,3 +157,21 @@ async def test_a_user_with_failures_can_be_deleted(client: Client) -> None:
     assert await codes(client, "a") == [100]
     assert (await client.delete(f"~/users/{user}")).status == 204
     assert await execute(client, "SELECT FROM directus_user_sign_ins") == []
+
+
+@ensureDeferred
+async def test_a_server_that_accepts_unknown_addresses_tells_nothing_of_accounts_by_wrong_passwords(client: Client) -> None:
+    await set_allowed(client, "2")
+    id = await make_ada(client)
+    await make_ada(client, email="suspended@example.com", status="suspended", token="suspended")
+    assert (await client.post("~/users/invite", {"email": "invited@example.com"})).status == 200
+    use_accounts(client, unknown_address="accept")
+    answers = {}
+    for email in ("ada@example.com", "suspended@example.com", "invited@example.com", "nobody@example.com"):
+        found = [await sign_in(client, "wrong", email) for _ in range(5)]
+        answers[email] = [(each.status, each.code, each.json["error"]["message"], each.headers.keys()) for each in found]
+        assert [code for _, code, _, _ in answers[email]] == [100] * 5, email
+    assert len({str(each) for each in answers.values()}) == 1
+    # The user is suspended all the same, and is told so.
+    assert (await client.get(f"~/users/{id}?fields=status")).data == {"status": "suspended"}
+    assert (await sign_in(client)).code == 103

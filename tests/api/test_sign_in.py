@@ -374,3 +374,18 @@ async def test_of_too_many_known_bearers_the_oldest_is_forgotten(client: Client,
         assert (await client.get("~/users/me?fields=id", token=token)).status == 200
     assert list(project.accounts) == made[2:]
     assert (await client.get("~/users/me?fields=id", token=made[0])).status == 200
+
+
+@ensureDeferred
+async def test_an_address_that_only_the_database_takes_for_that_of_a_user_is_unknown(client: Client) -> None:
+    body = {"email": "kiki@example.com", "password": "password", "status": "active", "role": 1}
+    assert (await client.post("~/users", body)).status == 200
+    # The lower case of I with a dot is i in the database. Failed attempts are counted by the address that was sent.
+    assert await execute(client, "SELECT lower(%s)", ("KİKİ@example.com",)) == [("kiki@example.com",)]
+    for email in ("kİki@example.com", "KİKİ@EXAMPLE.COM", "kiki@exampleı.com"):
+        assert (await sign_in(client, email, "password")).code == 100
+    for email in ("kiki@example.com", "KIKI@Example.com"):
+        assert (await sign_in(client, email, "password")).status == 200
+    # Users whose addresses have such letters sign in with them.
+    assert (await client.post("~/users", body | {"email": "İrem.Ölçer@example.com"})).status == 200
+    assert (await sign_in(client, "İrem.ölçer@example.com", "password")).status == 200

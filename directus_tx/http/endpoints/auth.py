@@ -61,7 +61,8 @@ async def authenticate(call: Call) -> Answer:
     cookie = (payload.get("mode") or call.params.text("mode")) == sessions.COOKIE
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)
-    found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie)
+    discreet = call.services.settings.accounts.unknown_address == "accept"
+    found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie, discreet=discreet)
     if cookie:
         call.services.cookies.set(call.request, call.project, found.token, sessions.lifetime(call.ctx.schema))
     data = {"user": found.user} if cookie else {"token": found.token, "user": found.user}
