@@ -313,6 +313,23 @@ class WebhookSettings:
 
 
 @frozen
+class FileSettings:
+    """The section [files]: files that clients upload."""
+
+    max_size: int = setting(
+        2 * 2**30,
+        "Maximum size of an uploaded file, in bytes. Uploads by multipart form are not limited by server.max_body_size and body_timeout:"
+        " their bytes go to the storage as they arrive.",
+    )
+    max_uploads: int = setting(
+        200, "Maximum number of files that are received at the same time. Further ones are answered with 503."
+    )
+    import_timeout: float = setting(
+        60.0, "Maximum time in which a file that is added by its URL must arrive, in seconds. The limits of [outgoing] also hold."
+    )
+
+
+@frozen
 class MailSettings:
     """The section [mail]: the mail server of projects that name none in their project file, and limits for all."""
 
@@ -406,6 +423,7 @@ class Settings:
     rate_limits: RateLimitSettings = RateLimitSettings()
     accounts: AccountSettings = AccountSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    files: FileSettings = FileSettings()
     mail: MailSettings = MailSettings()
     storage: StorageSettings = StorageSettings()
 
@@ -429,6 +447,7 @@ SECTIONS: Mapping[str, type] = {
     "rate_limits": RateLimitSettings,
     "accounts": AccountSettings,
     "webhooks": WebhookSettings,
+    "files": FileSettings,
     "mail": MailSettings,
     "storage": StorageSettings,
 }

@@ -84,6 +84,8 @@ class Context:
     db: Session
     keys: Keys
     request_id: str = ""
+    site: Callable[[], str] = str
+    """Returns the URL of the project as the client reaches it, for example "https://example.com/blog"."""
 
     def in_slices(self, items: Iterable[T]) -> AsyncIterator[T]:
         """Yields the items and lets the reactor serve other requests in between. For work on items whose number clients choose."""
@@ -109,4 +111,4 @@ class Context:
         self, query: Query | None = None, keys: Sequence[Any] = (), limit: int | None = None, offset: int = 0
     ) -> BindValues:
         """Returns the bind values of compiled statements in this request."""
-        return BindValues(query or _NO_QUERY, keys, limit, offset, self.now, self.accountability.user)
+        return BindValues(query or _NO_QUERY, keys, limit, offset, self.now, self.accountability.user, self.site)

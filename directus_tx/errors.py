@@ -109,6 +109,12 @@ class InvitationForbidden(ApiError):
     code, status = 10, 403
 
 
+class UploadForbidden(ApiError):
+    """You may not upload or change files."""
+
+    code, status = 10, 403
+
+
 class UnusableBody(ApiError):
     """The body cannot be read."""
 

@@ -121,5 +121,8 @@ class BindValues:
     offset: int = 0
     now: datetime | None = None
     user: int | None = None
+    site: Callable[[], str] = str
+    """Returns the URL of the project for the client."""
+
     most: int | None = None
     """The maximum number of rows that a statement of related items returns. None: all."""

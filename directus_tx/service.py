@@ -24,6 +24,8 @@ from directus_tx.db.addresses import SharedLookups
 from directus_tx.db.connection import pause
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
 from directus_tx.errors import ServiceUnavailable
+from directus_tx.files.intake import Intake
+from directus_tx.files.removal import FileRemoval
 from directus_tx.health import Health
 from directus_tx.http.app import App
 from directus_tx.http.channel import Phase
@@ -100,7 +102,9 @@ class Backend:
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
         self.sign_on = SingleSignOn(reactor, self.outgoing, self.items)
         self.mailer = Mailer(reactor, settings.mail)
-        self.kinds: dict[str, Kind] = {each.name: each for each in (WebhookKind(self.outgoing), MailKind(self.mailer))}
+        self.intake = Intake(reactor, settings.files)
+        kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
+        self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
@@ -123,6 +127,7 @@ class Backend:
         if names:
             log.info("plugins: {names}", names=", ".join(names))
         self.hasher.start()
+        self.intake.start()
 
     def provide_token(self) -> None:
         """Generates the super admin token if there is none. Raises StartError if it cannot be stored."""
@@ -170,6 +175,7 @@ class Backend:
         self.mailer.close()
         await self.projects.close()
         self.hasher.stop()
+        self.intake.stop()
         if self.embedded is not None:
             await deferToThread(self.embedded.stop)
 
@@ -217,6 +223,7 @@ class ApiService(Process):
             now,
             self.health,
             sign_on=self.backend.sign_on,
+            intake=self.backend.intake,
         )
         self.app = App(reactor, services)
         self._opening: defer.Deferred[None] | None = None

@@ -207,7 +207,10 @@ async def server(settings: Settings) -> Any:
     """A client of a server without projects."""
     backend = Backend(settings, reactor)
     await backend.open()
-    app = App(reactor, Services(backend.projects, backend.items, backend.hasher, settings, sign_on=backend.sign_on))
+    app = App(
+        reactor,
+        Services(backend.projects, backend.items, backend.hasher, settings, sign_on=backend.sign_on, intake=backend.intake),
+    )
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     client = Client(backend, app, port.getHost().port)
     yield client

@@ -6,6 +6,7 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.refusals import no_field
+from directus_tx.compile import file_data
 from directus_tx.compile.bounds import Bounds
 from directus_tx.schema.model import Field, Relation
 
@@ -128,6 +129,8 @@ class Selector:
             if head == "*":
                 if not star:
                     shown.update(dict.fromkeys(collection.columns))
+                    if file_data.has_file_data(grant):
+                        shown[file_data.FIELD] = None
                     named.update(dict.fromkeys(relations))
                     star = True
                 if below:
@@ -144,7 +147,7 @@ class Selector:
                 named[head] = None
                 if below:
                     opened.setdefault(head, {}).update(below)
-            if field.has_column:
+            if field.has_column or (head == file_data.FIELD and file_data.has_file_data(grant)):
                 shown[head] = None
         if opened:
             for name in named:

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
+from directus_tx.compile import file_data
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
 from directus_tx.compile.filters import Conditions, asked_of
@@ -26,7 +27,7 @@ from directus_tx.compile.operators import (
 from directus_tx.compile.order import Order, Term, order_of
 from directus_tx.compile.plan import Cast, ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
-from directus_tx.db.sql import SQL, Clause, Composable, Statement, all_of, column, renamed
+from directus_tx.db.sql import SQL, Bind, Clause, Composable, Statement, all_of, column, renamed
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
@@ -88,15 +89,16 @@ class Compiler:
             where = page = ALL
         found = select_sql(select.columns, [table, *select.joins], where, order, page)
         many = joins > FEW_JOINS or joins + relations > FEW_TABLES
-        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), found.binds), layout, Width(select.long), timing)
+        binds = (*select.binds, *found.binds)
+        return ItemsPlan(Prepared(Statement(found.sql, many_tables=many), binds), layout, Width(select.long), timing)
 
     def layout(self, select: "SelectBuilder", alias: str, name: str, selection: Selection) -> ItemLayout:
         """Adds a selection of the table *alias* to a statement. Many-to-one fields are joined, which costs less than separate
         statements."""
         grant, names = selection.grant, selection.names
         fields = grant.collection.fields
-        start = select.add(alias, names)
-        select.long += [start + place for place, name in enumerate(names) if is_long(fields[name])]
+        start = select.add(alias, names, grant)
+        select.long += [start + place for place, name in enumerate(names) if fields[name].has_column and is_long(fields[name])]
         key = None if alias == "t0" else select.position(alias, grant.collection.primary_key.field)
         items = [
             self.key_alone(select, alias, field, below)
@@ -135,6 +137,8 @@ class Compiler:
 
     def cast(self, field: Field) -> Cast | None:
         """Returns the function that converts the values of a column for responses, or None if none is needed."""
+        if not field.has_column:
+            return file_data.shown(self.access.schema)
         return answer(field) if field.sealed is None else field.sealed.shown(self.access.keys)
 
     def list_plan(self, select: "SelectBuilder", alias: str, holder: Grant, opened: ListSelection, flag: int | None) -> ListPlan:
@@ -206,6 +210,8 @@ class SelectBuilder:
         """The columns of the first table that are shown or joined by."""
         self.values: list[int] = []
         """The positions of expressions over the first table."""
+        self.binds: list[Bind] = []
+        """The bind values of the placeholders in the columns."""
         self.long: list[int] = []
         """The positions of columns that may hold long texts."""
         self._positions: dict[tuple[str, str], int] = {}
@@ -218,15 +224,24 @@ class SelectBuilder:
         self.columns.append(value)
         return position
 
-    def add(self, alias: str, names: Iterable[str]) -> int:
-        """Adds adjacent columns and returns the position of the first."""
+    def add(self, alias: str, names: Iterable[str], grant: Grant | None = None) -> int:
+        """Adds adjacent columns and returns the position of the first. *grant* is that of the table; without it, all names are columns."""
         start = len(self.columns)
         for name in names:
+            if grant is not None and not grant.collection.fields[name].has_column:
+                self._add_file_data(alias, grant)
+                continue
             self._positions.setdefault((alias, name), len(self.columns))
             self.columns.append(column(alias, name))
             if alias == "t0":
                 self.used[name] = None
         return start
+
+    def _add_file_data(self, alias: str, grant: Grant) -> None:
+        self.columns.append(file_data.expression(grant, alias))
+        self.binds.append(file_data.site)
+        if alias == "t0":
+            self.used |= dict.fromkeys(name for name in file_data.COLUMNS if name not in grant.hidden)
 
     def position(self, alias: str, name: str) -> int:
         """Returns the position of a column; adds it if it is missing."""

@@ -1,7 +1,8 @@
 """The types that endpoints return. Each knows its status, media type and body."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -45,7 +46,12 @@ class Streamed(ABC):
 
     headers: Mapping[str, str]
     content_type: str
+    status: int = 200
+    length: int | None = None
+    """The size of the body in bytes. None: unknown."""
     compressible: bool = True
+    spooled: bool = True
+    """Whether bytes that the client cannot receive yet are kept in temporary files. Otherwise they are read when it can."""
 
     @abstractmethod
     async def write(self, write: Write, *, public: bool) -> None:
@@ -161,3 +167,35 @@ class Stream(Streamed):
 
     async def write(self, write: Write, *, public: bool) -> None:
         await self.source(write)
+
+
+@frozen
+class Bare(Answer):
+    """An answer without a body, for a file that has not changed (304), or of which a part is asked for that it does not have (416)."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def render(self, *, public: bool) -> Rendered:
+        return Rendered(self.status, None, b"")
+
+
+@frozen
+class FileStream(Streamed):
+    """The bytes of a file, or a part of them, which are read no faster than the client receives them. *pieces* returns a generator of
+    them."""
+
+    pieces: Callable[[], AsyncGenerator[bytes, None]]
+    length: int
+    content_type: str
+    headers: Mapping[str, str] = field(factory=dict)
+    status: int = 200
+    compressible: bool = field(default=False, init=False)
+    spooled: bool = field(default=False, init=False)
+
+    async def write(self, write: Write, *, public: bool) -> None:
+        # The headers of a HEAD request are sent before anything is read.
+        await write(b"")
+        async with contextlib.aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                await write(piece)

@@ -67,6 +67,10 @@ REFUSED = (401, 403, 404)
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+NO_SPOOL = Spool(0, files=0)
+"""For answers that are read when the client can receive them."""
+
+
 class _HeadAnswered(Exception):
     """Ends the reading of a body of which a HEAD request wants only the headers."""
 
@@ -169,6 +173,8 @@ class App:
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
         except Exception as error:
+            if call is not None and call.receiving is not None:
+                await call.drop_content()
             if route.guarded and call is not None and _is_wrong_secret(error):
                 await self._attempt_failed(call)
             body = self._answer_failed(request, error, None if call is None else call.ctx)
@@ -260,7 +266,7 @@ class App:
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)
-        call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id)
+        call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id, call.site)
 
     async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
         """Returns the user of a token, or None. Raises TooManyRequests for a static token that is not known to belong to a user if too many
@@ -329,11 +335,11 @@ class App:
     async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
-        sender = Sender(request, self.spool)
+        sender = Sender(request, self.spool if answer.spooled else NO_SPOOL)
         packed = "Content-Encoding" in answer.headers or not answer.compressible
         packer = encode.Packer(self.reactor) if _takes_gzip(request) and not packed else None
         started = False
-        status = 200
+        status = answer.status
 
         async def write(data: bytes) -> None:
             nonlocal started
@@ -344,6 +350,8 @@ class App:
                     request.setHeader(name, value)
                 request.setHeader(b"Content-Type", answer.content_type)
                 request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+                if answer.length is not None:
+                    request.setHeader(b"Content-Length", b"%d" % answer.length)
                 if packer is not None:
                     request.setHeader(b"Content-Encoding", b"gzip")
                 if request.method == b"HEAD":
@@ -483,5 +491,5 @@ def _first_part(path: bytes) -> str:
     return unquote(path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
 
 
-UNPREFIXED = frozenset({"", "server", "health", "types", "interfaces", "layouts", "modules"})
+UNPREFIXED = frozenset({"", "server", "uploads", "health", "types", "interfaces", "layouts", "modules"})
 """The first parts of paths that are not in a project."""

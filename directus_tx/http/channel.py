@@ -77,6 +77,8 @@ class ApiChannel(http.HTTPChannel):
     """When the phase began."""
     moved = 0.0
     """When bytes were last received in this phase."""
+    paused_at: float | None = None
+    """When receiving the body was paused. None: it is not."""
     sent = 0.0
     """When the client last received bytes, while there are more to send."""
     unsent = -1
@@ -195,12 +197,16 @@ class ApiChannel(http.HTTPChannel):
         super().resumeProducing()
 
     def pause_receiving(self) -> None:
-        """Stops receiving the body of a request until `resume_receiving` is called."""
+        """Stops receiving the body of a request until `resume_receiving` is called. Meanwhile its time limits do not count."""
+        self.paused_at = self.site.seconds()
         producer: Any = self._networkProducer
         producer.pauseProducing()
 
     def resume_receiving(self) -> None:
-        self.moved = self.site.seconds()
+        self.moved = now = self.site.seconds()
+        if self.paused_at is not None:
+            self.since += now - self.paused_at
+            self.paused_at = None
         if not self._waitingForTransport and not self.closing:
             producer: Any = self._networkProducer
             producer.resumeProducing()
@@ -260,10 +266,10 @@ class ApiChannel(http.HTTPChannel):
         elif self.phase is Phase.HEADERS:
             if now - self.since > limits.request:
                 self._refuse(RequestTimeout("The headers of the request took too long to arrive (server.request_timeout)."))
-        elif self.phase is Phase.BODY:
+        elif self.phase is Phase.BODY and self.paused_at is None:
             if now - self.moved > limits.request:
                 self._refuse(RequestTimeout("The body of the request stopped arriving (server.request_timeout)."))
-            elif now - self.since > limits.body:
+            elif now - self.since > limits.body and self.requests[-1].stream is None:
                 self._refuse(RequestTimeout("The body of the request took too long to arrive (server.body_timeout)."))
             elif self.requests[-1].received < (now - self.since - limits.request) * limits.rate:
                 self._refuse(RequestTimeout("The body of the request arrived too slowly (server.min_body_rate)."))

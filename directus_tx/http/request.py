@@ -1,6 +1,7 @@
 """One request. Limits the size of its body while it is received."""
 
 import os
+import re
 from io import BytesIO
 from typing import Any, AnyStr
 
@@ -12,7 +13,8 @@ from twisted.web import server
 from directus_tx.context import Accountability
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError, ServiceUnavailable
-from directus_tx.http.payload import PayloadLimits
+from directus_tx.http.body_stream import BodyStream
+from directus_tx.http.payload import MULTIPART, PayloadLimits
 from directus_tx.http.spool import SpoolFile, SpoolFull
 from directus_tx.projects.project import Project
 
@@ -25,9 +27,13 @@ LINGER = 30.0
 """Seconds for which a client may continue to send a body that has been refused. Many clients read the answer only after sending."""
 
 
+_UPLOAD = re.compile(rb"/[^/?]+/files(/[^/?]+)?(\?|$)")
+"""The paths of requests that upload files, if their bodies are multipart forms."""
+
+
 class ApiRequest(server.Request):
     """A request. A body that exceeds its limit is refused at once, and the rest of it is dropped. `project`, `accountability` and `session`
-    are set when they are known; the log uses them."""
+    are set when they are known; the log uses them. A request that uploads files is answered while its body, `stream`, is received."""
 
     content: Any
     limits: PayloadLimits
@@ -37,6 +43,10 @@ class ApiRequest(server.Request):
     """Number of bytes of the body that have been received."""
     gone = False
     """Whether the client has disconnected."""
+    stream: BodyStream | None = None
+    """The body of a request that uploads files."""
+    _finishing = False
+    """Whether the answer is complete, but the body is not."""
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
@@ -62,6 +72,8 @@ class ApiRequest(server.Request):
         """Does what Twisted does, but leaves the body of a request that is being answered open until `close_body`. A write that has been
         received is performed even if the client disconnects."""
         self.gone = True
+        if self.stream is not None:
+            self.stream.fail()
         content = self.content
         if self._answering:
             self.content = None
@@ -90,12 +102,25 @@ class ApiRequest(server.Request):
             return
         self.limits = channel.site.payloads.limits_of(self.getHeader("content-type") or "", credentials=self._has_credentials)
         self.content = BytesIO()
-        if length is not None and length > self.limits.size:
+        if self._uploads_files():
+            self.stream = BodyStream(self._pause)
+            self._set_path()
+            self.process()
+        elif length is not None and length > self.limits.size:
             self._refuse_body(self.limits.too_large())
+
+    def _uploads_files(self) -> bool:
+        """Whether the body contains files, which the endpoint stores while they are received."""
+        channel: Any = self.channel
+        kind = (self.getHeader("content-type") or "").partition(";")[0].strip().lower()
+        return kind == MULTIPART and channel._command in (b"POST", b"PATCH") and _UPLOAD.match(channel._path) is not None
 
     def handleContentChunk(self, data: bytes) -> None:
         self.received += len(data)
         if self.refused:
+            return
+        if self.stream is not None:
+            self.stream.add(data)
             return
         if self._held is not None:
             self._held.append(data)
@@ -186,6 +211,11 @@ class ApiRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answers the request. Unlike Twisted, does not parse the query string and forms, which endpoints do."""
+        if self.stream is not None:
+            self.stream.end()
+            if self._finishing:
+                super().finish()
+            return
         if self._held is not None:
             self._complete = (command, path, version)
             return
@@ -210,23 +240,28 @@ class ApiRequest(server.Request):
     def _refuse_body(self, error: ApiError) -> None:
         """Answers before the whole body is received. Closes the connection when it is, or after LINGER seconds."""
         channel: Any = self.channel
-        self.refused = True
         if self.content is not None:
             self.content.close()
         self.content = BytesIO()
         self._set_path()
+        self._drop_body()
+        self.write(channel.site.resource.app.refuse_body(self, error))
+
+    def _drop_body(self) -> None:
+        """Drops the rest of the body. Closes the connection when all of it has been received, or after LINGER seconds."""
+        channel: Any = self.channel
+        self.refused = True
         # Without "Expect", Twisted does not ask for the body.
         self.requestHeaders.removeHeader(b"expect")
         self.setHeader(b"Connection", b"close")
         channel.persistent = False
         closing = channel.site.reactor.callLater(LINGER, channel.loseConnection)
         self.notifyFinish().addBoth(lambda _: closing.active() and closing.cancel())
-        self.write(channel.site.resource.app.refuse_body(self, error))
 
     def process(self) -> None:
         """Lets the resource of the site answer the request, which answers all methods of all paths. Otherwise does what Twisted does."""
         if self.refused:
-            self.finish()
+            super().finish()
             return
         self._answering = True
         channel: Any = self.channel
@@ -246,9 +281,20 @@ class ApiRequest(server.Request):
     def write(self, data: bytes) -> None:
         """Sends bytes of the body; before the first ones, the head of the answer."""
         channel: Any = self.channel
+        if self.stream is not None and not self.stream.ended and not self.refused and channel is not None:
+            # The answer refuses the body before all of it has been received.
+            self._drop_body()
+            self.stream.drop()
         super().write(data)
         if channel is not None:
             channel.send_head()
+
+    def finish(self) -> None:
+        """Does what Twisted does, but not before the body has been received."""
+        if self.stream is not None and not self.stream.ended:
+            self._finishing = True
+        else:
+            super().finish()
 
     @property
     def _has_credentials(self) -> bool:

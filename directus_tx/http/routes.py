@@ -1,7 +1,7 @@
 """The interface of endpoints: the routes, who may call them, and the `Call` that is passed to an endpoint."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from enum import Enum
@@ -15,12 +15,15 @@ from directus_tx.accounts.throttle import Throttle
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized, UpdateForbidden
+from directus_tx.files.contents import Content
+from directus_tx.files.intake import Intake, Receiving
 from directus_tx.health import Health
 from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
 from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.cookies import Cookies
 from directus_tx.http.encode import precondition
+from directus_tx.http.form_stream import Form, FormStream
 from directus_tx.http.operations import Operation
 from directus_tx.http.params import Params, cursor_links, links
 from directus_tx.http.payload import PayloadReader
@@ -44,6 +47,7 @@ class Services:
     cookies: Cookies = field()
     throttle: Throttle = field()
     sign_on: SingleSignOn = field(kw_only=True)
+    intake: Intake = field(kw_only=True)
 
     @health.default
     def _health(self) -> Health:
@@ -96,11 +100,63 @@ class Call:
     project: Project = None  # type: ignore[assignment]
     account: str | None = None
     trying: AsyncExitStack | None = None
+    form: FormStream | None = None
+    """The form that may contain a file, once it is being read."""
+    receiving: Receiving | None = None
+    """The content of a file that the request stores. It is deleted if the request fails."""
 
     @property
     def base(self) -> str:
         """The URL that the client uses, without a path: "https://example.com"."""
         return self.proxies.base(self.request)
+
+    def site(self) -> str:
+        """Returns the URL of the project that the client uses."""
+        return f"{self.base}/{self.project.key}"
+
+    @property
+    def uploads(self) -> bool:
+        """Whether the body is a form that may contain a file."""
+        return self.request.stream is not None
+
+    async def receive(self, storage: Any, allowed: Sequence[str], name: str | None = None) -> Form:
+        """Reads the body, which `uploads`, and stores its file. If the endpoint is called again, returns the same form. *allowed* are the
+        media types of files, *name* is that of the file if it keeps its name. Raises the errors of `FormStream.read`."""
+
+        def begin(filename: str) -> Receiving:
+            self.receiving = self.services.intake.begin(storage, name or filename, allowed)
+            return self.receiving
+
+        if self.form is None:
+            limits = self.payloads.public if self.public else self.payloads.signed_in
+            self.form = FormStream(self.request.stream, self.request.getHeader("content-type") or "", limits, begin)
+        return await self.form.read()
+
+    async def store(self, storage: Any, allowed: Sequence[str], name: str, data: Callable[[], AsyncIterator[bytes]]) -> Content:
+        """Stores the content of a file with this name, and returns it. If the endpoint is called again, returns the same content. *data*
+        returns its bytes. Raises the errors of `Receiving` and *data*."""
+        if self.receiving is None:
+            self.receiving = self.services.intake.begin(storage, name, allowed)
+            async for piece in data():
+                await self.receiving.write(piece)
+        return await self.receiving.finish()
+
+    def keep_content(self) -> None:
+        """Call this when the stored content belongs to a file."""
+        if self.receiving is not None:
+            self.receiving.end()
+            self.receiving = None
+
+    async def drop_content(self) -> None:
+        """Deletes the content that has been stored, because the request has failed. If nobody knows whether the file has been written, the
+        content stays: `directus files check` finds it if it belongs to no file. Raises nothing."""
+        receiving, self.receiving = self.receiving, None
+        if receiving is None:
+            return
+        if self.ctx is not None and self.ctx.db.committed:
+            receiving.end()
+        else:
+            await receiving.abort()
 
     @property
     def public(self) -> bool:
@@ -228,17 +284,19 @@ class Route:
     guarded: bool = field()
     scoped: bool = field()
 
+    in_project: bool = field(init=False)
+
     @guarded.default
     def _guarded(self) -> bool:
         return self.caller is Caller.SUPER_ADMIN_BY_PAYLOAD
 
+    @in_project.default
+    def _in_project(self) -> bool:
+        return self.path.startswith(("/<project>", "/uploads/<project>"))
+
     @scoped.default
     def _scoped(self) -> bool:
         return self.method == "GET"
-
-    @property
-    def in_project(self) -> bool:
-        return self.path.startswith("/<project>")
 
     def admits(self, who: Accountability) -> bool:
         """Whether a caller of a project may call the route."""

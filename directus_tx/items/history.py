@@ -56,16 +56,17 @@ def revision_form(collection: Collection, *, whole: bool = False) -> RevisionFor
     return RevisionForm(dict.fromkeys(names), tuple((name, cast) for name, cast in casts if cast is not None))
 
 
-def record_of(event: Event, form: RevisionForm) -> Record:
-    """Returns the record of an event. *form* is that of its collection. A deletion has no revision; the revision of a revert has the row as
-    data and as delta."""
+def record_of(event: Event, form: RevisionForm, created_as: str = "create") -> Record:
+    """Returns the record of an event. *form* is that of its collection, *created_as* the name of a creation. A deletion has no revision;
+    the revision of a revert has the row as data and as delta."""
     name, key = event.collection.collection, str(event.key)
     if event.after is None:
         return Record(event.action, name, key)
     data = form.row(event.after)
     if event.action == "revert":
         return Record(event.action, name, key, data, data, event.parent)
-    return Record(event.action, name, key, data, {n: v for n, v in event.payload.items() if n in form.names}, event.parent)
+    action = created_as if event.action == "create" else event.action
+    return Record(action, name, key, data, {n: v for n, v in event.payload.items() if n in form.names}, event.parent)
 
 
 def logged(collection: Collection, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -39,6 +39,9 @@ class CollectionRules:
     unlogged: bool = False
     """Whether writes are left out of the activity and the revisions."""
 
+    created_as: str = "create"
+    """The name of the creation of an item in the activity."""
+
     needed: tuple[str, ...] = ()
     """Fields that `present` needs, whether or not the query asks for them."""
 

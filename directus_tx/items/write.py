@@ -30,6 +30,7 @@ from directus_tx.schema.parsing import restored
 from directus_tx.schema.patterns import Matching
 
 T = TypeVar("T")
+NOTHING: Item = {}
 
 
 async def create_items(
@@ -209,11 +210,12 @@ class Writer:
         *,
         parents: Sequence[Parent] | None = None,
         through: str | None = None,
+        provided: Item = NOTHING,
     ) -> list[Key]:
         """Creates items and the related items in their payloads. Returns their keys, in order.
 
-        *parents*: the parents of items that are written through a one-to-many field. *through*: the field of a junction that refers to
-        the far side.
+        *provided*: values of fields that only the server writes. *parents*: the parents of items that are written through a one-to-many
+        field. *through*: the field of a junction that refers to the far side.
         """
         grant = self.access.grant(name)
         grant.check_possible("create")
@@ -221,7 +223,7 @@ class Writer:
         async for index, payload in self.ctx.in_slices(enumerate(payloads)):
             grant.check_create(values.payload_of(payload), self.options.comment)
             parent = parents[index] if parents else None
-            changes.append(Change(grant.collection, "create", self._writable(name, payload), parent=parent))
+            changes.append(Change(grant.collection, "create", {**self._writable(name, payload), **provided}, parent=parent))
         await self._write(grant, changes, through)
         return [change.key for change in changes]
 
@@ -234,9 +236,11 @@ class Writer:
         through: str | None = None,
         several: bool = False,
         if_match: Callable[[str], bool] | None = None,
+        provided: Item = NOTHING,
     ) -> None:
         """Updates items and the related items in their payloads. Several changes of one item are applied one after the other. Raises
-        ItemNotFound if an item is missing or soft-deleted, and the errors of `Grant.check_update`."""
+        ItemNotFound if an item is missing or soft-deleted, and the errors of `Grant.check_update`. *provided*: values of fields that only
+        the server writes, for all items."""
         grant = self.access.grant(name)
         grant.check_possible("update")
         for places in _rounds([key for key, _ in changes]):
@@ -248,7 +252,8 @@ class Writer:
                 payload, found = values.payload_of(changes[place][1]), locked[key]
                 grant.check_update(found.row, payload, self.options.comment, update=found.update, delete=found.delete)
                 parent = parents[place] if parents else None
-                batch.append(Change(grant.collection, "update", self._writable(name, payload), key, found.row, parent))
+                written = {**self._writable(name, payload), **provided}
+                batch.append(Change(grant.collection, "update", written, key, found.row, parent))
             await self._write(grant, batch, through)
 
     async def revert(self, name: str, key: str, revision: str) -> Key:
@@ -432,10 +437,11 @@ class Writer:
         if not events or self.options.activity_skip:
             return
         collection = events[0].collection
-        if not self.service.rules_of(collection.collection).unlogged:
+        rules = self.service.rules_of(collection.collection)
+        if not rules.unlogged:
             key = "revision form", collection.collection
             form = self.ctx.schema.kept(key, lambda: revision_form(collection))
-            self.records += [record_of(event, form) async for event in self.ctx.in_slices(events)]
+            self.records += [record_of(event, form, rules.created_as) async for event in self.ctx.in_slices(events)]
 
     async def _follow_rules(self, name: str, events: Sequence[Event]) -> None:
         """Calls the rules of the collection after events."""

@@ -25,6 +25,7 @@ SYSTEM_PREFIX = "directus_"
 INTERNAL = frozenset(
     {
         "directus_failed_attempts",
+        "directus_file_contents",
         "directus_indexes",
         "directus_outbox",
         "directus_outbox_attempts",

@@ -74,7 +74,7 @@ async def reading(call: Call, collection: str, ids: str) -> Answer | Streamed:
     return call.listed(await read_items(call.items, call.ctx, collection, call.query(), call.keys(ids)))
 
 
-def _may_update(call: Call, collection: str) -> bool:
+def may_update(call: Call, collection: str) -> bool:
     """Whether the caller may update or delete any items. Setting a status can delete an item. Raises CollectionNotFound."""
     grant = access_of(call.ctx).grant(collection)
     grant.check_possible("update")
@@ -93,7 +93,7 @@ async def creating(call: Call, collection: str) -> Answer:
 async def updating(call: Call, collection: str, ids: str, *, whole: bool = False) -> Answer:
     query = evolve(call.query(), fields=()) if whole else call.query()
     # The body is not read if the caller may not update any item: such a caller is refused for any body.
-    payload = await payload_of(call) if _may_update(call, collection) else {}
+    payload = await payload_of(call) if may_update(call, collection) else {}
     if isinstance(payload, list):
         raise InvalidPayload("The body must be one object if the path contains keys.")
     keys = call.keys(ids)
@@ -101,7 +101,7 @@ async def updating(call: Call, collection: str, ids: str, *, whole: bool = False
 
 
 async def updating_many(call: Call, collection: str) -> Answer:
-    if not _may_update(call, collection):
+    if not may_update(call, collection):
         access = access_of(call.ctx)
         grant = access.grant(collection)
         forbidden = UpdateForbidden(f"You may not change items of {grant.title}.")

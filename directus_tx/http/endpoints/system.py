@@ -38,7 +38,7 @@ class Address:
 ADDRESSES = (
     Address("activity", "directus_activity", "r"),
     Address("collection_presets", "directus_collection_presets"),
-    Address("files", "directus_files", "r", revisions=True),
+    Address("files", "directus_files", "rd", revisions=True),
     Address("folders", "directus_folders", numbers=True),
     Address("permissions", "directus_permissions", whole=True),
     Address("relations", "directus_relations"),

@@ -1,0 +1,47 @@
+"""Contents of files in JSON: base64 text, or a data URI."""
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator
+
+from directus_tx.errors import InvalidRequest
+
+PIECE = 64 * 1024
+_DATA_URI = re.compile(r"data:[^,]*,", re.ASCII)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+
+
+def is_url(data: str) -> bool:
+    """Whether the content of a file is given as the URL of a web page or a file."""
+    return _WEB.match(data) is not None
+
+
+def decoded(data: object, most: int) -> bytes:
+    """Returns the bytes of a base64 text or a data URI. Raises InvalidRequest if it is none, or has more than *most* bytes
+    (files.max_size)."""
+    if not isinstance(data, str) or not data:
+        raise InvalidRequest('"data" must be the content of the file in base64, a data URI, or a URL.')
+    start = 0
+    found = _DATA_URI.match(data)
+    if found is not None:
+        if not found[0].endswith(";base64,"):
+            raise InvalidRequest('"data" is a data URI without base64.')
+        start = found.end()
+    text = re.sub(r"\s+", "", data[start:])
+    if len(text) // 4 * 3 > most + 3:
+        raise InvalidRequest(f'"data" has more than {most} bytes (files.max_size).')
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest('"data" is not base64.') from None
+    if len(content) > most:
+        raise InvalidRequest(f'"data" has more than {most} bytes (files.max_size).')
+    return content
+
+
+async def pieces(data: object, most: int) -> AsyncIterator[bytes]:
+    """Yields the bytes that `decoded` returns, in pieces. Raises InvalidRequest before the first one."""
+    content = decoded(data, most)
+    for start in range(0, len(content), PIECE):
+        yield content[start : start + PIECE]

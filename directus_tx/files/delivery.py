@@ -1,0 +1,41 @@
+"""The headers with which contents are sent, so that browsers show what is harmless and run nothing."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from directus_tx.files.contents import Original
+from directus_tx.files.names import UNKNOWN
+
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*")
+_SHOWN = re.compile(
+    r"image/(?!svg)[\w.+-]+|audio/[\w.+-]+|video/[\w.+-]+|text/(plain|csv|markdown|vtt|css)|application/(pdf|json)"
+)
+"""The types that browsers show or play without running anything."""
+
+SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""The Content-Security-Policy of contents: a browser that opens one runs no script in it and loads nothing for it."""
+
+
+def content_type(original: Original) -> str:
+    """Returns the value of the header Content-Type."""
+    kind = original.type if _TYPE.fullmatch(original.type) else UNKNOWN
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") and original.charset in ("utf-8", "us-ascii") else kind
+
+
+def headers(original: Original) -> Mapping[str, str]:
+    """Returns the headers that say what a browser does with a content. SVG is shown as a picture, but not run; HTML, XML and what is
+    unknown is downloaded. The viewers for PDF of browsers need scripts, so PDF has no sandbox."""
+    kind = content_type(original).partition(";")[0]
+    inline = _SHOWN.fullmatch(kind) is not None or kind == "image/svg+xml"
+    found = {"Content-Disposition": disposition("inline" if inline else "attachment", original.filename_download)}
+    return found if kind == "application/pdf" else {**found, "Content-Security-Policy": SANDBOX}
+
+
+def disposition(kind: str, name: str) -> str:
+    """Returns the value of the header Content-Disposition (RFC 6266) with the name for a download."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", "", name).strip() or "file"
+    fallback = re.sub(r'[^\x20-\x7e]|["\\%]', "_", plain)
+    if fallback == plain:
+        return f'{kind}; filename="{plain}"'
+    return f"{kind}; filename=\"{fallback}\"; filename*=UTF-8''{quote(plain, safe='')}"
