@@ -103,7 +103,7 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
     readable = {name: grant for name in access.schema.collections if (grant := access.grant(name)).read}
     builder = _Builder(access, readable)
     for route in routes:
-        if not route.in_project or not route.admits(access.accountability):
+        if not route.path.startswith("/<project>") or not route.admits(access.accountability):
             continue
         head = route.path.split("/")[2] if route.path.count("/") > 1 else ""
         if route.path.startswith(ITEMS):

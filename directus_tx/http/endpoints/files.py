@@ -29,6 +29,7 @@ from directus_tx.items import Result, update_items
 routes = Routes()
 ADDRESS = "/<project>/files"
 
+BYTES = {"type": "string", "format": "binary"}
 UPLOAD = {
     "type": "object",
     "properties": {
@@ -150,7 +151,9 @@ def _each_in_a_list(call: Call, result: Result) -> Answer:
     return call.answer(result if result.data is None else evolve(result, data=[[each] for each in result.data]))
 
 
-@routes.get("/uploads/<project>/originals/<name>", Caller.ANONYMOUS, Operation("Read the content of a file", media_type="*/*"))
+@routes.get(
+    "/uploads/<project>/originals/<name>", Caller.ANONYMOUS, Operation("Read the content of a file", BYTES, media_type="*/*")
+)
 async def original(call: Call) -> Answer | Streamed:
     found = await contents.find_original(call.ctx.db, contents.BY_DISK, call.path["name"])
     if found is None:
@@ -158,7 +161,9 @@ async def original(call: Call) -> Answer | Streamed:
     return await _send(call, found)
 
 
-@routes.get("/<project>/assets/<name>", Caller.ANONYMOUS, Operation("Read the content of a file by its hash", media_type="*/*"))
+@routes.get(
+    "/<project>/assets/<name>", Caller.ANONYMOUS, Operation("Read the content of a file by its hash", BYTES, media_type="*/*")
+)
 async def asset(call: Call) -> Answer | Streamed:
     by_name = call.ctx.schema.setting("asset_url_naming") == "filename_download"
     condition = contents.BY_DOWNLOAD if by_name else contents.BY_HASH
