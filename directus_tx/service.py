@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import MultiService
 from twisted.internet import defer
 from twisted.internet.threads import deferToThread
@@ -102,7 +103,10 @@ class Backend:
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
         self.sign_on = SingleSignOn(reactor, self.outgoing, self.items)
         self.mailer = Mailer(reactor, settings.mail)
-        self.intake = Intake(reactor, settings.files)
+        # Files may be larger, and take longer, than other answers.
+        limits = evolve(settings.outgoing, total_timeout=settings.files.import_timeout)
+        self.imports = Client(reactor, limits, max_answer=settings.files.max_size)
+        self.intake = Intake(reactor, settings.files, self.imports)
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
         self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
@@ -172,6 +176,7 @@ class Backend:
 
     async def close(self) -> None:
         await self.outgoing.close()
+        await self.imports.close()
         self.mailer.close()
         await self.projects.close()
         self.hasher.stop()

@@ -8,6 +8,7 @@ from directus_tx import __version__
 from directus_tx.cli.accounts import session, token
 from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
+from directus_tx.cli.files import files
 from directus_tx.cli.identities import identity
 from directus_tx.cli.mail import mail
 from directus_tx.cli.outbox import outbox
@@ -32,7 +33,22 @@ def directus() -> None:
     """
 
 
-for group in (serve, project, schema, user, token, session, identity, permissions, mail, outbox, advise, migrate, configuration):
+for group in (
+    serve,
+    project,
+    schema,
+    user,
+    token,
+    session,
+    identity,
+    permissions,
+    mail,
+    outbox,
+    files,
+    advise,
+    migrate,
+    configuration,
+):
     directus.add_command(group)
 
 

@@ -3,18 +3,12 @@
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator
 
 from directus_tx.errors import InvalidRequest
+from directus_tx.outgoing.client import Take
 
 PIECE = 64 * 1024
 _DATA_URI = re.compile(r"data:[^,]*,", re.ASCII)
-_WEB = re.compile(r"https?://", re.IGNORECASE)
-
-
-def is_url(data: str) -> bool:
-    """Whether the content of a file is given as the URL of a web page or a file."""
-    return _WEB.match(data) is not None
 
 
 def decoded(data: object, most: int) -> bytes:
@@ -40,8 +34,8 @@ def decoded(data: object, most: int) -> bytes:
     return content
 
 
-async def pieces(data: object, most: int) -> AsyncIterator[bytes]:
-    """Yields the bytes that `decoded` returns, in pieces. Raises InvalidRequest before the first one."""
+async def send(data: object, most: int, take: Take) -> None:
+    """Passes the bytes that `decoded` returns to *take*, in pieces. Raises InvalidRequest before the first one."""
     content = decoded(data, most)
     for start in range(0, len(content), PIECE):
-        yield content[start : start + PIECE]
+        await take(content[start : start + PIECE])

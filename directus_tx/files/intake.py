@@ -13,6 +13,7 @@ from directus_tx.files import content as contents
 from directus_tx.files import names
 from directus_tx.files.content import NO_PICTURE, Picture
 from directus_tx.files.contents import Content
+from directus_tx.outgoing.client import Client
 from directus_tx.threads import Threads
 
 log = Logger()
@@ -25,10 +26,12 @@ DESCRIBED_AT_ONCE = 2
 
 
 class Intake:
-    """Stores contents of files, at most files.max_uploads at once. The threads run from `start` to `stop`."""
+    """Stores contents of files, at most files.max_uploads at once. *client* requests those that are given by their URLs. The threads run
+    from `start` to `stop`."""
 
-    def __init__(self, reactor: Any, settings: FileSettings) -> None:
+    def __init__(self, reactor: Any, settings: FileSettings, client: Client) -> None:
         self.settings = settings
+        self.client = client
         self.running = 0
         self._threads = Threads(
             reactor, "pictures", "Too many pictures are being looked into; try again shortly.", threads=DESCRIBED_AT_ONCE

@@ -1,7 +1,7 @@
 """The interface of endpoints: the routes, who may call them, and the `Call` that is passed to an endpoint."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from enum import Enum
@@ -31,6 +31,8 @@ from directus_tx.items import Cursors, LongList, Result
 from directus_tx.items.service import Items
 from directus_tx.projects.project import Project
 from directus_tx.projects.registry import Projects
+from directus_tx.outgoing.client import Take
+from directus_tx.projects.registry import Project, Projects
 from directus_tx.query import Query, WriteOptions
 
 
@@ -132,13 +134,12 @@ class Call:
             self.form = FormStream(self.request.stream, self.request.getHeader("content-type") or "", limits, begin)
         return await self.form.read()
 
-    async def store(self, storage: Any, allowed: Sequence[str], name: str, data: Callable[[], AsyncIterator[bytes]]) -> Content:
-        """Stores the content of a file with this name, and returns it. If the endpoint is called again, returns the same content. *data*
-        returns its bytes. Raises the errors of `Receiving` and *data*."""
+    async def store(self, storage: Any, allowed: Sequence[str], name: str, send: Callable[[Take], Awaitable[None]]) -> Content:
+        """Stores the content of a file with this name, and returns it. If the endpoint is called again, returns the same content. *send*
+        passes its bytes to its argument. Raises the errors of `Receiving` and *send*."""
         if self.receiving is None:
             self.receiving = self.services.intake.begin(storage, name, allowed)
-            async for piece in data():
-                await self.receiving.write(piece)
+            await send(self.receiving.write)
         return await self.receiving.finish()
 
     def keep_content(self) -> None:

@@ -5,7 +5,7 @@ name whose addresses change between two look-ups (DNS rebinding) leads nowhere e
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -73,6 +73,12 @@ answers."""
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a connection that is closed must end. Then it is aborted."""
 
+MAX_ERROR = 64 * 1024
+"""The maximum size of the body of an answer that is an error, if the bodies of others are passed on in pieces."""
+
+Take = Callable[[bytes], Awaitable[None]]
+"""Takes a piece of a body."""
+
 USER_AGENT = f"directus_tx/{__version__}"
 
 
@@ -138,19 +144,21 @@ class Client:
         body: bytes | None = None,
         total_timeout: float | None = None,
         repeatable: bool = False,
+        take: Take | None = None,
     ) -> Answer:
         """Makes a request and returns the answer, whatever its status is.
 
         *total_timeout*: seconds, by default and at most those of the settings. *repeatable*: the receiver notices a request that it gets
-        twice; then the request is sent once more on a new connection if the receiver has closed the connection that was kept. Raises
-        Refused or Unreachable."""
+        twice; then the request is sent once more on a new connection if the receiver has closed the connection that was kept. *take*: the
+        body of an answer with the status 200 is not collected, but passed to it in pieces; no more is received before it returns. Raises
+        Refused or Unreachable, and the errors of *take*."""
         checked = check_url(url)
         limit = self.settings.total_timeout if total_timeout is None else min(total_timeout, self.settings.total_timeout)
         started = self.reactor.seconds()
         sent = {"User-Agent": USER_AGENT} | dict(headers or {})
         while True:
             left = started + limit - self.reactor.seconds()
-            exchange = _Exchange(self.reactor, self.settings.read_timeout, self.max_answer)
+            exchange = _Exchange(self.reactor, self.settings.read_timeout, self.max_answer, take)
             work = defer.Deferred.fromCoroutine(exchange.run(self._http, method, checked, sent, body))
             timer = self.reactor.callLater(max(left, 0.0), exchange.stop, work, f"There was no answer within {limit:g} seconds.")
             try:
@@ -158,6 +166,8 @@ class Client:
                 return Answer(status, found, content, truncated, self.reactor.seconds() - started)
             except RequestFailed:
                 raise
+            except _NotTaken as error:
+                raise error.reason from None
             except Exception as error:
                 # Cancelling a request makes it fail in various ways.
                 if exchange.late is not None:
@@ -213,10 +223,11 @@ class _Url(URL):
 class _Exchange:
     """One request and its answer. `late`: the time limit that was exceeded, in words."""
 
-    def __init__(self, reactor: Any, read_timeout: float, max_answer: int) -> None:
+    def __init__(self, reactor: Any, read_timeout: float, max_answer: int, take: Take | None) -> None:
         self.reactor = reactor
         self.read_timeout = read_timeout
         self.max_answer = max_answer
+        self.take = take
         self.late: str | None = None
 
     def stop(self, work: "defer.Deferred[Any]", why: str) -> None:
@@ -232,7 +243,12 @@ class _Exchange:
         found: dict[str, str] = {}
         for name, values in response.headers.getAllRawHeaders():
             found.setdefault(name.decode("latin-1").lower(), values[0].decode("latin-1"))
-        reading = _Body(self.reactor, self.read_timeout, self.max_answer)
+        if self.take is not None and response.code == 200:
+            passing = _PassedBody(self.reactor, self.read_timeout, self.max_answer, self.take)
+            response.deliverBody(passing)
+            await passing.whole
+            return response.code, found, b"", False
+        reading = _Body(self.reactor, self.read_timeout, min(self.max_answer, MAX_ERROR) if self.take else self.max_answer)
         response.deliverBody(reading)
         content, truncated = await reading.whole
         return response.code, found, content, truncated
@@ -281,6 +297,89 @@ class _Body(Protocol):
         self._stop_timer()
         transport: Any = self.transport
         if transport is not None:
+            transport.loseConnection()
+
+
+class _NotTaken(Exception):
+    """What took the pieces of a body has raised *reason*."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class _PassedBody(Protocol):
+    """Passes a body on in pieces, and receives no faster than they are taken. `whole` fires when all of them have been taken."""
+
+    def __init__(self, reactor: Any, read_timeout: float, most: int, take: Take) -> None:
+        self.reactor = reactor
+        self.most = most
+        self.take = take
+        self.whole: defer.Deferred[None] = defer.Deferred(lambda _: self._abort())
+        self._read_timeout = read_timeout
+        self._timer: Any = reactor.callLater(read_timeout, self._late)
+        self._pieces: list[bytes] = []
+        self._received = 0
+        self._work: defer.Deferred[None] | None = None
+        self._ended = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > self.most:
+            self._fail(Unreachable(f"The answer has more than {self.most} bytes."))
+            return
+        self._pieces.append(data)
+        if self._work is None and not self.whole.called:
+            self._stop_timer()
+            transport: Any = self.transport
+            transport.pauseProducing()
+            work = self._work = defer.Deferred.fromCoroutine(self._pass_on())
+            work.addCallbacks(self._passed, lambda failure: self._fail(_NotTaken(failure.value)))
+
+    async def _pass_on(self) -> None:
+        while self._pieces:
+            await self.take(self._pieces.pop(0))
+
+    def _passed(self, _: Any) -> None:
+        self._work = None
+        if self.whole.called:
+            return
+        if self._ended:
+            self.whole.callback(None)
+            return
+        self._timer = self.reactor.callLater(self._read_timeout, self._late)
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._stop_timer()
+        if self.whole.called:
+            return
+        if not reason.check(ResponseDone, PotentialDataLoss):
+            self._fail(reason)
+            return
+        self._ended = True
+        if self._work is None:
+            self.whole.callback(None)
+
+    def _fail(self, reason: Any) -> None:
+        if not self.whole.called:
+            self.whole.errback(reason)
+        self._abort()
+
+    def _late(self) -> None:
+        self._fail(Unreachable(f"The answer was interrupted for {self._read_timeout:g} seconds."))
+
+    def _stop_timer(self) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _abort(self) -> None:
+        self._stop_timer()
+        if self._work is not None:
+            self._work.cancel()
+        transport: Any = self.transport
+        if transport is not None and not self._ended:
             transport.loseConnection()
 
 

@@ -14,11 +14,16 @@ from PIL import Image
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
 
+from directus_tx.config import OutgoingSettings
+from directus_tx.context import current_time
 from directus_tx.db.session import Session
+from directus_tx.files import checking
 from directus_tx.files.removal import FileRemoval
 from directus_tx.outbox.kinds import Delivery, Outcome
 from directus_tx.outbox.messages import Message
+from directus_tx.outgoing.client import Client as Outgoing
 from tests.conftest import TOKEN, Client, Reply
+from tests.receiver import receiving
 
 BOUNDARY = "----a-boundary"
 TEXT = b"Hello, world!\n"
@@ -546,3 +551,116 @@ async def test_many_slow_uploads_do_not_stop_reads(client: Client) -> None:
         each.close()
     await until(lambda: intake.running == 0)
     assert len(await stored(client)) == 1
+
+
+def serving(content: bytes, kind: str, status: int = 200, cut: int = 0) -> Any:
+    """What a receiver does that has a file, and says that its type is *kind*. *cut*: the number of bytes that are missing at its end."""
+
+    def act(request: Any) -> int | None:
+        request.setHeader("Content-Type", kind)
+        request.setResponseCode(status)
+        if request.method == b"HEAD":
+            return status
+        request.setHeader("Content-Length", str(len(content)))
+        request.write(content[: len(content) - cut])
+        if cut:
+            request.loseConnection()
+        else:
+            request.finish()
+        return None
+
+    return act
+
+
+def allow_imports(client: Client, most: int = 10_000_000) -> None:
+    client.backend.intake.client = Outgoing(reactor, OutgoingSettings(allowed_networks=("127.0.0.0/8",)), max_answer=most)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_picture_is_read_from_another_server(client: Client) -> None:
+    allow_imports(client)
+    content = picture("PNG") + b"x" * 2_000_000
+    async with receiving() as receiver:
+        receiver.act = serving(content, "image/png")
+        answer = await client.post("~/files", {"data": f"{receiver.url}/a/My%20picture.png?x=1", "title": "Mine"})
+        assert answer.status == 200, answer.body
+        assert [each.method for each in receiver.requests] == ["HEAD", "GET"]
+        file = answer.data
+        assert (file["filename_download"], file["title"], file["width"]) == ("My picture.png", "Mine", 30)
+        assert file["checksum"] == hashlib.md5(content).hexdigest()
+        assert (await client.get(file["data"]["url"])).body == content
+        receiver.act = serving(b"%PDF-1.7", "application/pdf")
+        (changed,) = (await client.patch(f"~/files/{file['id']}", {"data": f"{receiver.url}/"})).data
+        assert changed["filesize"] == 8
+    await client.backend.intake.client.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "act",
+    [
+        serving(b"<p>", "text/html"),
+        serving(b"", "image/png"),
+        serving(picture("PNG"), "image/png", 404),
+        serving(picture("PNG"), "image/png", 302),
+        serving(b"x" * 10_000, "image/png", cut=5_000),
+        serving(b"x" * 300_000, "image/png"),
+    ],
+)
+async def test_what_cannot_be_read_from_another_server_leaves_nothing(client: Client, act: Any) -> None:
+    allow_imports(client, most=200_000)
+    async with receiving() as receiver:
+        receiver.act = act
+        answer = await client.post("~/files", {"data": f"{receiver.url}/a.png"})
+        assert (answer.status, answer.code) == (422, 4)
+        await client.backend.intake.client.close()
+    assert await stored(client) == set()
+    assert client.backend.intake.running == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_picture_whose_type_is_not_allowed_is_not_read(client: Client) -> None:
+    allow_imports(client)
+    setting = (await client.get("~/settings?filter[key]=file_mimetype_whitelist")).data[0]["id"]
+    await client.patch(f"~/settings/{setting}", {"value": "image/png"})
+    async with receiving() as receiver:
+        receiver.act = serving(picture("JPEG") + b"x" * 1_000_000, "image/png")
+        answer = await client.post("~/files", {"data": f"{receiver.url}/a.png"})
+        assert (answer.status, answer.code) == (422, 4)
+        assert "file_mimetype_whitelist" in answer.json["error"]["message"]
+        await client.backend.intake.client.close()
+    assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_are_not_read_from_this_machine(client: Client) -> None:
+    async with receiving() as receiver:
+        receiver.act = serving(picture("PNG"), "image/png")
+        answer = await client.post("~/files", {"data": f"{receiver.url}/a.png"})
+        assert (answer.status, answer.code, receiver.requests) == (422, 4, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_are_compared_with_the_storage(client: Client) -> None:
+    project = client.backend.projects.get(client.project)
+    session, storage = Session(project.database), project.storage
+    later = checking.age(-60, current_time())
+    kept = [(await upload(client, ("data", TEXT, f"{name}.txt"))).data for name in "abc"]
+    await client.post("~/files", {"data": "https://youtu.be/abcDEF12345"})
+    report = await checking.check(session, storage, later)
+    assert (report.files, report.contents, report.faultless) == (3, 3, True)
+    names = dict(await rows(client, "SELECT file, name FROM directus_file_contents"))
+    await storage.delete(names[kept[0]["id"]])
+    for name in (names[kept[1]["id"]], "originals/left"):
+        held = storage.begin(name)
+        await held.write(b"other")
+        await held.finish()
+    report = await checking.check(session, storage, checking.age(60, current_time()))
+    assert report.unused == []
+    report = await checking.check(session, storage, later)
+    assert report.missing == [(kept[0]["id"], kept[0]["filename_disk"])]
+    assert report.damaged == [(kept[1]["id"], kept[1]["filename_disk"])]
+    assert (report.unused, report.deleted, report.faultless) == (["originals/left"], 0, False)
+    report = await checking.check(session, storage, later, repair=True)
+    assert (report.unused, report.deleted) == (["originals/left"], 1)
+    assert await stored(client) == {names[kept[1]["id"]], names[kept[2]["id"]]}

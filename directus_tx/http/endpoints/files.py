@@ -15,7 +15,7 @@ from directus_tx.errors import (
     UpdateForbidden,
     UploadForbidden,
 )
-from directus_tx.files import base64_data, contents, delivery, embeds
+from directus_tx.files import base64_data, contents, delivery, embeds, imports
 from directus_tx.files.contents import Content, Original
 from directus_tx.files.embeds import Embed
 from directus_tx.files.write import FILES, allowed_types, check_upload, create_file, find_replaced, replace_content
@@ -25,6 +25,7 @@ from directus_tx.http.endpoints import items
 from directus_tx.http.operations import ITEM, LIST, TEXT, Operation, Parameters
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, update_items
+from directus_tx.outgoing.client import Take
 
 routes = Routes()
 ADDRESS = "/<project>/files"
@@ -64,6 +65,9 @@ async def _create_from(call: Call, body: dict[str, Any]) -> Answer:
     embed = embeds.parse(body.get("data"))
     if embed is not None:
         return await _create(call, body, embed)
+    if imports.is_url(body.get("data")):
+        found = await imports.check(call.services.intake.client, body["data"])
+        body = {"filename_disk": found, "filename_download": found} | {n: v for n, v in body.items() if v not in (None, "")}
     for name in ("filename_disk", "filename_download", "data"):
         if not isinstance(body.get(name), str) or not body[name]:
             raise InvalidRequest(f'"{name}" is required.')
@@ -74,8 +78,15 @@ async def _create_from(call: Call, body: dict[str, Any]) -> Answer:
 
 async def _store(call: Call, data: object, name: str) -> Content:
     """Stores the content in a payload. It is deleted if the request fails."""
-    most = call.services.settings.files.max_size
-    return await call.store(call.project.storage, allowed_types(call.ctx.schema), name, lambda: base64_data.pieces(data, most))
+    intake = call.services.intake
+
+    async def send(take: Take) -> None:
+        if isinstance(data, str) and imports.is_url(data):
+            await imports.send(intake.client, data, take)
+        else:
+            await base64_data.send(data, intake.settings.max_size, take)
+
+    return await call.store(call.project.storage, allowed_types(call.ctx.schema), name, send)
 
 
 async def _create(call: Call, payload: Mapping[str, Any], content: Content | Embed) -> Answer:
@@ -119,6 +130,8 @@ async def update(call: Call) -> Answer:
         if len(keys) > 1:
             raise BadRequest("The contents of files are changed one at a time.")
         name = await find_replaced(call.ctx, keys[0])
+        if imports.is_url(payload["data"]):
+            await imports.check(call.services.intake.client, payload["data"])
         given = payload.get("filename_disk")
         content = await _store(call, payload["data"], given if isinstance(given, str) and given else name)
         return await _replace(call, keys[0], payload, content)

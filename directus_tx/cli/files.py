@@ -1,0 +1,65 @@
+"""directus files."""
+
+import click
+
+from directus_tx.cli.command import Environment, Failed, online
+from directus_tx.files import checking
+
+
+@click.group()
+def files() -> None:
+    """Compare the files of a project with its storage."""
+
+
+@files.command("check")
+@click.argument("project")
+@click.option("--repair", is_flag=True, help="Delete contents that belong to no file.")
+@click.option(
+    "--minutes",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Contents that were stored in the last minutes are not judged: their files may be about to be written.",
+)
+@online
+async def check_files(environment: Environment, project: str, repair: bool, minutes: int) -> None:
+    """Find files without content, and contents that belong to no file. The server may run meanwhile.
+
+    A server that is killed while it receives files leaves contents that belong to no file. A file whose content is missing or has
+    another size is named: restore its content from a backup, or delete the file.
+
+    The exit status is 1 if there is something that has not been repaired.
+
+    \b
+    Examples:
+      directus files check shop
+      directus files check shop --repair
+    """
+    ctx = await environment.context(project)
+    storage = environment.backend.projects.get(project).storage
+    output = environment.output
+    with output.progress() as progress:
+        bar = progress.add_task("comparing files", total=await checking.number_of_files(ctx.db))
+        report = await checking.check(
+            ctx.db,
+            storage,
+            checking.age(minutes, ctx.now),
+            repair=repair,
+            advance=lambda number: progress.advance(bar, number),
+        )
+    shown = {
+        "project": project,
+        "files": report.files,
+        "contents": report.contents,
+        "missing": [{"id": id, "filename_disk": disk} for id, disk in report.missing],
+        "damaged": [{"id": id, "filename_disk": disk} for id, disk in report.damaged],
+        "unused": report.unused,
+        "deleted": report.deleted,
+    }
+    lines = [f"files: {report.files}, contents in the storage: {report.contents}"]
+    lines += [f"missing: the content of file {id}, {disk}" for id, disk in report.missing]
+    lines += [f"damaged: the content of file {id}, {disk}, has another size" for id, disk in report.damaged]
+    lines += [f"{'deleted' if repair else 'unused'}: {name}" for name in report.unused]
+    output.result(shown, *lines)
+    if not report.faultless:
+        raise Failed(f"the files of project {project} and its storage do not agree")

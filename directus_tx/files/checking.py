@@ -1,0 +1,116 @@
+"""Compares files with their contents in the storage: finds records without content, and contents without a record."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import Factory, mutable
+
+from directus_tx.db.session import Session
+
+BATCH = 500
+PREFIX = "originals/"
+"""What the names of all contents in the storage begin with."""
+
+
+@mutable
+class Report:
+    """What a check has found. `files` is the number of files and `contents` that of contents in the storage. `missing` are the ids and
+    names on disk of files whose content is not in the storage, `damaged` those whose content has another size, and `unused` the names
+    of contents that belong to no file. `deleted` is the number of unused contents that have been deleted."""
+
+    files: int = 0
+    contents: int = 0
+    missing: list[tuple[int, str]] = Factory(list)
+    damaged: list[tuple[int, str]] = Factory(list)
+    unused: list[str] = Factory(list)
+    deleted: int = 0
+
+    @property
+    def faultless(self) -> bool:
+        return not (self.missing or self.damaged or len(self.unused) > self.deleted)
+
+
+_FILES = """
+SELECT f.id, f.filename_disk, coalesce(c.name, 'originals/' || f.filename_disk), nullif(c.sha256, '') IS NOT NULL, c.filesize
+FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
+WHERE f.id > %s AND f.embed IS NULL
+ORDER BY f.id LIMIT %s"""
+
+_USED = """
+SELECT n.name FROM unnest(%s::text[]) AS n(name)
+WHERE EXISTS (SELECT FROM directus_file_contents AS c JOIN directus_files AS f ON f.id = c.file WHERE c.name = n.name)
+   OR EXISTS (
+       SELECT FROM directus_files AS f
+       WHERE 'originals/' || f.filename_disk = n.name AND NOT EXISTS (SELECT FROM directus_file_contents AS c WHERE c.file = f.id)
+   )"""
+
+
+async def number_of_files(session: Session) -> int:
+    """Returns the number of files that have a content."""
+    ((number,),) = await session.query("SELECT count(*) FROM directus_files WHERE embed IS NULL")
+    return int(number)
+
+
+async def check(
+    session: Session,
+    storage: Any,
+    before: datetime,
+    *,
+    repair: bool = False,
+    advance: Callable[[int], None] = lambda number: None,
+) -> Report:
+    """Compares all files with their contents. *before*: contents that were stored later are not judged, because their files may be about to
+    be written. *repair*: contents that belong to no file are deleted. *advance* is called with the number of files that have been compared.
+    A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be used."""
+    report = Report()
+    last = 0
+    while rows := await session.query(_FILES, (last, BATCH)):
+        for id, disk, name, known, size in rows:
+            stored = await storage.describe(name)
+            if stored is None:
+                report.missing.append((id, disk))
+            elif known and stored.size != size:
+                report.damaged.append((id, disk))
+        report.files += len(rows)
+        last = rows[-1][0]
+        advance(len(rows))
+    await _exclude_changed(session, storage, report)
+    batch: list[str] = []
+    async for stored in storage.list(PREFIX):
+        report.contents += 1
+        if stored.modified < before:
+            batch.append(stored.name)
+        if len(batch) == BATCH:
+            await _find_unused(session, storage, batch, report, repair)
+            batch = []
+    await _find_unused(session, storage, batch, report, repair)
+    return report
+
+
+async def _exclude_changed(session: Session, storage: Any, report: Report) -> None:
+    """Removes from a report the files that have been deleted, or have got another content, since they were compared."""
+    for found in (report.missing, report.damaged):
+        for id, disk in list(found):
+            rows = await session.query(_FILES, (id - 1, 1))
+            stored = await storage.describe(rows[0][2]) if rows and rows[0][0] == id else None
+            gone = not rows or rows[0][0] != id
+            if gone or (stored is not None and (not rows[0][3] or stored.size == rows[0][4])):
+                found.remove((id, disk))
+
+
+async def _find_unused(session: Session, storage: Any, names: list[str], report: Report, repair: bool) -> None:
+    if not names:
+        return
+    used = {name for (name,) in await session.query(_USED, (names,))}
+    for name in names:
+        if name not in used:
+            report.unused.append(name)
+            if repair:
+                await storage.delete(name)
+                report.deleted += 1
+
+
+def age(minutes: int, now: datetime) -> datetime:
+    """Returns the time that was some minutes before *now*."""
+    return now - timedelta(minutes=minutes)
