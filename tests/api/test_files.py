@@ -664,3 +664,24 @@ async def test_files_are_compared_with_the_storage(client: Client) -> None:
     report = await checking.check(session, storage, later, repair=True)
     assert (report.unused, report.deleted) == (["originals/left"], 1)
     assert await stored(client) == {names[kept[1]["id"]], names[kept[2]["id"]]}
+
+
+@pytest_twisted.ensureDeferred
+async def test_limited_tokens_upload_only_where_they_may_write_files(client: Client) -> None:
+    async def token(**more: Any) -> str:
+        answer = await client.post("~/users/me/tokens", {"name": str(more), **more})
+        assert answer.status == 200, answer.body
+        return str(answer.data["token"])
+
+    file = (await upload(client, ("data", TEXT, "a.txt"))).data
+    one = f"~/files/{file['id']}"
+    for held, status in [
+        (await token(collections=["directus_files"]), 200),
+        (await token(collections=["directus_files"], read_only=True), 403),
+        (await token(collections=["directus_folders"]), 403),
+    ]:
+        assert (await upload(client, ("data", TEXT, "b.txt"), token=held)).status == status
+        assert (await client.post("~/files", {"data": "https://youtu.be/abcDEF12345"}, token=held)).status == status
+        answer = await upload(client, ("data", TEXT, "b.txt"), method="PATCH", path=one, token=held)
+        assert answer.status in ((200,) if status == 200 else (403, 404))
+    assert client.backend.intake.running == 0

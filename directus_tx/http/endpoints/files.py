@@ -42,7 +42,7 @@ UPLOAD = {
 }
 
 
-@routes.post(ADDRESS, Caller.PUBLIC, Operation("Upload a file", ITEM, UPLOAD, Parameters.FIELDS))
+@routes.post(ADDRESS, Caller.PUBLIC, Operation("Upload a file", ITEM, UPLOAD, Parameters.FIELDS), scoped=True)
 async def upload(call: Call) -> Answer:
     check_upload(call.ctx)
     storage = call.project.storage
@@ -97,7 +97,7 @@ async def _create(call: Call, payload: Mapping[str, Any], content: Content | Emb
     return call.answer(result)
 
 
-@routes.patch(ADDRESS, Caller.PUBLIC, items.UPDATING_MANY)
+@routes.patch(ADDRESS, Caller.PUBLIC, items.UPDATING_MANY, scoped=True)
 async def update_many(call: Call) -> Answer:
     if call.uploads:
         raise ItemNotFound("The path does not contain the key of a file.")
@@ -110,7 +110,10 @@ async def update_many(call: Call) -> Answer:
 
 
 @routes.patch(
-    f"{ADDRESS}/<ids>", Caller.PUBLIC, Operation("Change a file, or several in the same way", LIST, UPLOAD, Parameters.FIELDS)
+    f"{ADDRESS}/<ids>",
+    Caller.PUBLIC,
+    Operation("Change a file, or several in the same way", LIST, UPLOAD, Parameters.FIELDS),
+    scoped=True,
 )
 async def update(call: Call) -> Answer:
     keys = call.keys(call.path["ids"])
