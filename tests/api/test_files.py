@@ -519,9 +519,17 @@ async def test_only_what_a_role_may_do_is_done(client: Client) -> None:
         await client.post("~/files", {"data": "https://youtu.be/abcDEF12345"}, token="limited"),
         await client.patch(one, {"title": "x"}, token="limited"),
         await client.patch(one, {"data": "eA=="}, token="limited"),
+        await client.patch("~/files", [{"id": file["id"], "title": "x"}], token="limited"),
         await upload(client, ("data", b"x", "b.txt"), method="PATCH", path=one, token="limited"),
     ]
-    assert [(each.status, each.code) for each in answers] == [(403, 10)] * 5
+    assert [(each.status, each.code) for each in answers] == [(403, 10)] * 6
+    answers = [
+        await client.patch(one, {"data": "eA=="}, token=None),
+        await client.patch("~/files", [{"id": file["id"], "title": "x"}], token=None),
+        await upload(client, ("data", b"x", "b.txt"), method="PATCH", path=one, token=None),
+        await client.delete(one, token=None),
+    ]
+    assert [(each.status, each.code) for each in answers] == [(401, 3)] * 4
     answer = await client.delete(one, token="limited")
     assert (answer.status, answer.code) == (403, 303)
     changed = {**none, "create": "full", "update": "full", "write_field_blacklist": ["data", "title"]}

@@ -101,7 +101,11 @@ async def _create(call: Call, payload: Mapping[str, Any], content: Content | Emb
 async def update_many(call: Call) -> Answer:
     if call.uploads:
         raise ItemNotFound("The path does not contain the key of a file.")
-    payload = await items.payload_of(call) if items.may_update(call, FILES) else []
+    try:
+        items.check_updating_many(call, FILES)
+    except UpdateForbidden as error:
+        raise UploadForbidden(error.message) from None
+    payload = await items.payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path does not contain a key, and the body is not a list of files.")
     if any("data" in each for each in payload):

@@ -100,12 +100,17 @@ async def updating(call: Call, collection: str, ids: str, *, whole: bool = False
     return call.answer(await update_items(call.items, call.ctx, collection, keys, payload, query, call.options()))
 
 
-async def updating_many(call: Call, collection: str) -> Answer:
+def check_updating_many(call: Call, collection: str) -> None:
+    """Raises UpdateForbidden, or the error for items that the caller may not read, if the caller may not update any items."""
     if not may_update(call, collection):
         access = access_of(call.ctx)
         grant = access.grant(collection)
         forbidden = UpdateForbidden(f"You may not change items of {grant.title}.")
         raise forbidden if grant.read else refusals.unchangeable(grant, None, public=access.public, several=True)
+
+
+async def updating_many(call: Call, collection: str) -> Answer:
+    check_updating_many(call, collection)
     payload = await payload_of(call)
     if not isinstance(payload, list):
         raise ItemNotFound("The path does not contain a key, and the body is not a list of items.")
