@@ -8,6 +8,7 @@ one attempt before it knows of those of others.
 Of the attempts that run at the same time in a process, no more are admitted than may still fail. The others wait until one of those ends.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -139,6 +140,8 @@ class Throttle:
         self._accounts = limiter(settings.failures_per_account)
         self._pairs = limiter(settings.failures_per_account)
         self._tokens: Recent[bool] = Recent(60.0, seconds)
+        # Static tokens that users have had. They are no guesses, also when the project has forgotten them because an account has changed.
+        self._accepted: Recent[bool] = Recent(math.inf, seconds)
 
         def running(limiter: Limiter | None, setting: str, where: str) -> Running | None:
             return None if limiter is None else Running(limiter, setting, where)
@@ -148,10 +151,10 @@ class Throttle:
         self._of_pairs = running(self._pairs, "failures_per_account", "for this account")
 
     @asynccontextmanager
-    async def trying_token(self, project: str, network: str | None) -> AsyncIterator[None]:
+    async def trying_token(self, project: str, network: str | None, token: str | None = None) -> AsyncIterator[None]:
         """A context in which a token of a caller at an address is looked up. Raises TooManyRequests if too many attempts from the address
-        have failed."""
-        if self._of_addresses is None or network is None:
+        have failed, unless *token* is a static one that `accept_token` was called with."""
+        if self._of_addresses is None or network is None or self._accepted.get((project, hash(token))):
             yield
         else:
             async with self._of_addresses.attempt((project, network)):
@@ -188,6 +191,10 @@ class Throttle:
         """Counts a failed attempt from an address, in this process only."""
         if self._addresses is not None and network is not None:
             _add(self._addresses, (project, network), project, network)
+
+    def accept_token(self, project: str, token: str) -> None:
+        """Notes a static token that a user has."""
+        self._accepted.set((project, hash(token)), True)
 
     def fail_token(self, project: str, network: str | None, token: str) -> None:
         """Counts a static token that nobody has as a failed attempt, unless it has been counted before: a program with an old token sends

@@ -275,10 +275,12 @@ class App:
         if token in project.accounts or not can_be_guessed(token):
             return await identify(project, session, token, now)
         network = self.proxies.network(request)
-        async with self.throttle.trying_token(project.key, network):
+        async with self.throttle.trying_token(project.key, network, token):
             bearer = await identify(project, session, token, now)
             if bearer is None:
                 self.throttle.fail_token(project.key, network, token)
+            else:
+                self.throttle.accept_token(project.key, token)
             return bearer
 
     async def _by_cookie(self, request: Any, session: Session, schema: Snapshot, now: datetime) -> Bearer | None:

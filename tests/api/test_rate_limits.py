@@ -238,6 +238,29 @@ async def test_static_tokens_that_nobody_has_are_limited(client: Client) -> None
 
 
 @ensureDeferred
+async def test_a_static_token_that_was_used_before_is_no_guess_whatever_changes_meanwhile(client: Client) -> None:
+    """Programs and people behind one address: those who fail do not keep the programs from working."""
+    await execute(client, "UPDATE directus_users SET token = 'first-token'")
+    assert (await get(client, "first-token")).status == 200
+    for number in range(ADDRESSES):
+        assert (await get(client, f"guess-{number}")).status == 401
+    for name in ("Ada", "Grace"):
+        # A change of any account empties the cache of tokens.
+        other = {"email": f"{name}@example.com", "password": "x", "status": "active", "role": 1}
+        assert (await client.post("~/users", other, token="first-token", headers=of("192.0.2.1"))).status == 200
+        assert "first-token" not in client.backend.projects.get(client.project).accounts
+        assert (await get(client, "first-token")).status == 200
+    assert is_limited(await get(client, "another"), "failures_per_address")
+    # A token that is nobody's any more is refused; the one that the user has instead is not known.
+    await execute(
+        client, "UPDATE directus_users SET token = 'second-token' WHERE token_fingerprint IS NOT NULL OR token IS NOT NULL"
+    )
+    client.backend.projects.get(client.project).accounts.clear()
+    assert (await get(client, "first-token")).status == 401
+    assert is_limited(await get(client, "second-token"), "failures_per_address")
+
+
+@ensureDeferred
 async def test_bodies_do_not_tell_tokens_where_requests_do_not(client: Client) -> None:
     """A large body is refused early where the token is nobody's."""
     await client.collection("notes", field("text", "string", "TEXT", None))
@@ -245,10 +268,12 @@ async def test_bodies_do_not_tell_tokens_where_requests_do_not(client: Client) -
     for number in range(ADDRESSES):
         answer = await client.call("POST", "~/items/notes", body, token=f"guess-{number}", headers=of("192.0.2.1"))
         assert answer.status == 413
+    # Neither does a right one that the process does not know yet.
+    await execute(client, "UPDATE directus_users SET token = 'new-token'")
     client.backend.projects.get(client.project).accounts.clear()
-    answer = await client.call("POST", "~/items/notes", body, headers=of("192.0.2.1"))
+    answer = await client.call("POST", "~/items/notes", body, token="new-token", headers=of("192.0.2.1"))
     assert answer.status == 413
-    assert (await client.call("POST", "~/items/notes", body, headers=of("192.0.2.2"))).status == 200
+    assert (await client.call("POST", "~/items/notes", body, token="new-token", headers=of("192.0.2.2"))).status == 200
 
 
 @ensureDeferred
