@@ -1,11 +1,12 @@
 """Contents of files: what is known of one that has been stored, and which file has it (the table directus_file_contents)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from attrs import frozen
 
+from directus_tx.compile import file_data
 from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
 from directus_tx.files.content import NO_PICTURE, Picture
@@ -101,6 +102,17 @@ async def name_on_disk(session: Session, file: Any) -> str | None:
     """Returns the name on disk of a file, None if there is no such file."""
     rows = await session.query("SELECT filename_disk FROM directus_files WHERE id = %s", (file,))
     return rows[0][0] if rows else None
+
+
+_DATA = """
+SELECT id, json_build_array(%s::text, private_hash, filename_disk, filename_download, type, embed, width::text, height::text)::text
+FROM directus_files WHERE id = ANY(%s)"""
+
+
+async def data_of(ctx: Context, files: Sequence[int]) -> Mapping[int, Any]:
+    """Returns the field `data` of files, by key, whatever the caller may read. Files that do not exist are left out."""
+    shown = file_data.shown(ctx.schema)
+    return {key: shown(text) for key, text in await ctx.db.query(_DATA, (ctx.site(), list(files)))}
 
 
 _ORIGINAL = """

@@ -693,3 +693,15 @@ async def test_limited_tokens_upload_only_where_they_may_write_files(client: Cli
         answer = await upload(client, ("data", TEXT, "b.txt"), method="PATCH", path=one, token=held)
         assert answer.status in ((200,) if status == 200 else (403, 404))
     assert client.backend.intake.running == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_everybody_sees_where_the_logo_of_a_project_is(client: Client) -> None:
+    file = (await upload(client, ("data", picture("PNG"), "logo.png"))).data
+    setting = (await client.get("~/settings?filter[key]=project_logo")).data[0]["id"]
+    assert (await client.get("~/", token=None)).data["api"]["project_logo"] is None
+    assert (await client.patch(f"~/settings/{setting}", {"value": file["id"]})).status == 200
+    for token in (None, TOKEN):
+        assert (await client.get("~/", token=token)).data["api"]["project_logo"] == file["data"]
+    assert (await client.delete(f"~/files/{file['id']}")).status == 204
+    assert (await client.get("~/", token=None)).data["api"]["project_logo"] is None

@@ -3,10 +3,12 @@
 import platform
 
 from directus_tx import __version__
+from directus_tx.files.contents import data_of
 from directus_tx.http import pages
 from directus_tx.http.answers import Answer, Empty, Envelope, Redirect, Text
 from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.schema.numbers import whole_number
 from directus_tx.system.settings import shown
 
 routes = Routes()
@@ -25,6 +27,9 @@ PUBLIC_SETTINGS = [
     "project_name",
 ]
 
+
+PICTURES = ("project_logo", "project_foreground", "project_background")
+"""The settings that are files. The URLs of these are shown, because pages for signing in need them before anybody has signed in."""
 
 PROJECT = Operation("Name, appearance and versions of a project", ANY)
 
@@ -49,6 +54,9 @@ async def home(call: Call) -> Answer:
     settings = call.ctx.schema.settings
     api: dict[str, object] = {"requires2FA": False}
     api |= {name: shown(name, settings.get(name)) for name in PUBLIC_SETTINGS}
+    ids = {name: id for name in PICTURES if (id := whole_number(str(api[name] or ""))) is not None}
+    found = await data_of(call.ctx, list(ids.values())) if ids else {}
+    api |= {name: found.get(ids[name]) if name in ids else None for name in PICTURES}
     for name in ("project_public_note", "default_locale"):
         api[name] = api[name] or None
     if call.ctx.accountability.public:
