@@ -60,7 +60,8 @@ class FakeConnection:
         if self.ended:
             self.close()
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
-        return [(1, "epoch", False, None, self.server.database_limit)]
+        # Without the table of versions, nothing else is asked.
+        return [(1, "epoch", False, False, None, self.server.database_limit)]
 
     def overdue(self, now: float) -> bool:
         return False
@@ -303,6 +304,17 @@ class Pools(RuleBasedStateMachine):
 
 Pools.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestPools = Pools.TestCase
+
+
+def test_the_server_of_these_tests_opens_connections() -> None:
+    """Otherwise the pools have nothing to do, and all of the above holds."""
+    pools = Pools()
+    try:
+        pools.acquire(0, None, 2)
+        pools.connect_all()
+        assert [each.connection is not None for each in pools.requests] == [True, True]
+    finally:
+        pools.teardown()
 
 
 @pytest.mark.parametrize(("capacity", "most"), [(1, 1), (2, 1), (3, 2), (5, 4), (10, 8), (100, 80)])
