@@ -49,6 +49,7 @@ def log_request(log: Logger, request: Any, status: int, now: float, ip: str) -> 
             "status": status,
             "ms": round((now - request.started) * 1000, 1),
             "statements": session.statements if session is not None else 0,
+            "code": request.error_code,
         }
     )
 
@@ -61,7 +62,7 @@ def without_tokens(path: str) -> str:
     return _IN_PATH.sub(r"\1(token)", path) if "/users/invite/" in path else path
 
 
-NOTED = ("request_id", "ip", "project", "user", "method", "path", "status", "ms", "statements")
+NOTED = ("request_id", "ip", "project", "user", "method", "path", "status", "ms", "statements", "code")
 
 
 CHATTY = ("log_legacy", "twisted.")
@@ -302,9 +303,10 @@ def text_line(event: dict[str, Any]) -> str:
     time = _time(int(event["log_time"]))
     if event.get("log_format") is REQUEST:
         ip, project, user = event["ip"] or "-", event["project"] or "-", event["user"] or "-"
+        code = "" if event["code"] is None else f" code {event['code']}"
         return (
             f"{time} {event['request_id']} {ip} {project} {user} {event['method']} {_one_line(event['path'])}"
-            f" {event['status']} {event['ms']} ms {event['statements']} statements\n"
+            f" {event['status']} {event['ms']} ms {event['statements']} statements{code}\n"
         )
     return f"{time} {event['log_level'].name} {event['log_namespace']}: {_one_line(formatEvent(event))}{_traceback(event)}\n"
 

@@ -322,6 +322,8 @@ class App:
 
     async def _write(self, request: Any, answer: Answer, public: bool) -> bytes:
         found = answer.render(public=public)
+        if isinstance(answer, Envelope) and answer.error is not None:
+            request.error_code = answer.error.code
         large = len(found.body) >= LARGE
         if isinstance(answer, Envelope) and request.project is not None and request.method in (b"GET", b"HEAD"):
             key = request.project.tag_key
@@ -400,6 +402,7 @@ class App:
 
     def refuse(self, request: Any, error: ApiError) -> bytes:
         """Writes an error."""
+        request.error_code = error.code
         for name, value in error.headers.items():
             request.setHeader(name, value)
         return self._finish(request, error.status, encode.refusal(error), "application/json")

@@ -32,8 +32,9 @@ _UPLOAD = re.compile(rb"/[^/?]+/files(/[^/?]+)?(\?|$)")
 
 
 class ApiRequest(server.Request):
-    """A request. A body that exceeds its limit is refused at once, and the rest of it is dropped. `project`, `accountability` and `session`
-    are set when they are known; the log uses them. A request that uploads files is answered while its body, `stream`, is received."""
+    """A request. A body that exceeds its limit is refused at once, and the rest of it is dropped. `project`, `accountability`, `session`
+    and `error_code`, the code of the error that is answered, are set when they are known; the log uses them. A request that uploads files
+    is answered while its body, `stream`, is received."""
 
     content: Any
     limits: PayloadLimits
@@ -50,6 +51,7 @@ class ApiRequest(server.Request):
     project: Project | None = None
     accountability: Accountability | None = None
     session: Session | None = None
+    error_code: int | None = None
     abandonable = False
     """Whether the request only reads, so that its reads are cancelled when its client disconnects."""
     _abandoned = False

@@ -113,3 +113,31 @@ async def test_a_request_that_fails_in_the_database_leaves_no_values_in_the_log(
     assert answer.headers["x-request-id"] in text
     if text.startswith("{"):
         assert all(json.loads(line) for line in text.splitlines())
+
+
+@ensureDeferred
+async def test_the_line_of_a_request_has_the_code_of_the_error_that_is_answered(client: Client, written: Written) -> None:
+    sign_in = {"email": "admin@example.com", "password": "password"}
+    await client.patch("~/roles/1", {"enforce_2fa": True})
+    answers = [
+        await client.get("/server/ping"),
+        await client.get("~/nothing"),
+        await client.get("/unknown/items/things"),
+        await client.get("~/users", token=None),
+        await client.post("~/auth/authenticate", {**sign_in, "password": "wrong"}, token=None),
+        await client.post("~/auth/authenticate", {"email": 5}, token=None),
+        await client.call("POST", "~/auth/authenticate", b"x" * 8_000_000, token=None),
+        await client.post("~/auth/refresh", {"token": "x.y.z"}, token=None),
+        # It is answered together with a token.
+        await client.post("~/auth/authenticate", sign_in, token=None),
+    ]
+    wanted = [answer.json["error"]["code"] if answer.json and "error" in answer.json else None for answer in answers]
+    assert [wanted[0], wanted[-1]] == [None, 113]
+    assert None not in wanted[1:]
+    lines = written.read().splitlines()
+    for answer, code in zip(answers, wanted, strict=True):
+        (line,) = [line for line in lines if answer.headers["x-request-id"] in line]
+        if line.startswith("{"):
+            assert json.loads(line)["code"] == code
+        else:
+            assert line.partition(" statements")[2] == ("" if code is None else f" code {code}")

@@ -220,7 +220,14 @@ def test_the_event_of_a_request_has_what_twisted_gives_every_event() -> None:
     events: list[dict[str, Any]] = []
     log = Logger("test", observer=events.append)
     request = SimpleNamespace(
-        request_id="1", accountability=None, session=None, project=None, method=b"GET", path=b"/caf\xc3\xa9", started=1.0
+        request_id="1",
+        accountability=None,
+        session=None,
+        project=None,
+        method=b"GET",
+        path=b"/caf\xc3\xa9",
+        started=1.0,
+        error_code=None,
     )
     log.info("{more}", more=1)
     logs.log_request(log, request, 200, 1.25, "127.0.0.1")
