@@ -327,6 +327,22 @@ class FileSettings:
     import_timeout: float = setting(
         60.0, "Maximum time in which a file that is added by its URL must arrive, in seconds. The limits of [outgoing] also hold."
     )
+    thumbnail_threads: int = setting(
+        2,
+        "Number of thumbnails that are made at the same time. Each takes up to about 8 bytes of memory for each pixel of the picture.",
+    )
+    max_thumbnails: int = setting(
+        64, "Maximum number of thumbnails that are being made or wait for that. Further ones are answered with 503."
+    )
+    thumbnail_timeout: float = setting(30.0, "Maximum time that a request waits for a thumbnail to be made, in seconds.")
+    thumbnail_max_age: int = setting(
+        86400, "Seconds for which browsers and caches may use a thumbnail without asking whether the file has changed."
+    )
+    max_picture_size: int = setting(128 * 2**20, "Maximum size of the files of which thumbnails are made, in bytes.")
+    max_pixels: int = setting(
+        50_000_000, "Maximum number of pixels of the pictures of which thumbnails are made. No more are ever decoded."
+    )
+    max_thumbnail_side: int = setting(4096, "Maximum width and height of thumbnails, in pixels.")
 
 
 @frozen

@@ -27,6 +27,7 @@ from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, S
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.files.intake import Intake
 from directus_tx.files.removal import FileRemoval
+from directus_tx.files.thumbnails import Thumbnails
 from directus_tx.health import Health
 from directus_tx.http.app import App
 from directus_tx.http.channel import Phase
@@ -107,6 +108,7 @@ class Backend:
         limits = evolve(settings.outgoing, total_timeout=settings.files.import_timeout)
         self.imports = Client(reactor, limits, max_answer=settings.files.max_size)
         self.intake = Intake(reactor, settings.files, self.imports)
+        self.thumbnails = Thumbnails(reactor, settings.files)
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
         self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
@@ -132,6 +134,7 @@ class Backend:
             log.info("plugins: {names}", names=", ".join(names))
         self.hasher.start()
         self.intake.start()
+        self.thumbnails.start()
 
     def provide_token(self) -> None:
         """Generates the super admin token if there is none. Raises StartError if it cannot be stored."""
@@ -178,6 +181,7 @@ class Backend:
         await self.outgoing.close()
         await self.imports.close()
         self.mailer.close()
+        await self.thumbnails.stop()
         await self.projects.close()
         self.hasher.stop()
         self.intake.stop()
@@ -229,6 +233,7 @@ class ApiService(Process):
             self.health,
             sign_on=self.backend.sign_on,
             intake=self.backend.intake,
+            thumbnails=self.backend.thumbnails,
         )
         self.app = App(reactor, services)
         self._opening: defer.Deferred[None] | None = None

@@ -209,7 +209,15 @@ async def server(settings: Settings) -> Any:
     await backend.open()
     app = App(
         reactor,
-        Services(backend.projects, backend.items, backend.hasher, settings, sign_on=backend.sign_on, intake=backend.intake),
+        Services(
+            backend.projects,
+            backend.items,
+            backend.hasher,
+            settings,
+            sign_on=backend.sign_on,
+            intake=backend.intake,
+            thumbnails=backend.thumbnails,
+        ),
     )
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     client = Client(backend, app, port.getHost().port)

@@ -1,6 +1,5 @@
 """The field `data` of files, which has no column: the URLs of a file, its thumbnails and its player, made from its columns."""
 
-import re
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 from directus_tx.access import Grant
 from directus_tx.db.sql import SQL, Bind, Composable, column
 from directus_tx.schema.model import Snapshot
+from directus_tx.schema.thumbnail_sizes import allowed_sizes
 
 FILES = "directus_files"
 FIELD = "data"
@@ -52,7 +52,7 @@ def shown(schema: Snapshot) -> Callable[[Any], Any]:
 
 def _shown(schema: Snapshot) -> Callable[[Any], Any]:
     by_name = schema.setting("asset_url_naming") == "filename_download"
-    sizes = [*_sizes(schema.setting("asset_whitelist_system")), *_sizes(schema.setting("asset_whitelist"))]
+    sizes = [(key, size.width, size.height) for key, size in allowed_sizes(schema).by_key.items()]
 
     def show(text: str | None) -> Any:
         if text is None:
@@ -94,23 +94,3 @@ def _player(kind: str, embed: str, width: str | None, height: str | None) -> Map
     size = f'width="{int(width or 0)}" height="{int(height or 0)}"'
     source = escape(player + quote(embed))
     return {"html": f'<iframe {size} src="{source}" frameborder="0" allowfullscreen></iframe>', "url": page + quote(embed)}
-
-
-def _sizes(text: str) -> list[tuple[str, int, int]]:
-    """Returns the keys and the sizes of the thumbnails that a setting allows. What is not an allowed size is left out."""
-    try:
-        found = orjson.loads(text) if text else []
-    except orjson.JSONDecodeError:
-        return []
-    sizes = []
-    for each in found if isinstance(found, list) else ():
-        if isinstance(each, dict) and isinstance(each.get("key"), str):
-            width, height = (_pixels(each.get(name)) for name in ("width", "height"))
-            if width and height:
-                sizes.append((each["key"], width, height))
-    return sizes
-
-
-def _pixels(value: Any) -> int:
-    """Returns a number of pixels. 0 if it is none."""
-    return int(value) if re.fullmatch(r"[0-9]{1,5}", str(value)) else 0

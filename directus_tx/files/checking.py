@@ -7,6 +7,7 @@ from typing import Any
 from attrs import Factory, mutable
 
 from directus_tx.db.session import Session
+from directus_tx.files.thumbnails import remove_thumbnails
 
 BATCH = 500
 PREFIX = "originals/"
@@ -61,7 +62,7 @@ async def check(
     advance: Callable[[int], None] = lambda number: None,
 ) -> Report:
     """Compares all files with their contents. *before*: contents that were stored later are not judged, because their files may be about to
-    be written. *repair*: contents that belong to no file are deleted. *advance* is called with the number of files that have been compared.
+    be written. *repair*: contents that belong to no file are deleted, with their thumbnails. *advance* is called with the number of files that have been compared.
     A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be used."""
     report = Report()
     last = 0
@@ -108,6 +109,7 @@ async def _find_unused(session: Session, storage: Any, names: list[str], report:
             report.unused.append(name)
             if repair:
                 await storage.delete(name)
+                await remove_thumbnails(storage, name)
                 report.deleted += 1
 
 

@@ -33,7 +33,7 @@ class Content:
 @frozen
 class Original:
     """The content of a file, to be sent. `name` is the one in the storage; `size` and `sha256` are None if the server has not stored the
-    content itself."""
+    content itself. `width` and `height` are those of a picture in pixels, None if they are unknown."""
 
     name: str
     size: int | None
@@ -42,6 +42,8 @@ class Original:
     type: str
     charset: str
     filename_download: str
+    width: int | None = None
+    height: int | None = None
 
 
 async def assign(ctx: Context, file: Any, content: Content) -> None:
@@ -117,7 +119,8 @@ async def data_of(ctx: Context, files: Sequence[int]) -> Mapping[int, Any]:
 
 _ORIGINAL = """
 SELECT c.name, c.filesize, c.sha256, extract(epoch FROM c.stored_on)::bigint,
-       f.type, f.charset, f.filename_download, f.filename_disk, f.embed IS NOT NULL
+       f.type, f.charset, f.filename_download, f.filename_disk,
+       f.width, f.height, f.embed IS NOT NULL
 FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
 WHERE """
 
@@ -131,8 +134,8 @@ async def find_original(session: Session, condition: str, value: str) -> Origina
     rows = await session.query(_ORIGINAL + condition, (value,))
     if not rows or rows[0][-1]:
         return None
-    name, size, sha256, stored_on, kind, charset, download, disk, _ = rows[0]
+    name, size, sha256, stored_on, kind, charset, download, disk, width, height, _ = rows[0]
     if name is None or not sha256:
         size = sha256 = stored_on = None
     stored = None if stored_on is None else moment(stored_on)
-    return Original(name or adopted_storage_name(disk), size, sha256, stored, kind or "", charset or "", download)
+    return Original(name or adopted_storage_name(disk), size, sha256, stored, kind or "", charset or "", download, width, height)

@@ -1,8 +1,9 @@
-"""Deletes contents that belong to no file any more, after the commit: a kind of messages of the outbox."""
+"""Deletes contents that belong to no file any more, with their thumbnails, after the commit: a kind of messages of the outbox."""
 
 from typing import Any
 
 from directus_tx.files.contents import KIND
+from directus_tx.files.thumbnails import remove_thumbnails
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
 
 
@@ -13,6 +14,8 @@ class FileRemoval:
     time_limit = 60.0
 
     async def deliver(self, project: Any, delivery: Delivery) -> Attempt:
-        """Deletes the content. It is tried again if the storage cannot be used."""
-        await project.storage.delete(delivery.message.payload["name"])
+        """Deletes the content and its thumbnails. It is tried again if the storage cannot be used."""
+        name = delivery.message.payload["name"]
+        await project.storage.delete(name)
+        await remove_thumbnails(project.storage, name)
         return Attempt(Outcome.DELIVERED)

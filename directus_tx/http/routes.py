@@ -17,6 +17,7 @@ from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized, UpdateForbidden
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Intake, Receiving
+from directus_tx.files.thumbnails import Thumbnails
 from directus_tx.health import Health
 from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
@@ -49,6 +50,7 @@ class Services:
     throttle: Throttle = field()
     sign_on: SingleSignOn = field(kw_only=True)
     intake: Intake = field(kw_only=True)
+    thumbnails: Thumbnails = field(kw_only=True)
 
     @health.default
     def _health(self) -> Health:

@@ -228,7 +228,18 @@ async def test_a_change_of_permissions_reaches_another_process_of_the_same_datab
     role = await team(client)
     other = Backend(settings, reactor)
     await other.open()
-    app = App(reactor, Services(other.projects, other.items, other.hasher, settings, sign_on=other.sign_on, intake=other.intake))
+    app = App(
+        reactor,
+        Services(
+            other.projects,
+            other.items,
+            other.hasher,
+            settings,
+            sign_on=other.sign_on,
+            intake=other.intake,
+            thumbnails=other.thumbnails,
+        ),
+    )
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)
     second = Client(other, app, port.getHost().port)
     second.project = client.project

@@ -48,7 +48,7 @@ class Peer:
 
     def __init__(self, settings: Any = SERVER) -> None:
         self.clock = Clock()
-        services = Services(None, None, None, evolve(Settings(), server=settings), sign_on=None, intake=None)  # type: ignore[arg-type]
+        services = Services(None, None, None, evolve(Settings(), server=settings), sign_on=None, intake=None, thumbnails=None)  # type: ignore[arg-type]
         self.site = App(self.clock, services).site
         self.site.startFactory()
         self.channel: ApiChannel = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))

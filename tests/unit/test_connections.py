@@ -26,7 +26,7 @@ class Site:
     def __init__(self, total: float = float("inf"), per_address: float = float("inf"), *proxies: str) -> None:
         self.clock = Clock()
         configured = evolve(Settings(), server=evolve(Settings().server, trusted_proxies=proxies))
-        self.site = App(self.clock, Services(None, None, None, configured, sign_on=None, intake=None)).site  # type: ignore[arg-type]
+        self.site = App(self.clock, Services(None, None, None, configured, sign_on=None, intake=None, thumbnails=None)).site  # type: ignore[arg-type]
         self.site.connections.limits = ConnectionLimits(total, per_address)
         self.connections = self.site.connections
 

@@ -1,0 +1,189 @@
+"""Makes thumbnails: decodes pictures, resizes them and encodes them. Nothing here waits or stores; call it in threads."""
+
+import io
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from attrs import frozen
+from PIL import Image, ImageCms
+from PIL.Image import Resampling, Transpose
+
+from directus_tx.errors import ServiceUnavailable
+from directus_tx.files import content
+from directus_tx.schema.thumbnail_sizes import CONTAIN, Size
+
+DECODED = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+"""The formats that are decoded, as Pillow calls them. What a content is counts, not its extension."""
+
+OVERSAMPLING = 2
+"""How many times more pixels a side of a picture has than its thumbnail, at least, when the picture is reduced in a fast and coarse way."""
+
+_ORIENTATION = 0x0112
+_TRANSPOSED: Mapping[int, Transpose] = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What shows a picture upright, by the orientation in its EXIF data."""
+
+
+@frozen
+class Encoding:
+    """How thumbnails are encoded: the name of the format for Pillow, its media type, the extension, and the modes of pictures that it
+    takes. A picture in another mode is converted to RGB, or to RGBA if the format and the picture have transparency."""
+
+    name: str
+    media_type: str
+    extension: str
+    modes: tuple[str, ...]
+    transparent: bool = True
+
+
+_PNG = Encoding("PNG", "image/png", ".png", ("L", "LA", "RGB", "RGBA"))
+ENCODINGS: Mapping[str, Encoding] = {
+    "image/jpeg": Encoding("JPEG", "image/jpeg", ".jpg", ("L", "RGB"), transparent=False),
+    "image/png": _PNG,
+    "image/gif": Encoding("GIF", "image/gif", ".gif", ("L", "RGB", "RGBA")),
+    "image/webp": Encoding("WEBP", "image/webp", ".webp", ("RGB", "RGBA")),
+    "image/avif": Encoding("AVIF", "image/avif", ".avif", ("RGB", "RGBA")),
+    "image/bmp": Encoding("BMP", "image/bmp", ".bmp", ("L", "RGB"), transparent=False),
+    # Browsers do not show TIFF.
+    "image/tiff": _PNG,
+}
+"""How thumbnails are encoded, by the media type of the file."""
+
+
+class NotResizable(Exception):
+    """No thumbnail can be made of a content. The message says why."""
+
+
+def check_pixels(width: int | None, height: int | None, most: int) -> None:
+    """Raises NotResizable if a picture has more than *most* pixels."""
+    if width is not None and height is not None and width * height > most:
+        raise NotResizable(f"The picture has {width} x {height} pixels, which are more than {most} (files.max_pixels).")
+
+
+def resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> bytes:
+    """Returns the thumbnail of a picture, the first frame of an animation, upright by its EXIF data, with its colour profile and without
+    other metadata. Decodes at most *most* pixels. Raises NotResizable if the content is no picture, is damaged or has more pixels, and
+    ServiceUnavailable if there is not enough memory."""
+    try:
+        return _resized(source, size, encoding, most)
+    except NotResizable:
+        raise
+    except MemoryError:
+        raise ServiceUnavailable("There is not enough memory for the thumbnail; try again shortly.") from None
+    except Exception:
+        # Decoders of hostile files may raise anything.
+        raise NotResizable("The content is not a picture of which thumbnails are made, or it is damaged.") from None
+
+
+def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> bytes:
+    # Opening a WebP already takes memory for all its pixels, so the size is looked for without Pillow first.
+    told = content.describe(source.read(content.DESCRIBED))
+    if told.width is None:
+        raise NotResizable("The content is not a picture of which thumbnails are made.")
+    check_pixels(told.width, told.height, most)
+    source.seek(0)
+    with Image.open(source, formats=DECODED) as opened:
+        check_pixels(*opened.size, most)
+        if opened.format == "TIFF":
+            # Pillow turns TIFF upright when it decodes it.
+            opened.load()
+        upright = _TRANSPOSED.get(_orientation(opened))
+        swapped = upright in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
+        width, height = (size.height, size.width) if swapped else (size.width, size.height)
+        target, needed, box = _geometry(opened.size, width, height, crop=size.fit != CONTAIN)
+        full = opened.size
+        opened.draft(opened.mode, (needed[0] * OVERSAMPLING, needed[1] * OVERSAMPLING))
+        scale = (opened.size[0] / full[0], opened.size[1] / full[1])
+        picture = _smooth(opened)
+        profile = opened.info.get("icc_profile")
+        reduced = (
+            box[0] * scale[0],
+            box[1] * scale[1],
+            min(box[2] * scale[0], opened.size[0]),
+            min(box[3] * scale[1], opened.size[1]),
+        )
+        picture = picture.resize(target, Resampling.LANCZOS, reduced, reducing_gap=OVERSAMPLING)
+    if upright is not None:
+        picture = picture.transpose(upright)
+    picture, profile = _in_mode(picture, profile, encoding)
+    picture.info = {}
+    held = io.BytesIO()
+    quality = {} if encoding.name in ("PNG", "GIF", "BMP") else {"quality": size.quality}
+    picture.save(held, encoding.name, **quality, **({} if profile is None else {"icc_profile": profile}))
+    return held.getvalue()
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        # A picture with damaged EXIF data is shown as it is.
+        return 1
+
+
+def _geometry(
+    full: tuple[int, int], width: int, height: int, *, crop: bool
+) -> tuple[tuple[int, int], tuple[int, int], tuple[float, float, float, float]]:
+    """Returns the size of a thumbnail, the size that the whole picture would have at the same scale, and the part of the picture that the
+    thumbnail shows."""
+    if not crop:
+        scale = min(width / full[0], height / full[1])
+        target = tuple(max(int(side * scale + 0.5), 1) for side in full)
+        return (target[0], target[1]), (target[0], target[1]), (0.0, 0.0, float(full[0]), float(full[1]))
+    scale = max(width / full[0], height / full[1])
+    shown = min(width / scale, full[0]), min(height / scale, full[1])
+    left, top = (full[0] - shown[0]) / 2, (full[1] - shown[1]) / 2
+    needed = (int(full[0] * scale) + 1, int(full[1] * scale) + 1)
+    return (width, height), needed, (left, top, left + shown[0], top + shown[1])
+
+
+def _smooth(picture: Image.Image) -> Image.Image:
+    """Returns a picture in a mode whose colours can be mixed."""
+    transparent = "transparency" in picture.info
+    if picture.mode in ("P", "PA"):
+        return picture.convert("RGBA" if transparent or picture.mode == "PA" else "RGB")
+    if picture.mode in ("L", "RGB") and transparent:
+        return picture.convert("LA" if picture.mode == "L" else "RGBA")
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode.startswith("I"):
+        # 16 bits of grey.
+        return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if picture.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return picture.convert("RGB")
+    picture.load()
+    return picture
+
+
+def _in_mode(picture: Image.Image, profile: Any, encoding: Encoding) -> tuple[Image.Image, Any]:
+    """Returns a picture in a mode that a format takes, and its colour profile, None if that does not hold for the mode."""
+    if picture.mode == "CMYK":
+        picture, profile = _in_rgb(picture, profile), None
+    if picture.mode in encoding.modes:
+        return picture, profile
+    grey = picture.mode in ("L", "LA")
+    if picture.mode in ("LA", "RGBA") and not encoding.transparent:
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), None if grey else profile
+    mode = "RGBA" if picture.mode in ("LA", "RGBA") else "RGB"
+    return picture.convert(mode), None if grey else profile
+
+
+def _in_rgb(picture: Image.Image, profile: Any) -> Image.Image:
+    """Returns a CMYK picture in RGB, by its colour profile if that can be used."""
+    if profile is not None:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if found is not None:
+                return found
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass
+    return picture.convert("RGB")

@@ -1,0 +1,439 @@
+"""Thumbnails of files: which sizes are allowed, that each is made once and deleted with its content, and what happens under load."""
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from PIL import Image
+from twisted.internet import defer, reactor
+
+from directus_tx.errors import ServiceUnavailable
+from directus_tx.files import thumbnails as module
+from directus_tx.files.storage.interfaces import uploading
+from directus_tx.files.thumbnails import Thumbnails
+from tests.api.test_files import deliver_removals, picture, rows, stored, until, upload
+from tests.conftest import Client, Reply
+
+SMALL = "key=directus-small-crop"
+
+
+async def asset(client: Client, file: Any, query: str = SMALL, **options: Any) -> Reply:
+    path = f"~/assets/{file['private_hash']}"
+    return await client.get(f"{path}?{query}" if query else path, **{"token": None, **options})
+
+
+async def put_picture(client: Client, format: str = "PNG", size: tuple[int, int] = (30, 20), name: str = "") -> Any:
+    answer = await upload(client, ("data", picture(format, size), name or f"picture.{format.lower()}"))
+    assert answer.status == 200, answer.body
+    return answer.data
+
+
+async def set_setting(client: Client, key: str, value: Any) -> None:
+    (setting,) = (await client.get(f"~/settings?filter[key]={key}")).data
+    assert (await client.patch(f"~/settings/{setting['id']}", {"value": value})).status == 200
+
+
+async def made(client: Client) -> set[str]:
+    """The names of the thumbnails in the storage."""
+    return {name for name in await stored(client) if not name.startswith("originals/")}
+
+
+def limit(client: Client, **limits: Any) -> Thumbnails:
+    thumbnails = client.backend.thumbnails
+    thumbnails.settings = evolve(thumbnails.settings, **limits)
+    return thumbnails
+
+
+def shape(answer: Reply) -> tuple[str | None, tuple[int, int]]:
+    assert answer.status == 200, answer.body
+    found = Image.open(io.BytesIO(answer.body))
+    return found.format, found.size
+
+
+class Gate:
+    """Holds the threads that make thumbnails until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.opened = threading.Event()
+        self._make = module.resized
+
+    def __call__(self, *arguments: Any) -> bytes:
+        self.entered += 1
+        assert self.opened.wait(60)
+        return self._make(*arguments)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    found = Gate()
+    monkeypatch.setattr(module, "resized", found)
+    yield found
+    found.opened.set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thumbnail_is_made_once_and_found_again(client: Client) -> None:
+    file = await put_picture(client)
+    assert await made(client) == set()
+    first = await asset(client, file)
+    assert shape(first) == ("PNG", (64, 64))
+    (name,) = await made(client)
+    again = await asset(client, file)
+    by_values = await asset(client, file, "w=64&h=64&f=crop&q=80")
+    assert first.body == again.body == by_values.body
+    assert client.backend.thumbnails.made == 1
+    # Another process of the server finds it in the storage.
+    other = Thumbnails(reactor, client.backend.thumbnails.settings)
+    other.start()
+    project = client.backend.projects.get(client.project)
+    ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
+    sizes = module.Size(64, 64, "crop", 80)
+    found = await other.provide(project.key, project.storage, other.plan(source, version, "image/png", sizes))
+    assert (found.name, other.made) == (name, 0)
+    await other.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_thumbnails_that_a_file_lists_can_be_read(client: Client) -> None:
+    await set_setting(client, "asset_whitelist", [{"key": "a b&c", "width": 12, "height": "9", "fit": "crop", "quality": 0}])
+    file = await put_picture(client, size=(300, 200))
+    listed = file["data"]["thumbnails"]
+    assert len(listed) == 7
+    for each in listed:
+        answer = await client.get(each["relative_url"], token=None)
+        _, (width, height) = shape(answer)
+        assert width <= each["width"]
+        assert height <= each["height"]
+        assert each["url"] == client.base + each["relative_url"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_who_ask_at_once_get_the_same_work(client: Client, gate: Gate) -> None:
+    file = await put_picture(client)
+    asking = [defer.Deferred.fromCoroutine(asset(client, file)) for _ in range(20)]
+    await until(lambda: gate.entered == 1 and [len(each.waiting) for each in client.backend.thumbnails._making.values()] == [20])
+    gate.opened.set()
+    answers = await defer.gatherResults(asking)
+    assert {shape(answer) for answer in answers} == {("PNG", (64, 64))}
+    assert (gate.entered, client.backend.thumbnails.made, len(await made(client))) == (1, 1, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_processes_that_make_the_same_thumbnail_at_once_leave_one(client: Client) -> None:
+    file = await put_picture(client)
+    project = client.backend.projects.get(client.project)
+    ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
+    processes = [Thumbnails(reactor, client.backend.thumbnails.settings) for _ in range(4)]
+    works = []
+    for process in processes:
+        process.start()
+        plan = process.plan(source, version, file["type"], module.Size(64, 64, "crop", 80))
+        works.append(defer.Deferred.fromCoroutine(process.provide(project.key, project.storage, plan)))
+    found = await defer.gatherResults(works)
+    assert {each.name for each in found} == await made(client)
+    assert shape(await asset(client, file)) == ("PNG", (64, 64))
+    for process in processes:
+        await process.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_requests_are_answered_while_thumbnails_are_made(client: Client, gate: Gate) -> None:
+    """They use no connection to the database, and do not block. Those beyond the limit are told to come again."""
+    thumbnails = limit(client, max_thumbnails=5)
+    file = await put_picture(client)
+    await set_setting(client, "asset_whitelist", [])
+    queries = [f"w={side}&h=9&f=crop&q=5" for side in range(1, 6)]
+    asking = [defer.Deferred.fromCoroutine(asset(client, file, query)) for query in queries]
+    await until(lambda: len(thumbnails._making) == 5 and gate.entered == thumbnails.settings.thumbnail_threads)
+    more = await asset(client, file, "w=9&h=9&f=crop&q=5")
+    assert (more.status, more.code, more.headers["retry-after"]) == (503, 16, "5")
+    assert "files.max_thumbnails" in more.json["error"]["message"]
+    # As many reads as there are connections to the database, and an upload.
+    size = client.app.services.settings.database.pool_size
+    reads = await defer.gatherResults([defer.Deferred.fromCoroutine(client.get("~/files/1")) for _ in range(size)])
+    assert {each.status for each in reads} == {200}
+    await put_picture(client)
+    gate.opened.set()
+    assert {each.status for each in await defer.gatherResults(asking)} == {200}
+    assert (await asset(client, file, "w=9&h=9&f=crop&q=5")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waits_longer_than_the_limit(client: Client, gate: Gate) -> None:
+    limit(client, thumbnail_timeout=0.05)
+    file = await put_picture(client)
+    answer = await asset(client, file)
+    assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, 16, "10")
+    assert "files.thumbnail_timeout" in answer.json["error"]["message"]
+    # It is made nevertheless.
+    gate.opened.set()
+    await until(lambda: not client.backend.thumbnails._making)
+    assert shape(await asset(client, file)) == ("PNG", (64, 64))
+    assert client.backend.thumbnails.made == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_stops_gives_up_what_it_makes(client: Client, gate: Gate) -> None:
+    await put_picture(client)
+    project = client.backend.projects.get(client.project)
+    ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
+    process = Thumbnails(reactor, client.backend.thumbnails.settings)
+    process.start()
+    plan = process.plan(source, version, "image/png", module.Size(64, 64, "crop", 80))
+    work = defer.Deferred.fromCoroutine(process.provide(project.key, project.storage, plan))
+    await until(lambda: gate.entered == 1)
+    gate.opened.set()
+    await process.stop()
+    with pytest.raises(ServiceUnavailable):
+        await work
+    with pytest.raises(ServiceUnavailable):
+        await process.provide(project.key, project.storage, plan)
+    assert await made(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_content_has_new_thumbnails(client: Client) -> None:
+    file = await put_picture(client, size=(30, 20))
+    former = await asset(client, file, "key=directus-small-contain")
+    assert shape(former) == ("PNG", (64, 43))
+    (kept,) = await made(client)
+    answer = await upload(client, ("data", picture("PNG", (20, 30)), "tall.png"), method="PATCH", path=f"~/files/{file['id']}")
+    assert answer.status == 200, answer.body
+    changed = await asset(client, file, "key=directus-small-contain")
+    assert shape(changed) == ("PNG", (43, 64))
+    assert changed.headers["etag"] != former.headers["etag"]
+    asked = await asset(client, file, "key=directus-small-contain", headers={"If-None-Match": former.headers["etag"]})
+    assert asked.status == 200
+    await deliver_removals(client)
+    assert len(await made(client)) == 1
+    assert kept not in await made(client)
+    assert (await client.delete(f"~/files/{file['id']}")).status == 204
+    assert (await asset(client, file, "key=directus-small-contain")).status == 404
+    await deliver_removals(client)
+    assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thumbnail_that_is_made_while_its_file_is_deleted_does_not_stay(client: Client, gate: Gate) -> None:
+    file = await put_picture(client)
+    asking = defer.Deferred.fromCoroutine(asset(client, file))
+    await until(lambda: gate.entered == 1)
+    assert (await client.delete(f"~/files/{file['id']}")).status == 204
+    await deliver_removals(client)
+    gate.opened.set()
+    assert (await asking).status == 404
+    assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_with_another_type_has_thumbnails_of_that_type(client: Client) -> None:
+    file = await put_picture(client, "JPEG", name="wrong.png")
+    answer = await asset(client, file)
+    assert (shape(answer)[0], answer.headers["content-type"]) == ("PNG", "image/png")
+    for name, format, kind in (
+        ("a.jpg", "JPEG", "image/jpeg"),
+        ("a.webp", "WEBP", "image/webp"),
+        ("a.gif", "GIF", "image/gif"),
+        ("a.bmp", "BMP", "image/bmp"),
+        ("a.avif", "AVIF", "image/avif"),
+        ("a.tif", "PNG", "image/png"),
+    ):
+        assert (await client.patch(f"~/files/{file['id']}", {"filename_disk": name})).status == 200
+        answer = await asset(client, file)
+        assert (shape(answer)[0], answer.headers["content-type"]) == (format, kind)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in answer.headers["content-security-policy"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>'),
+        ("svg.png", b'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>'),
+        ("a.pdf", b"%PDF-1.4\n"),
+        ("a.txt", b"Hello"),
+        ("text.jpg", b"Hello"),
+        ("picture.txt", picture("PNG")),
+        ("half.jpg", picture("JPEG", (300, 200))[:900]),
+        ("half.png", picture("PNG", (300, 200))[:80]),
+    ],
+)
+async def test_what_has_no_thumbnail(client: Client, name: str, content: bytes) -> None:
+    file = (await upload(client, ("data", content, name))).data
+    answer = await asset(client, file)
+    assert (answer.status, answer.code) == (422, 12)
+    assert (await asset(client, file, "")).body == content
+    assert await made(client) == set()
+    assert not client.backend.thumbnails._making
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_picture_is_decoded_once(client: Client, gate: Gate) -> None:
+    gate.opened.set()
+    file = (await upload(client, ("data", picture("JPEG", (300, 200))[:900], "half.jpg"))).data
+    for query in (SMALL, SMALL, "key=thumbnail"):
+        answer = await asset(client, file, query)
+        assert (answer.status, answer.code) == (422, 12)
+    assert gate.entered == 1
+    # New content is tried.
+    await upload(client, ("data", picture("JPEG"), "good.jpg"), method="PATCH", path=f"~/files/{file['id']}")
+    assert (await asset(client, file)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_pictures_are_refused_before_they_are_read(client: Client, gate: Gate) -> None:
+    limit(client, max_pixels=599)
+    gate.opened.set()
+    file = await put_picture(client)
+    answer = await asset(client, file)
+    assert (answer.status, answer.code, gate.entered) == (422, 12, 0)
+    assert "files.max_pixels" in answer.json["error"]["message"]
+    limit(client, max_pixels=600, max_picture_size=file["filesize"] - 1)
+    answer = await asset(client, file)
+    assert (answer.status, answer.code, gate.entered) == (422, 12, 0)
+    assert "files.max_picture_size" in answer.json["error"]["message"]
+    limit(client, max_picture_size=1000)
+    assert (await asset(client, await put_picture(client))).status == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("setting", ["", "[]", None, []])
+async def test_an_empty_list_allows_any_size(client: Client, setting: Any) -> None:
+    await set_setting(client, "asset_whitelist", setting)
+    limit(client, max_thumbnail_side=300)
+    file = await put_picture(client)
+    for query, expected in (
+        ("w=7&h=9&f=crop&q=0", (7, 9)),
+        ("w=300&h=1&f=crop&q=100", (300, 1)),
+        ("w=60&h=60&f=contain&q=33", (60, 40)),
+        (SMALL, (64, 64)),
+        (f"{SMALL}&w=0&h=x&f=&q=999", (64, 64)),
+    ):
+        assert shape(await asset(client, file, query)) == ("PNG", expected)
+    answer = await asset(client, file, "w=301&h=1&f=crop&q=5")
+    assert (answer.status, answer.code) == (422, 12)
+    assert "files.max_thumbnail_side" in answer.json["error"]["message"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("key=", "key[]=thumbnail", "key[a]=b", "key=Thumbnail", "key=x"),
+        *("w=9", "h=9", "f=crop", "q=5", "w=9&h=9", "w=9&h=9&f=crop", "w=9&h=9&q=5", "w=&h=&f=&q="),
+        *("w=0&h=9&f=crop&q=5", "w=-9&h=9&f=crop&q=5", "w=9.5&h=9&f=crop&q=5", "w=1e1&h=9&f=crop&q=5", "w=x&h=9&f=crop&q=5"),
+        *(
+            "w=999999&h=9&f=crop&q=5",
+            "w=9&h=9&f=cover&q=5",
+            "w=9&h=9&f=crop&q=101",
+            "w=9&h=9&f=crop&q=-1",
+            "w[]=9&h=9&f=crop&q=5",
+        ),
+        *("w=%D9%A3&h=9&f=crop&q=5", "w=9%0A&h=9&f=crop&q=5"),
+    ],
+)
+async def test_what_is_no_size_is_refused(client: Client, query: str) -> None:
+    await set_setting(client, "asset_whitelist", [])
+    file = await put_picture(client)
+    answer = await asset(client, file, query)
+    assert (answer.status, answer.code) == (422, 12)
+    assert await made(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_list_allows_what_it_names_and_nothing_else(client: Client) -> None:
+    file = await put_picture(client)
+    good = {"key": "good", "width": "20", "height": 10, "fit": "crop", "quality": "50"}
+    sizes = [
+        good,
+        {"key": "plain", "width": 20, "height": 11, "fit": "crop"},
+        {"key": "directus-small-crop", "width": 1, "height": 1, "fit": "crop", "quality": 80},
+        {"key": "no-fit", "width": 20, "height": 12},
+        {"key": "no-width", "height": 13, "fit": "crop"},
+        {"key": "wrong", "width": True, "height": 14, "fit": "crop"},
+        {"key": "", "width": 20, "height": 15, "fit": "crop"},
+        {"width": 20, "height": 16, "fit": "crop"},
+        None,
+        "x",
+    ]
+    await set_setting(client, "asset_whitelist", sizes)
+    listed = {each["key"]: each["dimension"] for each in (await client.get("~/files/1")).data["data"]["thumbnails"]}
+    assert {key: listed[key] for key in ("good", "plain", "directus-small-crop")} == {
+        "good": "20x10",
+        "plain": "20x11",
+        "directus-small-crop": "64x64",
+    }
+    assert len(listed) == 8
+    for key in ("good", "plain", "directus-small-crop"):
+        assert shape(await asset(client, file, f"key={key}"))[0] == "PNG"
+    assert (await asset(client, file, "w=20&h=10&f=crop&q=50")).status == 200
+    assert (await asset(client, file, "w=20&h=11&f=crop&q=80")).status == 200
+    for query in ("key=no-fit", "key=no-width", "key=wrong", "key=", "w=1&h=1&f=crop&q=80", "w=20&h=10&f=crop&q=51"):
+        assert (await asset(client, file, query)).status == 422
+    for garbage in ("x", "{", '{"key": "a"}', [1], {"a": 1}):
+        text = garbage if isinstance(garbage, str) else json.dumps(garbage)
+        await rows(client, f"UPDATE directus_settings SET value = '{text}' WHERE key = 'asset_whitelist'")
+        assert (await asset(client, file, "w=20&h=10&f=crop&q=50")).status == 422
+        assert (await asset(client, file)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_thumbnails_are_asked_for_conditionally(client: Client) -> None:
+    limit(client, thumbnail_max_age=77)
+    file = await put_picture(client, "JPEG", (300, 200))
+    read = await asset(client, file)
+    assert read.headers["cache-control"] == "public, max-age=77"
+    assert read.headers["content-disposition"] == 'inline; filename="picture.jpeg"'
+    tag, modified = read.headers["etag"], read.headers["last-modified"]
+    for headers in ({"If-None-Match": tag}, {"If-None-Match": f'"x", W/{tag}'}, {"If-Modified-Since": modified}):
+        answer = await asset(client, file, headers=headers)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+    part = await asset(client, file, headers={"Range": "bytes=10-19"})
+    assert (part.status, part.body) == (206, read.body[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(read.body)}"
+    assert (await asset(client, file, headers={"Range": "bytes=10-19", "If-Range": '"x"'})).body == read.body
+    assert (await asset(client, file, headers={"Range": "bytes=999999-"})).status == 416
+    head = await client.call("HEAD", f"~/assets/{file['private_hash']}?{SMALL}", token=None)
+    assert (head.status, head.body, head.headers["etag"]) == (200, b"", tag)
+    # Each size has its own entity tag, also that of the original.
+    tags = {(await asset(client, file, query)).headers["etag"] for query in (SMALL, "key=thumbnail", "")}
+    assert len(tags) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_of_another_installation_has_thumbnails(client: Client) -> None:
+    """Its content may be changed by others."""
+    storage = client.backend.projects.get(client.project).storage
+    await rows(
+        client,
+        "INSERT INTO directus_files (filename_disk, filename_download, uploaded_on, type, filesize, private_hash)"
+        " VALUES ('old.png', 'old.png', now(), 'image/png', 14, 'abc')",
+    )
+    file = {"private_hash": "abc"}
+    assert (await asset(client, file)).status == 404
+    for size, expected in (((30, 20), (64, 43)), ((20, 30), (43, 64))):
+        async with uploading(storage, "originals/old.png") as held:
+            await held.write(picture("PNG", size))
+            await held.finish()
+        assert shape(await asset(client, file, "key=directus-small-contain")) == ("PNG", expected)
+    assert len(await made(client)) == 2
+    assert (await client.delete("~/files/1")).status == 204
+    await deliver_removals(client)
+    assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_storage_without_the_content(client: Client) -> None:
+    file = await put_picture(client)
+    storage = client.backend.projects.get(client.project).storage
+    for name in await stored(client):
+        await storage.delete(name)
+    assert (await asset(client, file)).status == 404
+    assert await stored(client) == set()
