@@ -27,6 +27,8 @@ log = Logger()
 RECIPE = 1
 """Another number gives thumbnails other names, so that they are made anew. Increase it if the same size is to give another picture."""
 
+PREFIX = "thumbnails/"
+
 MEMORY = 2**20
 """The number of bytes of a picture that are held in memory; the rest of a larger one is in a temporary file."""
 
@@ -55,14 +57,16 @@ class _Making:
     work: Deferred[None] | None = None
 
 
-def directory_of(source: str) -> str:
-    """Returns the prefix of the names of all thumbnails of a content."""
-    return f"thumbnails/{source.removeprefix('originals/')}/"
+def prefix_of(source: str) -> str:
+    """Returns the beginning of the names of all thumbnails of a content. There are 256 directories, so that the storage lists few others
+    when it looks for them, and has no directory for each content."""
+    digest = hashlib.sha256(source.encode()).hexdigest()[:32]
+    return f"{PREFIX}{digest[:2]}/{digest}-"
 
 
 async def remove_thumbnails(storage: Any, source: str) -> None:
     """Deletes the thumbnails of a content, which has been deleted before."""
-    names = [each.name async for each in storage.list(directory_of(source))]
+    names = [each.name async for each in storage.list(prefix_of(source))]
     for name in names:
         await storage.delete(name)
 
@@ -111,7 +115,7 @@ class Thumbnails:
             raise InvalidPayload(str(error)) from None
         shape = f"{size.width}x{size.height}-{size.fit}-{size.quality}"
         tag = hashlib.sha256(f"{RECIPE} {version} {shape} {encoding.name}".encode()).hexdigest()[:32]
-        return Thumbnail(source, version, f"{directory_of(source)}{shape}-{tag[:12]}{encoding.extension}", size, encoding, tag)
+        return Thumbnail(source, version, f"{prefix_of(source)}{shape}-{tag[:12]}{encoding.extension}", size, encoding, tag)
 
     async def provide(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
         """Returns a thumbnail in the storage of a project, which is made if there is none. Whoever asks meanwhile waits for the same.
