@@ -62,8 +62,8 @@ async def check(
     advance: Callable[[int], None] = lambda number: None,
 ) -> Report:
     """Compares all files with their contents. *before*: contents that were stored later are not judged, because their files may be about to
-    be written. *repair*: contents that belong to no file are deleted, with their thumbnails. *advance* is called with the number of files that have been compared.
-    A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be used."""
+    be written. *repair*: contents that belong to no file are deleted, with their thumbnails. *advance* is called with the number of files
+    that have been compared. A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be used."""
     report = Report()
     last = 0
     while rows := await session.query(_FILES, (last, BATCH)):

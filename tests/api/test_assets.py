@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from attrs import evolve
 from PIL import Image
 from twisted.internet import defer, reactor
 
+from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable
+from directus_tx.files import checking
 from directus_tx.files import thumbnails as module
 from directus_tx.files.storage.interfaces import uploading
 from directus_tx.files.thumbnails import Thumbnails
@@ -437,3 +440,18 @@ async def test_a_storage_without_the_content(client: Client) -> None:
         await storage.delete(name)
     assert (await asset(client, file)).status == 404
     assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_check_of_files_deletes_thumbnails_of_unused_contents(client: Client) -> None:
+    kept, lost = [await put_picture(client) for _ in range(2)]
+    for file in (kept, lost):
+        assert (await asset(client, file)).status == 200
+    await rows(client, f"DELETE FROM directus_files WHERE id = {lost['id']}")
+    project = client.backend.projects.get(client.project)
+    session, later = Session(project.database), datetime.now(UTC) + timedelta(hours=1)
+    for repair, number in ((False, 2), (True, 1)):
+        report = await checking.check(session, project.storage, later, repair=repair)
+        assert (len(report.unused), len(await made(client))) == (1, number)
+    assert (await asset(client, kept)).status == 200
+    assert client.backend.thumbnails.made == 2
