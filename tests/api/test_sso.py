@@ -2,6 +2,7 @@
 
 import http.cookies
 import json
+import re
 import secrets
 import urllib.parse
 from collections.abc import Iterator
@@ -633,6 +634,41 @@ async def test_no_other_text_is_a_request_token_or_a_state(realm: Realm) -> None
     for state in ("%ED%A0%80", "%FF", "ü", "a&state=b", "", "a%00"):
         answer = await client.get(f"~/auth/sso/company/callback?code=x&state={urllib.parse.quote(state, safe='%&=')}", token=None)
         assert (answer.status, answer.code) in ((401, 120), (422, 4)), state
+
+
+@ensureDeferred
+async def test_a_project_with_the_same_secret_key_accepts_no_sign_on_of_another(realm: Realm, browser: Browser) -> None:
+    client = realm.client
+    await editors(client)
+    realm.use(create_users=True, role="Editors")
+    first, other = client.project, f"t{secrets.token_hex(4)}"
+    body = {
+        "project": other,
+        "super_admin_token": SUPER_ADMIN_TOKEN,
+        "user_email": "admin@example.com",
+        "user_password": "password",
+    }
+    assert (await client.post("/server/projects", body, token=None)).status == 200
+    client.project = other
+    realm.use(create_users=True, role=1)
+    files = client.backend.projects.files
+    key = re.compile('^secret_key = "(.*)"$', re.MULTILINE)
+    (copied,) = key.findall((files.directory / f"{first}.toml").read_text())
+    path = files.directory / f"{other}.toml"
+    path.write_text(key.sub(f'secret_key = "{copied}"', path.read_text()))
+    assert client.backend.projects.get(other).keys.current == client.backend.projects.get(first).keys.current
+    page = await browser.sign_on("company")
+    client.project = first
+    # A user of each project has the same id.
+    assert (await exchanged(client, await browser.sign_on("company"))).status == 200
+    assert (await exchanged(client, page)).code == 109
+    client.project = other
+    assert (await exchanged(client, page)).status == 200
+    # The cookie of a sign-on that was begun in one project, under the name that it has in the other.
+    back = await browser.begin("company")
+    (name,) = browser.cookies
+    browser.cookies = {name.replace(other, first): browser.cookies[name]}
+    assert (await browser.get(back.replace(other, first))).reply.code == 120
 
 
 @ensureDeferred

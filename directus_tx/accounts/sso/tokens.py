@@ -1,5 +1,5 @@
 """What a browser carries through a sign-on: its flows, sealed in a cookie, and the request token at the end. Both are valid for a short
-time, and once."""
+time, once, and in one project, also if another one has the same secret key."""
 
 import hashlib
 import json
@@ -14,7 +14,6 @@ from directus_tx.accounts.sso.interfaces import Flow
 from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
 from directus_tx.errors import InvalidRequestToken
-from directus_tx.sealing import Keys
 
 FLOW_LIFETIME = 600
 """Seconds that a user has to sign in at the provider."""
@@ -40,26 +39,26 @@ def new_flow(provider: str, now: datetime, *, cookie: bool, redirect_url: str | 
     return Flow(provider, int(now.timestamp()) + FLOW_LIFETIME, cookie, redirect_url)
 
 
-def sealed_flows(keys: Keys, flows: Sequence[Flow]) -> str:
+def sealed_flows(ctx: Context, flows: Sequence[Flow]) -> str:
     """Returns the value of a cookie with the newest flows, sealed with the key of the project. The oldest ones are left out if it would be
     too long."""
     for first in range(max(len(flows) - MAX_FLOWS, 0), len(flows)):
-        sealed = keys.seal(_FLOWS, json.dumps([asdict(flow) for flow in flows[first:]]))
+        sealed = _sealed(ctx, _FLOWS, [asdict(flow) for flow in flows[first:]])
         if len(sealed) <= MAX_COOKIE:
             break
     return sealed
 
 
-def flows_in(keys: Keys, cookie: str | None, now: datetime) -> list[Flow]:
+def flows_in(ctx: Context, cookie: str | None) -> list[Flow]:
     """Returns the flows in a cookie that have not expired. Empty if it was not sealed by this project."""
     if cookie is None or len(cookie) > MAX_TOKEN:
         return []
     try:
-        flows = [Flow(**each) for each in json.loads(keys.unseal(_FLOWS, cookie))]
+        flows = [Flow(**each) for each in _unsealed(ctx, _FLOWS, cookie)]
     except (ValueError, TypeError):
         # Another version of the server can write other properties.
         return []
-    return [flow for flow in flows if flow.expires > now.timestamp()]
+    return [flow for flow in flows if flow.expires > ctx.now.timestamp()]
 
 
 @frozen
@@ -71,25 +70,37 @@ class RequestToken:
     id: str
 
 
-def new_request_token(keys: Keys, user: int, now: datetime, *, two_factor: bool) -> str:
-    """Returns a request token of a user who has signed in at *now*, an aware datetime. *two_factor*: the user must enter a one-time
-    password. The token is sealed with the key of the project."""
+def new_request_token(ctx: Context, user: int, *, two_factor: bool) -> str:
+    """Returns a request token of a user who has just signed in, sealed with the key of the project. *two_factor*: the user must enter a
+    one-time password."""
     lasts = CODE_LIFETIME if two_factor else REQUEST_LIFETIME
-    found = RequestToken(user, int(now.timestamp()) + lasts, secrets.token_urlsafe(16))
-    return keys.seal(_REQUEST, json.dumps(asdict(found)))
+    found = RequestToken(user, int(ctx.now.timestamp()) + lasts, secrets.token_urlsafe(16))
+    return _sealed(ctx, _REQUEST, asdict(found))
 
 
-def read_request_token(keys: Keys, token: Any, now: datetime) -> RequestToken:
+def read_request_token(ctx: Context, token: Any) -> RequestToken:
     """Returns what a request token says. Raises InvalidRequestToken, also if it has expired."""
     if not isinstance(token, str) or len(token) > MAX_TOKEN:
         raise InvalidRequestToken
     try:
-        found = RequestToken(**json.loads(keys.unseal(_REQUEST, token)))
+        found = RequestToken(**_unsealed(ctx, _REQUEST, token))
     except (ValueError, TypeError):
         raise InvalidRequestToken from None
-    if found.expires <= now.timestamp():
+    if found.expires <= ctx.now.timestamp():
         raise InvalidRequestToken
     return found
+
+
+def _sealed(ctx: Context, purpose: str, value: Any) -> str:
+    return ctx.keys.seal(purpose, json.dumps([ctx.project, value]))
+
+
+def _unsealed(ctx: Context, purpose: str, text: str) -> Any:
+    """Returns what was sealed in this project. Raises ValueError or TypeError."""
+    project, value = json.loads(ctx.keys.unseal(purpose, text))
+    if project != ctx.project:
+        raise ValueError("sealed in another project")
+    return value
 
 
 async def use(ctx: Context, token: str, expires: int) -> bool:

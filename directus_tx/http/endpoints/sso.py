@@ -54,7 +54,7 @@ async def exchange_request_token(call: Call) -> Answer:
     cookie = _is_cookie(call, payload)
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)
-    token = tokens.read_request_token(call.ctx.keys, payload.get("request_token"), call.ctx.now)
+    token = tokens.read_request_token(call.ctx, payload.get("request_token"))
     # Only whoever has signed in at the provider can try one-time passwords, and for this user alone.
     await call.name_account(f"user {token.user}")
     return _signed_in(call, await exchange(call.ctx, call.project, token, payload.get("otp"), cookie=cookie), cookie=cookie)
@@ -120,11 +120,11 @@ async def _finish(call: Call, provider: Provider, flow: Flow, answer: Mapping[st
     _set_flows(call, [each for each in _flows(call) if each != flow])
     found = ProviderAnswer(answer["code"], answer["iss"], answer["error"])
     account = await call.services.sign_on.finish(ctx, provider, flow, found, _callback_of(call))
-    token = tokens.new_request_token(ctx.keys, account.id, ctx.now, two_factor=account.two_factor)
+    token = tokens.new_request_token(ctx, account.id, two_factor=account.two_factor)
     if page is not None and not flow.cookie:
         return Redirect(with_parameters(page, request_token=token), LEAVING)
     try:
-        read = tokens.read_request_token(ctx.keys, token, ctx.now)
+        read = tokens.read_request_token(ctx, token)
         signed_in = await exchange(ctx, call.project, read, None, cookie=flow.cookie)
     except OneTimePasswordRequired as error:
         if page is None:
@@ -168,10 +168,10 @@ def _base(call: Call) -> str:
 
 def _flows(call: Call) -> list[Flow]:
     cookie = call.services.cookies.read_own(call.request, call.project, FLOWS)
-    return tokens.flows_in(call.ctx.keys, cookie, call.ctx.now)
+    return tokens.flows_in(call.ctx, cookie)
 
 
 def _set_flows(call: Call, flows: list[Flow]) -> None:
     """Sets the cookie with the flows of the browser, or removes it if there are none."""
-    value = tokens.sealed_flows(call.ctx.keys, flows) if flows else ""
+    value = tokens.sealed_flows(call.ctx, flows) if flows else ""
     call.services.cookies.set_own(call.request, call.project, FLOWS, value, tokens.FLOW_LIFETIME)
