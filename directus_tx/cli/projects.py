@@ -14,9 +14,10 @@ from directus_tx.cli.command import Environment, Failed, ask, online, told
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
 from directus_tx.config import libpq_parameters
-from directus_tx.db.connection import Parameters, pause
+from directus_tx.db.connection import Parameters, connected, pause
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
+from directus_tx.outbox.records import hold
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectConfig, ProjectDatabase, check_system_schema
 from directus_tx.projects.project import lost
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 KNOWN_AFTER = 2 * OPENING_INTERVAL
 """Seconds after which all servers know a project file that was changed."""
+
+IMPORTED = "The project was imported; the one that was exported may have delivered the message."
+"""The error of messages that are held in an imported project."""
 
 MIGRATED_AT_ONCE = 4
 """The number of projects that are migrated at the same time."""
@@ -179,19 +183,30 @@ async def export_project(environment: Environment, key: str, file: pathlib.Path)
 async def import_project(environment: Environment, file: pathlib.Path, key: str | None) -> None:
     """Create a project from a file that `directus project export` has written.
 
-    The server creates a database for it, also if the project used an existing one. Users, tokens and passwords stay valid.
+    The server creates a database for it, also if the project used an existing one. Users, tokens and passwords stay valid. Webhooks and
+    mail that were not delivered yet are held, because the project that was exported may deliver them: see `directus outbox retry`.
     """
     config = await _blocking(archive.read_config, file)
     if key is not None:
         config = evolve(config, key=check_key(key))
     programs = _programs(environment)
 
+    held = 0
+
     async def restore(parameters: Parameters) -> None:
+        nonlocal held
         await _blocking(archive.restore, file, parameters, programs)
+        async with connected(environment.backend.reactor, parameters) as connection:
+            held = await hold(connection, IMPORTED)
 
     with environment.output.working(f"importing {config.key}"):
         await environment.backend.projects.restore(config, restore)
-    environment.output.result({"project": config.key}, f"project {config.key} imported")
+    if held:
+        environment.output.note(
+            f"webhooks and mails that were not delivered yet are held: {held}."
+            f" If the project that was exported does not deliver them: directus outbox retry {config.key} --state held"
+        )
+    environment.output.result({"project": config.key, "held": held}, f"project {config.key} imported")
 
 
 def _programs(environment: Environment) -> pathlib.Path:

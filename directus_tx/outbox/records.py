@@ -5,6 +5,7 @@ from typing import Any
 
 from attrs import frozen
 
+from directus_tx.db.connection import Connection
 from directus_tx.db.session import Session
 
 STATES = ("pending", "delivered", "dead", "held")
@@ -84,6 +85,20 @@ async def retry(
         " SELECT count(*), directus_wake_outbox() FROM due",
         _chosen(ids, subject, kind, state),
     )
+
+
+async def hold(connection: Connection, why: str) -> int:
+    """Holds the messages of a database that nobody uses yet and that wait or were being delivered when it was copied, and returns their
+    number. *why* is their error. Does nothing in a database of a version without an outbox."""
+    ((has_outbox,),) = await connection.query("SELECT to_regclass('directus_outbox') IS NOT NULL")
+    if not has_outbox:
+        return 0
+    held = await connection.query(
+        "UPDATE directus_outbox SET state = 'held', error = %s, claim = NULL, claimed_until = NULL, next_attempt = NULL,"
+        " ended_on = statement_timestamp() WHERE state = 'pending' RETURNING id",
+        (why,),
+    )
+    return len(held)
 
 
 async def drop(

@@ -426,8 +426,11 @@ class Project:
 
 
 def lost(number: int) -> str:
-    """Returns the message about secrets that were encrypted with the key of another project."""
-    return f"tokens and other secrets that were encrypted with the key of another project and must be set anew: {number}"
+    """Returns the message about secrets that were encrypted with the key of another project, and what to do."""
+    return (
+        f"tokens and other secrets that were encrypted with a key that the project does not have: {number}."
+        " Add the secret_key of the project that has used the database to former_secret_keys in the project file, or set them anew"
+    )
 
 
 def _migrating() -> ServiceUnavailable:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pty
 import re
+import socket
 import subprocess
 import tarfile
 import tomllib
@@ -435,6 +436,44 @@ def test_a_project_is_exported_and_imported(daemon: Daemon, tmp_path: pathlib.Pa
     copy = run(daemon.directory, "project", "import", str(archive), "--key", "copy")
     assert copy.returncode == 0, copy.stderr
     assert daemon.call("GET", "/copy/items/books")["data"] == before[0]
+
+
+def test_a_copy_of_a_project_delivers_nothing_that_the_original_may_deliver(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_project("original")
+    file = daemon.directory / "var" / "projects" / "original.toml"
+    with socket.socket() as unreachable:
+        # Bound, but not listening: connections are refused, and the mails are tried again later.
+        unreachable.bind(("127.0.0.1", 0))
+        port = unreachable.getsockname()[1]
+        file.write_text(
+            f'mail_from = "a@example.com"\n{file.read_text()}\n[mail]\nhost = "127.0.0.1"\nport = {port}\nencryption = "none"\n'
+        )
+        for name in ("ada", "grace"):
+            daemon.call("POST", "/original/mail", {"to": [f"{name}@example.com"], "subject": "s", "body": "b"})
+
+        def messages(project: str) -> list[dict[str, Any]]:
+            listed = run(daemon.directory, "outbox", "list", project, "--json")
+            assert listed.returncode == 0, listed.stderr
+            return sorted(json.loads(listed.stdout), key=lambda each: each["id"])
+
+        wait_for(lambda: [bool(each["error"]) for each in messages("original")] == [True, True])
+        before = messages("original")
+        archive = tmp_path / "original.tar"
+        assert run(daemon.directory, "project", "export", "original", str(archive)).returncode == 0
+        imported = run(daemon.directory, "project", "import", str(archive), "--key", "staging")
+        assert imported.returncode == 0, imported.stderr
+        assert "held: 2." in imported.stderr
+        assert "directus outbox retry staging --state held" in imported.stderr.replace("\n", " ")
+        assert daemon.call("GET", "/staging/users/me")["data"]["id"] == 1
+        copies = messages("staging")
+        assert [each["message_id"] for each in copies] == [each["message_id"] for each in before]
+        assert [(each["state"], "imported" in each["error"]) for each in copies] == [("held", True)] * 2
+        assert [each["state"] for each in messages("original")] == ["pending"] * 2
+        retried = run(daemon.directory, "outbox", "retry", "staging", "--state", "held")
+        assert (retried.returncode, retried.stdout.strip()[-1:]) == (0, "2"), retried.stderr
+        wait_for(lambda: [each["state"] for each in messages("staging")] == ["pending"] * 2)
+    for project in ("original", "staging"):
+        assert run(daemon.directory, "project", "delete", project, "--yes").returncode == 0
 
 
 def test_projects_with_one_database_get_the_same_new_key(daemon: Daemon) -> None:
