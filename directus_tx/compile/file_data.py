@@ -18,7 +18,7 @@ FIELD = "data"
 COLUMNS = ("private_hash", "filename_disk", "filename_download", "type", "embed", "width", "height")
 """The columns that `data` is made from."""
 
-THUMBNAILED = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"})
+THUMBNAILED = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff"})
 """The media types of files that have thumbnails."""
 
 PLAYERS: Mapping[str, tuple[str, str]] = {

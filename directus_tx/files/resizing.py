@@ -1,23 +1,35 @@
 """Makes thumbnails: decodes pictures, resizes them and encodes them. Nothing here waits or stores; call it in threads."""
 
 import io
+import re
+import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from attrs import frozen
 from PIL import Image, ImageCms
 from PIL.Image import Resampling, Transpose
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.files import content
 from directus_tx.schema.thumbnail_sizes import CONTAIN, Size
 
-DECODED = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
-"""The formats that are decoded, as Pillow calls them. What a content is counts, not its extension."""
+DECODED = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""The formats that are decoded, as Pillow calls them. What a content is counts, not its extension. AVIF is not among them: its headers may
+tell another size than the encoded pixels have, and Pillow has no limit for these."""
 
 OVERSAMPLING = 2
 """How many times more pixels a side of a picture has than its thumbnail, at least, when the picture is reduced in a fast and coarse way."""
 
+MAX_SCANS = 100
+"""The maximum number of scans of a JPEG. Each is a pass over all pixels, even if it has only ten bytes; progressive pictures have about
+ten."""
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _ORIENTATION = 0x0112
 _TRANSPOSED: Mapping[int, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +61,6 @@ ENCODINGS: Mapping[str, Encoding] = {
     "image/png": _PNG,
     "image/gif": Encoding("GIF", "image/gif", ".gif", ("L", "RGB", "RGBA")),
     "image/webp": Encoding("WEBP", "image/webp", ".webp", ("RGB", "RGBA")),
-    "image/avif": Encoding("AVIF", "image/avif", ".avif", ("RGB", "RGBA")),
     "image/bmp": Encoding("BMP", "image/bmp", ".bmp", ("L", "RGB"), transparent=False),
     # Browsers do not show TIFF.
     "image/tiff": _PNG,
@@ -91,6 +102,7 @@ def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> byt
     source.seek(0)
     with Image.open(source, formats=DECODED) as opened:
         check_pixels(*opened.size, most)
+        _check_work(opened, source, most)
         if opened.format == "TIFF":
             # Pillow turns TIFF upright when it decodes it.
             opened.load()
@@ -118,6 +130,35 @@ def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> byt
     quality = {} if encoding.name in ("PNG", "GIF", "BMP") else {"quality": size.quality}
     picture.save(held, encoding.name, **quality, **({} if profile is None else {"icc_profile": profile}))
     return held.getvalue()
+
+
+def _check_work(picture: Image.Image, source: BinaryIO, most: int) -> None:
+    """Raises NotResizable if decoding a picture takes much more time or memory than its pixels do."""
+    if isinstance(picture, TiffImageFile):
+        check_pixels(picture.tag_v2.get(_TILE_WIDTH, 0), picture.tag_v2.get(_TILE_LENGTH, 0), most)
+    elif isinstance(picture, JpegImageFile):
+        position = source.tell()
+        source.seek(0)
+        number = number_of_scans(source.read())
+        source.seek(position)
+        if number > MAX_SCANS:
+            raise NotResizable(f"The picture has {number} scans or more, which are more than {MAX_SCANS}.")
+
+
+def number_of_scans(content: bytes) -> int:
+    """Returns the number of scans of a JPEG, at most one more than MAX_SCANS. What is behind its end does not count, nor a preview in its
+    metadata."""
+    number = position = 0
+    while number <= MAX_SCANS and (found := _MARKER.search(content, position)) is not None:
+        position = found.end()
+        marker = found[1][0]
+        if marker == _END_OF_IMAGE:
+            break
+        number += marker == _START_OF_SCAN
+        # The markers 1 and d8 have no length.
+        if marker not in (0x01, 0xD8) and len(content) >= position + 2:
+            position += struct.unpack_from(">H", content, position)[0]
+    return number
 
 
 def _orientation(picture: Image.Image) -> int:
