@@ -94,7 +94,7 @@ async def read_items(
     if not one:
         return await reading.load_list(Shown.LISTED if keys is None else Shown.BY_KEY)
     rows, items = await reading.load()
-    reading.present(items, Shown.LISTED if keys is None else Shown.BY_KEY)
+    await reading.present(items, Shown.LISTED if keys is None else Shown.BY_KEY)
     if not items:
         raise ItemNotFound(f'There is no such item in "{collection}".')
     version = version_of(access.grant(collection).collection, rows[0][-1], rows[0][-2]) if by_one_key else None
@@ -148,7 +148,7 @@ async def read_back(
         else:
             found = known
             by_key.update(zip(some, found, strict=True))
-        reading.present(found, Shown.WRITTEN)
+        await reading.present(found, Shown.WRITTEN)
     items = [by_key[key] for key in keys if key in by_key]
     if not items:
         return Result(None)
@@ -185,6 +185,7 @@ class _Reading:
     of the collection need. `counted` is the plan of the counts of meta and of the warnings, None for aggregates. `most` is the setting
     limits.max_rows."""
 
+    service: Items
     ctx: Context
     rules: CollectionRules
     collection: str
@@ -213,7 +214,7 @@ class _Reading:
             items, counts = await load()
         if items is None:
             return LongList(self, shown_for)
-        self.present(items, shown_for)
+        await self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices)
 
@@ -240,7 +241,7 @@ class _Reading:
             rows, items = rows[::-1], items[::-1]
         cursors = self._cursors(cursor, rows, more=more)
         counts = await self.counts(db, None if cursor.order or more else len(rows))
-        self.present(items, Shown.LISTED)
+        await self.present(items, Shown.LISTED)
         items = [] if plan.layout.shows_nothing else items
         return Result(items, self.meta(len(items), counts), self.notices, cursors=cursors)
 
@@ -342,18 +343,31 @@ class _Reading:
         """Returns the meta of a list with *shown* items."""
         return list_meta(self.query, self.collection, shown, counts, self.ctx.schema.default_limit)
 
-    def present(self, items: Sequence[Item], shown_for: Shown) -> None:
+    async def present(self, items: Sequence[Item], shown_for: Shown) -> None:
         """Lets the rules of the collection change the items, and removes fields that only the rules needed."""
         rules, fields = self.rules, self.query.fields
         if rules is NO_RULES:
             return
-        added = set(rules.needed).difference(fields) if fields and "*" not in fields else ()
+        # An item without visible fields is an empty list.
+        items = [item for item in items if item]
         for item in items:
-            # An item without visible fields is an empty list.
-            if item:
-                rules.present(self.ctx, self.query, item, shown_for)
-                for name in added:
+            rules.present(self.ctx, self.query, item, shown_for)
+        await rules.complete(items, shown_for, self._others)
+        if fields and "*" not in fields:
+            for name in set(rules.needed).difference(fields):
+                for item in items:
                     item.pop(name, None)
+
+    async def _others(self, collection: str, keys: Sequence[Key]) -> Mapping[Key, Item]:
+        """Returns items of another collection with all their fields, by key, as far as the caller may read them."""
+        grant = access_of(self.ctx).grant(collection)
+        found = keys_of(grant.collection, keys) if grant.read else []
+        if not found:
+            return {}
+        reading = _reading(self.service, self.ctx, collection, Query(), found, None, 0)
+        rows, items = await reading.load()
+        await reading.present(items, Shown.LISTED)
+        return {stored_key(grant.collection, row[-1]): item for row, item in zip(rows, items, strict=True)}
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -396,7 +410,7 @@ class LongList:
             async for _, items in LongReader(session).batches(reading.plan, reading.values):
                 if reading.plan.layout.shows_nothing:
                     break
-                reading.present(items, self.shown_for)
+                await reading.present(items, self.shown_for)
                 passed = shown = True
                 await take(items, meta)
             if not shown:
@@ -440,7 +454,7 @@ def _reading(
     )
     most = 0 if written else service.limits.max_rows
     values = ctx.bind_values(needing, keys or (), _up_to(most, limit), offset)
-    return _Reading(ctx, rules, collection, query, plan.items, plan, values, most)
+    return _Reading(service, ctx, rules, collection, query, plan.items, plan, values, most)
 
 
 async def _aggregates(service: Items, ctx: Context, collection: str, query: Query) -> "Result | LongList":
@@ -449,7 +463,7 @@ async def _aggregates(service: Items, ctx: Context, collection: str, query: Quer
     limit, offset = paging(query, ctx.schema.default_limit)
     most = service.limits.max_rows
     values = ctx.bind_values(query, (), _up_to(most, limit), offset)
-    return await _Reading(ctx, NO_RULES, collection, query, plan, None, values, most).load_list(Shown.LISTED)
+    return await _Reading(service, ctx, NO_RULES, collection, query, plan, None, values, most).load_list(Shown.LISTED)
 
 
 def _may_exceed(most: int, limit: int | None) -> bool:

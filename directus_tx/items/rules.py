@@ -1,6 +1,6 @@
 """Hooks for system collections: `items` calls them, and the modules of `system` implement them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 
 from attrs import frozen
@@ -19,6 +19,10 @@ class Shown(Enum):
     LISTED = "listed"
     BY_KEY = "by key"
     WRITTEN = "written"
+
+
+ReadOthers = Callable[[str, Sequence[Key]], Awaitable[Mapping[Key, Item]]]
+"""Returns the items of a collection with these keys, by key, as the caller sees them."""
 
 
 @frozen
@@ -77,6 +81,9 @@ class CollectionRules:
 
     def present(self, ctx: Context, query: Query, item: Item, shown_for: Shown) -> None:
         """Changes an item in place before it is shown. It holds the requested fields and those of `needed`."""
+
+    async def complete(self, items: Sequence[Item], shown_for: Shown, read: ReadOthers) -> None:
+        """Adds to the items of a list what items of other collections hold, after `present`."""
 
 
 NO_POLICIES: Mapping[str, Policy] = {}

@@ -11,7 +11,7 @@ from directus_tx.errors import InvalidRequest, ItemNotFound
 from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
 from directus_tx.items.rows import readable_keys
-from directus_tx.items.rules import CollectionRules, Shown
+from directus_tx.items.rules import CollectionRules, ReadOthers, Shown
 from directus_tx.query import Query
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import parse_truth
@@ -152,6 +152,21 @@ class SettingRules(CollectionRules):
             item["value"] = text or None
         else:
             item["value"] = _as_written(key, text) if shown_for is Shown.WRITTEN else shown(key, text)
+
+    async def complete(self, items: Sequence[Item], shown_for: Shown, read: ReadOthers) -> None:
+        """Shows files as objects, except by key; those that the caller may not read as their keys."""
+        if shown_for is Shown.BY_KEY:
+            return
+        files = [
+            (item, id)
+            for item in items
+            if _TYPES.get(item.get("key") or "") == "file" and (id := whole_number(str(item.get("value") or ""))) is not None
+        ]
+        if not files:
+            return
+        found = await read("directus_files", [id for _, id in files])
+        for item, id in files:
+            item["value"] = found.get(id, item["value"])
 
 
 async def _check_files(ctx: Context, files: Sequence[Any]) -> None:

@@ -1,5 +1,6 @@
 """Values of settings: of the kind that the setting needs, or refused by its name."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -82,3 +83,32 @@ async def test_a_boolean_is_stored_as_what_it_means(client: Client, sent: Any, l
     known = await ids(client)
     assert (await client.patch(f"~/settings/{known['sort_null_last']}", {"value": sent})).data["value"] is listed
     assert (await client.get("~/settings?filter[key]=sort_null_last")).data[0]["value"] is listed
+
+
+@ensureDeferred
+async def test_files_are_shown_as_objects_to_callers_who_may_read_them(client: Client) -> None:
+    known = await ids(client)
+    made = {"filename_disk": "a.txt", "filename_download": "a.txt", "title": "Logo", "data": base64.b64encode(b"text").decode()}
+    file = (await client.post("~/files", made)).data["id"]
+    for key, value in (("project_logo", file), ("project_background", {"id": file}), ("project_foreground", "")):
+        answer = await client.patch(f"~/settings/{known[key]}?fields=value", {"value": value})
+        assert answer.data == {"value": None} if value == "" else answer.data["value"]["title"] == "Logo"
+    names = "filter[key][in]=project_logo,project_background,project_foreground&fields=value"
+    shown = [row["value"] for row in (await client.get(f"~/settings?{names}&sort=id")).data]
+    assert [value and (value["id"], value["title"], value["type"]) for value in shown] == [
+        (file, "Logo", "text/plain"),
+        None,
+        (file, "Logo", "text/plain"),
+    ]
+    assert (await client.get(f"~/settings/{known['project_logo']}")).data["value"] == str(file)
+    # Whoever may not read files sees the key, and so does everybody if there is no such file any more.
+    role = (await client.post("~/roles", {"name": "Readers"})).data["id"]
+    for row in (await client.get(f"~/permissions?filter[role]={role}&filter[collection]=directus_files&fields=id")).data:
+        assert (await client.delete(f"~/permissions/{row['id']}")).status == 204
+    await client.post("~/permissions", {"collection": "directus_settings", "role": role, "read": "full"})
+    reader = {"email": "reader@example.com", "password": "x", "role": role, "status": "active", "token": "reader-token"}
+    assert (await client.post("~/users", reader)).status == 200
+    listed = (await client.get(f"~/settings?{names}&sort=id", token="reader-token")).data
+    assert [row["value"] for row in listed] == [str(file), None, str(file)]
+    assert (await client.delete(f"~/files/{file}")).status == 204
+    assert [row["value"] for row in (await client.get(f"~/settings?{names}&sort=id")).data] == [str(file), None, str(file)]
