@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,6 +57,21 @@ def plain_address(address: str) -> str:
 _MAPPED = "::ffff:"
 
 
+def forwarded_addresses(header: str) -> list[str]:
+    """Returns the addresses in a header X-Forwarded-For, without the ports and brackets that some proxies add: with them, each connection
+    would seem to come from an address of its own."""
+    parts = (part.strip() for part in header.split(","))
+    return [_without_port(part) for part in parts if part]
+
+
+def _without_port(address: str) -> str:
+    found = _WITH_PORT.fullmatch(address)
+    return address if found is None else found[1] or found[2]
+
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
+
+
 class Proxies:
     """The proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted (server.trusted_proxies)."""
 
@@ -66,9 +82,8 @@ class Proxies:
         """Returns the IP address of the client: that of the peer, or the one that a trusted proxy forwards."""
         peer = plain_address(getattr(request.getClientAddress(), "host", None) or "")
         if self.trusts(peer):
-            forwarded = [part.strip() for part in (request.getHeader("x-forwarded-for") or "").split(",") if part.strip()]
             # Each proxy appends the address that it sees. The first addresses may have been sent by the client.
-            for address in reversed(forwarded):
+            for address in reversed(forwarded_addresses(request.getHeader("x-forwarded-for") or "")):
                 if not self.trusts(address):
                     return plain_address(address)
         return peer

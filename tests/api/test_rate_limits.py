@@ -120,6 +120,17 @@ async def test_an_ipv6_network_of_64_bits_is_one_address(client: Client) -> None
 
 
 @ensureDeferred
+async def test_the_ports_that_a_proxy_forwards_make_no_other_address(client: Client) -> None:
+    for number in range(ADDRESSES):
+        assert (await sign_in(client, f"user{number}@example.com", address=f"192.0.2.7:{40_000 + number}")).status == 404
+        assert (await sign_in(client, f"other{number}@example.com", address=f"[2001:db8:7::1]:{40_000 + number}")).status == 404
+    for address in ("192.0.2.7", "192.0.2.7:1", "[2001:db8:7::2]", "2001:db8:7::3", "203.0.113.1, 192.0.2.7:2, 127.0.0.1:80"):
+        assert is_limited(await sign_in(client, "user@example.com", address=address), "failures_per_address"), address
+    assert (await sign_in(client, **ADMIN, address="192.0.2.8:40000")).status == 200
+    assert await execute(client, "SELECT ip_address FROM directus_user_sessions") == [("192.0.2.8",)]
+
+
+@ensureDeferred
 async def test_what_succeeds_or_is_malformed_does_not_count(client: Client) -> None:
     for _ in range(ADDRESSES + 3):
         assert (await sign_in(client, **ADMIN)).status == 200
