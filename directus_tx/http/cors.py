@@ -21,9 +21,10 @@ MAX_AGE = b"600"
 def allow_origin(request: Any) -> None:
     """Sets the headers that say which origins may read the answer: all, unless the project lists its origins."""
     origin = request.getHeader(b"origin")
-    if origin is not None:
-        request.responseHeaders.addRawHeader(b"Vary", b"Origin")
     allowed = named_origins(request.project)
+    if origin is not None or allowed is not None:
+        # Also without the header: a cache must not answer a page with what it keeps for a request of another program.
+        request.responseHeaders.addRawHeader(b"Vary", b"Origin")
     if allowed is not None and (origin is None or origin.decode("latin-1") not in allowed):
         return
     request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")

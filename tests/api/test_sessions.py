@@ -280,6 +280,8 @@ async def test_a_page_of_an_origin_that_the_project_names_may_use_cookies(client
     answer = await client.get(ME, token=None, headers={"Cookie": cookie, "Origin": FOREIGN})
     assert answer.status == 401
     assert "access-control-allow-origin" not in answer.headers
+    # A cache that keeps an answer asks anew for a page of another origin.
+    assert (await client.get("~/", token=None)).headers["vary"] == "Origin"
     assert await status(client, cookie, "~/auth/logout", "POST", {}, Origin=FOREIGN) == 200
     assert await status(client, cookie) == 200
 
