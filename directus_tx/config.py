@@ -560,8 +560,8 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
         mistakes.append(f"{label}: takes {wanted}")
     elif isinstance(value, (int, float)) and value < 0:
         mistakes.append(f"{label}: takes no negative number")
-    elif isinstance(value, int) and label in _LIFETIMES and not 1 <= value <= _LIFETIMES[label]:
-        mistakes.append(f"{label}: is a number between 1 and {_LIFETIMES[label]}")
+    elif isinstance(value, int) and label in _LARGEST and not 1 <= value <= _LARGEST[label]:
+        mistakes.append(f"{label}: is a number between 1 and {_LARGEST[label]}")
     elif attribute.metadata["choices"] and value not in attribute.metadata["choices"]:
         mistakes.append(f"{label}: is one of {', '.join(attribute.metadata['choices'])}")
     elif label == "database.url" and value:
@@ -593,8 +593,9 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
     return attribute.default
 
 
-_LIFETIMES = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366}
-"""The longest lifetimes of links that may be set: whoever finds a mail later must not get into an account by it."""
+# The lifetimes of links have limits because whoever finds a mail later must not get into an account by it.
+_LARGEST = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366, "files.thumbnail_threads": 64}
+"""The largest values of settings that have one. They must be at least 1."""
 
 _PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _LISTENING = re.compile(r"(?P<kind>tcp[46]?|ssl):(port=)?(?P<port>\d+)")

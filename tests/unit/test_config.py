@@ -73,3 +73,9 @@ def test_urls_become_the_keywords_of_libpq() -> None:
     found = libpq_parameters("postgresql://u:p%40w@h:5433/d?sslmode=require")
     assert found == {"host": "h", "port": 5433, "user": "u", "password": "p@w", "dbname": "d", "sslmode": "require"}
     assert libpq_parameters("postgresql:///d?host=/run")["host"] == "/run"
+
+
+@pytest.mark.parametrize("number", ["0", "65"])
+def test_thumbnails_need_a_thread_to_be_made_in(number: str) -> None:
+    with pytest.raises(ConfigError, match=r"files\.thumbnail_threads: is a number between 1 and 64"):
+        load(None, {"DIRECTUS_FILES_THUMBNAIL_THREADS": number})
