@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from twisted.internet.defer import FirstError
@@ -54,12 +55,14 @@ def log_request(log: Logger, request: Any, status: int, now: float, ip: str) -> 
     )
 
 
-_IN_PATH = re.compile(r"(/users/invite/)[^/]+")
+_IN_PATH = re.compile(r"(/users/invite/).+", re.DOTALL)
 
 
 def without_tokens(path: str) -> str:
     """Returns the path of a request without the token of an invitation."""
-    return _IN_PATH.sub(r"\1(token)", path) if "/users/invite/" in path else path
+    # Paths are matched decoded, so a client can write any letter of this one as an escape.
+    plain = unquote(path) if "%" in path else path
+    return _IN_PATH.sub(r"\1(token)", plain) if "/users/invite/" in plain else path
 
 
 NOTED = ("request_id", "ip", "project", "user", "method", "path", "status", "ms", "statements", "code")

@@ -141,3 +141,17 @@ async def test_the_line_of_a_request_has_the_code_of_the_error_that_is_answered(
             assert json.loads(line)["code"] == code
         else:
             assert line.partition(" statements")[2] == ("" if code is None else f" code {code}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/p/users/invite/SECRET",
+        "/p/users/%69nvite/SECRET",
+        "/p/%75sers%2finvite%2FSECRET",
+        "/p/users/invite/a%2FSECRET%0A.SECRET",
+    ],
+)
+def test_no_spelling_of_a_path_shows_the_token_of_an_invitation(path: str) -> None:
+    assert logs.without_tokens(path) == "/p/users/invite/(token)"
+    assert logs.without_tokens("/p/items/a%2Fb") == "/p/items/a%2Fb"
