@@ -21,10 +21,13 @@ from directus_tx import rate_limits
 from directus_tx.config import RateLimitSettings
 from directus_tx.context import Context
 from directus_tx.db.session import Session
-from directus_tx.errors import ApiError, TooManyRequests
+from directus_tx.errors import ApiError, ServiceUnavailable, TooManyRequests
 from directus_tx.rate_limits import Limiter, Rate, Recent, network_of, refusal
 
 log = Logger()
+
+MAX_WAITING = 64
+"""The maximum number of attempts that wait for those that are running, by key."""
 
 MAX_ADDRESSES = 100
 """The maximum number of addresses of a user's sessions that are compared."""
@@ -85,13 +88,16 @@ class Running:
     @asynccontextmanager
     async def attempt(self, key: Hashable) -> AsyncIterator[None]:
         """A context in which a secret is tried. It is entered when there is room. Raises TooManyRequests if too many attempts have failed
-        or fail meanwhile."""
+        or fail meanwhile, and ServiceUnavailable if too many wait already."""
         self.check(key)
         if key not in self._waiting and self._is_free(key):
             self._running[key] = self._running.get(key, 0) + 1
         else:
+            queue = self._waiting.setdefault(key, deque())
+            if len(queue) >= MAX_WAITING:
+                raise ServiceUnavailable(f"Too many attempts are being made {self._where}; try again shortly.")
             waiter: Deferred[None] = Deferred()
-            self._waiting.setdefault(key, deque()).append(waiter)
+            queue.append(waiter)
             await waiter
         try:
             yield

@@ -6,6 +6,7 @@ Only this module writes to requests. It answers all exceptions of endpoints as e
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -266,7 +267,9 @@ class App:
         request.accountability = who
         if route.caller is not Caller.ANONYMOUS:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)
-        call.ctx = Context(project.key, schema, who, now, session, project.keys, request.request_id, call.site)
+        call.ctx = Context(
+            project.key, schema, who, now, session, project.keys, request.request_id, partial(_site, self.proxies, request)
+        )
 
     async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
         """Returns the user of a token, or None. Raises TooManyRequests for a static token that is not known to belong to a user if too many
@@ -489,6 +492,12 @@ def _is_wrong_secret(error: Exception) -> bool:
 
 def _takes_gzip(request: Any) -> bool:
     return encode.takes_gzip(request.getHeader(b"accept-encoding") or b"")
+
+
+def _site(proxies: Proxies, request: Any) -> str:
+    """Returns the URL of the project of a request that the client uses. (A method of the call would make a cycle of the call and its
+    context.)"""
+    return f"{proxies.base(request)}/{request.project.key}"
 
 
 def _first_part(path: bytes) -> str:

@@ -113,10 +113,6 @@ class Call:
         """The URL that the client uses, without a path: "https://example.com"."""
         return self.proxies.base(self.request)
 
-    def site(self) -> str:
-        """Returns the URL of the project that the client uses."""
-        return f"{self.base}/{self.project.key}"
-
     @property
     def uploads(self) -> bool:
         """Whether the body is a form that may contain a file."""

@@ -325,7 +325,9 @@ async def test_no_cursor_contains_a_credential(client: Client) -> None:
     """Cursors are parts of URLs, which logs and browsers keep."""
     await client.collection("things", field("pin", "hash", "VARCHAR", 200), field("name"))
     await client.post("~/items/things", [{"pin": str(n), "name": "x"} for n in range(3)])
-    for path in ("items/things?sort=pin", "items/things?sort=name,-pin", "users?sort=token", "users?sort=-2fa_secret,email"):
+    for path in ("users?sort=token", "users?sort=-2fa_secret,email"):
+        assert (await client.get(f"~/{path}")).status == 422, path
+    for path in ("items/things?sort=pin", "items/things?sort=name,-pin"):
         assert (await client.get(f"~/{path}")).status == 200, path
         found = await client.get(f"~/{path}&cursor=")
         assert (found.status, found.code) == (422, 4), path

@@ -80,7 +80,6 @@ async def a_file(client: Client, by: int) -> int:
 
 FORGED: Mapping[str, Any] = {
     "storage": "s3",
-    "filename_disk": "../../etc/passwd",
     "type": "text/html",
     "uploaded_by": 1,
     "uploaded_on": "2001-01-01 00:00:00",

@@ -532,8 +532,8 @@ async def test_a_password_that_changes_during_a_sign_in_leaves_no_session_of_the
     hasher = client.backend.hasher
     verify = hasher.verify
 
-    async def slow(*arguments: Any) -> Any:
-        found = await verify(*arguments)
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        found = await verify(*arguments, **options)
         if found.valid:
             hasher.verify = verify  # type: ignore[method-assign]
             assert (await client.patch(f"~/users/{user}", {"password": "new-secret"})).status == 200
@@ -554,8 +554,8 @@ async def test_a_hash_that_is_replaced_by_another_sign_in_meanwhile_does_not_ref
     hasher = client.backend.hasher
     verify = hasher.verify
 
-    async def slow(*arguments: Any) -> Any:
-        found = await verify(*arguments)
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        found = await verify(*arguments, **options)
         await execute(client, "UPDATE directus_users SET password = %s WHERE id = %s AND password = %s", (newer, user, outdated))
         return found
 

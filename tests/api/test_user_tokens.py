@@ -212,8 +212,9 @@ async def test_a_token_for_reading_writes_nothing(client: Client) -> None:
             path = path.replace(f"<{name}>", value)
         body = {"collection": "things", "comment": "c", "item": "1"}
         answer = await client.call(route.method, path, body, token=token)
-        # There is no such comment.
-        assert refused(answer) or (answer.status == 404 and "comment" in path), (route.method, path, answer.body)
+        # There is no such comment, and no such file.
+        missing = answer.status == 404 and ("comment" in path or "/files/" in path)
+        assert refused(answer) or missing, (route.method, path, answer.body)
         tried += 1
     assert tried > 25
     for body in ([{"id": 1, "name": "y"}], [{"name": "y"}]):

@@ -112,7 +112,7 @@ def test_a_worker_that_is_killed_is_replaced_and_requests_of_the_others_are_answ
             assert kept.recv(65536).endswith(b"pong")
     wait_for(lambda: len(children(daemon.pid)) == 2)
     assert own in children(daemon.pid)
-    assert events(daemon, "has ended with signal 9") == 1
+    wait_for(lambda: events(daemon, "has ended with signal 9") == 1)
     ready = 3
     wait_for(lambda: events(daemon, "the server is ready") == ready)
     assert daemon.call("GET", "/p/items/things?limit=1")["data"]
