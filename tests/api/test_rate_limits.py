@@ -13,10 +13,12 @@ from twisted.internet import defer, reactor
 from twisted.internet.endpoints import serverFromString
 
 from directus_tx import rate_limits
+from directus_tx.accounts import throttle
 from directus_tx.accounts.throttle import Running, Throttle, remove_restored
 from directus_tx.config import RateLimitSettings, Settings
 from directus_tx.context import current_time
 from directus_tx.db.session import Session
+from directus_tx.errors import ServiceUnavailable
 from directus_tx.http.app import App
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
@@ -460,7 +462,8 @@ async def test_a_user_with_a_session_does_not_wait_for_those_who_try_passwords(c
 
 
 @ensureDeferred
-async def test_many_attempts_that_wait_are_admitted_or_refused_without_recursion() -> None:
+async def test_many_attempts_that_wait_are_admitted_or_refused_without_recursion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_WAITING", 10_000)
     limiter = Limiter(Rate(1), lambda: 0.0)
     running = Running(limiter, "failures_per_address", "from this address")
     held: defer.Deferred[None] = defer.Deferred()
@@ -486,3 +489,25 @@ async def test_many_attempts_that_wait_are_admitted_or_refused_without_recursion
 def nothing_runs(client: Client) -> bool:
     throttle = client.app.throttle
     return not any(len(each) for each in (throttle._of_addresses, throttle._of_accounts, throttle._of_pairs) if each is not None)
+
+
+@ensureDeferred
+async def test_no_more_than_a_number_of_attempts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_WAITING", 3)
+    running = Running(Limiter(Rate(1), lambda: 0.0), "failures_per_address", "from this address")
+    held: defer.Deferred[None] = defer.Deferred()
+    ended = []
+
+    async def attempt(number: int) -> None:
+        async with running.attempt("a"):
+            await held
+            ended.append(number)
+
+    attempts = [defer.ensureDeferred(attempt(number)) for number in range(6)]
+    refused = [each for each in attempts if each.called]
+    for each in refused:
+        with pytest.raises(ServiceUnavailable, match="from this address"):
+            await each
+    held.callback(None)
+    await defer.gatherResults([each for each in attempts if each not in refused])
+    assert (ended, len(refused), len(running)) == ([0, 1, 2, 3], 2, 0)
