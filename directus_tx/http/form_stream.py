@@ -6,12 +6,12 @@ from typing import Any
 import multipart
 from attrs import frozen
 
-from directus_tx.errors import BadRequest, PayloadTooLarge, UnusableBody
+from directus_tx.errors import BadRequest, UnusableBody
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Receiving
 from directus_tx.http.body_stream import BodyStream
 from directus_tx.http.params import Tree, nested, refuse_nul
-from directus_tx.http.payload import MAX_FIELDS, UTF_8, PayloadLimits
+from directus_tx.http.payload import MAX_FIELDS, UTF_8, PayloadLimits, multipart_errors
 
 MAX_EPILOGUE = 64 * 1024
 """The maximum number of bytes behind the last part of a form."""
@@ -51,14 +51,8 @@ class FormStream:
         boundary = options.get("boundary")
         if not boundary:
             raise UnusableBody("The content type of the multipart body has no boundary.")
-        try:
+        with multipart_errors():
             await self._parse(boundary)
-        except multipart.ParserLimitReached as error:
-            raise PayloadTooLarge(f"The multipart body exceeds a limit: {error}. It may have up to {MAX_FIELDS} parts.") from None
-        except UnicodeDecodeError:
-            raise UnusableBody("The body is not UTF-8.") from None
-        except multipart.MultipartError as error:
-            raise UnusableBody(f"The multipart body is malformed: {error}.") from None
         rest = 0
         while data := await self.stream.read():
             rest += len(data)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import multipart
@@ -141,16 +142,23 @@ def _form(data: bytes) -> dict[str, Any]:
 def _multipart(content: IO[bytes], boundary: str | None, limits: PayloadLimits) -> dict[str, Any]:
     if not boundary:
         raise UnusableBody("The content type of the multipart body has no boundary.")
-    try:
+    with multipart_errors():
         pairs = [(name, value.decode()) for name, value in _fields(content, boundary, limits)]
+    refuse_nul(pairs)
+    return nested(pairs)
+
+
+@contextmanager
+def multipart_errors() -> Iterator[None]:
+    """A context in which a multipart form is parsed: raises PayloadTooLarge or UnusableBody for what the parser refuses."""
+    try:
+        yield
     except multipart.ParserLimitReached as error:
         raise PayloadTooLarge(f"The multipart body exceeds a limit: {error}. It may have up to {MAX_FIELDS} parts.") from None
     except UnicodeDecodeError:
         raise UnusableBody("The body is not UTF-8.") from None
     except multipart.MultipartError as error:
         raise UnusableBody(f"The multipart body is malformed: {error}.") from None
-    refuse_nul(pairs)
-    return nested(pairs)
 
 
 def _fields(content: IO[bytes], boundary: str, limits: PayloadLimits) -> Iterator[tuple[str, bytes]]:

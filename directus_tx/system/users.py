@@ -107,8 +107,7 @@ class UserRules(CollectionRules):
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
         """Ends the sessions of users whose password is changed, except the session that changes it, and of users who are deleted or no
         longer active; and the links that were mailed to users whose account has changed since. Forgets the used one-time passwords of users
-        who get a new secret. Returns a record by the user for each
-        change of status.
+        who get a new secret. Returns a record by the user for each change of status.
 
         Raises DeleteForbidden if a caller who is not an administrator deletes an administrator, and LastAdministrator if no active
         administrator would be left."""
