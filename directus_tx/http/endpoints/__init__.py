@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from directus_tx.http.endpoints import (
     activity,
+    assets,
     auth,
     collections,
     extensions,
@@ -38,6 +39,7 @@ GROUPS = (
     collections,
     fields,
     files,
+    assets,
     items,
     links,
     mail,

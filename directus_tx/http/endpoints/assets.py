@@ -1,0 +1,133 @@
+"""/uploads/:project/originals: the contents of files; /:project/assets: the same by a secret hash, and thumbnails."""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from urllib.parse import quote
+
+from attrs import evolve, frozen
+
+from directus_tx.errors import ItemNotFound, NotFound
+from directus_tx.files import contents, delivery
+from directus_tx.files.contents import Original
+from directus_tx.http import ranges
+from directus_tx.http.answers import Answer, Bare, FileStream, Streamed
+from directus_tx.http.operations import Operation
+from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.schema.thumbnail_sizes import Size, allowed_sizes
+
+routes = Routes()
+
+THUMBNAIL = {
+    "key": "The key of a size of thumbnails. It takes precedence over the following parameters.",
+    "w": "The width of a thumbnail, in pixels.",
+    "h": "The height of a thumbnail, in pixels.",
+    "f": "How the picture fits in: contain or crop.",
+    "q": "The quality of a thumbnail, from 0 to 100.",
+}
+"""The parameters that ask for a thumbnail, with their descriptions."""
+
+BYTES = {"type": "string", "format": "binary"}
+
+
+@routes.get(
+    "/uploads/<project>/originals/<name>", Caller.ANONYMOUS, Operation("Read the content of a file", BYTES, media_type="*/*")
+)
+async def original(call: Call) -> Answer | Streamed:
+    found = await contents.find_original(call.ctx.db, contents.BY_DISK, call.path["name"])
+    if found is None:
+        raise NotFound("There is no such file.")
+    return await _send(call, found)
+
+
+@routes.get(
+    "/<project>/assets/<name>",
+    Caller.ANONYMOUS,
+    Operation(
+        "Read the content of a file by its hash, or a thumbnail of it",
+        BYTES,
+        query=tuple(THUMBNAIL.items()),
+        media_type="*/*",
+    ),
+)
+async def asset(call: Call) -> Answer | Streamed:
+    by_name = call.ctx.schema.setting("asset_url_naming") == "filename_download"
+    condition = contents.BY_DOWNLOAD if by_name else contents.BY_HASH
+    found = await contents.find_original(call.ctx.db, condition, call.path["name"])
+    if found is None:
+        raise ItemNotFound("There is no such file.")
+    asked = {name: call.params.tree[name] for name in THUMBNAIL if name in call.params.tree}
+    return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked)) if asked else await _send(call, found)
+
+
+@frozen
+class _Source:
+    """The content of a file: its size in bytes, a text that is another one for other bytes, when it was stored, and its version in the
+    storage, None if it never changes."""
+
+    size: int
+    tag: str
+    modified: datetime
+    version: str | None = None
+
+
+async def _source(call: Call, original: Original) -> _Source:
+    """Returns what is known of a content. The storage is only asked for one that the server has not stored itself. Raises NotFound if it
+    has none."""
+    if original.size is not None and original.sha256 is not None and original.stored_on is not None:
+        return _Source(original.size, original.sha256, original.stored_on.replace(microsecond=0))
+    stored = await call.project.storage.describe(original.name)
+    if stored is None:
+        raise NotFound("The content of the file is missing.")
+    return _Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
+
+
+async def _send(call: Call, original: Original) -> Answer | Streamed:
+    """Returns the content of a file, or the part of it that the client asks for. Raises NotFound if the storage has none."""
+    source = await _source(call, original)
+    headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, "no-cache")
+    if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
+        return Bare(304, headers)
+    return _streamed(call, original, headers, original.name, source)
+
+
+async def _send_thumbnail(call: Call, original: Original, size: Size) -> Answer | Streamed:
+    """Returns a thumbnail of a file, or the part of it that the client asks for. Raises NotFound if the storage has no content, and the
+    errors of `Thumbnails`."""
+    source = await _source(call, original)
+    thumbnails = call.services.thumbnails
+    thumbnail = thumbnails.plan(original.name, source.tag, original.type, size, original.width, original.height)
+    shown = evolve(original, type=thumbnail.encoding.media_type, charset="")
+    caching = f"public, max-age={thumbnails.settings.thumbnail_max_age}"
+    headers = _headers(shown, f'"{thumbnail.tag}"', source.modified, caching)
+    if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
+        return Bare(304, headers)
+    stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail)
+    part = _Source(stored.size, thumbnail.tag, source.modified, stored.version)
+    return _streamed(call, shown, headers, stored.name, part)
+
+
+def _headers(shown: Original, tag: str, modified: datetime, caching: str) -> dict[str, str]:
+    """Returns the headers of an answer with a content, or with a thumbnail of it."""
+    return {
+        "ETag": tag,
+        "Last-Modified": ranges.http_date(modified),
+        "Cache-Control": caching,
+        "Accept-Ranges": "bytes",
+        **delivery.headers(shown),
+    }
+
+
+def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, source: _Source) -> Answer | Streamed:
+    """Returns what the storage has under a name, or the part of it that the client asks for."""
+    try:
+        part = ranges.part_of(call.request, source.size, headers["ETag"], source.modified)
+    except ranges.NoSuchPart:
+        return Bare(416, headers | {"Content-Range": f"bytes */{source.size}", "Cache-Control": "no-cache"})
+    if part is not None:
+        headers |= {"Content-Range": f"bytes {part.start}-{part.end - 1}/{source.size}"}
+    start, end = (0, source.size) if part is None else (part.start, part.end)
+
+    def pieces() -> AsyncGenerator[bytes, None]:
+        return call.project.storage.read(name, start, end, version=source.version)
+
+    return FileStream(pieces, end - start, delivery.content_type(shown), headers, 200 if part is None else 206)
