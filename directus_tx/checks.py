@@ -17,6 +17,7 @@ from directus_tx.accounts.sso.settings import sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
+from directus_tx.extensions import ExtensionError, read_directory
 from directus_tx.files.storage.opening import s3_module
 from directus_tx.files.storage.settings import LocalSettings, S3Settings, storage_settings
 from directus_tx.http.admin_app import INDEX
@@ -34,6 +35,11 @@ def problems(settings: Settings) -> list[str]:
     found = [*_endpoints(settings), *_networks(server.trusted_proxies), *_data_directory(pathlib.Path(server.data_dir))]
     if server.admin_app and not (pathlib.Path(server.admin_app) / INDEX).is_file():
         found.append(f"server.admin_app: there is no file {pathlib.Path(server.admin_app) / INDEX}")
+    if server.extensions:
+        try:
+            read_directory(pathlib.Path(server.extensions))
+        except ExtensionError as error:
+            found += (f"server.extensions: {each}" for each in error.mistakes)
     if not server.admin_app_policy.isprintable():
         found.append("server.admin_app_policy: must be one line of printable characters")
     if server.log_file:

@@ -55,6 +55,11 @@ class ServerSettings:
     admin_app_policy: str = setting(
         "", "Content-Security-Policy of the admin app. Empty: one that the app of Directus 8 works with."
     )
+    extensions: str = setting(
+        "",
+        "Directory with extensions of the admin app, in interfaces/NAME, layouts/NAME and modules/NAME. Empty: there are none but those of"
+        " plugins.",
+    )
     trusted_proxies: tuple[str, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For is trusted. It is ignored from any other address."
     )

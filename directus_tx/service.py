@@ -25,6 +25,7 @@ from directus_tx.db.addresses import SharedLookups
 from directus_tx.db.connection import pause
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
 from directus_tx.errors import ServiceUnavailable
+from directus_tx.extensions import ExtensionError, Extensions
 from directus_tx.files.intake import Intake
 from directus_tx.files.removal import FileRemoval
 from directus_tx.files.thumbnails import Thumbnails
@@ -109,6 +110,7 @@ class Backend:
         self.imports = Client(reactor, limits, max_answer=settings.files.max_size)
         self.intake = Intake(reactor, settings.files, self.imports)
         self.thumbnails = Thumbnails(reactor, settings.files)
+        self.extensions = Extensions()
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
         self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
@@ -135,6 +137,15 @@ class Backend:
         self.hasher.start()
         self.intake.start()
         self.thumbnails.start()
+
+    def find_extensions(self) -> None:
+        """Finds the extensions of the admin app. Raises StartError."""
+        directory = self.settings.server.extensions
+        if directory:
+            try:
+                self.extensions.add(pathlib.Path(directory))
+            except ExtensionError as error:
+                raise StartError(f"server.extensions: {error}") from error
 
     def provide_token(self) -> None:
         """Generates the super admin token if there is none. Raises StartError if it cannot be stored."""
@@ -234,6 +245,7 @@ class ApiService(Process):
             sign_on=self.backend.sign_on,
             intake=self.backend.intake,
             thumbnails=self.backend.thumbnails,
+            extensions=self.backend.extensions,
         )
         self.app = App(reactor, services)
         self._opening: defer.Deferred[None] | None = None
@@ -248,6 +260,7 @@ class ApiService(Process):
         """Listens, and opens the projects as soon as the database can be used. Raises StartError, EmbeddedError, ServiceUnavailable."""
         log.info("directus_tx {version} starts", version=__version__)
         self.backend.prepare()
+        self.backend.find_extensions()
         await self._listen()
         self.backend.provide_token()
         if self.backend.new_super_admin_token:

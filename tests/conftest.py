@@ -207,6 +207,7 @@ async def server(settings: Settings) -> Any:
     """A client of a server without projects."""
     backend = Backend(settings, reactor)
     await backend.open()
+    backend.find_extensions()
     app = App(
         reactor,
         Services(
@@ -217,6 +218,7 @@ async def server(settings: Settings) -> Any:
             sign_on=backend.sign_on,
             intake=backend.intake,
             thumbnails=backend.thumbnails,
+            extensions=backend.extensions,
         ),
     )
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)

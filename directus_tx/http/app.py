@@ -35,18 +35,19 @@ from directus_tx.errors import (
     Unauthorized,
     drop_tracebacks,
 )
-from directus_tx.http import cors, encode
+from directus_tx.http import admin_app, cors, encode, extension_files
 from directus_tx.http.admin_app import AdminApp
 from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
 from directus_tx.http.endpoints import all_routes
+from directus_tx.http.extension_files import ExtensionFiles
 from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.rate_limits import RequestLimits
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender
-from directus_tx.http.site import ADMIN_APP, ApiSite, parts_of
+from directus_tx.http.site import ADMIN_APP, EXTENSION_FILES, ApiSite, parts_of
 from directus_tx.http.spool import Spool
 from directus_tx.logs import log_request
 from directus_tx.schema.model import Snapshot
@@ -101,8 +102,14 @@ class App:
         """The routes by their endpoints in the map of the Klein app."""
         for route in all_routes():
             self._register(route)
+        self.extension_files = ExtensionFiles(services.extensions, services.settings.server.admin_app_policy)
+        # Klein does not know directories: the site passes on all paths that begin like them.
+        self.directories = {extension_files.FIRST_PART: EXTENSION_FILES}
+        """The endpoints of directories of files, by the first part of their paths."""
+        about = Operation("A file of an extension", ANY, media_type="text/javascript")
+        self.routes[EXTENSION_FILES] = Route("GET", "/extensions", self._find_extension_file, Caller.ANONYMOUS, about)
         if self.admin_app is not None:
-            # Klein does not know it: the site passes on all paths that begin like it.
+            self.directories[admin_app.FIRST_PART] = ADMIN_APP
             about = Operation("A file of the admin app", ANY, media_type="text/html")
             self.routes[ADMIN_APP] = Route("GET", "/admin", self._find_in_admin_app, Caller.ANONYMOUS, about)
         self.spool = Spool(services.settings.server.spool_size)
@@ -134,6 +141,11 @@ class App:
         parts = (parts_of(call.request) or [])[1:]
         assert self.admin_app is not None
         return await self.admin_app.answer(parts, call.request.getHeader(b"if-none-match")) if parts else Redirect("./admin/")
+
+    async def _find_extension_file(self, call: Call) -> Answer | Streamed:
+        """The endpoint of the paths that begin with /extensions."""
+        parts = (parts_of(call.request) or [])[1:]
+        return await self.extension_files.answer(parts, call.request.getHeader(b"if-none-match"))
 
     def _ended(self, result: Any, work: "defer.Deferred[None]") -> None:
         self.running.discard(work)

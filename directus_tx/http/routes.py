@@ -15,6 +15,7 @@ from directus_tx.accounts.throttle import Throttle
 from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized, UpdateForbidden
+from directus_tx.extensions import Extensions
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Intake, Receiving
 from directus_tx.files.thumbnails import Thumbnails
@@ -51,6 +52,7 @@ class Services:
     sign_on: SingleSignOn = field(kw_only=True)
     intake: Intake = field(kw_only=True)
     thumbnails: Thumbnails = field(kw_only=True)
+    extensions: Extensions = field(factory=Extensions, kw_only=True)
 
     @health.default
     def _health(self) -> Health:

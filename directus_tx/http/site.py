@@ -20,6 +20,9 @@ from directus_tx.http.request import ApiRequest
 ADMIN_APP = "admin app"
 """The endpoint of the paths that begin with /admin, if there is an admin app."""
 
+EXTENSION_FILES = "files of extensions"
+"""The endpoint of the paths that begin with /extensions."""
+
 OVERRIDES = frozenset({b"GET", b"PUT", b"PATCH", b"DELETE", b"HEAD"})
 
 
@@ -105,10 +108,11 @@ class RootResource(Resource):
         parts = parts_of(request)
         if parts is None:
             return self.app.refuse(request, NotFound())
-        if self.app.admin_app is not None and parts[0] == "admin":
+        endpoint = self.app.directories.get(parts[0])
+        if endpoint is not None:
             if request.method not in (b"GET", b"HEAD"):
                 return self.app.refuse(request, MethodNotAllowed())
-            return self.app.serve(ADMIN_APP, request, {})
+            return self.app.serve(endpoint, request, {})
         found = self.table.match(request.method.decode("latin-1").upper(), parts)
         if isinstance(found, Match):
             return self.app.serve(found.endpoint, request, found.arguments)

@@ -29,6 +29,7 @@ PACKAGE = ROOT / "directus_tx"
 LAYERS = (
     "suggestions",
     "private_files",
+    "extensions",
     "sealing",
     "errors",
     "cache",
@@ -100,7 +101,9 @@ LAYERS = (
     "http.pages",
     "http.operations",
     "http.answers",
+    "http.static_files",
     "http.admin_app",
+    "http.extension_files",
     "http.request",
     "http.channel",
     "http.connections",
