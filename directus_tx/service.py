@@ -50,6 +50,7 @@ from directus_tx.plugins.manager import Plugins
 from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
+from directus_tx.registered import RegistrationError, collect
 from directus_tx.system import RULES
 from directus_tx.webhooks.before import BeforeWebhooks
 from directus_tx.webhooks.delivery import WebhookKind
@@ -89,17 +90,34 @@ def use_shared_lookups(reactor: Any) -> None:
     reactor.installNameResolver(SharedLookups(reactor))
 
 
+def find_plugins() -> Plugins:
+    """Returns the installed plugins. Raises StartError if one cannot be used."""
+    plugins = Plugins()
+    try:
+        names = plugins.find()
+    except Exception as error:
+        raise StartError(f"the plugins cannot be loaded: {error}") from error
+    if names:
+        log.info("plugins: {names}", names=", ".join(names))
+    return plugins
+
+
 class Backend:
     """The parts that the server and the `directus` command share: the database server, the projects, the password hasher. Call `open`
-    before use and `close` afterwards. Raises StartError if the data directory cannot be used."""
+    before use and `close` afterwards. *plugins* are those of the server; None: those that are found. Raises StartError if a plugin or
+    the data directory cannot be used."""
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, plugins: Plugins | None = None) -> None:
         self.settings = settings
         self.reactor = reactor
+        self.plugins = find_plugins() if plugins is None else plugins
+        try:
+            self.registered = collect(self.plugins)
+        except RegistrationError as error:
+            raise StartError(str(error)) from error
         self.data_dir = pathlib.Path(settings.server.data_dir)
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
-        self.plugins = Plugins()
         self.outgoing = Client(reactor, settings.outgoing)
         asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
@@ -130,10 +148,7 @@ class Backend:
             )
 
     def prepare(self) -> None:
-        """Finds plugins and starts threads."""
-        names = self.plugins.find()
-        if names:
-            log.info("plugins: {names}", names=", ".join(names))
+        """Starts threads."""
         self.hasher.start()
         self.intake.start()
         self.thumbnails.start()
@@ -246,6 +261,7 @@ class ApiService(Process):
             intake=self.backend.intake,
             thumbnails=self.backend.thumbnails,
             extensions=self.backend.extensions,
+            custom=self.backend.registered.routes,
         )
         self.app = App(reactor, services)
         self._opening: defer.Deferred[None] | None = None

@@ -30,6 +30,7 @@ from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
+from directus_tx.plugins.manager import Plugins
 from directus_tx.service import Backend, use_monotonic_clock
 
 # No deadlines: how long an example takes depends on what else the machine does.
@@ -202,10 +203,16 @@ def field(name: str, type: str = "string", datatype: str = "VARCHAR", length: An
     return {"field": name, "type": type, "datatype": datatype, "length": length, **more}
 
 
+@pytest.fixture
+def plugins() -> Plugins | None:
+    """The plugins of the server; None: the installed ones. Modules that test plugins have a fixture of their own."""
+    return None
+
+
 @pytest_twisted.async_yield_fixture
-async def server(settings: Settings) -> Any:
+async def server(settings: Settings, plugins: Plugins | None) -> Any:
     """A client of a server without projects."""
-    backend = Backend(settings, reactor)
+    backend = Backend(settings, reactor, plugins)
     await backend.open()
     backend.find_extensions()
     app = App(
@@ -219,6 +226,7 @@ async def server(settings: Settings) -> Any:
             intake=backend.intake,
             thumbnails=backend.thumbnails,
             extensions=backend.extensions,
+            custom=backend.registered.routes,
         ),
     )
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(app.site)

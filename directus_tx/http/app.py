@@ -39,6 +39,7 @@ from directus_tx.http import admin_app, cors, encode, extension_files
 from directus_tx.http.admin_app import AdminApp
 from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
+from directus_tx.http.custom import CUSTOM
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.extension_files import ExtensionFiles
 from directus_tx.http.operations import ANY, Operation
@@ -100,7 +101,7 @@ class App:
         self.klein.url_map.merge_slashes = False
         self.routes: dict[str, Route] = {}
         """The routes by their endpoints in the map of the Klein app."""
-        for route in all_routes():
+        for route in (*all_routes(), *services.custom):
             self._register(route)
         self.extension_files = ExtensionFiles(services.extensions, services.settings.server.admin_app_policy)
         # Klein does not know directories: the site passes on all paths that begin like them.
@@ -517,5 +518,5 @@ def _first_part(path: bytes) -> str:
     return unquote(path.decode("utf-8", "replace").lstrip("/").partition("/")[0])
 
 
-UNPREFIXED = frozenset({"", "server", "uploads", "health", "types", "interfaces", "layouts", "modules"})
+UNPREFIXED = frozenset({"", CUSTOM, "server", "uploads", "health", "types", "interfaces", "layouts", "modules"})
 """The first parts of paths that are not in a project."""

@@ -105,7 +105,7 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
     for route in routes:
         if not route.path.startswith("/<project>") or not route.admits(access.accountability):
             continue
-        head = route.path.split("/")[2] if route.path.count("/") > 1 else ""
+        head = route.tag
         if route.path.startswith(ITEMS):
             for name, grant in readable.items():
                 if not grant.collection.system:
@@ -297,7 +297,7 @@ class _Builder:
             "description": f"{about.summary}. {_CALLERS[route.caller]}",
             "tags": [tag],
             "parameters": [
-                {"name": n, "in": "path", "required": True, "description": _PATH_PARAMETERS[n], "schema": {"type": "string"}}
+                {"name": n, "in": "path", "required": True, "description": _described(n), "schema": {"type": "string"}}
                 for n in names
             ]
             + _query_parameters(about),
@@ -317,6 +317,11 @@ class _Builder:
         statuses = [status for status in _ERRORS if about.payload is not None or status not in _WRITE_ERRORS]
         found |= {status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in statuses}
         return found | {"default": {"$ref": "#/components/responses/Error"}}
+
+
+def _described(argument: str) -> str:
+    """Returns the description of an argument of a path. Those of plugins' routes have none but their name."""
+    return _PATH_PARAMETERS.get(argument, f'The argument "{argument}".')
 
 
 _CALLERS: Mapping[Caller, str] = {

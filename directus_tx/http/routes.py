@@ -53,6 +53,8 @@ class Services:
     intake: Intake = field(kw_only=True)
     thumbnails: Thumbnails = field(kw_only=True)
     extensions: Extensions = field(factory=Extensions, kw_only=True)
+    custom: "tuple[Route, ...]" = field(kw_only=True, default=())
+    """The routes of plugins."""
 
     @health.default
     def _health(self) -> Health:
@@ -297,6 +299,15 @@ class Route:
     @scoped.default
     def _scoped(self) -> bool:
         return self.method == "GET"
+
+    @property
+    def tag(self) -> str:
+        """The tag of the route in the OpenAPI document, unless it is that of a collection: the first part of the path in the project."""
+        return self.path.split("/")[2] if self.path.count("/") > 1 else ""
+
+    def is_in(self, project: Any) -> bool:
+        """Whether a project (`projects.project.Project`) has the route."""
+        return True
 
     def admits(self, who: Accountability) -> bool:
         """Whether a caller of a project may call the route."""

@@ -1,13 +1,14 @@
 """Finds plugins, checks that they match `hookspecs`, and calls their hooks."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pluggy
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from directus_tx.plugins import hookspecs
+from directus_tx.plugins import hookspecs, registrations
 
 log = Logger()
 
@@ -18,6 +19,7 @@ class Plugins:
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._manager.add_hookspecs(registrations)
 
     def find(self) -> list[str]:
         """Registers the entry points of the group "directus_tx" in installed packages and returns their names. Raises
@@ -30,6 +32,24 @@ class Plugins:
         """Adds a plugin. Raises pluggy.PluginValidationError."""
         self._manager.register(plugin, name)
         self._manager.check_pending()
+
+    def remove(self, name: str) -> None:
+        """Removes a plugin."""
+        self._manager.unregister(name=name)
+
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Returns the names of the plugins that implement a hook, sorted, each with a function that calls only its implementation, with
+        the arguments that it declares."""
+
+        def calling(found: pluggy.HookImpl) -> Callable[..., Any]:
+            return lambda **arguments: found.function(*(arguments[name] for name in found.argnames))
+
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return sorted(((each.plugin_name, calling(each)) for each in found), key=lambda each: each[0])
+
+    def enabled(self, name: str, project: Any) -> bool:
+        """Whether a plugin is enabled in a project (`projects.project.Project`)."""
+        return True
 
     def has(self, hook: str) -> bool:
         """Whether a plugin implements a hook."""

@@ -23,7 +23,9 @@ from directus_tx.errors import ProjectExists, ServiceUnavailable
 log = Logger()
 
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,39}")
-RESERVED = frozenset({"admin", "extensions", "health", "interfaces", "layouts", "modules", "server", "types", "uploads"})
+RESERVED = frozenset(
+    {"admin", "custom", "extensions", "health", "interfaces", "layouts", "modules", "server", "types", "uploads"}
+)
 PRIVATE = "private."
 
 

@@ -20,8 +20,9 @@ from directus_tx.db import sqlstate
 from directus_tx.http import openapi
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.routes import Caller
-from directus_tx.plugins import hookspecs
+from directus_tx.plugins import hookspecs, registrations
 from directus_tx.schema import migrations
+from tests.plugged import examples
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "directus_tx"
@@ -111,6 +112,7 @@ LAYERS = (
     "http.cors",
     "http.cookies",
     "http.routes",
+    "http.custom",
     "http.openapi",
     "http.endpoints",
     "http.matching",
@@ -119,6 +121,7 @@ LAYERS = (
     "http.app",
     "checks",
     "workers",
+    "registered",
     "service",
     "tap",
     "cli",
@@ -214,7 +217,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "main",
     ),
     "jobs": ("runner", "removal", "retention", "sessions", "outbox", "indexes"),
-    "plugins": ("hookspecs", "manager"),
+    "plugins": ("hookspecs", "registrations", "manager"),
     "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
@@ -420,10 +423,13 @@ def test_the_reference_of_plugins_imports_no_reactor() -> None:
 
 
 def test_every_hook_is_documented() -> None:
-    text = (ROOT / "docs" / "plugins.rst").read_text()
-    hooks = [name for name, each in vars(hookspecs).items() if hasattr(each, f"{hookspecs.PROJECT}_spec")]
-    assert hooks
-    assert [name for name in hooks if f"``{name}``" not in text] == []
+    for module, page in ((hookspecs, "plugins.rst"), (registrations, "registering.rst")):
+        text = (ROOT / "docs" / page).read_text()
+        hooks = [name for name, each in vars(module).items() if hasattr(each, f"{hookspecs.PROJECT}_spec")]
+        assert hooks
+        assert [name for name in hooks if f"``{name}``" not in text] == []
+        if module is registrations:
+            assert list(examples()) == hooks
 
 
 def texts_of(tree: ast.Module) -> list[str]:

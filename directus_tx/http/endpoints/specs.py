@@ -17,7 +17,8 @@ async def describe(call: Call) -> Answer:
 
     def make() -> bytes:
         systems = {address.path: address.collection for address in ADDRESSES}
-        return encode.encoded(openapi.document(access, project, endpoints.all_routes(), systems))
+        custom = [route for route in call.services.custom if route.is_in(call.project)]
+        return encode.encoded(openapi.document(access, project, [*endpoints.all_routes(), *custom], systems))
 
     # Making it takes milliseconds for a few collections, and anyone may ask for it.
     found = (

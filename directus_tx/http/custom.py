@@ -1,0 +1,156 @@
+"""The routes of plugins, at /custom/NAME/... and /:project/custom/NAME/..., where NAME is the name of the plugin. Apart from that they are
+routes like those of the API: with the same callers, limits, errors and descriptions."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from attrs import field, fields, frozen
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from directus_tx.errors import ApiError, NotFound
+from directus_tx.http.answers import Answer, Streamed
+from directus_tx.http.operations import Operation
+from directus_tx.http.routes import Call, Caller, Endpoint, Route, Routes
+
+log = Logger()
+
+CUSTOM = "custom"
+"""The part of paths that is followed by the name of a plugin."""
+
+IN_PROJECT = "/<project>"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
+_PART = re.compile(r"<(?P<argument>[a-z][a-z0-9_]*)>|[0-9A-Za-z._~-]+")
+
+Enabled = Callable[[Any], bool]
+"""Whether a plugin is enabled in a project (`projects.project.Project`)."""
+
+
+@frozen
+class CustomRoute(Route):
+    """A route of a plugin. In projects in which the plugin is not enabled, there is no such route."""
+
+    plugin: str = field(kw_only=True)
+    enabled: Enabled = field(kw_only=True)
+
+    @property
+    def tag(self) -> str:
+        return f"{CUSTOM}/{self.plugin}"
+
+    def is_in(self, project: Any) -> bool:
+        return self.enabled(project)
+
+    def check(self, call: Call) -> None:
+        if call.project is not None and not self.enabled(call.project):
+            raise NotFound
+        Route.check(self, call)
+
+
+def custom_routes(plugin: str, given: Any, enabled: Enabled) -> Iterator[CustomRoute]:
+    """Yields the routes of a plugin, which has registered *given*: a `Routes` or a list of them. Raises ValueError, whose message says
+    what is wrong with them."""
+    taken = set[str]()
+    for each in _all_of(given):
+        route = _custom(plugin, each, enabled)
+        place = place_of(route)
+        if place in taken:
+            raise ValueError(f"the route {each.method} {each.path} is registered twice")
+        taken.add(place)
+        yield route
+
+
+def check_places(routes: Iterable[Route]) -> None:
+    """Raises ValueError if two routes have the same method and paths that differ at most in the names of their arguments."""
+    taken = set[str]()
+    for route in routes:
+        place = place_of(route)
+        if place in taken:
+            raise ValueError(f"there is a route {route.method} {route.path} already")
+        taken.add(place)
+
+
+def place_of(route: Route) -> str:
+    """Returns the method and the path of a route, without the names of the arguments."""
+    return f"{route.method} {re.sub(r'<[^>]*>', '<>', route.path)}"
+
+
+def _all_of(given: Any) -> Iterator[Route]:
+    for routes in [given] if isinstance(given, Routes) else given if isinstance(given, (list, tuple)) else [None]:
+        if not isinstance(routes, Routes):
+            raise ValueError(
+                f"routes must be a Routes or a list of them, not {type(given if routes is None else routes).__name__}"
+            )
+        yield from routes
+
+
+def _custom(plugin: str, route: Route, enabled: Enabled) -> CustomRoute:
+    if not _NAME.fullmatch(plugin):
+        raise ValueError(
+            f'the name "{plugin}" cannot be a part of paths: it must consist of letters, digits, dashes and underscores'
+        )
+    _check(route)
+    in_project = route.path == IN_PROJECT or route.path.startswith(f"{IN_PROJECT}/")
+    rest = route.path.removeprefix(IN_PROJECT) if in_project else route.path
+    path = f"{IN_PROJECT if in_project else ''}/{CUSTOM}/{plugin}{'' if rest == '/' else rest}"
+    values = {each.name: getattr(route, each.name) for each in fields(Route) if each.init}
+    values |= {"path": path, "endpoint": _checked(plugin, route)}
+    return CustomRoute(**values, plugin=plugin, enabled=enabled)
+
+
+def _check(route: Route) -> None:
+    """Raises ValueError if something is wrong with a route, as it is registered."""
+    said = f"the route {route.method} {route.path}"
+    if route.method not in METHODS:
+        raise ValueError(f"{said}: the method must be one of {', '.join(METHODS)}")
+    if not isinstance(route.path, str) or not route.path.startswith("/"):
+        raise ValueError(f"{said}: the path must begin with a slash")
+    parts = [] if route.path == "/" else route.path[1:].split("/")
+    arguments = []
+    for part in parts:
+        found = _PART.fullmatch(part)
+        if found is None:
+            raise ValueError(f'{said}: "{part}" is neither an argument like <name> nor a text of letters, digits and . _ ~ -')
+        if found["argument"]:
+            arguments.append(found["argument"])
+    if len(set(arguments)) < len(arguments):
+        raise ValueError(f"{said}: two arguments have the same name")
+    if "project" in arguments and parts[0] != "<project>":
+        raise ValueError(f"{said}: <project> must be the first part")
+    if not isinstance(route.caller, Caller):
+        raise ValueError(f"{said}: the caller must be a Caller")
+    if not isinstance(route.about, Operation):
+        raise ValueError(f"{said}: the description must be an Operation")
+    if not callable(route.endpoint):
+        raise ValueError(f"{said}: the endpoint must be a function")
+
+
+def _checked(plugin: str, route: Route) -> Endpoint:
+    """Returns the endpoint of a route. The log names the plugin if it raises an exception that is no ApiError,
+    or returns no answer."""
+    endpoint: Callable[[Call], Any] = route.endpoint
+
+    async def call_endpoint(call: Call) -> Answer | Streamed:
+        try:
+            found = endpoint(call)
+            if inspect.isawaitable(found):
+                found = await found
+            if not isinstance(found, (Answer, Streamed)):
+                raise TypeError(f"the endpoint must return an Answer, not {type(found).__name__}")
+            return found
+        except (ApiError, CancelledError):
+            raise
+        except Exception as error:
+            log.error(
+                "request {request_id}: the plugin {plugin} failed in {method} {path}: {error}",
+                request_id=call.request.request_id,
+                plugin=plugin,
+                method=route.method,
+                path=route.path,
+                error=f"{type(error).__name__}: {error}",
+            )
+            raise
+
+    return call_endpoint
