@@ -332,9 +332,18 @@ class FileSettings:
     import_timeout: float = setting(
         60.0, "Maximum time in which a file that is added by its URL must arrive, in seconds. The limits of [outgoing] also hold."
     )
-    thumbnail_threads: int = setting(
+    thumbnail_processes: int = setting(
         2,
-        "Number of thumbnails that are made at the same time. Each takes up to about 8 bytes of memory for each pixel of the picture.",
+        "Number of processes that make thumbnails, which are started when they are first needed. The processes of server.processes share"
+        " them, and have at least one each.",
+    )
+    thumbnail_memory: int = setting(
+        2**30,
+        "Maximum memory of a process that makes thumbnails, in bytes. A picture takes up to about 8 bytes for each pixel, and the process"
+        " itself about 30 MiB.",
+    )
+    thumbnail_seconds: float = setting(
+        10.0, "Maximum processor time in which a thumbnail must be made, in seconds. Then the process that makes it is ended."
     )
     max_thumbnails: int = setting(
         64, "Maximum number of thumbnails that are being made or wait for that. Further ones are answered with 503."
@@ -599,7 +608,7 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
 
 
 # The lifetimes of links have limits because whoever finds a mail later must not get into an account by it.
-_LARGEST = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366, "files.thumbnail_threads": 64}
+_LARGEST = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366, "files.thumbnail_processes": 64}
 """The largest values of settings that have one. They must be at least 1."""
 
 _PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")

@@ -127,7 +127,7 @@ class Backend:
         limits = evolve(settings.outgoing, total_timeout=settings.files.import_timeout)
         self.imports = Client(reactor, limits, max_answer=settings.files.max_size)
         self.intake = Intake(reactor, settings.files, self.imports)
-        self.thumbnails = Thumbnails(reactor, settings.files)
+        self.thumbnails = Thumbnails(reactor, settings.files, self.data_dir)
         self.extensions = Extensions()
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
         self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
@@ -151,7 +151,6 @@ class Backend:
         """Starts threads."""
         self.hasher.start()
         self.intake.start()
-        self.thumbnails.start()
 
     def find_extensions(self) -> None:
         """Finds the extensions of the admin app. Raises StartError."""

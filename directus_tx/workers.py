@@ -61,7 +61,7 @@ class Worker:
 
     def share(self, settings: Settings) -> Settings:
         """Returns the settings with this worker's share of what is limited for the server as a whole. 0 means the same as before."""
-        server, database = settings.server, settings.database
+        server, files, database = settings.server, settings.files, settings.database
 
         def part(number: int) -> int:
             return -(-number // self.of)
@@ -79,6 +79,7 @@ class Worker:
                 requests_per_address=part(settings.rate_limits.requests_per_address),
                 requests_per_user=part(settings.rate_limits.requests_per_user),
             ),
+            files=evolve(files, thumbnail_processes=part(files.thumbnail_processes), max_thumbnails=part(files.max_thumbnails)),
             database=evolve(database, max_connections=part(database.max_connections)),
         )
 

@@ -1,4 +1,4 @@
-"""Makes thumbnails: decodes pictures, resizes them and encodes them. Nothing here waits or stores; call it in threads."""
+"""Makes thumbnails: decodes pictures, resizes them and encodes them. Nothing here waits or stores; `decoder` calls it in a process."""
 
 import io
 import re
@@ -12,7 +12,6 @@ from PIL.Image import Resampling, Transpose
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from directus_tx.errors import ServiceUnavailable
 from directus_tx.files import content
 from directus_tx.schema.thumbnail_sizes import CONTAIN, Size
 
@@ -30,6 +29,7 @@ ten."""
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+TIFF = (b"II*\0", b"MM\0*")
 _ORIENTATION = 0x0112
 _TRANSPOSED: Mapping[int, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -67,6 +67,11 @@ ENCODINGS: Mapping[str, Encoding] = {
 }
 """How thumbnails are encoded, by the media type of the file."""
 
+ENCODED: Mapping[str, Encoding] = {each.name: each for each in ENCODINGS.values()}
+"""How thumbnails are encoded, by the name of the format."""
+
+CENTRE = (0.5, 0.5)
+
 
 class NotResizable(Exception):
     """No thumbnail can be made of a content. The message says why."""
@@ -78,25 +83,26 @@ def check_pixels(width: int | None, height: int | None, most: int) -> None:
         raise NotResizable(f"The picture has {width} x {height} pixels, which are more than {most} (files.max_pixels).")
 
 
-def resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> bytes:
+def resized(source: BinaryIO, size: Size, encoding: Encoding, most: int, focus: tuple[float, float] = CENTRE) -> bytes:
     """Returns the thumbnail of a picture, the first frame of an animation, upright by its EXIF data, with its colour profile and without
-    other metadata. Decodes at most *most* pixels. Raises NotResizable if the content is no picture, is damaged or has more pixels, and
-    ServiceUnavailable if there is not enough memory."""
+    other metadata. *focus* is the point of the upright picture that is in the middle of a crop, as far as possible, in parts of its width
+    and height. Decodes at most *most* pixels. Raises NotResizable if the content is no picture, is damaged or has more pixels, and
+    MemoryError if there is not enough memory."""
     try:
-        return _resized(source, size, encoding, most)
-    except NotResizable:
+        return _resized(source, size, encoding, most, focus)
+    except (NotResizable, MemoryError):
         raise
-    except MemoryError:
-        raise ServiceUnavailable("There is not enough memory for the thumbnail; try again shortly.") from None
     except Exception:
         # Decoders of hostile files may raise anything.
         raise NotResizable("The content is not a picture of which thumbnails are made, or it is damaged.") from None
 
 
-def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> bytes:
+def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int, focus: tuple[float, float]) -> bytes:
     # Opening a WebP already takes memory for all its pixels, so the size is looked for without Pillow first.
-    told = content.describe(source.read(content.DESCRIBED))
-    if told.width is None:
+    head = source.read(content.DESCRIBED)
+    told = content.describe(head)
+    # The directory of a TIFF may be at its end. Opening it takes no memory for its pixels.
+    if told.width is None and head[:4] not in TIFF:
         raise NotResizable("The content is not a picture of which thumbnails are made.")
     check_pixels(told.width, told.height, most)
     source.seek(0)
@@ -109,7 +115,8 @@ def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int) -> byt
         upright = _TRANSPOSED.get(_orientation(opened))
         swapped = upright in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
         width, height = (size.height, size.width) if swapped else (size.width, size.height)
-        target, needed, box = _geometry(opened.size, width, height, crop=size.fit != CONTAIN)
+        point = _stored_point(focus, upright)
+        target, needed, box = _geometry(opened.size, width, height, None if size.fit == CONTAIN else point)
         full = opened.size
         opened.draft(opened.mode, (needed[0] * OVERSAMPLING, needed[1] * OVERSAMPLING))
         scale = (opened.size[0] / full[0], opened.size[1] / full[1])
@@ -169,18 +176,32 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
+def _stored_point(point: tuple[float, float], upright: Transpose | None) -> tuple[float, float]:
+    """Returns where a point of an upright picture is in the picture as it is stored."""
+    x, y = point
+    if upright in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90):
+        x, y = y, x
+    if upright in (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.TRANSVERSE, Transpose.ROTATE_90):
+        x = 1 - x
+    if upright in (Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.TRANSVERSE, Transpose.ROTATE_270):
+        y = 1 - y
+    return x, y
+
+
 def _geometry(
-    full: tuple[int, int], width: int, height: int, *, crop: bool
+    full: tuple[int, int], width: int, height: int, focus: tuple[float, float] | None
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[float, float, float, float]]:
     """Returns the size of a thumbnail, the size that the whole picture would have at the same scale, and the part of the picture that the
-    thumbnail shows."""
-    if not crop:
+    thumbnail shows. With *focus* the thumbnail is a crop around this point, which is nearer to its edge if the picture ends there."""
+    if focus is None:
         scale = min(width / full[0], height / full[1])
         target = tuple(max(int(side * scale + 0.5), 1) for side in full)
         return (target[0], target[1]), (target[0], target[1]), (0.0, 0.0, float(full[0]), float(full[1]))
     scale = max(width / full[0], height / full[1])
     shown = min(width / scale, full[0]), min(height / scale, full[1])
-    left, top = (full[0] - shown[0]) / 2, (full[1] - shown[1]) / 2
+    left, top = (
+        min(max(part * whole - side / 2, 0.0), whole - side) for part, whole, side in zip(focus, full, shown, strict=True)
+    )
     needed = (int(full[0] * scale) + 1, int(full[1] * scale) + 1)
     return (width, height), needed, (left, top, left + shown[0], top + shown[1])
 

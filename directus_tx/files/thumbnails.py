@@ -1,26 +1,32 @@
 """Thumbnails: each is made when it is first asked for, and kept in the storage of the project until its content is deleted.
 
 The name of a thumbnail in the storage follows from the name of the content, its version and the size, so no database is asked for it. A
-content never changes; a file that gets new content has new thumbnails.
+content never changes; a file that gets new content has new thumbnails. The processes of a server that share a data directory make each
+once.
 """
 
+import fcntl
 import hashlib
-import tempfile
+import os
+import pathlib
 from collections import OrderedDict
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from itertools import chain, repeat
 from typing import Any
 
 from attrs import Factory, frozen, mutable
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from directus_tx.config import FileSettings
+from directus_tx.db.connection import pause
 from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
-from directus_tx.files.resizing import ENCODINGS, Encoding, NotResizable, check_pixels, resized
+from directus_tx.files.decoding import PROGRAM, Decoder, Decoders
+from directus_tx.files.resizing import CENTRE, ENCODINGS, Encoding, NotResizable, check_pixels
 from directus_tx.files.storage.interfaces import FileNotStored, Stored, uploading
 from directus_tx.schema.thumbnail_sizes import Size
-from directus_tx.threads import Threads
 
 log = Logger()
 
@@ -29,8 +35,11 @@ RECIPE = 1
 
 PREFIX = "thumbnails/"
 
-MEMORY = 2**20
-"""The number of bytes of a picture that are held in memory; the rest of a larger one is in a temporary file."""
+LOCK = "thumbnails.lock"
+"""The name of the file in the data directory by which the processes of a server agree who makes a thumbnail."""
+
+LOCK_PAUSES = (0.02, 0.05, 0.1, 0.25)
+"""Seconds between attempts to lock a thumbnail that another process makes. The last one is used for all further attempts."""
 
 REMEMBERED = 1000
 """The number of contents of which no thumbnail can be made that are remembered, so that they are not decoded again."""
@@ -71,31 +80,72 @@ async def remove_thumbnails(storage: Any, source: str) -> None:
         await storage.delete(name)
 
 
-class Thumbnails:
-    """Makes thumbnails in threads, which run from `start` to `stop`."""
+class Locks:
+    """Locks on names that processes of a server share by the file at *path*. If a process ends, the system releases its locks. A process
+    must have one object for a file, and ask for a name once at a time: its own locks do not exclude each other."""
 
-    def __init__(self, reactor: Any, settings: FileSettings) -> None:
+    def __init__(self, reactor: Any, path: pathlib.Path) -> None:
+        self.reactor = reactor
+        self.path = path
+        self._descriptor = -1
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """A context with the lock on a name. Waits for other processes. Without locks if the file cannot be used: then two processes may do
+        the same work, which harms nothing."""
+        position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6])
+        pauses = chain(LOCK_PAUSES, repeat(LOCK_PAUSES[-1]))
+        while not self._lock(position):
+            await pause(self.reactor, next(pauses))
+        try:
+            yield
+        finally:
+            if self._descriptor >= 0:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, position)
+
+    def _lock(self, position: int) -> bool:
+        """Tries to lock one byte of the file, which need not exist. Returns whether the caller may go on."""
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
+        except (BlockingIOError, PermissionError):
+            return self._descriptor < 0
+        except OSError as error:
+            log.warn(
+                "{path} cannot be locked, so several processes may make the same thumbnail: {error}", path=self.path, error=error
+            )
+        return True
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Thumbnails:
+    """Makes thumbnails in processes, which run from the first thumbnail to `stop`. *directory* is the data directory."""
+
+    def __init__(self, reactor: Any, settings: FileSettings, directory: pathlib.Path, program: str = PROGRAM) -> None:
         self.reactor = reactor
         self.settings = settings
         self.made = 0
         """The number of thumbnails that have been made."""
-        self._threads = Threads(reactor, "thumbnails", "Too many thumbnails are being made.", threads=settings.thumbnail_threads)
-        self._turns = DeferredSemaphore(settings.thumbnail_threads)
+        self.decoders = Decoders(reactor, settings, program)
+        self._locks = Locks(reactor, directory / LOCK)
         self._making: dict[tuple[str, str], _Making] = {}
         self._unusable: OrderedDict[tuple[str, str, str], str] = OrderedDict()
         self._stopped = False
 
-    def start(self) -> None:
-        self._threads.start()
-
     async def stop(self) -> None:
-        """Gives up what is being made, and waits for the threads."""
+        """Gives up what is being made, and waits until the processes have ended."""
         self._stopped = True
         works = [making.work for making in self._making.values() if making.work is not None]
         for work in works:
             work.cancel()
         await DeferredList(works)
-        self._threads.stop()
+        await self.decoders.stop()
+        self._locks.close()
 
     def plan(
         self, source: str, version: str, media_type: str, size: Size, width: int | None = None, height: int | None = None
@@ -161,10 +211,14 @@ class Thumbnails:
         """Makes a thumbnail and tells those who wait for it."""
         result: Stored | Failure
         try:
-            async with self._turns:
-                result = await self._make(key[0], storage, thumbnail)
+            async with self._locks.hold(" ".join(key)):
+                # Another process may have made it meanwhile.
+                result = await storage.describe(thumbnail.name) or await self._make(key[0], storage, thumbnail)
         except CancelledError:
             result = _failure(ServiceUnavailable("The server is stopping."))
+        except NotResizable as error:
+            self._remember(key[0], thumbnail, str(error))
+            result = _failure(InvalidPayload(str(error)))
         except Exception as error:
             result = _failure(error)
             if not isinstance(error, ApiError):
@@ -178,37 +232,50 @@ class Thumbnails:
             else:
                 waiter.callback(result)
 
+    def _remember(self, project: str, thumbnail: Thumbnail, reason: str) -> None:
+        """Remembers why no thumbnail can be made of a content."""
+        self._unusable[project, thumbnail.source, thumbnail.version] = reason
+        while len(self._unusable) > REMEMBERED:
+            self._unusable.popitem(last=False)
+
     async def _make(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
-        data = await self._resized(project, storage, thumbnail)
-        async with uploading(storage, thumbnail.name) as upload:
-            await upload.write(data)
-            stored: Stored = await upload.finish()
+        try:
+            async with self.decoders.lend() as decoder, uploading(storage, thumbnail.name) as upload:
+                size = await self._resized(decoder, storage, thumbnail)
+                for piece in decoder.result(size):
+                    await upload.write(piece)
+                stored: Stored = await upload.finish()
+        except OSError as error:
+            log.error("a process or a temporary file for a thumbnail cannot be used: {error}", error=error)
+            raise ServiceUnavailable("The thumbnail cannot be made now; see the server's log.") from None
         self.made += 1
+        log.info("the thumbnail {name} of the project {project} has been made", name=thumbnail.name, project=project)
         # The content is deleted before its thumbnails are. So either this finds it missing, or the thumbnail is found by who deletes it.
         if await storage.describe(thumbnail.source) is None:
             await storage.delete(thumbnail.name)
             raise FileNotStored("The content of the file is missing.")
         return stored
 
-    async def _resized(self, project: str, storage: Any, thumbnail: Thumbnail) -> bytes:
-        most = self.settings.max_picture_size
-        with tempfile.SpooledTemporaryFile(MEMORY) as source:
-            try:
-                async with aclosing(storage.read(thumbnail.source, 0, most + 1)) as pieces:
-                    async for piece in pieces:
-                        source.write(piece)
-                if source.tell() > most:
-                    raise NotResizable(f"The picture has more than {most} bytes (files.max_picture_size).")
-                source.seek(0)
-                return await self._threads.run(resized, source, thumbnail.size, thumbnail.encoding, self.settings.max_pixels)
-            except NotResizable as error:
-                self._unusable[project, thumbnail.source, thumbnail.version] = str(error)
-                while len(self._unusable) > REMEMBERED:
-                    self._unusable.popitem(last=False)
-                raise InvalidPayload(str(error)) from None
-            except OSError as error:
-                log.error("a temporary file for a thumbnail cannot be used: {error}", error=error)
-                raise ServiceUnavailable("The thumbnail cannot be made now; see the server's log.") from None
+    async def _resized(self, decoder: Decoder, storage: Any, thumbnail: Thumbnail) -> int:
+        """Makes a thumbnail. Returns the number of its bytes, which the process has. Raises NotResizable."""
+        most, size = self.settings.max_picture_size, thumbnail.size
+        length = 0
+        async with aclosing(storage.read(thumbnail.source, 0, most + 1)) as pieces:
+            async for piece in pieces:
+                decoder.fill(piece)
+                length += len(piece)
+        if length > most:
+            raise NotResizable(f"The picture has more than {most} bytes (files.max_picture_size).")
+        order = {
+            "width": size.width,
+            "height": size.height,
+            "fit": size.fit,
+            "quality": size.quality,
+            "encoding": thumbnail.encoding.name,
+            "focus": CENTRE,
+            "pixels": self.settings.max_pixels,
+        }
+        return await decoder.run(order)
 
 
 def _failure(error: Exception) -> Failure:

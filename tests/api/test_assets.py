@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.files import checking
 from directus_tx.files import thumbnails as module
+from directus_tx.files.decoding import Decoder
 from directus_tx.files.storage.interfaces import uploading
 from directus_tx.files.thumbnails import Thumbnails
 from tests.api.test_files import deliver_removals, picture, rows, stored, until, upload
@@ -52,6 +52,11 @@ def limit(client: Client, **limits: Any) -> Thumbnails:
     return thumbnails
 
 
+def another(client: Client) -> Thumbnails:
+    """What another process of the server would make thumbnails with."""
+    return Thumbnails(reactor, client.backend.thumbnails.settings, client.backend.data_dir)
+
+
 def shape(answer: Reply) -> tuple[str | None, tuple[int, int]]:
     assert answer.status == 200, answer.body
     found = Image.open(io.BytesIO(answer.body))
@@ -59,25 +64,31 @@ def shape(answer: Reply) -> tuple[str | None, tuple[int, int]]:
 
 
 class Gate:
-    """Holds the threads that make thumbnails until it is opened."""
+    """Holds pictures before they are decoded until it is opened."""
 
     def __init__(self) -> None:
         self.entered = 0
-        self.opened = threading.Event()
-        self._make = module.resized
+        self.opened: defer.Deferred[None] = defer.Deferred()
+        self._run = Decoder.run
 
-    def __call__(self, *arguments: Any) -> bytes:
+    def open(self) -> None:
+        if not self.opened.called:
+            self.opened.callback(None)
+
+    async def __call__(self, decoder: Decoder, order: Any) -> int:
         self.entered += 1
-        assert self.opened.wait(60)
-        return self._make(*arguments)
+        waiting: defer.Deferred[None] = defer.Deferred()
+        self.opened.addCallback(lambda _: None if waiting.called else waiting.callback(None))
+        await waiting
+        return await self._run(decoder, order)
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     found = Gate()
-    monkeypatch.setattr(module, "resized", found)
+    monkeypatch.setattr(Decoder, "run", lambda *arguments: found(*arguments))
     yield found
-    found.opened.set()
+    found.open()
 
 
 @pytest_twisted.ensureDeferred
@@ -92,8 +103,7 @@ async def test_a_thumbnail_is_made_once_and_found_again(client: Client) -> None:
     assert first.body == again.body == by_values.body
     assert client.backend.thumbnails.made == 1
     # Another process of the server finds it in the storage.
-    other = Thumbnails(reactor, client.backend.thumbnails.settings)
-    other.start()
+    other = another(client)
     project = client.backend.projects.get(client.project)
     ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
     sizes = module.Size(64, 64, "crop", 80)
@@ -121,7 +131,7 @@ async def test_many_who_ask_at_once_get_the_same_work(client: Client, gate: Gate
     file = await put_picture(client)
     asking = [defer.Deferred.fromCoroutine(asset(client, file)) for _ in range(20)]
     await until(lambda: gate.entered == 1 and [len(each.waiting) for each in client.backend.thumbnails._making.values()] == [20])
-    gate.opened.set()
+    gate.open()
     answers = await defer.gatherResults(asking)
     assert {shape(answer) for answer in answers} == {("PNG", (64, 64))}
     assert (gate.entered, client.backend.thumbnails.made, len(await made(client))) == (1, 1, 1)
@@ -132,10 +142,9 @@ async def test_processes_that_make_the_same_thumbnail_at_once_leave_one(client: 
     file = await put_picture(client)
     project = client.backend.projects.get(client.project)
     ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
-    processes = [Thumbnails(reactor, client.backend.thumbnails.settings) for _ in range(4)]
+    processes = [another(client) for _ in range(4)]
     works = []
     for process in processes:
-        process.start()
         plan = process.plan(source, version, file["type"], module.Size(64, 64, "crop", 80))
         works.append(defer.Deferred.fromCoroutine(process.provide(project.key, project.storage, plan)))
     found = await defer.gatherResults(works)
@@ -153,7 +162,7 @@ async def test_other_requests_are_answered_while_thumbnails_are_made(client: Cli
     await set_setting(client, "asset_whitelist", [])
     queries = [f"w={side}&h=9&f=crop&q=5" for side in range(1, 6)]
     asking = [defer.Deferred.fromCoroutine(asset(client, file, query)) for query in queries]
-    await until(lambda: len(thumbnails._making) == 5 and gate.entered == thumbnails.settings.thumbnail_threads)
+    await until(lambda: len(thumbnails._making) == 5 and gate.entered == thumbnails.settings.thumbnail_processes)
     more = await asset(client, file, "w=9&h=9&f=crop&q=5")
     assert (more.status, more.code, more.headers["retry-after"]) == (503, 16, "5")
     assert "files.max_thumbnails" in more.json["error"]["message"]
@@ -162,7 +171,7 @@ async def test_other_requests_are_answered_while_thumbnails_are_made(client: Cli
     reads = await defer.gatherResults([defer.Deferred.fromCoroutine(client.get("~/files/1")) for _ in range(size)])
     assert {each.status for each in reads} == {200}
     await put_picture(client)
-    gate.opened.set()
+    gate.open()
     assert {each.status for each in await defer.gatherResults(asking)} == {200}
     assert (await asset(client, file, "w=9&h=9&f=crop&q=5")).status == 200
 
@@ -175,7 +184,7 @@ async def test_nobody_waits_longer_than_the_limit(client: Client, gate: Gate) ->
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, 16, "10")
     assert "files.thumbnail_timeout" in answer.json["error"]["message"]
     # It is made nevertheless.
-    gate.opened.set()
+    gate.open()
     await until(lambda: not client.backend.thumbnails._making)
     assert shape(await asset(client, file)) == ("PNG", (64, 64))
     assert client.backend.thumbnails.made == 1
@@ -186,12 +195,11 @@ async def test_a_server_that_stops_gives_up_what_it_makes(client: Client, gate: 
     await put_picture(client)
     project = client.backend.projects.get(client.project)
     ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
-    process = Thumbnails(reactor, client.backend.thumbnails.settings)
-    process.start()
+    process = another(client)
     plan = process.plan(source, version, "image/png", module.Size(64, 64, "crop", 80))
     work = defer.Deferred.fromCoroutine(process.provide(project.key, project.storage, plan))
     await until(lambda: gate.entered == 1)
-    gate.opened.set()
+    gate.open()
     await process.stop()
     with pytest.raises(ServiceUnavailable):
         await work
@@ -229,7 +237,7 @@ async def test_a_thumbnail_that_is_made_while_its_file_is_deleted_does_not_stay(
     await until(lambda: gate.entered == 1)
     assert (await client.delete(f"~/files/{file['id']}")).status == 204
     await deliver_removals(client)
-    gate.opened.set()
+    gate.open()
     assert (await asking).status == 404
     assert await stored(client) == set()
 
@@ -278,7 +286,7 @@ async def test_what_has_no_thumbnail(client: Client, name: str, content: bytes) 
 
 @pytest_twisted.ensureDeferred
 async def test_a_damaged_picture_is_decoded_once(client: Client, gate: Gate) -> None:
-    gate.opened.set()
+    gate.open()
     file = (await upload(client, ("data", picture("JPEG", (300, 200))[:900], "half.jpg"))).data
     for query in (SMALL, SMALL, "key=thumbnail"):
         answer = await asset(client, file, query)
@@ -292,7 +300,7 @@ async def test_a_damaged_picture_is_decoded_once(client: Client, gate: Gate) -> 
 @pytest_twisted.ensureDeferred
 async def test_large_pictures_are_refused_before_they_are_read(client: Client, gate: Gate) -> None:
     limit(client, max_pixels=599)
-    gate.opened.set()
+    gate.open()
     file = await put_picture(client)
     answer = await asset(client, file)
     assert (answer.status, answer.code, gate.entered) == (422, 12, 0)

@@ -176,6 +176,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "imports",
         "intake",
         "resizing",
+        "decoder",
+        "decoding",
         "thumbnails",
         "removal",
         "checking",

@@ -76,6 +76,6 @@ def test_urls_become_the_keywords_of_libpq() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "65"])
-def test_thumbnails_need_a_thread_to_be_made_in(number: str) -> None:
-    with pytest.raises(ConfigError, match=r"files\.thumbnail_threads: is a number between 1 and 64"):
-        load(None, {"DIRECTUS_FILES_THUMBNAIL_THREADS": number})
+def test_thumbnails_need_a_process_to_be_made_in(number: str) -> None:
+    with pytest.raises(ConfigError, match=r"files\.thumbnail_processes: is a number between 1 and 64"):
+        load(None, {"DIRECTUS_FILES_THUMBNAIL_PROCESSES": number})
