@@ -125,6 +125,7 @@ LAYERS = (
     "service",
     "tap",
     "cli",
+    "testing",
 )
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
