@@ -360,6 +360,40 @@ class FileSettings:
 
 
 @frozen
+class GraphQLSettings:
+    """The section [graphql]: what is possible with GraphQL, and how large documents and their answers may be."""
+
+    introspection: str = setting(
+        "all",
+        "Who may ask for the schema. all; users: those who are signed in; administrators; none: nobody.",
+        choices=("all", "users", "administrators", "none"),
+    )
+    mutations: str = setting(
+        "off",
+        "Whether items can be written. off: schemas have no mutations, as in Directus 8.",
+        choices=("off", "on"),
+    )
+    console: str = setting(
+        "on", "Whether browsers that open the address of GraphQL get a page to try queries with.", choices=("off", "on")
+    )
+    max_length: int = setting(100_000, "Maximum length of a document, in characters.")
+    max_tokens: int = setting(5000, "Maximum number of tokens of a document: names, values, brackets and other signs.")
+    max_depth: int = setting(20, "Maximum number of levels of fields in each other, except fields about the schema.")
+    max_fields: int = setting(1000, "Maximum number of fields that a document asks for, those of fragments counted each time.")
+    max_aliases: int = setting(200, "Maximum number of aliases of a document, likewise.")
+    max_queries: int = setting(
+        100,
+        "Maximum number of lists that a document reads by themselves: root fields, and lists that it asks for again with other arguments.",
+    )
+    max_items: int = setting(
+        1_000_000,
+        "Maximum number of items that a document may ask for by its limits: a list without limit counts for default_limit items, one"
+        " inside of items for 10.",
+    )
+    max_answer_size: int = setting(32 * 2**20, "Maximum size of a list in an answer, in bytes.")
+
+
+@frozen
 class MailSettings:
     """The section [mail]: the mail server of projects that name none in their project file, and limits for all."""
 
@@ -454,6 +488,7 @@ class Settings:
     accounts: AccountSettings = AccountSettings()
     webhooks: WebhookSettings = WebhookSettings()
     files: FileSettings = FileSettings()
+    graphql: GraphQLSettings = GraphQLSettings()
     mail: MailSettings = MailSettings()
     storage: StorageSettings = StorageSettings()
 
@@ -478,6 +513,7 @@ SECTIONS: Mapping[str, type] = {
     "accounts": AccountSettings,
     "webhooks": WebhookSettings,
     "files": FileSettings,
+    "graphql": GraphQLSettings,
     "mail": MailSettings,
     "storage": StorageSettings,
 }

@@ -19,6 +19,7 @@ from directus_tx.extensions import Extensions
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Intake, Receiving
 from directus_tx.files.thumbnails import Thumbnails
+from directus_tx.graphql.service import GraphQL
 from directus_tx.health import Health
 from directus_tx.http import cursors
 from directus_tx.http.answers import Answer, Empty, Envelope, ItemStream, Streamed
@@ -49,6 +50,7 @@ class Services:
     health: Health = field()
     cookies: Cookies = field()
     throttle: Throttle = field()
+    graphql: GraphQL = field()
     sign_on: SingleSignOn = field(kw_only=True)
     intake: Intake = field(kw_only=True)
     thumbnails: Thumbnails = field(kw_only=True)
@@ -63,6 +65,10 @@ class Services:
     @cookies.default
     def _cookies(self) -> Cookies:
         return Cookies(self.settings.sessions, Proxies(self.settings.server.trusted_proxies))
+
+    @graphql.default
+    def _graphql(self) -> GraphQL:
+        return GraphQL(self.settings.graphql, self.settings.limits)
 
     @throttle.default
     def _throttle(self) -> Throttle:

@@ -1,0 +1,400 @@
+"""The GraphQL service: answers requests. It keeps the catalogs of callers, and documents, with the snapshot of the project."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from attrs import frozen
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    NameNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    execute_sync,
+    get_variable_values,
+    print_ast,
+    print_schema,
+)
+from graphql.execution.values import VariableValues, get_argument_values
+from twisted.internet import defer
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from directus_tx.access import Access, access_of
+from directus_tx.config import GraphQLSettings, LimitSettings
+from directus_tx.context import Context
+from directus_tx.errors import ApiError, ClientGone, InternalError, InvalidRequest, ServiceUnavailable, Unauthorized
+from directus_tx.graphql.catalog import Catalog, Reads
+from directus_tx.graphql.documents import Document, Refused, parsed
+from directus_tx.graphql.mutations import Mutation, run_mutations
+from directus_tx.graphql.planning import Operation, Planned, Planner, Reading
+from directus_tx.graphql.reading import Read, aggregate_query, read_root
+from directus_tx.graphql.requests import PersistedQueries, PersistedQueryNotFound, Request
+from directus_tx.graphql.types import catalog_of
+from directus_tx.items import Writer, in_transaction
+from directus_tx.items.batches import together
+from directus_tx.items.service import Items
+from directus_tx.query import Query, WriteOptions
+
+log = Logger()
+T = TypeVar("T")
+
+INLINE = 4000
+"""Characters of a document up to which it is read at once. Longer ones are read in a thread, so that the reactor runs meanwhile."""
+
+WAITING = 64
+SCOPED = 8
+"""How many catalogs of tokens that are limited are kept: users choose the limits, so there can be many."""
+
+
+@frozen
+class Outcome:
+    """The answer of a request. `doubtful`: an error may have been caused by an outdated snapshot."""
+
+    answer: dict[str, Any]
+    doubtful: bool = False
+
+
+class Catalogs:
+    """The catalogs of the callers of a snapshot."""
+
+    def __init__(self) -> None:
+        self.of_roles: dict[Hashable, Catalog] = {}
+        self.of_scopes: OrderedDict[Hashable, Catalog] = OrderedDict()
+        self.making: dict[Hashable, list[defer.Deferred[None]]] = {}
+
+    def get(self, key: Hashable) -> Catalog | None:
+        """Returns a catalog, or None if it must be made."""
+        return self.of_roles.get(key) or self.of_scopes.get(key)
+
+    def keep(self, key: Hashable, catalog: Catalog, *, scoped: bool) -> None:
+        """Keeps a catalog."""
+        if not scoped:
+            self.of_roles[key] = catalog
+            return
+        self.of_scopes[key] = catalog
+        if len(self.of_scopes) > SCOPED:
+            self.of_scopes.popitem(last=False)
+
+
+class GraphQL:
+    """Answers requests of GraphQL. The server makes it once."""
+
+    def __init__(self, settings: GraphQLSettings, limits: LimitSettings) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.persisted = PersistedQueries()
+        self._thread = defer.DeferredSemaphore(1)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Runs work that takes long in a thread, one piece at a time. Raises ServiceUnavailable if too much waits."""
+        if len(self._thread.waiting) >= WAITING:
+            raise ServiceUnavailable("Too many GraphQL schemas and documents are waiting to be read; try again shortly.")
+        found: T = await self._thread.run(deferToThread, work, *arguments)
+        return found
+
+    # what is kept
+
+    def check_caller(self, ctx: Context) -> None:
+        """Raises Unauthorized for callers who may read no collection except system collections."""
+        access = access_of(ctx)
+        if not ctx.schema.kept(("graphql", access.key), lambda: (_reads_items(access),))[0]:
+            raise Unauthorized("You may not use GraphQL: there is no collection whose items you may read.")
+
+    async def catalog(self, ctx: Context) -> Catalog:
+        """Returns the catalog of the caller."""
+        access = access_of(ctx)
+        catalogs = ctx.schema.kept("graphql catalogs", Catalogs)
+        while (found := catalogs.get(access.key)) is None:
+            others = catalogs.making.get(access.key)
+            if others is not None:
+                turn: defer.Deferred[None] = defer.Deferred()
+                others.append(turn)
+                await turn
+                continue
+            waiting = catalogs.making[access.key] = []
+            try:
+                found = await self._in_thread(_make_catalog, access, self.settings.mutations == "on")
+                catalogs.keep(access.key, found, scoped=ctx.accountability.scope is not None)
+            finally:
+                del catalogs.making[access.key]
+                for each in waiting:
+                    each.callback(None)
+            return found
+        return found
+
+    async def _document(self, ctx: Context, catalog: Catalog, text: str) -> Document:
+        key = ("graphql document", text)
+        owner, plans = access_of(ctx).key, ctx.schema.plans
+        try:
+            found: Document = plans.get(owner, key, _missing, _weight)
+            return found
+        except _Missing:
+            pass
+        if len(text) < INLINE:
+            document = parsed(text, catalog, self.settings)
+        else:
+            document = await self._in_thread(parsed, text, catalog, self.settings)
+        plans.get(owner, key, lambda: document, _weight)
+        return document
+
+    # answers
+
+    async def answer(self, ctx: Context, service: Items, request: Request, options: WriteOptions) -> Outcome:
+        """Returns the answer of a request. Raises ServiceUnavailable and ClientGone; all other errors are part of the answer."""
+        try:
+            text = self.persisted.text_of(ctx.project, request)
+            catalog = await self.catalog(ctx)
+            document = await self._document(ctx, catalog, text)
+            node = document.operation(request.operation)
+            variables = _variables(catalog, node, request)
+            operation = self._operation(ctx, catalog, document, text, node, variables)
+            if operation.introspection:
+                self.check_introspection(ctx)
+            if operation.writes:
+                return await self._write(ctx, service, catalog, operation, variables, options)
+            reads = self._reads(ctx, catalog, operation, variables)
+        except Refused as refused:
+            return Outcome({"errors": [_described(each) for each in refused.errors]}, doubtful=True)
+        except GraphQLError as error:
+            return Outcome({"errors": [_described(error)]})
+        except ApiError as error:
+            return Outcome(
+                {"errors": [self._error(ctx, error)]}, error.depends_on_schema and not isinstance(error, InvalidRequest)
+            )
+        return await self._read(ctx, service, catalog, document, node, operation, reads, request)
+
+    def _operation(
+        self,
+        ctx: Context,
+        catalog: Catalog,
+        document: Document,
+        text: str,
+        node: OperationDefinitionNode,
+        variables: VariableValues,
+    ) -> Operation:
+        flags = {name: bool(variables.coerced.get(name)) for name in document.flags}
+        name = node.name.value if node.name else ""
+        key = ("graphql operation", text, name, tuple(flags.items()))
+        planner = Planner(catalog, self.settings)
+        found: Operation = ctx.schema.plans.get(
+            access_of(ctx).key, key, lambda: planner.plan(node, document.fragments, flags), lambda made: made.weight + len(text)
+        )
+        return found
+
+    def check_introspection(self, ctx: Context) -> None:
+        """Raises InvalidRequest if the caller may not ask for the schema."""
+        who, allowed = ctx.accountability, self.settings.introspection
+        if allowed == "none" or (allowed == "administrators" and not who.admin) or (allowed == "users" and who.public):
+            raise InvalidRequest("You may not ask for the schema (graphql.introspection).")
+
+    def _reads(self, ctx: Context, catalog: Catalog, operation: Operation, variables: VariableValues) -> dict[str, Read]:
+        """Returns the root fields that are read, by the names under which they are shown. Raises InvalidRequest if they exceed a limit."""
+        planner = Planner(catalog, self.settings)
+        found: dict[str, Read] = {}
+        total = 0.0
+        for planned in operation.roots:
+            if planned.root is None or planned.definition is None:
+                continue
+            arguments = get_argument_values(planned.definition, planned.node, variables)
+            query, items = Query(), 0.0
+            again: dict[Reading, Query] = {}
+            if planned.root.does in (Reads.ITEMS, Reads.AGGREGATES):
+
+                def query_of(reading: Reading, planned: Planned = planned, arguments: Any = arguments) -> tuple[Query, float]:
+                    default = ctx.schema.default_limit
+                    return planner.query_of(planned, reading, variables, arguments, self.limits, default)
+
+                query, items = query_of(planned.reading)
+                for reading in _every(planned.reading):
+                    again[reading], more = query_of(reading)
+                    items += more
+                if planned.root.does is Reads.AGGREGATES:
+                    query = aggregate_query(planned, query, arguments.get("groupby") or ())
+            total += items
+            if total > self.settings.max_items:
+                text = f"A document may ask for up to {self.settings.max_items} items by its limits"
+                raise InvalidRequest(f"{text} (graphql.max_items): ask for smaller pages.")
+            found[planned.key] = Read(planned, arguments, query, again, self.settings.max_answer_size)
+        return found
+
+    async def _read(
+        self,
+        ctx: Context,
+        service: Items,
+        catalog: Catalog,
+        document: Document,
+        node: OperationDefinitionNode,
+        operation: Operation,
+        reads: Mapping[str, Read],
+        request: Request,
+    ) -> Outcome:
+        """Reads the root fields side by side. One that fails is null."""
+        errors: list[dict[str, Any]] = []
+        doubtful = False
+
+        async def one(key: str, read: Read) -> Any:
+            nonlocal doubtful
+            try:
+                return await read_root(service, ctx, read)
+            except (ServiceUnavailable, ClientGone):
+                raise
+            except Exception as error:
+                doubtful = doubtful or not isinstance(error, ApiError) or error.depends_on_schema
+                errors.append(self._error(ctx, error, key))
+                return None
+
+        if len(reads) == 1:
+            ((key, read),) = reads.items()
+            values = {key: await one(key, read)}
+        else:
+            values = dict(zip(reads, await together(*[one(key, read) for key, read in reads.items()]), strict=True))
+        described = await self._describe(ctx, catalog, document, node, operation, request) if operation.introspection else {}
+        data = {
+            each.key: each.typename
+            if each.typename and each.root is None
+            else described[each.key]
+            if each.root is None
+            else values[each.key]
+            for each in operation.roots
+        }
+        return Outcome({"errors": errors, "data": data} if errors else {"data": data}, doubtful)
+
+    async def _describe(
+        self,
+        ctx: Context,
+        catalog: Catalog,
+        document: Document,
+        node: OperationDefinitionNode,
+        operation: Operation,
+        request: Request,
+    ) -> dict[str, Any]:
+        """Returns what the operation asks for about the schema, as JSON by the names under which it is shown."""
+        nodes = tuple([each for planned in operation.roots for each in planned.nodes])
+        asked = OperationDefinitionNode(
+            operation=node.operation,
+            name=node.name or NameNode(value="Schema"),
+            variable_definitions=node.variable_definitions,
+            directives=(),
+            selection_set=SelectionSetNode(selections=nodes),
+        )
+        document_node = DocumentNode(definitions=(asked, *document.fragments.values()))
+        try:
+            key = ("graphql description", print_ast(document_node), orjson.dumps(request.variables, option=orjson.OPT_SORT_KEYS))
+        except TypeError:
+            raise InvalidRequest("The variables cannot be read.") from None
+        owner, plans = access_of(ctx).key, ctx.schema.plans
+        try:
+            found: dict[str, Any] = plans.get(owner, key, _missing, _weight_of_description)
+            return found
+        except _Missing:
+            pass
+        made = await self._in_thread(_introspect, catalog, document_node, dict(request.variables))
+        return plans.get(owner, key, lambda: made, _weight_of_description)  # type: ignore[no-any-return]
+
+    async def _write(
+        self,
+        ctx: Context,
+        service: Items,
+        catalog: Catalog,
+        operation: Operation,
+        variables: VariableValues,
+        options: WriteOptions,
+    ) -> Outcome:
+        """Runs mutations in one transaction."""
+        mutations = [
+            Mutation(each, get_argument_values(each.definition, each.node, variables))
+            for each in operation.roots
+            if each.root is not None and each.definition is not None
+        ]
+        current: str | None = None
+
+        def begin(key: str) -> None:
+            nonlocal current
+            current = key
+
+        async def work(writer: Writer) -> dict[str, Any]:
+            return await run_mutations(catalog, service, writer, mutations, begin)
+
+        try:
+            values = await in_transaction(service, ctx, options, work) if mutations else {}
+        except (ServiceUnavailable, ClientGone):
+            raise
+        except Exception as error:
+            doubtful = not isinstance(error, ApiError) or error.depends_on_schema
+            return Outcome({"errors": [self._error(ctx, error, current)], "data": None}, doubtful)
+        return Outcome({"data": {each.key: each.typename if each.root is None else values[each.key] for each in operation.roots}})
+
+    def _error(self, ctx: Context, error: Exception, key: str | None = None) -> dict[str, Any]:
+        """Returns an exception as it is shown. What is unexpected is logged, and the answer has the id of the request."""
+        if isinstance(error, GraphQLError):
+            found = _described(error)
+        elif isinstance(error, ApiError) and not isinstance(error, InternalError):
+            known = access_of(ctx).naming_denied(error)
+            code: Any = "PERSISTED_QUERY_NOT_FOUND" if isinstance(error, PersistedQueryNotFound) else known.code
+            found = {"message": known.message, "extensions": {"code": code}}
+        else:
+            log.failure("request {request_id} failed", request_id=ctx.request_id)
+            message = f"The server failed. The id of the request is {ctx.request_id}."
+            found = {"message": message, "extensions": {"code": InternalError.code}}
+        return found if key is None else {**found, "path": [key]}
+
+    async def schema_text(self, ctx: Context) -> str:
+        """Returns the schema of the caller in the schema definition language."""
+        catalog = await self.catalog(ctx)
+        found: str = await self._in_thread(print_schema, catalog.schema)
+        return found + "\n"
+
+
+class _Missing(Exception):
+    """Nothing is kept."""
+
+
+def _missing() -> Any:
+    raise _Missing
+
+
+def _weight(document: Document) -> int:
+    return document.weight
+
+
+def _weight_of_description(found: Mapping[str, orjson.Fragment]) -> int:
+    return sum([300 + len(orjson.dumps(each)) for each in found.values()])
+
+
+def _reads_items(access: Access) -> bool:
+    return any(access.grant(name).read for name, each in access.schema.collections.items() if not each.system) or access.admin
+
+
+def _make_catalog(access: Access, mutations: bool) -> Catalog:
+    return catalog_of(access, mutations=mutations)
+
+
+def _every(reading: Reading) -> Sequence[Reading]:
+    """Returns the readings of a reading that are read again, and theirs."""
+    return [found for each in reading.again for found in (each.reading, *_every(each.reading))]
+
+
+def _variables(catalog: Catalog, node: OperationDefinitionNode, request: Request) -> VariableValues:
+    """Returns the values of the variables of an operation. Raises Refused."""
+    found = get_variable_values(catalog.schema, node.variable_definitions or (), dict(request.variables), max_errors=10)
+    if isinstance(found, list):
+        raise Refused(found)
+    return found
+
+
+def _introspect(catalog: Catalog, document: DocumentNode, variables: dict[str, Any]) -> dict[str, orjson.Fragment]:
+    result = execute_sync(catalog.schema, document, variable_values=variables)
+    if result.errors:
+        raise InvalidRequest(result.errors[0].message)
+    return {key: orjson.Fragment(orjson.dumps(value)) for key, value in (result.data or {}).items()}
+
+
+def _described(error: GraphQLError) -> dict[str, Any]:
+    """Returns an error of a document as it is shown."""
+    found: dict[str, Any] = {"message": error.message}
+    if error.locations:
+        found["locations"] = [{"line": each.line, "column": each.column} for each in error.locations]
+    return {**found, "extensions": {"code": InvalidRequest.code}}

@@ -1,0 +1,455 @@
+"""GraphQL: what it reads and writes, with which statements, what it refuses, and what each role finds in its schema."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+
+from directus_tx.config import Settings
+from directus_tx.db.session import Session
+from tests.conftest import TOKEN, Client, Reply, field
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return evolve(settings, graphql=evolve(settings.graphql, mutations="on", max_aliases=60, max_items=100_000))
+
+
+async def ask(client: Client, query: str, *, token: str | None = TOKEN, **variables: Any) -> Any:
+    """Returns the answer of a document."""
+    reply = await client.post("~/gql", {"query": query, "variables": variables}, token=token)
+    assert reply.status == 200, reply.body
+    return reply.json
+
+
+async def data(client: Client, query: str, **options: Any) -> Any:
+    """Returns the data of a document that has no errors."""
+    answer = await ask(client, query, **options)
+    assert "errors" not in answer, answer
+    return answer["data"]
+
+
+async def refusal(client: Client, query: str, **options: Any) -> str:
+    """Returns the message of the first error of a document that is refused, which has no data."""
+    answer = await ask(client, query, **options)
+    assert "data" not in answer, answer
+    message: str = answer["errors"][0]["message"]
+    return message
+
+
+async def library(client: Client) -> None:
+    """Makes authors with books, which have pages."""
+    status = {"status_mapping": {"live": {"name": "Live"}, "gone": {"name": "Gone", "soft_delete": True}}}
+    await client.collection("authors", field("name", required=True), field("books", "o2m", None, None))
+    await client.collection(
+        "books",
+        field("status", "status", options=status, default_value="live"),
+        field("title"),
+        field("year", "integer", "INT", 11),
+        field("price", "decimal", "DECIMAL", "10,2"),
+        field("secret"),
+        field("author", "m2o", "INT", 11),
+        field("owner", "owner", "INT", 11),
+        field("pages", "o2m", None, None),
+    )
+    await client.collection("pages", field("number", "integer", "INT", 11), field("book", "m2o", "INT", 11))
+    for many, name, one, alias in (("books", "author", "authors", "books"), ("pages", "book", "books", "pages")):
+        answer = await client.post(
+            "~/relations", {"collection_many": many, "field_many": name, "collection_one": one, "field_one": alias}
+        )
+        assert answer.status == 200, answer.body
+    await client.post("~/items/authors", [{"name": name} for name in ("Ada", "Bob", "Cid")])
+    books = [
+        {"title": f"T{n}", "year": 2000 + n, "price": n / 2, "secret": f"s{n}", "author": n % 3 + 1, "pages": [{"number": n}] * 2}
+        for n in range(1, 10)
+    ]
+    answer = await client.post("~/items/books", books)
+    assert answer.status == 200, answer.body
+
+
+async def role(client: Client, *permissions: dict[str, Any]) -> str:
+    """Makes a role with these permissions and a user of it. Returns the token of the user."""
+    found = (await client.post("~/roles", {"name": "Readers"})).data["id"]
+    for each in permissions:
+        assert (await client.post("~/permissions", {"role": found, **each})).status == 200
+    user = {"first_name": "R", "last_name": "R", "email": "r@example.com", "password": "p", "role": found, "status": "active"}
+    assert (await client.post("~/users", {**user, "token": "reader-token"})).status == 200
+    return "reader-token"
+
+
+# --- reading
+
+
+@ensureDeferred
+async def test_a_document_shows_what_the_rest_api_shows(client: Client) -> None:
+    await library(client)
+    found = await data(
+        client, "{books(limit:-1){data{id title year price author{id name} pages{id number} owner{email}} meta{total_count}}}"
+    )
+    fields = "id,title,year,price,author.id,author.name,pages.id,pages.number,owner.email"
+    rest = (await client.get(f"~/items/books?limit=-1&fields={fields}&meta=total_count")).json
+    assert found["books"]["meta"] == rest["meta"]
+    expected = [
+        {
+            **each,
+            "id": str(each["id"]),
+            "author": {**each["author"], "id": str(each["author"]["id"])},
+            "pages": [{**page, "id": str(page["id"])} for page in each["pages"]],
+        }
+        for each in rest["data"]
+    ]
+    assert found["books"]["data"] == expected
+
+
+@ensureDeferred
+async def test_lists_take_arguments_also_several_times(client: Client) -> None:
+    await library(client)
+    document = """
+    query Q($first: Int) {
+      authors {
+        data {
+          name
+          newest: books(sort: [year_desc], limit: $first) { title pages(limit: 1) { number } }
+          oldest: books(sort: [year_asc], limit: $first) { title all: pages { number } one: pages(limit: 1) { number } }
+          cheap: books(filter: {price_lt: 2}) { title }
+          books { title }
+        }
+      }
+    }"""
+    found = (await data(client, document, first=1))["authors"]["data"]
+    assert found[0] == {
+        "name": "Ada",
+        "newest": [{"title": "T9", "pages": [{"number": 9}]}],
+        "oldest": [{"title": "T3", "all": [{"number": 3}, {"number": 3}], "one": [{"number": 3}]}],
+        "cheap": [{"title": "T3"}],
+        "books": [{"title": "T3"}, {"title": "T6"}, {"title": "T9"}],
+    }
+    assert [each["newest"][0]["title"] for each in found] == ["T9", "T7", "T8"]
+    assert [len(each["newest"]) for each in (await data(client, document, first=2))["authors"]["data"]] == [2, 2, 2]
+
+
+@ensureDeferred
+async def test_the_number_of_statements_depends_on_levels_and_not_on_rows(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await library(client)
+    statements: list[str] = []
+    query = Session.query
+
+    async def counted(self: Session, sql: Any, *more: Any) -> Any:
+        statements.append(str(sql))
+        return await query(self, sql, *more)
+
+    monkeypatch.setattr(Session, "query", counted)
+    nested = "{authors{data{name books{title author{name} pages{number book{title}}}}}}"
+    await data(client, nested)
+    for document, number in (
+        (nested, 3),
+        ("{authors{data{a: books{title} b: books{year} c: books(limit: 1){title}}}}", 4),
+        ("{a: books(limit: 1){data{title}} b: books(limit: 2){data{title}}}", 2),
+        ('{books(filter: {author: {name_eq: "Ada"}}){data{title}}}', 1),
+        ("{__typename}", 0),
+        ("{authors{data{nope}}}", None),
+    ):
+        statements.clear()
+        await ask(client, document)
+        if number is not None:
+            assert len(statements) == number, statements
+
+
+@ensureDeferred
+async def test_filters_are_trees(client: Client) -> None:
+    await library(client)
+
+    async def titles(filter: str) -> list[str]:
+        found = await data(client, f"{{books(filter: {filter}){{data{{title}}}}}}")
+        return [each["title"] for each in found["books"]["data"]]
+
+    assert await titles('{year_gt: 2002, or: [{title_eq: "T3"}, {and: [{year_lt: 2006}, {price_gte: 2}]}]}') == ["T3", "T4", "T5"]
+    assert await titles('{author: {name_eq: "ada"}, pages: {number_gt: 3}}') == ["T6", "T9"]
+    assert await titles("{or: []}") == [f"T{n}" for n in range(1, 10)]
+    assert await titles("{or: [{year_eq: 2001}, {}]}") == [f"T{n}" for n in range(1, 10)]
+    assert await titles('{author_nnull: "1", pages_has: 2, year_in: "2001,2002"}') == ["T1", "T2"]
+    message = (await ask(client, "query($t: String){books(filter: {title_eq: $t}){data{id}}}", t=None))["errors"][0]["message"]
+    assert message == 'The value of "title_eq" in a filter is null.'
+    alternatives = ", ".join(["{or: [{year_eq: 1}, {year_eq: 2}]}"] * 12)
+    assert "limits.max_conditions" in await refusal(client, f"{{books(filter: {{and: [{alternatives}]}}){{data{{id}}}}}}")
+
+
+@ensureDeferred
+async def test_roots_take_search_status_and_sort(client: Client) -> None:
+    await library(client)
+    await client.patch("~/items/books/2", {"status": "gone"})
+    found = await data(client, '{books(search: "t", status: ["*"], sort: [year_desc], limit: 3, offset: 6){data{title status}}}')
+    assert [each["title"] for each in found["books"]["data"]] == ["T3", "T2", "T1"]
+    assert [each["status"] for each in found["books"]["data"]] == ["live", "gone", "live"]
+
+
+@ensureDeferred
+async def test_aggregates_are_of_what_the_filter_finds(client: Client) -> None:
+    await library(client)
+    found = await data(
+        client,
+        "{books_aggregate(groupby: [author], filter: {year_gt: 2003}){group{author} count_all sum{price} min{title year} avg{year}}}",
+    )
+    assert found["books_aggregate"] == [
+        {"group": {"author": a}, "count_all": 2, "sum": {"price": p}, "min": {"title": t, "year": y}, "avg": {"year": v}}
+        for a, p, t, y, v in ((1, 7.5, "T6", 2006, 2007.5), (2, 5.5, "T4", 2004, 2005.5), (3, 6.5, "T5", 2005, 2006.5))
+    ]
+
+
+@ensureDeferred
+async def test_directives_fragments_and_operations_choose_what_is_read(client: Client) -> None:
+    await library(client)
+    document = """
+    query Books($with: Boolean!) { books(limit: 1) { data { ...short author @include(if: $with) { ...on Node { id } name } } } }
+    query Authors { authors(limit: 1) { data { ...on AuthorsItem { name } ...on Node { ...on BooksItem { title } } } } }
+    fragment short on BooksItem { title year @skip(if: $with) }"""
+
+    async def run(name: str, **variables: Any) -> Any:
+        reply = await client.post("~/gql", {"query": document, "operationName": name, "variables": variables})
+        return reply.json["data"]
+
+    with_author = {"title": "T1", "author": {"id": "2", "name": "Bob"}}
+    assert await run("Books", **{"with": True}) == {"books": {"data": [with_author]}}
+    assert await run("Books", **{"with": False}) == {"books": {"data": [{"title": "T1", "year": 2001}]}}
+    assert await run("Authors") == {"authors": {"data": [{"name": "Ada"}]}}
+    reply = await client.post("~/gql", {"query": document})
+    assert "operationName" in reply.json["errors"][0]["message"]
+
+
+@ensureDeferred
+async def test_different_fields_cannot_be_shown_under_one_name(client: Client) -> None:
+    await library(client)
+    assert "aliases" in await refusal(client, "{books{data{x: title x: year}}}")
+    assert "aliases" in await refusal(client, "{books(limit: 1){data{title}} books(limit: 2){data{title}}}")
+    found = await data(client, "{books(limit: 1){data{title}} books(limit: 1){data{year}}}")
+    assert found == {"books": {"data": [{"title": "T1", "year": 2001}]}}
+
+
+@ensureDeferred
+async def test_long_lists_are_whole(client: Client) -> None:
+    await client.collection("rows", field("text"))
+    for start in range(0, 2500, 500):
+        await client.post("~/items/rows", [{"text": f"row {n}"} for n in range(start, start + 500)])
+    found = await data(client, "{rows(limit: -1){a: data{id} b: data{text} meta{result_count}}}")
+    assert found["rows"]["a"] == [{"id": str(n)} for n in range(1, 2501)]
+    assert found["rows"]["b"] == [{"text": f"row {n}"} for n in range(2500)]
+    assert found["rows"]["meta"] == {"result_count": 2500}
+
+
+# --- permissions
+
+
+@ensureDeferred
+async def test_the_schema_of_a_role_has_what_it_may_see(client: Client) -> None:
+    await library(client)
+    reader = await role(client, {"collection": "books", "read": "full", "read_field_blacklist": ["secret"]})
+    found = await data(client, '{__type(name: "BooksItem"){fields{name}} __schema{types{name}}}', token=reader)
+    assert [each["name"] for each in found["__type"]["fields"]] == [
+        "id",
+        "status",
+        "title",
+        "year",
+        "price",
+        "author",
+        "owner",
+    ]
+    assert not {"AuthorsItem", "PagesItem", "Authors"} & {each["name"] for each in found["__schema"]["types"]}
+    assert (await data(client, "{books(limit: 1){data{title author}}}", token=reader)) == {
+        "books": {"data": [{"title": "T1", "author": "2"}]}
+    }
+    for document in (
+        "{authors{data{id}}}",
+        "{books{data{secret}}}",
+        "{books{data{pages{id}}}}",
+        '{books(filter: {secret_eq: "s1"}){data{id}}}',
+        "{books(sort: [secret_asc]){data{id}}}",
+        "{books_aggregate{min{secret}}}",
+        'mutation{create_books_item(data: {title: "x"}){id}}',
+    ):
+        await refusal(client, document, token=reader)
+
+
+@ensureDeferred
+async def test_rows_and_values_that_are_hidden_stay_hidden(client: Client) -> None:
+    await library(client)
+    reader = await role(
+        client,
+        {"collection": "books", "read": "full", "status": "live", "read_field_blacklist": []},
+        {"collection": "authors", "read": "full"},
+    )
+    await client.patch("~/items/books/1", {"status": "gone"})
+    everything = '{authors{data{name books{title}}} books(status: ["*"], limit: -1){data{title} meta{total_count}}}'
+    found = await data(client, everything, token=reader)
+    assert "T1" not in json.dumps(found)
+    assert (await ask(client, "{books(id: 1){data{title}}}", token=reader))["data"] == {"books": None}
+
+
+@ensureDeferred
+async def test_callers_without_collections_are_refused_and_the_public_may_have_some(client: Client) -> None:
+    await library(client)
+    refused = await client.post("~/gql", {"query": "{books{data{id}}}"}, token=None)
+    assert (refused.status, refused.code) == (401, 3)
+    assert (await client.get("~/specs/graphql", token=None)).status == 401
+    assert (await client.post("~/permissions", {"role": 2, "collection": "books", "read": "full"})).status == 200
+    assert len((await data(client, "{books{data{title}}}", token=None))["books"]["data"]) == 9
+    text = (await client.get("~/specs/graphql", token=None)).body.decode()
+    assert "type BooksItem implements Node {" in text
+    assert "Authors" not in text
+
+
+@ensureDeferred
+async def test_a_new_field_is_known_at_once(client: Client) -> None:
+    await library(client)
+    assert "Cannot query field" in await refusal(client, "{authors{data{born}}}")
+    await client.post("~/fields/authors", field("born", "integer", "INT", 11))
+    assert (await data(client, "{authors(limit: 1){data{born}}}")) == {"authors": {"data": [{"born": None}]}}
+
+
+# --- mutations
+
+
+@ensureDeferred
+async def test_mutations_write_nested_items_in_one_transaction(client: Client) -> None:
+    await library(client)
+    found = await data(
+        client,
+        """mutation M($book: BooksInput!) {
+          made: create_books_item(data: $book) { id title author { id name } pages { number } }
+          changed: update_books_items(ids: [1, 2], data: {year: 1900}) { id year }
+          each: update_each_books_item(data: [{id: 3, year: 1901}, {id: 4, title: "New"}]) { year title }
+          gone: delete_books_items(ids: [5, 6])
+        }""",
+        book={"title": "T10", "author": {"name": "Dee"}, "pages": [{"number": 1}, {"number": 2}]},
+    )
+    assert found == {
+        "made": {"id": "10", "title": "T10", "author": {"id": "4", "name": "Dee"}, "pages": [{"number": 1}, {"number": 2}]},
+        "changed": [{"id": "1", "year": 1900}, {"id": "2", "year": 1900}],
+        "each": [{"year": 1901, "title": "T3"}, {"year": 2004, "title": "New"}],
+        "gone": ["5", "6"],
+    }
+    activity = (await client.get("~/activity?limit=4&sort=-id&fields=action,collection")).data
+    assert {(each["action"], each["collection"]) for each in activity} <= {("update", "books"), ("delete", "books")}
+
+
+@ensureDeferred
+async def test_a_mutation_that_fails_undoes_all_of_them(client: Client) -> None:
+    await library(client)
+    answer = await ask(
+        client,
+        'mutation{a: create_authors_item(data: {name: "Eve"}){id} b: delete_books_item(id: 99) c: delete_books_item(id: 1)}',
+    )
+    assert answer["data"] is None
+    assert (answer["errors"][0]["path"], answer["errors"][0]["extensions"]) == (["b"], {"code": 203})
+    assert (await client.get("~/items/authors?meta=total_count&limit=0")).json["meta"] == {"total_count": 3}
+    assert (await client.get("~/items/books/1")).status == 200
+
+
+@ensureDeferred
+async def test_mutations_obey_the_permissions(client: Client) -> None:
+    await library(client)
+    writer = await role(
+        client,
+        {"collection": "books", "read": "full", "update": "full", "create": "full", "write_field_blacklist": ["secret"]},
+        {"collection": "authors", "read": "full"},
+    )
+    fields = (await data(client, '{__type(name: "BooksInput"){inputFields{name}}}', token=writer))["__type"]["inputFields"]
+    assert "secret" not in {each["name"] for each in fields}
+    roots = (await data(client, "{__schema{mutationType{fields{name}}}}", token=writer))["__schema"]["mutationType"]["fields"]
+    assert {each["name"] for each in roots} == {
+        "create_books_item",
+        "create_books_items",
+        "update_books_item",
+        "update_books_items",
+        "update_each_books_item",
+    }
+    answer = await ask(client, 'mutation{create_books_item(data: {author: {name: "Mallory"}}){id}}', token=writer)
+    assert answer["errors"][0]["extensions"]["code"] == 301
+    assert (await client.get("~/items/authors?filter[name]=Mallory")).data == []
+
+
+# --- limits, errors, persisted queries
+
+
+@ensureDeferred
+async def test_documents_that_are_too_large_are_refused_by_name(client: Client) -> None:
+    await library(client)
+    deep = "{authors{data{" + "books{author{" * 12 + "id" + "}}" * 12 + "}}}"
+    wide = "{" + " ".join([f"a{n}: books{{data{{id}}}}" for n in range(70)]) + "}"
+    many = "{books{data{" + "title " * 1500 + "}}}"
+    bomb = "{authors{data{...f0}}}" + "".join(
+        f"fragment f{n} on AuthorsItem{{books{{author{{...f{n + 1}}}}} more: books{{author{{...f{n + 1}}}}}}}" for n in range(9)
+    )
+    bomb += "fragment f9 on AuthorsItem{id}"
+    chain = "{authors{data{...f0}}}" + "".join(f"fragment f{n} on AuthorsItem{{...f{n + 1}}}" for n in range(600))
+    chain += "fragment f600 on AuthorsItem{id}"
+    rows = "{authors(limit: 1000){data{books(limit: 1000){pages{id}}}}}"
+    for document, setting in (
+        (deep, "graphql.max_depth"),
+        (wide, "graphql.max_aliases"),
+        (many, "graphql.max_fields"),
+        (bomb, "graphql.max_"),
+        (chain, "graphql.max_depth"),
+        (rows, "graphql.max_items"),
+        ("{books{data{id}}}" + "#" + "x" * 100_000, ""),
+        ("{" * 20_000, ""),
+        ("{a" * 3000, ""),
+    ):
+        assert setting in await refusal(client, document)
+    for cycle in (
+        "{books{data{...a}}} fragment a on BooksItem{...b} fragment b on BooksItem{...a}",
+        "{books{data{...a}}} fragment a on BooksItem{author{books{...a}}}",
+    ):
+        assert "contains itself" in await refusal(client, cycle)
+
+
+@ensureDeferred
+async def test_errors_have_codes_and_paths_and_one_root_does_not_fail_another(client: Client) -> None:
+    await library(client)
+    answer = await ask(
+        client, '{a: books(id: 99){data{id}} b: books(id: 1){data{id}} c: books(filter: {title_rlike: "("}){data{id}}}'
+    )
+    assert answer["data"]["a"] is None
+    assert answer["data"]["b"] == {"data": [{"id": "1"}]}
+    assert {(each["path"][0], each["extensions"]["code"]) for each in answer["errors"]} <= {("a", 203), ("c", 12)}
+    bad: list[Any] = [[], [{"query": "{__typename}"}], "x", {"query": 1}, {"query": "{__typename}", "variables": 3}]
+    for body in bad:
+        reply = await client.post("~/gql", body)
+        assert reply.status == 200
+        assert reply.json["errors"][0]["extensions"]["code"] in (4, 13)
+
+
+@ensureDeferred
+async def test_persisted_queries_are_found_by_their_hash(client: Client) -> None:
+    await library(client)
+    text = "{books(limit: 1){data{title}}}"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+
+    async def send(**body: Any) -> Reply:
+        return await client.post("~/gql", {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": digest}}, **body})
+
+    missing = (await send()).json["errors"][0]
+    assert missing == {"message": "PersistedQueryNotFound", "extensions": {"code": "PERSISTED_QUERY_NOT_FOUND"}}
+    assert "errors" in (await send(query="{__typename}")).json
+    expected = {"data": {"books": {"data": [{"title": "T1"}]}}}
+    assert (await send(query=text)).json == expected
+    assert (await send()).json == expected
+
+
+@ensureDeferred
+async def test_names_that_graphql_does_not_allow_are_replaced_and_clashes_are_left_out(client: Client) -> None:
+    session = Session(client.backend.projects.get(client.project).database)
+    await session.query('CREATE TABLE "my-things" (id serial PRIMARY KEY, "größe" text, "2nd" text, "a-b" text, "a_b" text)')
+    await session.query('CREATE TABLE "my_things" (id serial PRIMARY KEY)')
+    await session.query("""INSERT INTO "my-things" ("größe", "2nd", "a-b", "a_b") VALUES ('g', '2', 'first', 'second')""")
+    await client.get("~/collections")
+    await session.query("SELECT directus_touch('schema')")
+    found = await data(client, '{my_things(filter: {_2nd_eq: "2"}){data{gr_u00f6_u00dfe _2nd a_b}}}')
+    assert found["my_things"]["data"] == [{"gr_u00f6_u00dfe": "g", "_2nd": "2", "a_b": "first"}]
+    text = (await client.get("~/specs/graphql")).body.decode()
+    assert 'The collection "my_things" is left out' in text
+    assert 'The field "a_b" of "my-things" is left out' in text
