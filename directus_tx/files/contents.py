@@ -124,14 +124,18 @@ SELECT c.name, c.filesize, c.sha256, extract(epoch FROM c.stored_on)::bigint,
 FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
 WHERE """
 
-BY_DISK, BY_HASH, BY_DOWNLOAD = "f.filename_disk = %s", "f.private_hash = %s", "f.filename_download = %s ORDER BY f.id LIMIT 1"
-"""How `find_original` finds a file."""
+BY_DISK, BY_HASH, BY_DOWNLOAD, BY_KEY = "filename_disk", "private_hash", "filename_download", "id"
+"""The fields by which `find_original` finds a file. Several files can have the same name for downloads: it finds the first one."""
 
 
-async def find_original(session: Session, condition: str, value: str) -> Original | None:
-    """Returns the content of the file that meets *condition* with a value, None if there is no such file, or if it has no content because
-    it is a video elsewhere."""
-    rows = await session.query(_ORIGINAL + condition, (value,))
+async def find_original(
+    session: Session, field: str, value: Any, visible: str = "", values: Sequence[Any] = ()
+) -> Original | None:
+    """Returns the content of the file whose *field*, one of the constants BY_..., has a value; None if there is no such file, or if it has
+    no content because it is a video elsewhere. *visible* is a condition on the rows of the table f, the SQL that follows "AND", with its
+    *values*."""
+    first = " ORDER BY f.id LIMIT 1" if field == BY_DOWNLOAD else ""
+    rows = await session.query(f"{_ORIGINAL}f.{field} = %s{visible and f' AND ({visible})'}{first}", (value, *values))
     if not rows or rows[0][-1]:
         return None
     name, size, sha256, stored_on, kind, charset, download, disk, width, height, _ = rows[0]

@@ -35,6 +35,7 @@ from directus_tx.errors import (
     Unauthorized,
     drop_tracebacks,
 )
+from directus_tx.files.reading import are_private
 from directus_tx.http import admin_app, cors, encode, extension_files
 from directus_tx.http.admin_app import AdminApp
 from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
@@ -251,8 +252,7 @@ class App:
         """Sets the project and the context of a call, if its route needs them. *ip* is the address of the client."""
         request = call.request
         if route.in_project:
-            key = call.path["project"]
-            token = None if route.caller is Caller.ANONYMOUS else token_of(request, call.params)
+            key, token = call.path["project"], token_of(request, call.params)
         elif route.caller in (Caller.SIGNED_IN, Caller.ADMINISTRATOR):
             key, token = named_project(request, call.params)
         else:
@@ -263,10 +263,13 @@ class App:
         session = Session(project.database, caller=ip)
         request.use(session)
         now = self.services.now()
-        if token is not None:
+        anonymous = route.caller is Caller.ANONYMOUS or (route.caller is Caller.READER and not are_private(schema))
+        if anonymous:
+            bearer = None
+        elif token is not None:
             bearer = await self._by_token(request, session, token, now)
         else:
-            bearer = None if route.caller is Caller.ANONYMOUS else await self._by_cookie(request, session, schema, now)
+            bearer = await self._by_cookie(request, session, schema, now)
         if bearer is not None and two_factor.is_missing(schema, bearer) and route.caller is not Caller.ACTIVATING:
             bearer = None
         agent = request.getHeader("user-agent") or ""
@@ -278,7 +281,7 @@ class App:
                 self.limits.check_user(request, project.key, bearer.user)
             who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session, bearer.scope)
         request.accountability = who
-        if route.caller is not Caller.ANONYMOUS:
+        if not anonymous:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)
         call.ctx = Context(
             project.key, schema, who, now, session, project.keys, request.request_id, partial(_site, self.proxies, request)
@@ -453,7 +456,8 @@ class App:
         if self.closing and request.channel is not None:
             request.setHeader(b"Connection", b"close")
             request.channel.persistent = False
-        if request.accountability is not None and not request.accountability.public and self.cache_control:
+        who = request.accountability
+        if who is not None and not who.public and self.cache_control and not request.responseHeaders.hasHeader(b"Cache-Control"):
             request.setHeader(b"Cache-Control", self.cache_control)
 
     def _finish(self, request: Any, status: int, body: bytes, content_type: str | None, packed: bytes | None = None) -> bytes:

@@ -326,6 +326,7 @@ def _described(argument: str) -> str:
 
 _CALLERS: Mapping[Caller, str] = {
     Caller.ANONYMOUS: "A token is ignored.",
+    Caller.READER: "A token is ignored, unless the setting private_assets is true: then permissions on the file decide.",
     Caller.PUBLIC: "Permissions decide what the caller may read and write.",
     Caller.SIGNED_IN: "The caller must be signed in.",
     Caller.ACTIVATING: "The caller must be signed in, and may lack the second factor that the role enforces.",

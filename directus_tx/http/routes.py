@@ -80,6 +80,8 @@ class Caller(Enum):
 
     ANONYMOUS = "anonymous"
     """Anyone. A token is ignored."""
+    READER = "anyone, or readers"
+    """Anyone who reads the content of a file, and a token is ignored; anyone, signed in or not, if the project has private assets."""
     PUBLIC = "public"
     """Anyone, signed in or not."""
     SIGNED_IN = "signed in"

@@ -8,6 +8,7 @@ import orjson
 from directus_tx.access import access_of
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest, ItemNotFound
+from directus_tx.files.reading import SETTING as PRIVATE_ASSETS
 from directus_tx.items.changes import Change, Item
 from directus_tx.items.read import keys_of
 from directus_tx.items.rows import readable_keys
@@ -17,7 +18,10 @@ from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import parse_truth
 from directus_tx.schema.system import CATALOGUE
 
-_TYPES: Mapping[str, str] = {field["field"]: field["type"] for field in CATALOGUE.setting_fields}
+_OWN: Mapping[str, str] = {PRIVATE_ASSETS: "boolean"}
+"""Settings that the API does not list as fields and that projects do not have until somebody creates them."""
+
+_TYPES: Mapping[str, str] = {**{field["field"]: field["type"] for field in CATALOGUE.setting_fields}, **_OWN}
 
 
 def shown(key: str | None, text: str | None) -> Any:

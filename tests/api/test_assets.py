@@ -399,7 +399,7 @@ async def test_thumbnails_are_asked_for_conditionally(client: Client) -> None:
     limit(client, thumbnail_max_age=77)
     file = await put_picture(client, "JPEG", (300, 200))
     read = await asset(client, file)
-    assert read.headers["cache-control"] == "public, max-age=77"
+    assert read.headers["cache-control"] == "public, max-age=77, immutable"
     assert read.headers["content-disposition"] == 'inline; filename="picture.jpeg"'
     tag, modified = read.headers["etag"], read.headers["last-modified"]
     for headers in ({"If-None-Match": tag}, {"If-None-Match": f'"x", W/{tag}'}, {"If-Modified-Since": modified}):

@@ -106,6 +106,10 @@ def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres
     assert run("docs/existing.rst", daemon, environment) > 12
 
 
+def test_the_page_on_private_assets_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/private_assets.rst", daemon, {}) > 9
+
+
 def test_the_page_on_webhooks_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/webhooks.rst", daemon, {}) == 11
 

@@ -172,6 +172,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "names",
         "content",
         "contents",
+        "reading",
         "delivery",
         "embeds",
         "base64_data",

@@ -6,9 +6,10 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from directus_tx.errors import ItemNotFound, NotFound
+from directus_tx.errors import ApiError, ItemNotFound, NotFound
 from directus_tx.files import contents, delivery
 from directus_tx.files.contents import Original
+from directus_tx.files.reading import are_private, find_readable
 from directus_tx.http import ranges
 from directus_tx.http.answers import Answer, Bare, FileStream, Streamed
 from directus_tx.http.operations import Operation
@@ -29,19 +30,25 @@ THUMBNAIL = {
 BYTES = {"type": "string", "format": "binary"}
 
 
+REVALIDATED = "no-cache"
+"""The Cache-Control of contents that everybody may read: caches ask each time whether the content has changed."""
+
+PRIVATE = "private, no-cache"
+"""The Cache-Control of contents that only some callers may read: only their browser keeps them, and asks each time, so that the server
+checks each time whether the caller may still read them."""
+
+
 @routes.get(
-    "/uploads/<project>/originals/<name>", Caller.ANONYMOUS, Operation("Read the content of a file", BYTES, media_type="*/*")
+    "/uploads/<project>/originals/<name>", Caller.READER, Operation("Read the content of a file", BYTES, media_type="*/*")
 )
 async def original(call: Call) -> Answer | Streamed:
-    found = await contents.find_original(call.ctx.db, contents.BY_DISK, call.path["name"])
-    if found is None:
-        raise NotFound("There is no such file.")
-    return await _send(call, found)
+    found = await _find(call, contents.BY_DISK, NotFound)
+    return await _send(call, found, PRIVATE if are_private(call.ctx.schema) else REVALIDATED)
 
 
 @routes.get(
     "/<project>/assets/<name>",
-    Caller.ANONYMOUS,
+    Caller.READER,
     Operation(
         "Read the content of a file by its hash, or a thumbnail of it",
         BYTES,
@@ -50,13 +57,26 @@ async def original(call: Call) -> Answer | Streamed:
     ),
 )
 async def asset(call: Call) -> Answer | Streamed:
-    by_name = call.ctx.schema.setting("asset_url_naming") == "filename_download"
-    condition = contents.BY_DOWNLOAD if by_name else contents.BY_HASH
-    found = await contents.find_original(call.ctx.db, condition, call.path["name"])
-    if found is None:
-        raise ItemNotFound("There is no such file.")
+    schema = call.ctx.schema
+    by_name = schema.setting("asset_url_naming") == "filename_download"
+    found = await _find(call, contents.BY_DOWNLOAD if by_name else contents.BY_HASH, ItemNotFound)
+    private = are_private(schema)
     asked = {name: call.params.tree[name] for name in THUMBNAIL if name in call.params.tree}
-    return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked)) if asked else await _send(call, found)
+    if not asked:
+        return await _send(call, found, PRIVATE if private else REVALIDATED)
+    kept = f"public, max-age={call.services.thumbnails.settings.thumbnail_max_age}, immutable"
+    return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), PRIVATE if private else kept)
+
+
+async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
+    """Returns the content of the file with the name in the path, in one of its fields. Raises *missing* if there is none, and the errors of
+    `find_readable` if assets are private."""
+    if are_private(call.ctx.schema):
+        return await find_readable(call.ctx, field, call.path["name"])
+    found = await contents.find_original(call.ctx.db, field, call.path["name"])
+    if found is None:
+        raise missing("There is no such file.")
+    return found
 
 
 @frozen
@@ -81,23 +101,23 @@ async def _source(call: Call, original: Original) -> _Source:
     return _Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
 
 
-async def _send(call: Call, original: Original) -> Answer | Streamed:
-    """Returns the content of a file, or the part of it that the client asks for. Raises NotFound if the storage has none."""
+async def _send(call: Call, original: Original, caching: str) -> Answer | Streamed:
+    """Returns the content of a file, or the part of it that the client asks for. *caching* is the Cache-Control. Raises NotFound if the
+    storage has none."""
     source = await _source(call, original)
-    headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, "no-cache")
+    headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, caching)
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
     return _streamed(call, original, headers, original.name, source)
 
 
-async def _send_thumbnail(call: Call, original: Original, size: Size) -> Answer | Streamed:
-    """Returns a thumbnail of a file, or the part of it that the client asks for. Raises NotFound if the storage has no content, and the
-    errors of `Thumbnails`."""
+async def _send_thumbnail(call: Call, original: Original, size: Size, caching: str) -> Answer | Streamed:
+    """Returns a thumbnail of a file, or the part of it that the client asks for. *caching* is the Cache-Control. Raises NotFound if the
+    storage has no content, and the errors of `Thumbnails`."""
     source = await _source(call, original)
     thumbnails = call.services.thumbnails
     thumbnail = thumbnails.plan(original.name, source.tag, original.type, size, original.width, original.height)
     shown = evolve(original, type=thumbnail.encoding.media_type, charset="")
-    caching = f"public, max-age={thumbnails.settings.thumbnail_max_age}"
     headers = _headers(shown, f'"{thumbnail.tag}"', source.modified, caching)
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
@@ -122,7 +142,7 @@ def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, s
     try:
         part = ranges.part_of(call.request, source.size, headers["ETag"], source.modified)
     except ranges.NoSuchPart:
-        return Bare(416, headers | {"Content-Range": f"bytes */{source.size}", "Cache-Control": "no-cache"})
+        return Bare(416, headers | {"Content-Range": f"bytes */{source.size}", "Cache-Control": "no-store"})
     if part is not None:
         headers |= {"Content-Range": f"bytes {part.start}-{part.end - 1}/{source.size}"}
     start, end = (0, source.size) if part is None else (part.start, part.end)
