@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
@@ -16,6 +16,23 @@ class Condition:
     operator: str
     value: str | tuple[str, ...] | None
     logical: str = "and"
+
+
+@frozen
+class Combination:
+    """Conditions that are combined: rows match where "all" of the members match, "any" of them, or "none" of them. A member that is not
+    known to match, because a value is NULL, does not match. `leaves` are the conditions in it, in order."""
+
+    kind: str
+    members: "tuple[Condition | Combination, ...]"
+    leaves: tuple[Condition, ...] = field(init=False, repr=False, eq=False)
+
+    @leaves.default
+    def _leaves(self) -> tuple[Condition, ...]:
+        found: list[Condition] = []
+        for member in self.members:
+            found += member.leaves if isinstance(member, Combination) else (member,)
+        return tuple(found)
 
 
 @frozen
@@ -65,6 +82,9 @@ class Query:
     groupby: tuple[str, ...] = ()
     deep: "tuple[tuple[tuple[str, ...], Query], ...]" = ()
     """The filter, sort, limit and offset of lists of related items, by path."""
+
+    where: Combination | None = None
+    """Conditions in parentheses, which no parameter of the API expresses. They are joined with AND to the filter."""
 
     scope: tuple[Condition, ...] = ()
     """Conditions added by the server, such as the item of a list of revisions. They are joined with AND, outside the client's filter."""

@@ -16,7 +16,7 @@ def check_query(query: Query, limits: LimitSettings) -> None:
     for members in (query.sort, query.groups, query.groupby, query.aggregate, query.status, query.lang, query.meta):
         if members is not None and len(members) > most:
             raise _too_many_members(query, most)
-    if query.filter or query.deep:
+    if query.filter or query.deep or query.where is not None:
         _check_conditions(query, limits)
 
 
@@ -27,7 +27,7 @@ def _too_many_members(query: Query, most: int) -> InvalidRequest:
 
 
 def _check_conditions(query: Query, limits: LimitSettings) -> None:
-    conditions = list(query.filter)
+    conditions = [*query.filter, *(() if query.where is None else query.where.leaves)]
     if len(query.deep) > limits.max_lists:
         raise InvalidRequest(f"deep may narrow up to {limits.max_lists} lists (limits.max_lists).")
     for _, nested in query.deep:

@@ -29,8 +29,8 @@ from directus_tx.compile.operators import (
     several,
     storable,
 )
-from directus_tx.compile.shape import Chain, ConditionShape, Narrowing
-from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, column, joined, negation
+from directus_tx.compile.shape import Chain, CombinationShape, ConditionShape, Narrowing
+from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, any_of, column, joined, negation
 from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import BindValues, Condition, Query, Sort
 from directus_tx.schema.datatypes import searched
@@ -80,6 +80,24 @@ class Conditions:
                 groups.append([])
             groups[-1].append(self.condition(alias, grant, condition, _value_of(of, index)))
         return joined(" OR ", [all_of(group) for group in groups]) if groups[0] else TRUE
+
+    def combination(self, alias: str, grant: Grant, where: CombinationShape, first: int = 0) -> Clause:
+        """Compiles conditions in parentheses. *first* is the number of conditions of the query before them."""
+        clauses = []
+        for member in where.members:
+            if isinstance(member, CombinationShape):
+                clauses.append(self.combination(alias, grant, member, first))
+                first += _size(member)
+            else:
+                clauses.append(self.condition(alias, grant, member, _value_of(of_where, first)))
+                first += 1
+        if where.kind == "all":
+            return all_of(clauses)
+        found = any_of(clauses)
+        if where.kind == "any":
+            return found
+        # NOT of a condition that is not known to hold is not known to hold either; IS NOT TRUE is.
+        return Clause(SQL("(({}) IS NOT TRUE)").format(found.sql), found.binds)
 
     def condition(self, alias: str, grant: Grant, condition: ConditionShape, value: Value) -> Clause:
         self.bounds.check_depth(len(self._divide(grant, condition.path)[1]))
@@ -221,6 +239,15 @@ def of_scope(query: Query) -> Sequence[Condition]:
     return query.scope
 
 
+def of_where(query: Query) -> Sequence[Condition]:
+    return () if query.where is None else query.where.leaves
+
+
+def _size(where: CombinationShape) -> int:
+    """Returns the number of conditions in parentheses."""
+    return sum([_size(each) if isinstance(each, CombinationShape) else 1 for each in where.members])
+
+
 def _count(text: str) -> int:
     try:
         return int(text)
@@ -236,12 +263,13 @@ def q_bind(values: BindValues) -> str | None:
 
 
 def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clause:
-    """Returns the condition of status, q and filter."""
+    """Returns the condition of status, q, the filter and conditions in parentheses."""
     return all_of(
         [
             conditions.status("t0", grant, narrowing.status),
             search("t0", grant, q_bind) if narrowing.search else TRUE,
             conditions.chain("t0", grant, narrowing.filter, of_filter),
+            TRUE if narrowing.where is None else conditions.combination("t0", grant, narrowing.where),
         ]
     )
 
@@ -249,6 +277,8 @@ def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clau
 def lookup_of(grant: Grant, narrowing: Narrowing, sort: Sequence[Sort] = ()) -> Lookup:
     """Returns how the rows of a list are found. The filter has been compiled. A status that is asked for is left out beside OR."""
     asked = asked_of((*narrowing.scope, *narrowing.filter))
+    if narrowing.where is not None and narrowing.where.kind == "all" and all(each.logical == "and" for each in asked[1:]):
+        asked += asked_of(tuple([each for each in narrowing.where.members if isinstance(each, ConditionShape)]))
     status = grant.collection.status_field
     if narrowing.status == "given" and status is not None and all(each.logical == "and" for each in asked[1:]):
         asked = (*asked, Asked(status.field, "in"))

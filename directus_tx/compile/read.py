@@ -77,7 +77,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         relations=conditions.relations,
         timing=None if shape.by_key else access.schema.statistics.of(lookup),
     )
-    filtered = bool(shape.narrowing.filter or shape.narrowing.search or shape.groups)
+    filtered = bool(shape.narrowing.filter or shape.narrowing.where or shape.narrowing.search or shape.groups)
     return Plan(
         items,
         count(grant, where if filtered else visible, many_tables=conditions.relations > FEW_TABLES),

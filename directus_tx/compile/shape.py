@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from directus_tx.query import Condition, Cursor, Query, Sort
+from directus_tx.query import Combination, Condition, Cursor, Query, Sort
 
 
 class ConditionShape(NamedTuple):
@@ -23,14 +23,30 @@ def chain_of(conditions: Sequence[Condition]) -> Chain:
     return tuple([ConditionShape(each.path, each.operator, each.logical, not each.value) for each in conditions])
 
 
+class CombinationShape(NamedTuple):
+    """A `Combination` without its values."""
+
+    kind: str
+    members: "tuple[ConditionShape | CombinationShape, ...]"
+
+
+def combination_of(where: Combination) -> CombinationShape:
+    """Returns the shape of combined conditions."""
+    return CombinationShape(
+        where.kind,
+        tuple([combination_of(each) if isinstance(each, Combination) else chain_of((each,))[0] for each in where.members]),
+    )
+
+
 class Narrowing(NamedTuple):
-    """The conditions of a list: those of the server (`scope`), the filter, whether there is a search, and the statuses: "default" for all
-    that do not mean deleted, "given", or "all"."""
+    """The conditions of a list: those of the server (`scope`), the filter, whether there is a search, the statuses: "default" for all
+    that do not mean deleted, "given", or "all"; and conditions in parentheses."""
 
     scope: Chain
     filter: Chain
     search: bool
     status: str
+    where: CombinationShape | None = None
 
 
 NOTHING = Narrowing((), (), False, "default")
@@ -39,7 +55,8 @@ NOTHING = Narrowing((), (), False, "default")
 def narrowing_of(query: Query) -> Narrowing:
     """Returns the conditions of a query."""
     status = "default" if query.status is None else "all" if "*" in query.status else "given"
-    return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status)
+    where = None if query.where is None else combination_of(query.where)
+    return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status, where)
 
 
 class ListShape(NamedTuple):
