@@ -394,6 +394,18 @@ class GraphQLSettings:
 
 
 @frozen
+class ScimSettings:
+    """The section [scim]."""
+
+    max_results: int = setting(200, "Maximum number of users or groups in an answer, at most 1000.")
+    max_members: int = setting(
+        10_000,
+        "Maximum number of members that the groups in an answer have together, and that a request names. Answers with more are refused:"
+        " clients can leave the members out.",
+    )
+
+
+@frozen
 class MailSettings:
     """The section [mail]: the mail server of projects that name none in their project file, and limits for all."""
 
@@ -489,6 +501,7 @@ class Settings:
     webhooks: WebhookSettings = WebhookSettings()
     files: FileSettings = FileSettings()
     graphql: GraphQLSettings = GraphQLSettings()
+    scim: ScimSettings = ScimSettings()
     mail: MailSettings = MailSettings()
     storage: StorageSettings = StorageSettings()
 
@@ -514,6 +527,7 @@ SECTIONS: Mapping[str, type] = {
     "webhooks": WebhookSettings,
     "files": FileSettings,
     "graphql": GraphQLSettings,
+    "scim": ScimSettings,
     "mail": MailSettings,
     "storage": StorageSettings,
 }
@@ -644,7 +658,12 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
 
 
 # The lifetimes of links have limits because whoever finds a mail later must not get into an account by it.
-_LARGEST = {"accounts.reset_minutes": 7 * 24 * 60, "accounts.invitation_days": 366, "files.thumbnail_processes": 64}
+_LARGEST = {
+    "accounts.reset_minutes": 7 * 24 * 60,
+    "accounts.invitation_days": 366,
+    "files.thumbnail_processes": 64,
+    "scim.max_results": 1000,
+}
 """The largest values of settings that have one. They must be at least 1."""
 
 _PUBLIC_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")

@@ -185,6 +185,12 @@ class StandbyDatabase(ServiceUnavailable):
     """The project's database is a standby, which can only be read."""
 
 
+class NotSupported(ApiError):
+    """The server does not support this."""
+
+    code, status = 24, 501
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than the server accepts."""
 

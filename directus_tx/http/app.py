@@ -47,6 +47,7 @@ from directus_tx.http.operations import ANY, Operation
 from directus_tx.http.params import QueryStrings
 from directus_tx.http.payload import PayloadReader
 from directus_tx.http.rate_limits import RequestLimits
+from directus_tx.http.refusals import rendered_refusal
 from directus_tx.http.routes import Call, Caller, Route, Services
 from directus_tx.http.sending import Sender
 from directus_tx.http.site import ADMIN_APP, EXTENSION_FILES, ApiSite, parts_of
@@ -424,7 +425,8 @@ class App:
         request.error_code = error.code
         for name, value in error.headers.items():
             request.setHeader(name, value)
-        return self._finish(request, error.status, encode.refusal(error), "application/json")
+        answer = rendered_refusal(request, error)
+        return self._finish(request, answer.status, answer.body, answer.content_type)
 
     def refuse_limited(self, request: Any, error: ApiError) -> bytes:
         """Writes the error for a request that exceeds a limit on requests. The CORS origins of the project apply."""

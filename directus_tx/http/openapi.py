@@ -34,6 +34,7 @@ _PATH_PARAMETERS: Mapping[str, str] = {
     "offset": "The number of a revision of the item. The oldest is 0.",
     "provider": "The name of a provider of single sign-on.",
     "delivery": "The id of a delivery of the webhook.",
+    "resource": "The id of a resource of SCIM.",
     "revision": "The id of a revision of the item.",
     "session": "The id of a session of the user.",
     "token": "The token of an invitation.",

@@ -29,6 +29,8 @@ INTERNAL = frozenset(
         "directus_indexes",
         "directus_outbox",
         "directus_outbox_attempts",
+        "directus_scim_groups",
+        "directus_scim_users",
         "directus_used_tokens",
         "directus_user_identities",
         "directus_user_links",

@@ -1,0 +1,239 @@
+"""Users as resources."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from directus_tx.access import access_of
+from directus_tx.errors import UpdateForbidden
+from directus_tx.items.changes import Item, Key
+from directus_tx.items.rows import Locked
+from directus_tx.items.write import Writer, in_transaction
+from directus_tx.scim.conditions import Filterable, constant, flag, number_field, text_field
+from directus_tx.scim.dialects import Dialect
+from directus_tx.scim.documents import Document, Shown, checked_document
+from directus_tx.scim.errors import InvalidValue
+from directus_tx.scim.patch import apply, operations_of
+from directus_tx.scim.resources import Resources, Scim, Written, given_external_id, without_external_id
+from directus_tx.scim.schemas import ENTERPRISE, GROUPS, USERS
+from directus_tx.scim.stored import Kept, read_kept, write_kept
+
+KEPT = frozenset(each.name for each in USERS.schema.attributes if each.stored) | {ENTERPRISE}
+"""The attributes that the server only keeps."""
+
+ACTIVE, DEACTIVATED, NEW = "active", "suspended", "draft"
+"""The statuses of users who are active, who have been deactivated, and who are created and not active."""
+
+
+class UserResources(Resources):
+    """The users of a project."""
+
+    kind = USERS
+    collection = "directus_users"
+    fields = (
+        "id",
+        "external_id",
+        "status",
+        "email",
+        "first_name",
+        "last_name",
+        "title",
+        "locale",
+        "timezone",
+        "role.id",
+        "role.external_id",
+        "role.name",
+    )
+
+    def filterables(self, dialect: Dialect) -> Mapping[str, Filterable]:
+        return _STANDARD if dialect.standard else _DIRECTUS_8
+
+    async def documents(self, scim: Scim, items: Sequence[Item], shown: Shown) -> list[Document]:
+        kept = await self.kept(scim, items)
+        everything = _sees_kept(scim)
+        return [self._document(scim, item, kept.get(item["id"]), everything=everything) for item in items]
+
+    def _document(self, scim: Scim, item: Item, kept: Kept | None, *, everything: bool) -> Document:
+        email, status = item.get("email"), item.get("status")
+        first, last = item.get("first_name"), item.get("last_name")
+        found: Document = {
+            "userName": email,
+            "name": {"familyName": last, "givenName": first},
+            "emails": [{"value": email, "type": "work", "primary": True}] if email is not None else [],
+            "locale": item.get("locale"),
+            "timezone": item.get("timezone"),
+            "active": None if status is None else status == ACTIVE,
+        }
+        if scim.dialect.standard:
+            found["name"]["formatted"] = " ".join(part for part in (first, last) if part) or None
+            found["title"] = item.get("title")
+            found["groups"] = _groups(scim, item.get("role"))
+            if kept is not None and everything:
+                found |= kept.attributes
+        return self.finished(scim, item, found, kept)
+
+    async def create(self, scim: Scim, body: Mapping[str, Any]) -> Written:
+        document = checked_document(self.kind, body)
+        payload = _payload(document, set(document), None)
+        if not payload.get("email"):
+            raise InvalidValue('A user needs a "userName", an e-mail address.')
+        external_id = given_external_id(scim, body, document)
+        provided = {} if external_id is None else {"external_id": external_id}
+
+        async def work(writer: Writer) -> Written:
+            (key,) = await writer.create(self.collection, [payload], provided=provided)
+            if scim.dialect.standard:
+                await write_kept(writer.ctx, self.collection, key, Kept(external_id, _kept_of(document)))
+            return await self.written(scim.within(writer.ctx), key)
+
+        return await in_transaction(scim.items, scim.ctx, scim.options, work)
+
+    async def change(self, scim: Scim, id: str, body: Mapping[str, Any], *, patch: bool) -> Written:
+        return await self.change_key(scim, (await self.find(scim, id))["id"], body, patch=patch)
+
+    async def change_key(self, scim: Scim, key: Key, body: Mapping[str, Any], *, patch: bool) -> Written:
+        """Changes the user with a key, as `change` does."""
+        operations = operations_of(self.kind, body) if patch else []
+        given = {} if patch else checked_document(self.kind, without_external_id(scim, body))
+        touched = {each.name for each in operations} | set(given)
+        if not scim.dialect.standard:
+            touched -= KEPT | {"externalId"}
+
+        async def work(writer: Writer) -> Written:
+            inner = scim.within(writer.ctx)
+            locked = await self.lock(inner, key)
+            kept = (await read_kept(writer.ctx, self.collection, [key])).get(key)
+            before = _stored_document(locked.row, kept)
+            after = apply(operations, before) if patch else _merged(before, given)
+            await self._write(writer, inner, key, locked, kept, before, after, touched)
+            return await self.written(inner, key)
+
+        return await in_transaction(scim.items, scim.ctx, scim.options, work)
+
+    async def _write(
+        self,
+        writer: Writer,
+        scim: Scim,
+        key: Key,
+        locked: Locked,
+        kept: Kept | None,
+        before: Document,
+        after: Document,
+        touched: set[str],
+    ) -> None:
+        payload = _payload(after, touched, locked.row["status"])
+        present = {name: locked.row[name] for name in payload if name != "password"}
+        if "password" not in payload and payload == present:
+            payload = {}
+        changed = {name for name in touched & (KEPT | {"externalId"}) if (after.get(name) or None) != (before.get(name) or None)}
+        if changed and not _sees_kept(scim):
+            names = ", ".join(f'"{name}"' for name in sorted(changed))
+            raise UpdateForbidden(f"You may not write {names}: only callers who may change all users may.")
+        if payload or changed:
+            await writer.update(self.collection, [(key, payload)])
+        else:
+            grant = access_of(scim.ctx).grant(self.collection)
+            grant.check_update(locked.row, {}, scim.options.comment, update=locked.update, delete=locked.delete)
+        if changed:
+            await write_kept(writer.ctx, self.collection, key, Kept(after.get("externalId") or None, _kept_of(after)))
+
+
+def _sees_kept(scim: Scim) -> bool:
+    """Whether the caller may see and write what is kept of users: the attributes are no fields, so no permission names them.
+    Callers who may change all users, of each status that SCIM gives them, may."""
+    grant = access_of(scim.ctx).grant("directus_users")
+    return all(grant.level(grant.of(status), "update") == "full" for status in (ACTIVE, DEACTIVATED, NEW))
+
+
+def _groups(scim: Scim, role: Any) -> list[Document]:
+    """Returns the group of a user. A caller who may not read roles sees none."""
+    if not isinstance(role, dict) or not role.get("external_id"):
+        return []
+    id = str(role["external_id"])
+    return [{"value": id, "$ref": scim.location(GROUPS, id), "display": role.get("name"), "type": "direct"}]
+
+
+def _stored_document(row: Mapping[str, Any], kept: Kept | None) -> Document:
+    """Returns the document of a stored user, to which changes are applied. It is not shown."""
+    attributes = {} if kept is None else dict(kept.attributes)
+    return attributes | {
+        "externalId": row["external_id"] if kept is None else kept.external_id,
+        "userName": row["email"],
+        "name": {"familyName": row["last_name"], "givenName": row["first_name"]},
+        "emails": [{"value": row["email"], "type": "work", "primary": True}],
+        "title": row["title"],
+        "locale": row["locale"],
+        "timezone": row["timezone"],
+        "active": row["status"] == ACTIVE,
+    }
+
+
+def _merged(before: Document, given: Document) -> Document:
+    """Returns a document with the attributes that are given. What is not given stays, as in Directus 8, which RFC 7644 allows."""
+    name = given.get("name")
+    return before | given | ({"name": {**before["name"], **name}} if isinstance(name, dict) else {})
+
+
+def _payload(document: Document, touched: set[str], status: Any) -> Item:
+    """Returns the fields of a user that follow from the attributes *touched*. *status* is the present one, None for a new user.
+    Raises InvalidValue."""
+    payload: Item = {}
+    address = _address(document.get("emails")) if "emails" in touched else None
+    if address is None and "userName" in touched:
+        address = document.get("userName")
+    if address:
+        payload["email"] = address
+    elif status is not None and touched & {"emails", "userName"}:
+        raise InvalidValue("A user needs an e-mail address.")
+    if "name" in touched:
+        name = document.get("name") or {"familyName": None, "givenName": None}
+        parts = {"familyName": "last_name", "givenName": "first_name"}
+        payload |= {field: name[part] for part, field in parts.items() if part in name}
+    payload |= {name: document.get(name) for name in ("title", "locale") if name in touched}
+    if "timezone" in touched:
+        payload["timezone"] = document.get("timezone") or "UTC"
+    if "active" in touched:
+        active = bool(document.get("active"))
+        if active != (status == ACTIVE):
+            payload["status"] = ACTIVE if active else DEACTIVATED
+    if document.get("password") and "password" in touched:
+        payload["password"] = document["password"]
+    return payload
+
+
+def _address(emails: Any) -> str | None:
+    """Returns the address of a user: the primary one, otherwise that of the type work, otherwise the first one."""
+    found = [each for each in emails or () if each.get("value")]
+    if not found:
+        return None
+    best = min(found, key=lambda each: (each.get("primary") is not True, str(each.get("type")).lower() != "work"))
+    return str(best["value"])
+
+
+def _kept_of(document: Document) -> Document:
+    """Returns the attributes of a document that are kept as they are, without those that have no value."""
+    found = {name: document[name] for name in KEPT if document.get(name)}
+    if isinstance(found.get(ENTERPRISE), dict):
+        found[ENTERPRISE] = {name: value for name, value in found[ENTERPRISE].items() if value}
+    return {name: value for name, value in found.items() if value}
+
+
+_COMMON: Mapping[str, Filterable] = {
+    "id": text_field("external_id"),
+    "username": text_field("email"),
+    "emails": text_field("email"),
+    "emails.value": text_field("email"),
+    "emails.type": constant("work"),
+    "emails.primary": constant(True),
+    "name.familyname": text_field("last_name"),
+    "name.givenname": text_field("first_name"),
+    "title": text_field("title"),
+    "locale": text_field("locale"),
+    "timezone": text_field("timezone"),
+    "active": flag("status", ACTIVE),
+    "groups": text_field("role", "external_id"),
+    "groups.value": text_field("role", "external_id"),
+    "groups.display": text_field("role", "name"),
+    "meta.resourcetype": constant("User"),
+}
+_STANDARD = _COMMON
+_DIRECTUS_8 = {**_COMMON, "externalid": number_field("id")}
