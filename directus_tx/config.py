@@ -357,6 +357,15 @@ class FileSettings:
         50_000_000, "Maximum number of pixels of the pictures of which thumbnails are made. No more are ever decoded."
     )
     max_thumbnail_side: int = setting(4096, "Maximum width and height of thumbnails, in pixels.")
+    max_share_seconds: int = setting(
+        7 * 86400, "Maximum time for which POST /files/:id/share makes an address at which anybody can read the file, in seconds."
+    )
+    redirect_size: int = setting(
+        0,
+        "Size in bytes from which a file is not sent by the server: the answer redirects to an address of the storage, if the storage"
+        " offers that (s3). 0: the server sends all files.",
+    )
+    redirect_seconds: int = setting(300, "Time for which such an address can be used, in seconds.")
 
 
 @frozen

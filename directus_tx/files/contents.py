@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from attrs import field as attribute
 from attrs import frozen
 
 from directus_tx.compile import file_data
@@ -33,7 +34,8 @@ class Content:
 @frozen
 class Original:
     """The content of a file, to be sent. `name` is the one in the storage; `size` and `sha256` are None if the server has not stored the
-    content itself. `width` and `height` are those of a picture in pixels, None if they are unknown."""
+    content itself. `width` and `height` are those of a picture in pixels, None if they are unknown. `private_hash` is a secret of the file.
+    `attachment`: it is to be downloaded, also if browsers could show it."""
 
     name: str
     size: int | None
@@ -44,6 +46,8 @@ class Original:
     filename_download: str
     width: int | None = None
     height: int | None = None
+    private_hash: str = attribute(default="", repr=False)
+    attachment: bool = False
 
 
 async def assign(ctx: Context, file: Any, content: Content) -> None:
@@ -120,7 +124,7 @@ async def data_of(ctx: Context, files: Sequence[int]) -> Mapping[int, Any]:
 _ORIGINAL = """
 SELECT c.name, c.filesize, c.sha256, extract(epoch FROM c.stored_on)::bigint,
        f.type, f.charset, f.filename_download, f.filename_disk,
-       f.width, f.height, f.embed IS NOT NULL
+       f.width, f.height, f.private_hash, f.embed IS NOT NULL
 FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
 WHERE """
 
@@ -138,8 +142,10 @@ async def find_original(
     rows = await session.query(f"{_ORIGINAL}f.{field} = %s{visible and f' AND ({visible})'}{first}", (value, *values))
     if not rows or rows[0][-1]:
         return None
-    name, size, sha256, stored_on, kind, charset, download, disk, width, height, _ = rows[0]
+    name, size, sha256, stored_on, kind, charset, download, disk, width, height, secret, _ = rows[0]
     if name is None or not sha256:
         size = sha256 = stored_on = None
     stored = None if stored_on is None else moment(stored_on)
-    return Original(name or adopted_storage_name(disk), size, sha256, stored, kind or "", charset or "", download, width, height)
+    return Original(
+        name or adopted_storage_name(disk), size, sha256, stored, kind or "", charset or "", download, width, height, secret or ""
+    )

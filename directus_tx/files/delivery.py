@@ -13,6 +13,8 @@ _SHOWN = re.compile(
 )
 """The types that browsers show or play without running anything."""
 
+SVG = "image/svg+xml"
+
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """The Content-Security-Policy of contents: a browser that opens one runs no script in it and loads nothing for it."""
 
@@ -27,9 +29,20 @@ def headers(original: Original) -> Mapping[str, str]:
     """Returns the headers that say what a browser does with a content. SVG is shown as a picture, but not run; HTML, XML and what is
     unknown is downloaded. The viewers for PDF of browsers need scripts, so PDF has no sandbox."""
     kind = content_type(original).partition(";")[0]
-    inline = _SHOWN.fullmatch(kind) is not None or kind == "image/svg+xml"
-    found = {"Content-Disposition": disposition("inline" if inline else "attachment", original.filename_download)}
+    found = {"Content-Disposition": content_disposition(original)}
     return found if kind == "application/pdf" else {**found, "Content-Security-Policy": SANDBOX}
+
+
+def content_disposition(original: Original) -> str:
+    """Returns the value of the header Content-Disposition of a content."""
+    kind = content_type(original).partition(";")[0]
+    inline = not original.attachment and (_SHOWN.fullmatch(kind) is not None or kind == SVG)
+    return disposition("inline" if inline else "attachment", original.filename_download)
+
+
+def needs_policy(original: Original) -> bool:
+    """Whether a content is only harmless with a Content-Security-Policy, so that no other server may send it: SVG that is shown."""
+    return content_type(original).partition(";")[0] == SVG and not original.attachment
 
 
 def disposition(kind: str, name: str) -> str:

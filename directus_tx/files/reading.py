@@ -44,6 +44,14 @@ async def find_readable(ctx: Context, field: str, value: Any) -> Original:
     return found
 
 
+async def find_kept(ctx: Context, key: int) -> Original | None:
+    """Returns the content of the file with a key, whoever asks, or None if there is none or it is soft-deleted."""
+    schema = ctx.schema
+    visible: Clause = schema.kept("kept files", lambda: not_deleted("f", schema.collections[FILES]))
+    sql: str = schema.kept("kept files as SQL", lambda: _sql(visible))
+    return await find_original(ctx.db, BY_KEY, key, sql, visible.parameters(ctx.bind_values()))
+
+
 def _readable(grant: Grant, field: str) -> tuple[bool, str, Clause]:
     """Returns whether the caller may read the contents of some files, and the condition on these as SQL and as a clause.
 
@@ -62,4 +70,8 @@ def _readable(grant: Grant, field: str) -> tuple[bool, str, Clause]:
             statuses=None if statuses is None else {status: bounded(each) for status, each in statuses.items()},
         )
     visible = all_of([grant.condition("read", "f"), not_deleted("f", grant.collection)])
-    return grant.allows("read"), visible.sql.as_string(None), visible  # type: ignore[arg-type] # names need no connection
+    return grant.allows("read"), _sql(visible), visible
+
+
+def _sql(clause: Clause) -> str:
+    return clause.sql.as_string(None)  # type: ignore[arg-type] # names need no connection

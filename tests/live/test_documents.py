@@ -1,5 +1,6 @@
 """The commands in the documentation, run as a reader would, and their answers compared. "..." stands for what differs."""
 
+import html
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -107,7 +109,20 @@ def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres
 
 
 def test_the_page_on_private_assets_tells_the_truth(daemon: Daemon) -> None:
-    assert run("docs/private_assets.rst", daemon, {}) > 9
+    assert run("docs/private_assets.rst", daemon, {}) > 13
+    # The server of a web site, with its token and a picture.
+    _, _, token = (daemon.directory / "ada.curl").read_text().strip().strip('"').partition("bearer ")
+    pixel = {"filename_disk": "a.gif", "filename_download": "a.gif", "data": "R0lGODlhAQABAIAAAAUEBAAAACwAAAAAAQABAAACAkQBADs="}
+    numbers = [daemon.call("POST", "/shop/files", pixel, token)["data"]["id"] for _ in range(2)]
+    (program,) = blocks((ROOT / "docs/private_assets.rst").read_text(), "python")
+    site: dict[str, Any] = {}
+    exec(program.replace(ADDRESS, daemon.base), site)
+    for shown in (numbers, numbers[:1]):
+        pictures = re.findall('<img src="([^"]*)"', site["page"](token, shown))
+        assert len(pictures) == len(shown)
+        for each in pictures:
+            with urllib.request.urlopen(html.unescape(each)) as answer:
+                assert answer.headers["Content-Type"] == "image/gif"
 
 
 def test_the_page_on_webhooks_tells_the_truth(daemon: Daemon) -> None:

@@ -175,6 +175,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "content",
         "contents",
         "reading",
+        "sharing",
         "delivery",
         "embeds",
         "base64_data",

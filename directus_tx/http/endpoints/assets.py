@@ -9,11 +9,13 @@ from attrs import evolve, frozen
 from directus_tx.errors import ApiError, ItemNotFound, NotFound
 from directus_tx.files import contents, delivery
 from directus_tx.files.contents import Original
-from directus_tx.files.reading import are_private, find_readable
+from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
+from directus_tx.files.sharing import Share
 from directus_tx.http import ranges
 from directus_tx.http.answers import Answer, Bare, FileStream, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Routes
+from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.thumbnail_sizes import Size, allowed_sizes
 
 routes = Routes()
@@ -26,6 +28,13 @@ THUMBNAIL = {
     "q": "The quality of a thumbnail, from 0 to 100.",
 }
 """The parameters that ask for a thumbnail, with their descriptions."""
+
+SIGNED = {
+    "expires": "When the address expires, in seconds since 1970.",
+    "download": "The name with which the content is downloaded.",
+    "signature": "The signature of the address.",
+}
+"""The parameters of a shared address, beside those of thumbnails, with their descriptions."""
 
 BYTES = {"type": "string", "format": "binary"}
 
@@ -68,6 +77,38 @@ async def asset(call: Call) -> Answer | Streamed:
     return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), PRIVATE if private else kept)
 
 
+@routes.get(
+    "/<project>/files/<key>/shared",
+    Caller.ANONYMOUS,
+    Operation(
+        "Read the content of a file, or a thumbnail of it, at a signed address",
+        BYTES,
+        query=(*SIGNED.items(), *THUMBNAIL.items()),
+        media_type="*/*",
+    ),
+)
+async def shared(call: Call) -> Answer | Streamed:
+    """Whatever is wrong with the address, the answer is the same."""
+    given = {name: call.params.tree[name] for name in (*SIGNED, *THUMBNAIL) if name in call.params.tree}
+    key, expires = whole_number(call.path["key"]), whole_number(str(given.get("expires", "")))
+    now = int(call.ctx.now.timestamp())
+    refusal = ItemNotFound("There is no such file, or the address does not hold any longer.", headers=UNSTORED)
+    if key is None or expires is None or expires <= now or not all(isinstance(each, str) for each in given.values()):
+        raise refusal
+    asked = {name: given[name] for name in THUMBNAIL if name in given}
+    share = Share(key, expires, asked, given.get("download", ""))
+    found = await find_kept(call.ctx, key)
+    private_hash = "" if found is None else found.private_hash
+    if not share.has_signature(call.ctx.keys, private_hash, given.get("signature", "")) or found is None:
+        raise refusal
+    if share.download:
+        found = evolve(found, filename_download=share.download, attachment=True)
+    if not asked:
+        return await _send(call, found, PRIVATE, lasts=expires - now)
+    seconds = min(expires - now, call.services.thumbnails.settings.thumbnail_max_age)
+    return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked), f"private, max-age={seconds}")
+
+
 async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
     """Returns the content of the file with the name in the path, in one of its fields. Raises *missing* if there is none, and the errors of
     `find_readable` if assets are private."""
@@ -101,14 +142,38 @@ async def _source(call: Call, original: Original) -> _Source:
     return _Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
 
 
-async def _send(call: Call, original: Original, caching: str) -> Answer | Streamed:
-    """Returns the content of a file, or the part of it that the client asks for. *caching* is the Cache-Control. Raises NotFound if the
-    storage has none."""
+async def _send(call: Call, original: Original, caching: str, lasts: int | None = None) -> Answer | Streamed:
+    """Returns the content of a file, or the part of it that the client asks for, or a redirect to where the storage sends it. *caching* is
+    the Cache-Control, *lasts* the seconds for which the client may read the content, if that is limited. Raises NotFound if the storage
+    has none."""
     source = await _source(call, original)
     headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, caching)
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
+    address = await _redirected(call, original, source, lasts)
+    if address is not None:
+        # The next request needs a new address.
+        return Bare(307, {"Location": address, "Cache-Control": "no-store"})
     return _streamed(call, original, headers, original.name, source)
+
+
+async def _redirected(call: Call, original: Original, source: _Source, lasts: int | None) -> str | None:
+    """Returns the URL at which the storage sends a content, also parts of it, with the same type and Content-Disposition. None if the
+    server sends it itself: because it is small, the storage has no such URLs, the client asks for the headers only, for which the URL is
+    not valid, or the content needs headers that the storage does not send."""
+    settings = call.services.settings.files
+    if not settings.redirect_size or source.size < settings.redirect_size or call.request.method != b"GET":
+        return None
+    if delivery.needs_policy(original):
+        return None
+    seconds = settings.redirect_seconds if lasts is None else min(settings.redirect_seconds, lasts)
+    url: str | None = await call.project.storage.signed_url(
+        original.name,
+        seconds,
+        content_type=delivery.content_type(original),
+        disposition=delivery.content_disposition(original),
+    )
+    return url
 
 
 async def _send_thumbnail(call: Call, original: Original, size: Size, caching: str) -> Answer | Streamed:
