@@ -329,6 +329,14 @@ class FileSettings:
     max_uploads: int = setting(
         200, "Maximum number of files that are received at the same time. Further ones are answered with 503."
     )
+    upload_lifetime: float = setting(
+        86400.0, "Seconds for which an unfinished upload by tus can be continued after its last bytes. Then it is removed."
+    )
+    max_unfinished: int = setting(
+        1000,
+        "Maximum number of unfinished uploads by tus of a user of a project, and of all callers who are not signed in together.",
+    )
+    prune_interval: float = setting(600.0, "Seconds between two runs that remove expired uploads.")
     import_timeout: float = setting(
         60.0, "Maximum time in which a file that is added by its URL must arrive, in seconds. The limits of [outgoing] also hold."
     )
@@ -450,6 +458,11 @@ class StorageSettings:
         "",
         "Directory (local), or beginning of the keys of objects (s3), with a part for each project. Empty: the directory storage of"
         " data_dir, or nothing.",
+    )
+    quota: int = setting(
+        0,
+        "Maximum size of all files of a project together, unfinished uploads by tus included, in bytes. Files that would exceed it are"
+        " refused. 0: no limit.",
     )
     bucket: str = setting("", "Bucket (s3).")
     region: str = setting("", "Region of the bucket (s3). Empty: us-east-1.")

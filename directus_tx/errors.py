@@ -203,6 +203,42 @@ class StorageFull(ApiError):
     code, status = 602, 507
 
 
+class OffsetConflict(ApiError):
+    """The upload has another offset."""
+
+    code, status = 603, 409
+
+
+class WrongChecksum(ApiError):
+    """The bytes do not have the checksum that the request names."""
+
+    code, status = 604, 460
+
+
+class UploadEnded(ApiError):
+    """The upload has expired."""
+
+    code, status = 605, 410
+
+
+class UnsupportedVersion(ApiError):
+    """The server does not support this version of the protocol."""
+
+    code, status = 606, 412
+
+
+class UnsupportedMediaType(ApiError):
+    """The body has a media type that cannot be used here."""
+
+    code, status = 607, 415
+
+
+class UploadLocked(ApiError):
+    """The file of the upload is being made; try again shortly."""
+
+    code, status = 608, 423
+
+
 class InvalidCredentials(ApiError):
     """The e-mail address or the password is wrong."""
 

@@ -42,6 +42,7 @@ from directus_tx.jobs.outbox import outbox_job
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.jobs.sessions import sessions_job
+from directus_tx.jobs.uploads import uploads_job
 from directus_tx.mail.delivery import MailKind
 from directus_tx.mail.smtp import Mailer
 from directus_tx.outbox.kinds import Kind
@@ -295,6 +296,7 @@ class ApiService(Process):
             sessions_job(self.reactor, projects, self.settings.sessions, self.now),
             failed_attempts_job(self.reactor, projects, self.settings.rate_limits),
             outbox_job(self.reactor, projects, self.settings.outbox),
+            uploads_job(self.reactor, projects, self.settings.files, self.now),
         ):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)

@@ -104,10 +104,10 @@ async def name_owners(ctx: Context, names: Sequence[str]) -> dict[str, Any]:
     return dict(rows)
 
 
-async def name_on_disk(session: Session, file: Any) -> str | None:
-    """Returns the name on disk of a file, None if there is no such file."""
-    rows = await session.query("SELECT filename_disk FROM directus_files WHERE id = %s", (file,))
-    return rows[0][0] if rows else None
+async def name_and_size(session: Session, file: Any) -> tuple[str, int] | None:
+    """Returns the name on disk and the size in bytes of a file, None if there is no such file."""
+    rows = await session.query("SELECT filename_disk, coalesce(filesize, 0) FROM directus_files WHERE id = %s", (file,))
+    return (rows[0][0], int(rows[0][1])) if rows else None
 
 
 _DATA = """

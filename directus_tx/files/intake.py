@@ -11,6 +11,7 @@ from directus_tx.config import FileSettings
 from directus_tx.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceUnavailable
 from directus_tx.files import content as contents
 from directus_tx.files import names
+from directus_tx.files import quota as quotas
 from directus_tx.files.content import NO_PICTURE, Picture
 from directus_tx.files.contents import Content
 from directus_tx.outgoing.client import Client
@@ -44,16 +45,28 @@ class Intake:
     def stop(self) -> None:
         self._threads.stop()
 
-    def begin(self, storage: Any, name: str, allowed: Sequence[str]) -> "Receiving":
+    def begin(self, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None) -> "Receiving":
         """Returns a content that is to be received. *name* is that of the file, whose extension counts where the content does not tell its
-        type; *allowed* are the media types of the setting file_mimetype_whitelist. Raises ServiceUnavailable if too many contents
-        are being received."""
+        type; *allowed* are the media types of the setting file_mimetype_whitelist; *room* is the number of bytes that the *quota* of the
+        project leaves, None if it has none. Raises ServiceUnavailable if too many contents are being received."""
+        self.enter()
+        try:
+            return Receiving(self, storage, name, allowed, quota, room)
+        except BaseException:
+            self.leave()
+            raise
+
+    def enter(self) -> None:
+        """Call this before a content is received, and `leave` afterwards. Raises ServiceUnavailable if too many are being received."""
         if self.running >= self.settings.max_uploads:
             raise ServiceUnavailable(
                 f"The server receives {self.running} files already (files.max_uploads); try again shortly.",
                 headers={"Retry-After": "5"},
             )
-        return Receiving(self, storage, name, allowed)
+        self.running += 1
+
+    def leave(self) -> None:
+        self.running -= 1
 
     async def describe(self, storage: Any, name: str, size: int, head: bytes) -> Picture:
         """Returns what a stored content tells if it is a picture."""
@@ -74,12 +87,15 @@ class Intake:
 class Receiving:
     """A content that is being received. Call `write` for its bytes, in order, and then `finish`; or `abort`, which leaves nothing."""
 
-    def __init__(self, intake: Intake, storage: Any, name: str, allowed: Sequence[str]) -> None:
+    def __init__(
+        self, intake: Intake, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None
+    ) -> None:
         self.intake = intake
         self.storage = storage
         self.allowed = allowed
         self.stored_name = names.storage_name()
         self.size = 0
+        self._quota, self._room = quota, room
         self._declared = names.media_type(name)
         self._head = bytearray()
         self._judged = not allowed
@@ -88,7 +104,6 @@ class Receiving:
         self._upload: Any = storage.begin(self.stored_name)
         self._content: Content | None = None
         self._stored = self._ended = False
-        intake.running += 1
 
     async def write(self, data: bytes) -> None:
         """Appends bytes. Returns when the storage can take more. Raises PayloadTooLarge, InvalidRequest if the type of the content is not
@@ -97,6 +112,8 @@ class Receiving:
         most = self.intake.settings.max_size
         if self.size > most:
             raise PayloadTooLarge(f"A file may have up to {most} bytes (files.max_size).")
+        if self._room is not None and self.size > self._room:
+            raise quotas.exceeded(self._quota)
         if len(self._head) < HEAD:
             self._head += data[: HEAD - len(self._head)]
             if not self._judged and len(self._head) >= contents.SNIFFED:
@@ -137,7 +154,7 @@ class Receiving:
         """Call this when the content belongs to a file."""
         if not self._ended:
             self._ended = True
-            self.intake.running -= 1
+            self.intake.leave()
 
     def _judge(self) -> None:
         self._judged = True

@@ -1,13 +1,15 @@
 """Creates files and gives them new contents: the row and the content belong together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from directus_tx.access import access_of, refusals
 from directus_tx.context import Context
+from directus_tx.db.session import Session
 from directus_tx.errors import UploadForbidden
 from directus_tx.files import contents, names
+from directus_tx.files import quota as quotas
 from directus_tx.files.content import NO_PICTURE, Picture, types_in
 from directus_tx.files.contents import Content
 from directus_tx.files.embeds import Embed
@@ -18,6 +20,7 @@ from directus_tx.items.service import Items
 from directus_tx.items.write import Writer, in_transaction
 from directus_tx.query import Query, WriteOptions
 from directus_tx.schema.model import Snapshot
+from directus_tx.schema.patterns import Matching
 
 FILES = "directus_files"
 MAX_TAGS = 255
@@ -37,9 +40,9 @@ def check_upload(ctx: Context) -> None:
         raise UploadForbidden("You may not upload files.")
 
 
-async def find_replaced(ctx: Context, key: str) -> str:
-    """Returns the name on disk of a file that is to get new content. Raises ItemNotFound if there is no such file, or the caller may not
-    read it, and UpdateForbidden if the caller may not change any files."""
+async def find_replaced(ctx: Context, key: str) -> tuple[str, int]:
+    """Returns the name on disk of a file that is to get new content, and the size of the present one. Raises ItemNotFound if there is no
+    such file, or the caller may not read it, and UpdateForbidden if the caller may not change any files."""
     access = access_of(ctx)
     grant = access.grant(FILES)
     grant.check_possible("update")
@@ -48,24 +51,34 @@ async def find_replaced(ctx: Context, key: str) -> str:
         raise refusals.unchangeable(grant, None, public=access.public, several=False)
     if not grant.allows("update"):
         raise UploadForbidden("You may not change files.")
-    name = await contents.name_on_disk(ctx.db, found)
-    if name is None:
+    name_and_size = await contents.name_and_size(ctx.db, found)
+    if name_and_size is None:
         raise refusals.no_item(grant)
-    return name
+    return name_and_size
 
 
 async def create_file(
-    service: Items, ctx: Context, payload: Item, content: Content | Embed, storage: str, query: Query, options: WriteOptions
+    service: Items,
+    ctx: Context,
+    payload: Item,
+    content: Content | Embed,
+    storage: str,
+    query: Query,
+    options: WriteOptions,
+    *,
+    quota: int,
+    then: Callable[[Session, Any], Awaitable[None]] | None = None,
 ) -> Result:
     """Creates a file, and returns it. *payload* has the attributes that the client gives, `filename_disk` and `filename_download` among
     them; of the former only the extension and the title are used, or also a readable form if the setting file_naming says so. *storage* is
-    the kind of storage that has the content.
+    the kind of storage that has the content, *quota* that of the project in bytes, 0 if there is none. *then* is called in the transaction,
+    with its session and the key of the file.
 
-    Raises the errors of `create_items`; then the content does not belong to a file.
+    Raises the errors of `create_items`, and PayloadTooLarge; then the content does not belong to a file.
     """
     embed = isinstance(content, Embed)
     name = content.name if isinstance(content, Embed) else names.base_name(str(payload.get("filename_disk") or ""))
-    given = {n: v for n, v in payload.items() if n not in ("filename_disk", "private_hash")}
+    given = _given(payload)
     found_out = {n: v for n, v in _found_out(content, name).items() if n not in given}
 
     async def work(writer: Writer) -> Result:
@@ -86,18 +99,42 @@ async def create_file(
         (key,) = await writer.create(FILES, [given], provided=provided)
         if isinstance(content, Content):
             await contents.assign(ctx, key, content)
+        if then is not None:
+            await then(ctx.db, key)
+        if not embed:
+            await quotas.check(ctx.db, quota)
         shown = Query(meta=query.meta, lang=query.lang)
         return await read_back(service, ctx, FILES, shown, [key], one=True, created=True)
 
     return await in_transaction(service, ctx, options, work)
 
 
+async def check_new(service: Items, ctx: Context, payload: Item, options: WriteOptions) -> None:
+    """Raises those errors of `create_file` that the payload alone causes, before there is a content. Writes nothing."""
+    names.base_name(str(payload.get("filename_disk") or ""))
+    matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
+    await Writer(service, ctx, options, matching).check_new(FILES, _given(payload))
+
+
+def _given(payload: Item) -> Item:
+    """Returns the attributes that the client gives without those that only the server chooses."""
+    return {n: v for n, v in payload.items() if n not in ("filename_disk", "private_hash")}
+
+
 async def replace_content(
-    service: Items, ctx: Context, key: str, payload: Item, content: Content, query: Query, options: WriteOptions
+    service: Items,
+    ctx: Context,
+    key: str,
+    payload: Item,
+    content: Content,
+    query: Query,
+    options: WriteOptions,
+    *,
+    quota: int,
 ) -> Result:
     """Gives a file new content, and changes attributes of it. What the IPTC data of a picture tells replaces the attributes that the
-    client does not give. Returns a list with the file. Raises the errors of `update_items`; then the
-    content does not belong to a file."""
+    client does not give. *quota* is that of the project in bytes, 0 if there is none. Returns a list with the file. Raises the errors of
+    `update_items`, and PayloadTooLarge; then the content does not belong to a file."""
     given = {n: v for n, v in payload.items() if n != "id"}
     picture = content.picture
     told = {"description": picture.description, "location": picture.location, "tags": _fitting(picture.tags)}
@@ -105,8 +142,11 @@ async def replace_content(
 
     async def work(writer: Writer) -> Result:
         found = key_of(writer.access.grant(FILES), key)
+        former = await contents.name_and_size(writer.ctx.db, found) if quota else None
         await writer.update(FILES, [(found, {**given, "data": ""})], if_match=options.if_match, provided=provided)
         await contents.assign(writer.ctx, found, content)
+        if former is not None and content.size > former[1]:
+            await quotas.check(writer.ctx.db, quota)
         return await read_back(service, writer.ctx, FILES, query, [found], one=False)
 
     return await in_transaction(service, ctx, options, work)

@@ -36,7 +36,7 @@ from directus_tx.errors import (
     drop_tracebacks,
 )
 from directus_tx.files.reading import are_private
-from directus_tx.http import admin_app, cors, encode, extension_files
+from directus_tx.http import admin_app, cors, encode, extension_files, tus
 from directus_tx.http.admin_app import AdminApp
 from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
@@ -189,7 +189,7 @@ class App:
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
         except Exception as error:
-            if call is not None and call.receiving is not None:
+            if call is not None and (call.receiving is not None or call.addition is not None):
                 await call.drop_content()
             if route.guarded and call is not None and _is_wrong_secret(error):
                 await self._attempt_failed(call)
@@ -446,6 +446,9 @@ class App:
     def preflight(self, request: Any) -> bytes:
         """Answers OPTIONS on any path."""
         cors.answer_preflight(request)
+        if tus.is_path(request.path):
+            for name, value in tus.options(self.services.settings.files.max_size).items():
+                request.setHeader(name, value)
         return self._finish(request, 200, b"", None)
 
     def _begin(self, request: Any, status: int) -> None:
@@ -461,6 +464,9 @@ class App:
         who = request.accountability
         if who is not None and not who.public and self.cache_control and not request.responseHeaders.hasHeader(b"Cache-Control"):
             request.setHeader(b"Cache-Control", self.cache_control)
+        if tus.is_path(request.path):
+            request.setHeader(b"Tus-Resumable", tus.VERSION)
+            request.setHeader(b"Cache-Control", b"no-store")
 
     def _finish(self, request: Any, status: int, body: bytes, content_type: str | None, packed: bytes | None = None) -> bytes:
         """Sets the headers and returns the body to send, compressed if the client accepts that. *packed* is the compressed body if it has

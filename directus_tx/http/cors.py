@@ -7,12 +7,14 @@ session cookie counts for the origins that are named alone (`cookies`).
 from collections.abc import Iterable
 from typing import Any
 
+from directus_tx.http import tus
 from directus_tx.projects.project import Project
 
 METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD"
 SENT = "X-Directus-Project,Content-Type,Authorization,If-Match,If-None-Match,X-HTTP-Method-Override"
 READ = "ETag,X-Request-Id,Retry-After,RateLimit,RateLimit-Policy,Content-Disposition,Location"
-"""The headers that a page may send (SENT) or read (READ), in addition to those that CORS always allows."""
+"""The headers that a page may send (SENT) or read (READ), in addition to those that CORS always allows. Paths of the tus protocol
+have more."""
 
 MAX_AGE = b"600"
 """Seconds for which a browser may cache the answer to a preflight request."""
@@ -30,13 +32,13 @@ def allow_origin(request: Any) -> None:
     request.setHeader(b"Access-Control-Allow-Origin", origin or b"*")
     request.setHeader(b"Access-Control-Allow-Credentials", b"true")
     if origin is not None:
-        request.setHeader(b"Access-Control-Expose-Headers", READ)
+        request.setHeader(b"Access-Control-Expose-Headers", f"{READ},{tus.READ}" if tus.is_path(request.path) else READ)
 
 
 def answer_preflight(request: Any) -> None:
     """Sets the headers that say which methods and headers a page may send."""
     request.setHeader(b"Access-Control-Allow-Methods", METHODS)
-    request.setHeader(b"Access-Control-Allow-Headers", SENT)
+    request.setHeader(b"Access-Control-Allow-Headers", f"{SENT},{tus.SENT}" if tus.is_path(request.path) else SENT)
     request.setHeader(b"Access-Control-Max-Age", MAX_AGE)
 
 

@@ -59,7 +59,7 @@ class FormStream:
             if rest > MAX_EPILOGUE:
                 raise UnusableBody("The multipart body goes on behind its last part.")
         refuse_nul(self._pairs)
-        fields = {name: _with_lists(value) for name, value in nested(self._pairs).items()}
+        fields = {name: with_lists(value) for name, value in nested(self._pairs).items()}
         self._form = Form(fields, self._content, self._filename)
         return self._form
 
@@ -95,9 +95,9 @@ class FormStream:
         self.receiving = self.begin(filename)
 
 
-def _with_lists(value: str | Tree) -> Any:
+def with_lists(value: str | Tree) -> Any:
     """Returns the value of a field with a list in place of each object whose keys are 0, 1, 2 and so on."""
     if not isinstance(value, dict):
         return value
-    found = {name: _with_lists(each) for name, each in value.items()}
+    found = {name: with_lists(each) for name, each in value.items()}
     return list(found.values()) if list(found) == [str(number) for number in range(len(found))] else found

@@ -27,8 +27,11 @@ LINGER = 30.0
 """Seconds for which a client may continue to send a body that has been refused. Many clients read the answer only after sending."""
 
 
-_UPLOAD = re.compile(rb"/[^/?]+/files(/[^/?]+)?(\?|$)")
+_FORM = re.compile(rb"/[^/?]+/files(/[^/?]+)?(\?|$)")
 """The paths of requests that upload files, if their bodies are multipart forms."""
+
+_TUS = re.compile(rb"/[^/?]+/files/tus(/[^/?]*)?(\?|$)")
+"""The paths of requests that upload files by the tus protocol, whatever their bodies are."""
 
 
 class ApiRequest(server.Request):
@@ -114,8 +117,10 @@ class ApiRequest(server.Request):
     def _uploads_files(self) -> bool:
         """Whether the body contains files, which the endpoint stores while they are received."""
         channel: Any = self.channel
+        if channel._command not in (b"POST", b"PATCH"):
+            return False
         kind = (self.getHeader("content-type") or "").partition(";")[0].strip().lower()
-        return kind == MULTIPART and channel._command in (b"POST", b"PATCH") and _UPLOAD.match(channel._path) is not None
+        return (kind == MULTIPART and _FORM.match(channel._path) is not None) or _TUS.match(channel._path) is not None
 
     def handleContentChunk(self, data: bytes) -> None:
         self.received += len(data)

@@ -16,8 +16,10 @@ from directus_tx.config import Settings
 from directus_tx.context import Accountability, Context, current_time
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFound, Unauthorized, UpdateForbidden
 from directus_tx.extensions import Extensions
+from directus_tx.files import quota
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Intake, Receiving
+from directus_tx.files.resumable import Addition
 from directus_tx.files.thumbnails import Thumbnails
 from directus_tx.graphql.service import GraphQL
 from directus_tx.health import Health
@@ -119,6 +121,8 @@ class Call:
     """The form that may contain a file, once it is being read."""
     receiving: Receiving | None = None
     """The content of a file that the request stores. It is deleted if the request fails."""
+    addition: Addition | None = None
+    """The bytes that the request adds to an upload by the tus protocol, until it has succeeded."""
 
     @property
     def base(self) -> str:
@@ -130,24 +134,32 @@ class Call:
         """Whether the body is a form that may contain a file."""
         return self.request.stream is not None
 
-    async def receive(self, storage: Any, allowed: Sequence[str], name: str | None = None) -> Form:
+    async def receive(self, storage: Any, allowed: Sequence[str], name: str | None = None, former: int = 0) -> Form:
         """Reads the body, which `uploads`, and stores its file. If the endpoint is called again, returns the same form. *allowed* are the
-        media types of files, *name* is that of the file if it keeps its name. Raises the errors of `FormStream.read`."""
-
-        def begin(filename: str) -> Receiving:
-            self.receiving = self.services.intake.begin(storage, name or filename, allowed)
-            return self.receiving
-
+        media types of files; if the file replaces the content of another one, *name* is the name of that and *former* its size. Raises the
+        errors of `FormStream.read`."""
         if self.form is None:
+            limit = self.project.quota
+            room = await quota.room(self.ctx.db, limit, former)
+
+            def begin(filename: str) -> Receiving:
+                self.receiving = self.services.intake.begin(storage, name or filename, allowed, limit, room)
+                return self.receiving
+
             limits = self.payloads.public if self.public else self.payloads.signed_in
             self.form = FormStream(self.request.stream, self.request.getHeader("content-type") or "", limits, begin)
         return await self.form.read()
 
-    async def store(self, storage: Any, allowed: Sequence[str], name: str, send: Callable[[Take], Awaitable[None]]) -> Content:
+    async def store(
+        self, storage: Any, allowed: Sequence[str], name: str, send: Callable[[Take], Awaitable[None]], former: int = 0
+    ) -> Content:
         """Stores the content of a file with this name, and returns it. If the endpoint is called again, returns the same content. *send*
-        passes its bytes to its argument. Raises the errors of `Receiving` and *send*."""
+        passes its bytes to its argument. *former* is the size of the content that it replaces. Raises the errors of `Receiving` and
+        *send*."""
         if self.receiving is None:
-            self.receiving = self.services.intake.begin(storage, name, allowed)
+            limit = self.project.quota if self.addition is None else 0
+            room = await quota.room(self.ctx.db, limit, former)
+            self.receiving = self.services.intake.begin(storage, name, allowed, limit, room)
             await send(self.receiving.write)
         return await self.receiving.finish()
 
@@ -161,12 +173,15 @@ class Call:
         """Deletes the content that has been stored, because the request has failed. If nobody knows whether the file has been written, the
         content stays: `directus files check` finds it if it belongs to no file. Raises nothing."""
         receiving, self.receiving = self.receiving, None
-        if receiving is None:
-            return
-        if self.ctx is not None and self.ctx.db.committed:
-            receiving.end()
-        else:
-            await receiving.abort()
+        addition, self.addition = self.addition, None
+        unknown = self.ctx is not None and self.ctx.db.committed
+        if receiving is not None:
+            if unknown:
+                receiving.end()
+            else:
+                await receiving.abort()
+        if addition is not None:
+            await addition.abandon(kept=unknown)
 
     @property
     def public(self) -> bool:

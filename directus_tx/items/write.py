@@ -227,6 +227,18 @@ class Writer:
         await self._write(grant, changes, through)
         return [change.key for change in changes]
 
+    async def check_new(self, name: str, payload: Item) -> None:
+        """Raises the errors of `create` that the payload of an item causes without the database. Writes nothing, and asks neither plugins
+        nor webhooks, which may still give values for required fields."""
+        grant = self.access.grant(name)
+        grant.check_possible("create")
+        grant.check_create(values.payload_of(payload), self.options.comment)
+        change = Change(grant.collection, "create", self._writable(name, payload))
+        values.check_fields(grant, change.payload)
+        ones, _ = nested_in(self.access.schema, grant.collection, [change])
+        policies = self.service.rules_of(name).policies(self.ctx)
+        values.parse_payload(change, self.matching, policies, pending_fields(ones).get(0, ()))
+
     async def update(
         self,
         name: str,

@@ -119,6 +119,11 @@ class Project:
                 ) from error
         return self._storage
 
+    @property
+    def quota(self) -> int:
+        """The maximum size of all files of the project together, in bytes. 0: there is no limit."""
+        return self._storages.quota(self.config.storage)
+
     async def close(self) -> None:
         """Closes the database and the storage."""
         await self.database.close()

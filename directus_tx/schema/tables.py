@@ -31,6 +31,8 @@ INTERNAL = frozenset(
         "directus_outbox_attempts",
         "directus_scim_groups",
         "directus_scim_users",
+        "directus_upload_parts",
+        "directus_uploads",
         "directus_used_tokens",
         "directus_user_identities",
         "directus_user_links",

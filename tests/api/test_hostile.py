@@ -109,7 +109,9 @@ async def test_no_path_makes_the_server_fail(client: Client) -> None:
             answer = await client.call(method, path, body)
             fixed = part not in path
             assert answer.status < 500, (method, path, answer.body)
-            assert fixed or answer.status == 200 or refused(answer), (method, path, answer.status, answer.body)
+            # The answers to HEAD have no body.
+            known = answer.status == 200 or refused(answer) or (method == "HEAD" and answer.status < 500)
+            assert fixed or known, (method, path, answer.status, answer.body)
     assert (await client.get("~/items/things")).data == [{"id": 1, "name": "x"}]
 
 

@@ -112,6 +112,7 @@ LAYERS = (
     "http.channel",
     "http.connections",
     "http.sending",
+    "http.tus",
     "http.cors",
     "http.cookies",
     "http.routes",
@@ -180,7 +181,10 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "embeds",
         "base64_data",
         "imports",
+        "quota",
         "intake",
+        "uploads",
+        "resumable",
         "resizing",
         "decoder",
         "decoding",
@@ -254,7 +258,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "serve",
         "main",
     ),
-    "jobs": ("runner", "removal", "retention", "sessions", "outbox", "indexes"),
+    "jobs": ("runner", "removal", "retention", "sessions", "outbox", "uploads", "indexes"),
     "plugins": ("hookspecs", "registrations", "manager"),
     "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }
@@ -557,7 +561,7 @@ def test_the_picture_of_the_imports_is_as_the_code_imports() -> None:
 
 def test_every_route_is_documented_with_its_caller() -> None:
     lines = (ROOT / "docs" / "routes.rst").read_text().splitlines()
-    documented = [re.split(r"\s{2,}", line.strip()) for line in lines if re.match(r"(GET|POST|PUT|PATCH|DELETE) ", line)]
+    documented = [re.split(r"\s{2,}", line.strip()) for line in lines if re.match(r"(GET|HEAD|POST|PUT|PATCH|DELETE) ", line)]
     assert documented == [[route.method, route.path, route.caller.value, route.about.summary] for route in all_routes()]
     text = "\n".join(lines)
     assert [each.value for each in Caller if f"\n{each.value}\n    " not in text] == []

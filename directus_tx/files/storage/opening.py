@@ -68,6 +68,12 @@ class Storages:
         Deferred.fromCoroutine(self._clean(str(spool))).addErrback(_tell)
         return storage
 
+    def quota(self, table: Mapping[str, Any]) -> int:
+        """Returns the quota of a project with this table `storage`, in bytes; 0 if there is none. `open` says what is wrong with the
+        table."""
+        found = table.get("quota", self.settings.quota)
+        return found if isinstance(found, int) else 0
+
     async def _clean(self, root: str) -> None:
         number = await self._local.go_on(remove_stale, root)
         if number:

@@ -65,6 +65,9 @@ def storage_settings(
     adapter = _text(table, "adapter") or server.adapter
     if adapter not in ADAPTERS:
         raise ValueError(f"storage.adapter must be {' or '.join(ADAPTERS)}")
+    quota = table.get("quota", 0)
+    if not isinstance(quota, int) or isinstance(quota, bool) or quota < 0:
+        raise ValueError("storage.quota must be a number of bytes")
     return _s3(project, table, server, data_dir) if adapter == S3 else _local(project, table, server, data_dir)
 
 

@@ -25,6 +25,7 @@ from directus_tx.http.endpoints import (
     sso,
     system,
     tokens,
+    tus,
     types,
     utilities,
     webhooks,
@@ -55,6 +56,7 @@ GROUPS = (
     reference,
     system,
     tokens,
+    tus,
     utilities,
     webhooks,
 )

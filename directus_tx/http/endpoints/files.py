@@ -72,8 +72,8 @@ async def _create_from(call: Call, body: dict[str, Any]) -> Answer:
     return await _create(call, body, content)
 
 
-async def _store(call: Call, data: object, name: str) -> Content:
-    """Stores the content in a payload. It is deleted if the request fails."""
+async def _store(call: Call, data: object, name: str, former: int = 0) -> Content:
+    """Stores the content in a payload, which may replace one of the size *former*. It is deleted if the request fails."""
     intake = call.services.intake
 
     async def send(take: Take) -> None:
@@ -82,13 +82,14 @@ async def _store(call: Call, data: object, name: str) -> Content:
         else:
             await base64_data.send(data, intake.settings.max_size, take)
 
-    return await call.store(call.project.storage, allowed_types(call.ctx.schema), name, send)
+    return await call.store(call.project.storage, allowed_types(call.ctx.schema), name, send, former)
 
 
 async def _create(call: Call, payload: Mapping[str, Any], content: Content | Embed) -> Answer:
     given = {name: value for name, value in payload.items() if name != "data"}
     adapter = call.project.storage.adapter
-    result = await create_file(call.items, call.ctx, given, content, adapter, call.query(), call.options())
+    quota = call.project.quota
+    result = await create_file(call.items, call.ctx, given, content, adapter, call.query(), call.options(), quota=quota)
     call.keep_content()
     return call.answer(result)
 
@@ -120,8 +121,8 @@ async def update(call: Call) -> Answer:
     if call.uploads:
         if len(keys) > 1:
             raise BadRequest("The contents of files are changed one at a time.")
-        name = await find_replaced(call.ctx, keys[0])
-        form = await call.receive(call.project.storage, allowed_types(call.ctx.schema), name)
+        name, former = await find_replaced(call.ctx, keys[0])
+        form = await call.receive(call.project.storage, allowed_types(call.ctx.schema), name, former)
         if form.content is not None:
             return await _replace(call, keys[0], form.fields, form.content)
         payload: Any = form.fields
@@ -132,11 +133,11 @@ async def update(call: Call) -> Answer:
     if "data" in payload:
         if len(keys) > 1:
             raise BadRequest("The contents of files are changed one at a time.")
-        name = await find_replaced(call.ctx, keys[0])
+        name, former = await find_replaced(call.ctx, keys[0])
         if imports.is_url(payload["data"]):
             await imports.check(call.services.intake.client, payload["data"])
         given = payload.get("filename_disk")
-        content = await _store(call, payload["data"], given if isinstance(given, str) and given else name)
+        content = await _store(call, payload["data"], given if isinstance(given, str) and given else name, former)
         return await _replace(call, keys[0], payload, content)
     if not payload:
         raise InvalidRequest("The body has no fields to change.")
@@ -147,8 +148,9 @@ async def update(call: Call) -> Answer:
 
 
 async def _replace(call: Call, key: str, payload: Mapping[str, Any], content: Content) -> Answer:
+    given, quota = dict(payload), call.project.quota
     try:
-        result = await replace_content(call.items, call.ctx, key, dict(payload), content, call.query(), call.options())
+        result = await replace_content(call.items, call.ctx, key, given, content, call.query(), call.options(), quota=quota)
     except UpdateForbidden as error:
         raise UploadForbidden(error.message) from None
     call.keep_content()

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from attrs import asdict
@@ -11,10 +11,12 @@ from twisted.internet import defer
 from directus_tx import __version__
 from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable
+from directus_tx.files import quota
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Text
 from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.outbox import records
+from directus_tx.projects.project import Project
 from directus_tx.projects.provisioning import checked
 from directus_tx.projects.registry import Projects
 from directus_tx.schema_service import read_advice
@@ -22,7 +24,7 @@ from directus_tx.schema_service import read_advice
 routes = Routes()
 
 COUNTED_AT_ONCE = 4
-"""The number of projects whose messages are counted at the same time."""
+"""The number of projects whose messages and files are counted at the same time."""
 
 
 @routes.get("/server/ping", Caller.PUBLIC, Operation("Whether the server is running", TEXT, media_type="text/html"))
@@ -49,7 +51,8 @@ async def health(call: Call) -> Answer:
 async def info(call: Call) -> Answer:
     """Returns the versions of the system, Python and the database. Of the projects that are in use: why their databases can only be read,
     how changes of their tables by other programs are noticed, and which tables are no collections, with the reasons; and how many
-    messages of the outbox were not delivered; and the rate limits, in a minute. Clients expect the keys about PHP."""
+    messages of the outbox were not delivered, and how much their files take; and the rate limits, in a minute. Clients expect the keys
+    about PHP."""
     projects = call.services.projects
     limit = call.services.settings.server.max_body_size
     return Envelope(
@@ -70,21 +73,34 @@ async def info(call: Call) -> Answer:
                 for key, project in projects.opened()
             },
             "left_out": {key: [asdict(each) for each in found] for key, found in projects.left_out().items()},
-            "outboxes": await _outboxes(projects),
+            "outboxes": await _of_each(projects, _outbox),
+            "storage": await _of_each(projects, _storage),
             "rate_limits": asdict(call.services.settings.rate_limits),
         }
     )
 
 
-async def _outboxes(projects: Projects) -> Mapping[str, Mapping[str, Any] | None]:
-    """Returns the numbers of undelivered messages of the projects that are in use; None for those whose database does not answer."""
+async def _outbox(project: Project) -> Mapping[str, Any]:
+    """Returns the numbers of undelivered messages of a project."""
+    return asdict(await records.count(Session(project.database)))
+
+
+async def _storage(project: Project) -> Mapping[str, Any]:
+    """Returns how many bytes the files of a project take, and may take: None if there is no limit."""
+    return {"used": await quota.used(Session(project.database)), "quota": project.quota or None}
+
+
+async def _of_each(
+    projects: Projects, ask: Callable[[Project], Awaitable[Mapping[str, Any]]]
+) -> Mapping[str, Mapping[str, Any] | None]:
+    """Returns what *ask* returns for the projects that are in use; None for those whose database does not answer."""
     found: dict[str, Mapping[str, Any] | None] = {}
     left = iter([(key, project) for key, project in projects.opened() if project.state == "ready"])
 
     async def work() -> None:
         for key, project in left:
             try:
-                found[key] = asdict(await records.count(Session(project.database)))
+                found[key] = await ask(project)
             except ServiceUnavailable:
                 found[key] = None
 
