@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import defer
+from twisted.internet import defer, reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from directus_tx.context import current_time
@@ -464,6 +465,15 @@ def patch_head(client: Client, path: str, offset: int, length: int, **more: str)
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
+async def until_offset(client: Client, number: int) -> None:
+    """Waits until so many bytes of the only upload count, up to a minute."""
+    for _ in range(1200):
+        if await rows(client, 'SELECT "offset" FROM directus_uploads') == [(number,)]:
+            return
+        await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    raise AssertionError("the bytes do not count")
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_has_arrived_when_a_client_disconnects_counts(client: Client, small_parts: int) -> None:
     intake = client.backend.intake
@@ -495,12 +505,7 @@ async def test_the_newest_request_continues_an_upload_and_the_former_one_is_refu
     path = await created(client, 9000)
     first = await deferToThread(connection, client)
     await deferToThread(first.sendall, patch_head(client, path, 0, 9000) + DATA[:2500])
-    ok = 'SELECT "offset" FROM directus_uploads'
-    for _ in range(1000):
-        if await rows(client, ok) == [(2000,)]:
-            break
-        await deferToThread(lambda: None)
-    assert await rows(client, ok) == [(2000,)]
+    await until_offset(client, 2000)
     assert (await send(client, path, 2000, DATA[2000:4000])).status == 204
     await deferToThread(first.sendall, DATA[2500:9000])
     answer = await deferToThread(first.recv, 100)

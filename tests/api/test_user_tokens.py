@@ -204,7 +204,7 @@ async def test_a_token_for_reading_writes_nothing(client: Client) -> None:
     before = await everything()
     tried = 0
     for route in all_routes():
-        if route.method == "GET" or not route.in_project or route.caller is Caller.ANONYMOUS:
+        if route.method in ("GET", "HEAD") or not route.in_project or route.caller is Caller.ANONYMOUS:
             continue
         places = {"project": client.project, "ids": "1", "key": "1", "collection": "things", "name": "things", "names": "name"}
         path = route.path
