@@ -166,3 +166,14 @@ def ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
     return sys.stdin.readline().rstrip("\n")
+
+
+def role_named(ctx: Context, named: str) -> int:
+    """Returns the id of the role with a name, without regard to case, or with an id. Raises Failed."""
+    roles = {str(role["name"]).lower(): int(role["id"]) for role in ctx.schema.roles.values()}
+    if named.isascii() and named.isdigit() and int(named) in roles.values():
+        return int(named)
+    if named.lower() in roles:
+        return roles[named.lower()]
+    names = (str(role["name"]) for role in ctx.schema.roles.values())
+    raise Failed(f"there is no role {named}{suggestion(named, names)}")

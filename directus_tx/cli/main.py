@@ -9,6 +9,7 @@ from directus_tx.cli.accounts import session, token
 from directus_tx.cli.advise import advise
 from directus_tx.cli.configuration import configuration
 from directus_tx.cli.files import files
+from directus_tx.cli.graphql import graphql
 from directus_tx.cli.identities import identity
 from directus_tx.cli.mail import mail
 from directus_tx.cli.outbox import outbox
@@ -45,6 +46,7 @@ for group in (
     mail,
     outbox,
     files,
+    graphql,
     advise,
     migrate,
     configuration,

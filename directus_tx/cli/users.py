@@ -3,13 +3,12 @@
 import click
 
 from directus_tx.accounts import attempts
-from directus_tx.cli.command import Environment, Failed, online
+from directus_tx.cli.command import Environment, Failed, online, role_named
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.items import create_items, update_items
 from directus_tx.query import Query, WriteOptions
-from directus_tx.suggestions import suggestion
 
 USERS = "directus_users"
 LISTED = ("id", "email", "first_name", "last_name", "role", "status", "last_access_on")
@@ -58,7 +57,13 @@ async def create_user(
       directus user create shop editor@example.com --role Editor --generate
     """
     ctx = await environment.context(project)
-    payload = {"email": email, "role": _role(ctx, role), "status": "active", "first_name": first_name, "last_name": last_name}
+    payload = {
+        "email": email,
+        "role": role_named(ctx, role),
+        "status": "active",
+        "first_name": first_name,
+        "last_name": last_name,
+    }
     typed, shown = password(generate=generate)
     result = await create_items(
         environment.backend.items,
@@ -69,17 +74,6 @@ async def create_user(
         WriteOptions(),
     )
     environment.output.result(result.data | shown, f"user {result.data['id']} created", *lines_of(shown))
-
-
-def _role(ctx: Context, named: str) -> int:
-    """Returns the id of the role with a name, without regard to case, or with an id. Raises Failed."""
-    roles = {str(role["name"]).lower(): int(role["id"]) for role in ctx.schema.roles.values()}
-    if named.isascii() and named.isdigit() and int(named) in roles.values():
-        return int(named)
-    if named.lower() in roles:
-        return roles[named.lower()]
-    names = (str(role["name"]) for role in ctx.schema.roles.values())
-    raise Failed(f"there is no role {named}{suggestion(named, names)}")
 
 
 @user.command("password")

@@ -70,8 +70,8 @@ async def _run(catalog: Catalog, service: Items, writer: Writer, mutation: Mutat
     result = await read_back(service, writer.ctx, collection, query, keys, one=one, created=created, stored=writer.settled)
     shape = planned.shapes[""]
     if one:
-        return None if result.data is None else shape(result.data)
-    return [shape(each) for each in result.data or ()]
+        return None if result.data is None else shape([result.data])[0]
+    return shape(result.data or ())
 
 
 async def _delete(writer: Writer, grant: Grant, arguments: Mapping[str, Any], *, one: bool) -> Any:

@@ -81,6 +81,8 @@ class Operation:
     writes: bool
     roots: tuple[Planned, ...]
     introspection: bool
+    kept: dict[str, Any] = attribute(factory=dict)
+    """What is made of the operation once: its queries, if it has no variables."""
 
     @property
     def weight(self) -> int:

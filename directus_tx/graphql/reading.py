@@ -67,9 +67,9 @@ def _answer(planned: Planned, items: Sequence[Any], meta: Mapping[str, Any]) -> 
     for key in planned.order:
         if key in planned.shapes:
             shape = planned.shapes[key]
-            answer[key] = [shape(item) for item in items]
+            answer[key] = shape(items)
         else:
-            answer[key] = planned.metas[key](meta) if key in planned.metas else planned.typename
+            answer[key] = planned.metas[key]([meta])[0] if key in planned.metas else planned.typename
     return answer
 
 
@@ -85,7 +85,7 @@ async def _long(found: LongList, read: Read) -> dict[str, Any]:
         shown = meta or {}
         for key, shape in planned.shapes.items():
             if items:
-                text = orjson.dumps([shape(item) for item in items])[1:-1]
+                text = orjson.dumps(shape(items))[1:-1]
                 parts[key].append(text)
                 size += len(text)
         if size > read.max_size:
@@ -177,7 +177,7 @@ async def _aggregates(service: Items, ctx: Context, read: Read) -> Any:
 
         async def take(items: list[Item], meta: Mapping[str, Any] | None) -> None:
             nonlocal size
-            shown = [shape(_grouped(item, read.query.groupby)) for item in items]
+            shown = shape([_grouped(item, read.query.groupby) for item in items])
             size += len(orjson.dumps(shown))
             if size > read.max_size:
                 raise InvalidRequest(
@@ -187,7 +187,7 @@ async def _aggregates(service: Items, ctx: Context, read: Read) -> Any:
 
         await found.read(take)
         return groups
-    return [shape(_grouped(item, read.query.groupby)) for item in found.data]
+    return shape([_grouped(item, read.query.groupby) for item in found.data])
 
 
 def _grouped(item: Mapping[str, Any], groupby: Sequence[str]) -> dict[str, Any]:

@@ -155,7 +155,11 @@ class GraphQL:
                 self.check_introspection(ctx)
             if operation.writes:
                 return await self._write(ctx, service, catalog, operation, variables, options)
-            reads = self._reads(ctx, catalog, operation, variables)
+            if node.variable_definitions:
+                reads = self._reads(ctx, catalog, operation, variables)
+            else:
+                reads = operation.kept.get("reads") or self._reads(ctx, catalog, operation, variables)
+                operation.kept["reads"] = reads
         except Refused as refused:
             return Outcome({"errors": [_described(each) for each in refused.errors]}, doubtful=True)
         except GraphQLError as error:

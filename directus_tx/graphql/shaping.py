@@ -1,6 +1,6 @@
 """Makes the objects of an answer of those of the API. A function is generated for each selection, as `compile.plan` does for rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -8,17 +8,19 @@ import orjson
 from directus_tx.graphql.catalog import Kind
 from directus_tx.graphql.selecting import Entry, Selected
 
-Shape = Callable[[Any], Any]
+Shape = Callable[[Sequence[Any]], list[Any]]
+"""Returns the objects of an answer of a list of items."""
 
-NOTHING: dict[Any, Any] = {}
+MAX_LOOPS = 12
+"""The number of loops in each other, of which Python allows 20. Lists that are nested deeper have functions of their own."""
 
 
 def shape_of(selected: Selected) -> Shape:
-    """Returns the function that makes an object of an answer of an item. The text that is compiled consists of numbered names; names of
-    fields are bound as values."""
+    """Returns the function that makes the objects of an answer. The text that is compiled consists of numbered names; names of fields are
+    bound as values."""
     source = _Source()
-    name = source.level(selected)
-    namespace: dict[str, Any] = {"__builtins__": {"str": str}, **source.bound}
+    name = source.function(selected)
+    namespace: dict[str, Any] = {"__builtins__": {}, **source.bound}
     # No text of clients is in it.
     exec(compile("\n".join(source.lines), "<selection>", "exec"), namespace)
     found: Shape = namespace[name]
@@ -26,13 +28,13 @@ def shape_of(selected: Selected) -> Shape:
 
 
 class _Source:
-    """The text of the functions of a selection and of those in it, and the values that their names stand for."""
+    """The text of the functions of a selection, and the values that their names stand for."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.bound: dict[str, Any] = {"listed": _listed, "nothing": NOTHING, "mapping": dict}
+        self.bound: dict[str, Any] = {"whole": _whole, "nothing": {}, "mapping": dict, "sequence": list}
         self._names: dict[Any, str] = {}
-        self._functions = 0
+        self._numbers = 0
 
     def name(self, value: Any) -> str:
         """Returns the name that a value is bound to."""
@@ -42,43 +44,63 @@ class _Source:
             self.bound[self._names[key]] = value
         return self._names[key]
 
-    def level(self, selected: Selected) -> str:
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def function(self, selected: Selected) -> str:
         """Adds the function of a selection, and returns its name."""
-        entries = [f"{self.name(entry.key)}: {self.value(selected, entry)}" for entry in selected.entries]
-        self._functions += 1
-        name = f"shape{self._functions}"
-        self.lines.append(f"def {name}(item):")
-        if any(entry.member is not None and entry.member.lacking for entry in selected.entries):
-            # An item without visible fields is a list.
-            self.lines.append(" if item.__class__ is not mapping: item = nothing")
-        self.lines.append(f" return {{{', '.join(entries)}}}")
+        name = f"shape{self.number()}"
+        lines = [f"def {name}(items):", " found = []", " for item in items:"]
+        shown = self.object(selected, "item", lines, 2, 1)
+        lines += [f"  found.append({shown})", " return found"]
+        self.lines += lines
         return name
 
-    def value(self, selected: Selected, entry: Entry) -> str:
-        """Returns the expression of a field."""
+    def object(self, selected: Selected, item: str, lines: list[str], indent: int, loops: int) -> str:
+        """Adds the lines that are run for an item, and returns the expression of the object."""
+        if any(entry.member is not None and entry.member.lacking for entry in selected.entries):
+            # An item without visible fields is a list.
+            lines.append(f"{' ' * indent}if {item}.__class__ is not mapping: {item} = nothing")
+        entries = [
+            f"{self.name(each.key)}: {self.value(selected, each, item, lines, indent, loops)}" for each in selected.entries
+        ]
+        return f"{{{', '.join(entries)}}}"
+
+    def value(self, selected: Selected, entry: Entry, item: str, lines: list[str], indent: int, loops: int) -> str:
+        """Adds the lines that are run for a field, and returns the expression of its value."""
         member = entry.member
         if member is None:
             return self.name(selected.type.name)
         place = self.name(entry.slot)
-        found = f"item.get({place})" if member.lacking or entry.slot != member.name else f"item[{place}]"
+        found = f"{item}.get({place})" if member.lacking or entry.slot != member.name else f"{item}[{place}]"
         if member.kind is Kind.VALUE:
             return found if member.convert is None else f"{self.name(member.convert)}({found})"
         assert entry.below is not None
-        below = self.level(entry.below)
-        if member.kind in (Kind.MANY, Kind.OBJECTS):
-            return f"listed({found}, {below})"
-        shown = f"None if {found} is None else {below}({found})"
-        if member.kind is Kind.LISTED:
-            return f"[] if {found} is None else [{below}({found})]"
-        return f"({shown})"
+        below = f"x{self.number()}"
+        margin = " " * indent
+        lines.append(f"{margin}{below} = {found}")
+        if member.kind not in (Kind.MANY, Kind.OBJECTS):
+            lines.append(f"{margin}if {below} is not None:")
+            shown = self.object(entry.below, below, lines, indent + 1, loops)
+            lines.append(f"{margin} {below} = {shown}")
+            return f"([] if {below} is None else [{below}])" if member.kind is Kind.LISTED else below
+        lines += [f"{margin}if {below}.__class__ is not sequence: {below} = whole({below})", f"{margin}if {below} is not None:"]
+        if loops >= MAX_LOOPS:
+            lines.append(f"{margin} {below} = {self.function(entry.below)}({below})")
+            return below
+        each, several = f"i{self.number()}", f"s{self.number()}"
+        lines += [f"{margin} {several} = []", f"{margin} for {each} in {below}:"]
+        shown = self.object(entry.below, each, lines, indent + 2, loops + 1)
+        lines += [f"{margin}  {several}.append({shown})", f"{margin} {below} = {several}"]
+        return below
 
 
-def _listed(items: Any, shape: Shape) -> Any:
-    """Returns the objects of an answer of a list of items. A list that is too long to be held as items is JSON."""
-    if items.__class__ is list:
-        return [shape(item) for item in items]
+def _whole(items: Any) -> list[Any] | None:
+    """Returns a list that is no list of items: None, JSON if it is too long to be held as items, or another sequence."""
     if items is None:
         return None
-    if items.__class__ is orjson.Fragment:
-        return [shape(item) for item in orjson.loads(orjson.dumps(items))]
-    return [shape(item) for item in items]
+    if isinstance(items, orjson.Fragment):
+        found: list[Any] = orjson.loads(orjson.dumps(items))
+        return found
+    return list(items)

@@ -250,7 +250,8 @@ class Builder:
                 continue
             member, make = found
             members[graphql] = member
-            never_null = collection.fields[each].required and each not in masked and not collection.system
+            certain = collection.fields[each].required or collection.fields[each].primary_key
+            never_null = certain and each not in masked and not collection.system
             shown[graphql] = self._field(collection.fields[each], member, make, never_null=never_null)
         if collection.collection == USERS and "role" in members and members["role"].kind is Kind.ONE and "roles" not in members:
             target = members["role"].target
@@ -259,7 +260,7 @@ class Builder:
         if not members:
             members["_"] = Member("", convert=lambda value: None, lacking=True)
             shown["_"] = lambda: GraphQLField(GraphQLString, description="The caller may see no field.")
-        identified = "id" in members and members["id"].convert is identifier and members["id"].kind is Kind.VALUE
+        identified = "id" in members and members["id"].convert in (identifier, str) and members["id"].kind is Kind.VALUE
         key = None if collection.key is None or collection.key.field in grant.hidden else collection.key.field
         self.objects[item] = ObjectType(item, members, collection.collection, key, node=identified)
         self.types[item] = GraphQLObjectType(
@@ -301,7 +302,9 @@ class Builder:
             convert = identifier if type is GraphQLID else scalar
             return Member(field.field, convert=convert, lacking=lacking), lambda: type
         type = key_type(field) if field.primary_key else value_type(field)
-        return Member(field.field, convert=converter(type), lacking=lacking), lambda: type
+        # The key is never null.
+        never_null = field.primary_key and type is GraphQLID and not lacking
+        return Member(field.field, convert=str if never_null else converter(type), lacking=lacking), lambda: type
 
     def _many(self, relation: Relation, field: Field, *, lacking: bool) -> tuple[Member, Callable[[], Any]] | None:
         target = self.grants.get(relation.collection_many)

@@ -453,3 +453,33 @@ async def test_names_that_graphql_does_not_allow_are_replaced_and_clashes_are_le
     text = (await client.get("~/specs/graphql")).body.decode()
     assert 'The collection "my_things" is left out' in text
     assert 'The field "a_b" of "my-things" is left out' in text
+
+
+@ensureDeferred
+async def test_browsers_get_a_console_and_other_clients_none(client: Client) -> None:
+    page = await client.get("~/gql", headers={"Accept": "text/html,*/*"}, token=None)
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "script-src 'sha256-" in page.headers["content-security-policy"]
+    refused = await client.get("~/gql?query={__typename}")
+    assert (refused.status, refused.code, refused.headers["allow"]) == (405, 6, "POST")
+
+
+class TestSettings:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return evolve(settings, graphql=evolve(settings.graphql, mutations="off", console="off", introspection="administrators"))
+
+    @ensureDeferred
+    async def test_settings_turn_off_mutations_the_console_and_introspection(self, client: Client) -> None:
+        await library(client)
+        reader = await role(client, {"collection": "books", "read": "full"})
+        found = await data(client, "{__schema{mutationType{name}}}")
+        assert found == {"__schema": {"mutationType": None}}
+        await refusal(client, "mutation{delete_books_item(id: 1)}")
+        assert (await client.get("~/gql", headers={"Accept": "text/html"})).status == 405
+        for document in ("{__schema{types{name}}}", '{books{data{id}} __type(name: "BooksItem"){name}}'):
+            assert "graphql.introspection" in await refusal(client, document, token=reader)
+        assert (await client.get("~/specs/graphql", token=reader)).status == 422
+        assert await data(client, "{books(limit: 1){__typename data{__typename id}}}", token=reader) == {
+            "books": {"__typename": "Books", "data": [{"__typename": "BooksItem", "id": "1"}]}
+        }

@@ -102,6 +102,17 @@ CASES = (
 LIMITED = "/bench/items/owned?" + "fields=id,title,body,views,author.*,tags.tag.*&limit=100"
 """What a member of a limited role is measured by against the administrator: its own items, with a hidden field."""
 
+NESTED = (
+    "{articles(limit:100){data{id status title body views rating featured published_on author{id name email}"
+    " tags{tag{id name}}}}}"
+)
+"""The document of GraphQL that shows what the case "100 nested" does."""
+
+ALIASES = (
+    "{" + " ".join(f"a{n}: articles(limit: 2, offset: {n}) {{ data {{ id title author {{ name }} }} }}" for n in range(50)) + "}"
+)
+"""A document of 50 lists."""
+
 
 CHANGED = 2000
 """The items that changes go round."""
@@ -295,12 +306,14 @@ class Load:
 
 @frozen
 class Side:
-    """One side of a comparison: the process that answers, the address, whose token is sent, and the database."""
+    """One side of a comparison: the process that answers, the address, whose token is sent, the database, and a body that is sent by POST
+    if it is not that of both sides."""
 
     pid: int
     url: str
     token: str
     dsn: str = ""
+    body: object = None
 
 
 def wrk(side: Side, seconds: int, connections: int, body: object, scripts: pathlib.Path) -> Load:
@@ -368,7 +381,7 @@ def compare(
     """Measures two sides in turns and prints what they did."""
     pairs = []
     for _ in range(options.rounds):
-        pairs.append([wrk(side, options.seconds, options.connections, body, scripts) for side in sides])
+        pairs.append([wrk(side, options.seconds, options.connections, side.body or body, scripts) for side in sides])
     ratio, cost = (statistics.median(getattr(a, part) / getattr(b, part) for a, b in pairs) for part in ("rate", "cost"))
     cells = [f"{name:<15}"]
     for side in (0, 1):
@@ -427,13 +440,28 @@ def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib
                 )
                 check_alike(name, sides, body)
                 compare(name, sides, body, aim, options, directory)
-        # Of the same items, as the same plan but for the permissions.
-        sides = tuple(Side(server.pid, server.base + LIMITED, token) for token in (WRITER, TOKEN))
-        check_alike("limited role", sides, None)
-        compare("limited role", sides, None, 0.8, options, directory)
+        if options.only in "limited role":
+            # Of the same items, as the same plan but for the permissions.
+            sides = tuple(Side(server.pid, server.base + LIMITED, token) for token in (WRITER, TOKEN))
+            check_alike("limited role", sides, None)
+            compare("limited role", sides, None, 0.8, options, directory)
+        against_rest(server, options, directory)
     finally:
         bare.kill()
         bare.wait()
+
+
+def against_rest(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
+    """Compares GraphQL with the REST API on the same server: the same items, and a document of 50 lists with one of them."""
+    rest = next(path for name, path, *_ in CASES if name == "100 nested")
+    one = f"/bench/items/articles?{rest.partition('?')[2].partition('&')[0]}&limit=2"
+    for name, document, path, aim in (("gql 100 nested", NESTED, rest, 0.7), ("gql 50 aliases", ALIASES, one, None)):
+        if options.only in name:
+            sides = (
+                Side(server.pid, server.base + "/bench/gql", TOKEN, body={"query": document}),
+                Side(server.pid, server.base + path, TOKEN),
+            )
+            compare(name, sides, None, aim, options, directory)
 
 
 def against_checkout(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:

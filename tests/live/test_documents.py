@@ -102,6 +102,14 @@ def test_the_page_on_performance_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/performance.rst", daemon, {}) == 6
 
 
+def test_the_page_on_graphql_tells_the_truth(tmp_path: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.environment["DIRECTUS_GRAPHQL_MUTATIONS"] = "on"
+    daemon.start()
+    assert run("docs/graphql.rst", daemon, {"DIRECTUS_GRAPHQL_MUTATIONS": "on"}) == 24
+    assert daemon.stop() == 0
+
+
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on this machine (Debian: apt-get install postgresql-client)")
 def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres: dict[str, Any]) -> None:
     environment = {"PGHOST": str(postgres["host"]), "PGUSER": str(postgres["user"])}

@@ -253,6 +253,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "mail",
         "outbox",
         "files",
+        "graphql",
         "advise",
         "configuration",
         "serve",

@@ -4,6 +4,7 @@ from attrs import evolve
 
 from directus_tx.errors import InvalidRequest, MethodNotAllowed, UnusableBody
 from directus_tx.graphql.requests import request_of
+from directus_tx.http import pages
 from directus_tx.http.answers import Answer, Document, Text
 from directus_tx.http.operations import ANY, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
@@ -50,7 +51,12 @@ async def post(call: Call) -> Answer:
 
 @routes.get(GQL, Caller.ANONYMOUS, Operation("The console of GraphQL, for browsers", TEXT, media_type="text/html"))
 async def console(call: Call) -> Answer:
-    raise MethodNotAllowed("GraphQL is asked by POST.")
+    """Returns the console. Raises MethodNotAllowed for callers who want no page."""
+    accepted = (call.request.getHeader(b"accept") or b"").decode("latin-1")
+    if call.services.settings.graphql.console == "off" or "text/html" not in accepted:
+        raise MethodNotAllowed("GraphQL is asked by POST.", headers={"Allow": "POST", "Vary": "Accept"})
+    page = pages.graphql_console()
+    return Text(page.html, headers={"Content-Security-Policy": page.policy, "Vary": "Accept"})
 
 
 @routes.get("/<project>/specs/graphql", Caller.PUBLIC, Operation("The schema of GraphQL", TEXT, media_type="text/plain"))

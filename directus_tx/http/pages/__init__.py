@@ -1,9 +1,10 @@
-"""The pages for browsers: the start page of the server, the API reference of a project, whose viewer is Swagger UI, and the pages that
-links in mails lead to."""
+"""The pages for browsers: the start page of the server, the API reference of a project, whose viewer is Swagger UI, the console of GraphQL,
+and the pages that links in mails lead to."""
 
 import base64
 import gzip
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -56,30 +57,41 @@ def _read(name: str, viewer: str) -> File:
 
 
 @frozen
-class PasswordPage:
-    """A page that asks for a new password. `policy` is its Content-Security-Policy, which allows the script of the page alone."""
+class ScriptedPage:
+    """A page with a script. `policy` is its Content-Security-Policy, which allows this script alone."""
 
     html: str
     policy: str
 
 
-@cache
-def password_page(*, invited: bool) -> PasswordPage:
-    """Returns the page that the link in a mail for a new password leads to, or that in an invitation if *invited*."""
-    script = files(__package__).joinpath("password.js").read_text(encoding="utf-8")
+def _scripted(name: str, texts: Mapping[str, str]) -> ScriptedPage:
+    """Returns a page and its script, which have the same name. *texts* are put into the page."""
+    script = files(__package__).joinpath(f"{name}.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = Template(files(__package__).joinpath("password.html").read_text(encoding="utf-8"))
+    template = Template(files(__package__).joinpath(f"{name}.html").read_text(encoding="utf-8"))
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'"
+    )
+    return ScriptedPage(template.substitute(texts, script=script), policy)
+
+
+@cache
+def graphql_console() -> ScriptedPage:
+    """Returns the page to try GraphQL with."""
+    return _scripted("graphql", {})
+
+
+@cache
+def password_page(*, invited: bool) -> ScriptedPage:
+    """Returns the page that the link in a mail for a new password leads to, or that in an invitation if *invited*."""
     texts = {
         "title": "Accept the invitation" if invited else "Choose a new password",
         "send": "Accept" if invited else "Set the password",
         "done": "You can sign in now." if invited else "The password is set. You can sign in now.",
         "token_in": "path" if invited else "body",
     }
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; base-uri 'none';"
-        " form-action 'none'; frame-ancestors 'none'"
-    )
-    return PasswordPage(template.substitute(texts, script=script), policy)
+    return _scripted("password", texts)
 
 
 @cache
