@@ -11,11 +11,12 @@ from directus_tx.compile import file_data
 from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
 from directus_tx.files.content import NO_PICTURE, Picture
+from directus_tx.files.focus import Focus
 from directus_tx.files.names import adopted_storage_name
 from directus_tx.outbox.messages import Message, enqueue
 
 KIND = "file removal"
-"""The kind of the messages that delete contents from the storage."""
+"""The kind of the messages that delete contents, or some of their thumbnails, from the storage."""
 
 
 @frozen
@@ -35,7 +36,7 @@ class Content:
 class Original:
     """The content of a file, to be sent. `name` is the one in the storage; `size` and `sha256` are None if the server has not stored the
     content itself. `width` and `height` are those of a picture in pixels, None if they are unknown. `private_hash` is a secret of the file.
-    `attachment`: it is to be downloaded, also if browsers could show it."""
+    `metadata` is JSON or None. `attachment`: the content is to be downloaded, also if browsers could show it."""
 
     name: str
     size: int | None
@@ -47,6 +48,7 @@ class Original:
     width: int | None = None
     height: int | None = None
     private_hash: str = attribute(default="", repr=False)
+    metadata: str | None = None
     attachment: bool = False
 
 
@@ -87,6 +89,18 @@ async def _remove(ctx: Context, found: dict[Any, str], adopted: Sequence[str] = 
     await enqueue(ctx, [Message(KIND, KIND, {"name": name}, subject="file") for name in names])
 
 
+async def refocus(ctx: Context, points: Mapping[Any, Focus]) -> None:
+    """Deletes the thumbnails of files that are cut around other points than these, after the commit. *points* are the focal points, by the
+    key of the file."""
+    rows = await ctx.db.query(
+        "SELECT f.id, c.name, f.filename_disk FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id"
+        " WHERE f.id = ANY(%s) AND f.embed IS NULL",
+        (list(points),),
+    )
+    found = [(name or adopted_storage_name(disk), points[key]) for key, name, disk in rows]
+    await enqueue(ctx, [Message(KIND, KIND, {"name": name, "focus": focus}, subject="file") for name, focus in found])
+
+
 async def lock_name(ctx: Context, name: str) -> None:
     """Waits for other transactions that choose a name on disk which begins like *name*."""
     await ctx.db.query("SELECT pg_advisory_xact_lock(hashtextextended('directus_files/' || lower(%s), 0))", (name[:8],))
@@ -124,7 +138,7 @@ async def data_of(ctx: Context, files: Sequence[int]) -> Mapping[int, Any]:
 _ORIGINAL = """
 SELECT c.name, c.filesize, c.sha256, extract(epoch FROM c.stored_on)::bigint,
        f.type, f.charset, f.filename_download, f.filename_disk,
-       f.width, f.height, f.private_hash, f.embed IS NOT NULL
+       f.width, f.height, f.private_hash, f.metadata, f.embed IS NOT NULL
 FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
 WHERE """
 
@@ -142,10 +156,20 @@ async def find_original(
     rows = await session.query(f"{_ORIGINAL}f.{field} = %s{visible and f' AND ({visible})'}{first}", (value, *values))
     if not rows or rows[0][-1]:
         return None
-    name, size, sha256, stored_on, kind, charset, download, disk, width, height, secret, _ = rows[0]
+    name, size, sha256, stored_on, kind, charset, download, disk, width, height, secret, metadata, _ = rows[0]
     if name is None or not sha256:
         size = sha256 = stored_on = None
     stored = None if stored_on is None else moment(stored_on)
     return Original(
-        name or adopted_storage_name(disk), size, sha256, stored, kind or "", charset or "", download, width, height, secret or ""
+        name or adopted_storage_name(disk),
+        size,
+        sha256,
+        stored,
+        kind or "",
+        charset or "",
+        download,
+        width,
+        height,
+        secret or "",
+        metadata,
     )

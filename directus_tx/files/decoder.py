@@ -16,7 +16,8 @@ from typing import Any
 
 from PIL import AvifImagePlugin
 
-from directus_tx.files.resizing import ENCODED, NotResizable, resized
+from directus_tx.files.encodings import ENCODED
+from directus_tx.files.resizing import NotResizable, resized
 from directus_tx.schema.thumbnail_sizes import Size
 
 SOURCE, RESULT = 3, 4

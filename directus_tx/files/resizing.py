@@ -6,13 +6,13 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from attrs import frozen
 from PIL import Image, ImageCms
 from PIL.Image import Resampling, Transpose
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from directus_tx.files import content
+from directus_tx.files.encodings import Encoding
 from directus_tx.schema.thumbnail_sizes import CONTAIN, Size
 
 DECODED = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -43,34 +43,9 @@ _TRANSPOSED: Mapping[int, Transpose] = {
 """What shows a picture upright, by the orientation in its EXIF data."""
 
 
-@frozen
-class Encoding:
-    """How thumbnails are encoded: the name of the format for Pillow, its media type, the extension, and the modes of pictures that it
-    takes. A picture in another mode is converted to RGB, or to RGBA if the format and the picture have transparency."""
-
-    name: str
-    media_type: str
-    extension: str
-    modes: tuple[str, ...]
-    transparent: bool = True
-
-
-_PNG = Encoding("PNG", "image/png", ".png", ("L", "LA", "RGB", "RGBA"))
-ENCODINGS: Mapping[str, Encoding] = {
-    "image/jpeg": Encoding("JPEG", "image/jpeg", ".jpg", ("L", "RGB"), transparent=False),
-    "image/png": _PNG,
-    "image/gif": Encoding("GIF", "image/gif", ".gif", ("L", "RGB", "RGBA")),
-    "image/webp": Encoding("WEBP", "image/webp", ".webp", ("RGB", "RGBA")),
-    "image/bmp": Encoding("BMP", "image/bmp", ".bmp", ("L", "RGB"), transparent=False),
-    # Browsers do not show TIFF.
-    "image/tiff": _PNG,
-}
-"""How thumbnails are encoded, by the media type of the file."""
-
-ENCODED: Mapping[str, Encoding] = {each.name: each for each in ENCODINGS.values()}
-"""How thumbnails are encoded, by the name of the format."""
-
 CENTRE = (0.5, 0.5)
+MAX_PROFILE = 2**16
+"""The maximum bytes of a colour profile that is kept in thumbnails. Colours with a larger one are converted to sRGB."""
 
 
 class NotResizable(Exception):
@@ -134,9 +109,21 @@ def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int, focus:
     picture, profile = _in_mode(picture, profile, encoding)
     picture.info = {}
     held = io.BytesIO()
-    quality = {} if encoding.name in ("PNG", "GIF", "BMP") else {"quality": size.quality}
-    picture.save(held, encoding.name, **quality, **({} if profile is None else {"icc_profile": profile}))
+    options = dict(_OPTIONS.get(encoding.name, {}))
+    if encoding.name in ("JPEG", "WEBP", "AVIF"):
+        options["quality"] = size.quality
+    if profile is not None:
+        options["icc_profile"] = profile
+    picture.save(held, encoding.name, **options)
     return held.getvalue()
+
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "JPEG": {"progressive": True},
+    # Its threads would take the processors from the rest of the server.
+    "AVIF": {"speed": 7, "max_threads": 1},
+}
+"""What the encoders are told beside the quality."""
 
 
 def _check_work(picture: Image.Image, source: BinaryIO, most: int) -> None:
@@ -225,27 +212,36 @@ def _smooth(picture: Image.Image) -> Image.Image:
 
 
 def _in_mode(picture: Image.Image, profile: Any, encoding: Encoding) -> tuple[Image.Image, Any]:
-    """Returns a picture in a mode that a format takes, and its colour profile, None if that does not hold for the mode."""
-    if picture.mode == "CMYK":
-        picture, profile = _in_rgb(picture, profile), None
+    """Returns a picture in a mode that a format takes, and its colour profile, None if it is in sRGB or nothing is known."""
+    grey, transparent = picture.mode in ("L", "LA"), picture.mode in ("LA", "RGBA")
+    changed = picture.mode == "CMYK" or (grey and not {"L", "LA"} & set(encoding.modes))
+    if changed or (profile is not None and not (encoding.profiled and len(profile) <= MAX_PROFILE)):
+        picture, profile = _in_srgb(picture, profile), None
+    if transparent and not encoding.transparent:
+        white = Image.new("RGBA", picture.size, "white")
+        return _without_grey_profile(picture, Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), profile)
     if picture.mode in encoding.modes:
         return picture, profile
-    grey = picture.mode in ("L", "LA")
-    if picture.mode in ("LA", "RGBA") and not encoding.transparent:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), None if grey else profile
-    mode = "RGBA" if picture.mode in ("LA", "RGBA") else "RGB"
-    return picture.convert(mode), None if grey else profile
+    return _without_grey_profile(picture, picture.convert("RGBA" if transparent else "RGB"), profile)
 
 
-def _in_rgb(picture: Image.Image, profile: Any) -> Image.Image:
-    """Returns a CMYK picture in RGB, by its colour profile if that can be used."""
+def _without_grey_profile(picture: Image.Image, converted: Image.Image, profile: Any) -> tuple[Image.Image, Any]:
+    """Returns a picture that has been converted to RGB, and its profile, unless that is for grey."""
+    return converted, None if picture.mode in ("L", "LA") else profile
+
+
+def _in_srgb(picture: Image.Image, profile: Any) -> Image.Image:
+    """Returns a picture in sRGB, by its colour profile if that can be used. Keeps transparency."""
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    colours = picture if alpha is None else picture.convert(picture.mode[:-1])
+    found = None
     if profile is not None:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if found is not None:
-                return found
+            found = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass
-    return picture.convert("RGB")
+    shown = found or colours.convert("RGB")
+    if alpha is not None:
+        shown.putalpha(alpha)
+    return shown

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -24,13 +25,15 @@ from directus_tx.config import FileSettings
 from directus_tx.db.connection import pause
 from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
 from directus_tx.files.decoding import PROGRAM, Decoder, Decoders
-from directus_tx.files.resizing import CENTRE, ENCODINGS, Encoding, NotResizable, check_pixels
+from directus_tx.files.encodings import Encoding, NotEncodable, choose
+from directus_tx.files.focus import CENTRE, Focus
+from directus_tx.files.resizing import NotResizable, check_pixels
 from directus_tx.files.storage.interfaces import FileNotStored, Stored, uploading
-from directus_tx.schema.thumbnail_sizes import Size
+from directus_tx.schema.thumbnail_sizes import CROP, Size
 
 log = Logger()
 
-RECIPE = 1
+RECIPE = 2
 """Another number gives thumbnails other names, so that they are made anew. Increase it if the same size is to give another picture."""
 
 PREFIX = "thumbnails/"
@@ -47,14 +50,15 @@ REMEMBERED = 1000
 
 @frozen
 class Thumbnail:
-    """A thumbnail: the name of the content in the storage and its version, the name of the thumbnail, its size and its encoding. `tag` is
-    another text if the bytes may be others; it consists of letters and digits."""
+    """A thumbnail: the name of the content in the storage and its version, the name of the thumbnail, its size, its encoding, and the point
+    of the picture that is in its middle. `tag` is another text if the bytes may be others; it consists of letters and digits."""
 
     source: str
     version: str
     name: str
     size: Size
     encoding: Encoding
+    focus: Focus
     tag: str
 
 
@@ -78,6 +82,23 @@ async def remove_thumbnails(storage: Any, source: str) -> None:
     names = [each.name async for each in storage.list(prefix_of(source))]
     for name in names:
         await storage.delete(name)
+
+
+async def remove_crops(storage: Any, source: str, focus: Focus) -> None:
+    """Deletes the crops of a content around another point than *focus*."""
+    kept = f"{_place(focus)}-"
+    async for each in storage.list(prefix_of(source)):
+        found = _CROP.search(each.name)
+        if found is not None and found[1] != kept:
+            await storage.delete(each.name)
+
+
+def _place(focus: Focus) -> str:
+    """Returns the part of the name of a thumbnail that tells the point around which it is cut. Empty for the middle."""
+    return "" if focus == CENTRE else "-at-{}-{}".format(*(round(part * 1000) for part in focus))
+
+
+_CROP = re.compile(r"-crop-\d+((?:-at-\d+-\d+)?-)")
 
 
 class Locks:
@@ -148,24 +169,34 @@ class Thumbnails:
         self._locks.close()
 
     def plan(
-        self, source: str, version: str, media_type: str, size: Size, width: int | None = None, height: int | None = None
+        self,
+        source: str,
+        version: str,
+        media_type: str,
+        size: Size,
+        width: int | None = None,
+        height: int | None = None,
+        *,
+        focus: Focus = CENTRE,
+        accept: str = "",
     ) -> Thumbnail:
         """Returns the thumbnail with a size of a content. *source* is the name of the content in the storage, *version* a text that is
-        another one for other bytes, *media_type* that of the file, *width* and *height* the size of the picture in pixels if it is known.
-        Raises InvalidPayload if there are no thumbnails of such files, the size is too large or the picture has too many pixels."""
-        encoding = ENCODINGS.get(media_type)
-        if encoding is None:
-            raise InvalidPayload(f'No thumbnails are made of files of the type "{media_type}".')
+        another one for other bytes, *media_type* that of the file, *width* and *height* the size of the picture in pixels if it is known,
+        *focus* the focal point, and *accept* the header Accept of the client. Raises InvalidPayload if there are no thumbnails of such
+        files, the size is too large or the picture has too many pixels."""
         most = self.settings.max_thumbnail_side
         if max(size.width, size.height) > most:
             raise InvalidPayload(f"A thumbnail may be up to {most} pixels wide and high (files.max_thumbnail_side).")
         try:
+            encoding = choose(media_type, size.format, accept)
             check_pixels(width, height, self.settings.max_pixels)
-        except NotResizable as error:
+        except (NotEncodable, NotResizable) as error:
             raise InvalidPayload(str(error)) from None
-        shape = f"{size.width}x{size.height}-{size.fit}-{size.quality}"
+        point = focus if size.fit == CROP else CENTRE
+        shape = f"{size.width}x{size.height}-{size.fit}-{size.quality}{_place(point)}"
         tag = hashlib.sha256(f"{RECIPE} {version} {shape} {encoding.name}".encode()).hexdigest()[:32]
-        return Thumbnail(source, version, f"{prefix_of(source)}{shape}-{tag[:12]}{encoding.extension}", size, encoding, tag)
+        name = f"{prefix_of(source)}{shape}-{tag[:12]}{encoding.extension}"
+        return Thumbnail(source, version, name, size, encoding, point, tag)
 
     async def provide(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
         """Returns a thumbnail in the storage of a project, which is made if there is none. Whoever asks meanwhile waits for the same.
@@ -272,7 +303,7 @@ class Thumbnails:
             "fit": size.fit,
             "quality": size.quality,
             "encoding": thumbnail.encoding.name,
-            "focus": CENTRE,
+            "focus": thumbnail.focus,
             "pixels": self.settings.max_pixels,
         }
         return await decoder.run(order)

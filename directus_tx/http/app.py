@@ -222,8 +222,7 @@ class App:
         answer = await route.endpoint(call)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
-        for name, value in answer.headers.items():
-            call.request.setHeader(name, value)
+        _set_headers(call.request, answer.headers)
         body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
 
@@ -370,8 +369,7 @@ class App:
             if not started:
                 started = True
                 self._begin(request, status)
-                for name, value in answer.headers.items():
-                    request.setHeader(name, value)
+                _set_headers(request, answer.headers)
                 request.setHeader(b"Content-Type", answer.content_type)
                 request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
                 if answer.length is not None:
@@ -423,8 +421,7 @@ class App:
     def refuse(self, request: Any, error: ApiError) -> bytes:
         """Writes an error."""
         request.error_code = error.code
-        for name, value in error.headers.items():
-            request.setHeader(name, value)
+        _set_headers(request, error.headers)
         answer = rendered_refusal(request, error)
         return self._finish(request, answer.status, answer.body, answer.content_type)
 
@@ -513,6 +510,15 @@ def _is_wrong_secret(error: Exception) -> bool:
     """Whether a guarded route has refused a wrong secret. A client that asks first whether a one-time password is needed has guessed
     nothing."""
     return isinstance(error, ApiError) and error.status in REFUSED and not isinstance(error, OneTimePasswordRequired)
+
+
+def _set_headers(request: Any, headers: Mapping[str, str]) -> None:
+    """Gives an answer headers. What it varies by is added to what other parts of the server have named."""
+    for name, value in headers.items():
+        if name == "Vary":
+            request.responseHeaders.addRawHeader(name.encode(), value.encode())
+        else:
+            request.setHeader(name, value)
 
 
 def _takes_gzip(request: Any) -> bool:

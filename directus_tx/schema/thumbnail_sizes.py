@@ -11,6 +11,10 @@ from directus_tx.errors import InvalidPayload
 from directus_tx.schema.model import Snapshot
 
 CONTAIN, CROP = "contain", "crop"
+AUTO = "auto"
+FORMATS = ("", AUTO, "webp", "avif", "jpg", "png")
+"""The formats of thumbnails. Empty: that of the file; "auto": a smaller one if the client accepts it."""
+
 QUALITY = 80
 """The quality of sizes in a setting that name none."""
 
@@ -18,12 +22,13 @@ QUALITY = 80
 @frozen
 class Size:
     """The size of a thumbnail, in pixels. With `fit` "crop" the picture fills it and is cut, with "contain" it fits in. `quality` is from
-    0 to 100."""
+    0 to 100, and `format` one of FORMATS."""
 
     width: int
     height: int
     fit: str
     quality: int
+    format: str = ""
 
 
 @frozen
@@ -34,8 +39,9 @@ class Sizes:
     any_size: bool
 
     def find(self, asked: Mapping[str, Any]) -> Size:
-        """Returns the size that the parameters `key`, or `w`, `h`, `f` and `q` of a request ask for. `key` takes precedence. Raises
-        InvalidPayload if a parameter is missing or invalid, or the size is not allowed."""
+        """Returns the size that the parameters `key`, or `w`, `h`, `f`, `q` and `format` of a request ask for. `key` takes precedence: a
+        key stands for one format. Raises InvalidPayload if a parameter is missing or invalid, or the size is not allowed in this
+        format."""
         if "key" in asked:
             found = self.by_key.get(asked["key"]) if isinstance(asked["key"], str) else None
             if found is None:
@@ -49,9 +55,13 @@ class Sizes:
             raise InvalidPayload('"f" must be "contain" or "crop".')
         if quality is None or quality > 100:
             raise InvalidPayload('"q" must be a number from 0 to 100.')
-        size = Size(width, height, fit, quality)
+        format = asked.get("format", "")
+        if not isinstance(format, str) or format not in FORMATS:
+            raise InvalidPayload(f'"format" must be one of {", ".join(FORMATS[1:])}.')
+        size = Size(width, height, fit, quality, format)
         if not self.any_size and size not in self.by_key.values():
-            raise InvalidPayload("The setting asset_whitelist has no such size.")
+            named = f" with the format {format}" if format else ""
+            raise InvalidPayload(f"The setting asset_whitelist has no such size{named}.")
         return size
 
 
@@ -93,7 +103,8 @@ def _size(value: Mapping[str, Any]) -> Size | None:
         return None
     if fit not in (CONTAIN, CROP) or number is None or number > 100:
         return None
-    return Size(width, height, fit, number)
+    format = value.get("format") or ""
+    return Size(width, height, fit, number, format) if format in FORMATS else None
 
 
 def _number(value: Any) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest
 from directus_tx.files import contents, names
+from directus_tx.files.focus import check_focus, focus_of
 from directus_tx.items.changes import Change, Event
 from directus_tx.items.history import Record
 from directus_tx.items.rules import CollectionRules
@@ -45,6 +46,7 @@ class FileRules(CollectionRules):
             for name in NEEDED:
                 if name in payload and payload[name] in (None, ""):
                     raise InvalidRequest(f'"{name}" must not be empty.')
+            check_focus(payload.get("metadata"))
             if change.new or "filename_disk" not in payload or change.stored is None:
                 continue
             wanted = name_on_disk(payload["filename_disk"])
@@ -60,7 +62,8 @@ class FileRules(CollectionRules):
             raise InvalidRequest(f'Another file has the name "{next(iter(owners))}".')
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """Deletes the contents of deleted files, and remembers where those of renamed files are."""
+        """Deletes the contents of deleted files and the thumbnails around former focal points, and remembers where the contents of renamed
+        files are."""
         gone = [
             (event.key, event.before["filename_disk"]) for event in events if event.after is None and event.before is not None
         ]
@@ -75,6 +78,16 @@ class FileRules(CollectionRules):
         ]
         if renamed:
             await contents.keep(ctx, renamed)
+        points = {
+            event.key: focus
+            for event in events
+            if event.before is not None
+            and event.after is not None
+            and event.before["metadata"] != event.after["metadata"]
+            and (focus := focus_of(event.after["metadata"])) != focus_of(event.before["metadata"])
+        }
+        if points:
+            await contents.refocus(ctx, points)
         return ()
 
 

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 
 from directus_tx.compile.file_data import THUMBNAILED
-from directus_tx.files.resizing import ENCODINGS, NotResizable, number_of_scans, resized
+from directus_tx.files.content import DESCRIBED
+from directus_tx.files.encodings import AVIF, ENCODINGS
+from directus_tx.files.resizing import NotResizable, number_of_scans, resized
 from directus_tx.schema.thumbnail_sizes import Size
 
 MOST = 1_000_000
+KINDS = {**ENCODINGS, "image/avif": AVIF}
 RED, GREEN, BLUE = (220, 20, 20), (20, 180, 20), (20, 20, 220)
 
 
@@ -22,10 +26,17 @@ def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
     return held.getvalue()
 
 
-def thumbnail(content: bytes, width: int = 64, height: int = 64, fit: str = "contain", kind: str = "image/png") -> Image.Image:
-    made = resized(io.BytesIO(content), Size(width, height, fit, 90), ENCODINGS[kind], MOST)
+def thumbnail(
+    content: bytes,
+    width: int = 64,
+    height: int = 64,
+    fit: str = "contain",
+    kind: str = "image/png",
+    focus: tuple[float, float] = (0.5, 0.5),
+) -> Image.Image:
+    made = resized(io.BytesIO(content), Size(width, height, fit, 90), KINDS[kind], MOST, focus)
     found = Image.open(io.BytesIO(made))
-    assert found.format == ENCODINGS[kind].name
+    assert found.format == KINDS[kind].name
     found.load()
     return found
 
@@ -98,7 +109,38 @@ def test_pictures_are_upright(format: str, orientation: int, fit: str) -> None:
     assert near(found.getpixel((40, 35)), GREEN)
 
 
-@pytest.mark.parametrize("kind", sorted(ENCODINGS))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("focus", "expected"),
+    [
+        ((0.0, 0.0), ((160, 0, 0), (0, 0, 0))),
+        ((1.0, 1.0), ((255, 0, 0), (95, 0, 0))),
+        ((0.0, 1.0), ((160, 0, 0), (0, 0, 0))),
+        ((0.75, 0.2), ((255, 0, 0), (95, 0, 0))),
+        ((0.4, 0.9), ((179, 0, 0), (25, 0, 0))),
+    ],
+)
+def test_crops_are_around_the_focal_point_of_the_upright_picture(
+    format: str, orientation: int, focus: tuple[float, float], expected: tuple[tuple[int, int, int], ...]
+) -> None:
+    """The red of a pixel tells how far to the left it is: the picture shows 160 of 256 columns, as near to the point as there are."""
+    red = Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).resize((256, 160))
+    upright = Image.merge("RGB", (red, *(Image.new("L", red.size) for _ in range(2))))
+    ways = Image.Transpose
+    stored = [None, ways.FLIP_LEFT_RIGHT, ways.ROTATE_180, ways.FLIP_TOP_BOTTOM, ways.TRANSPOSE, ways.ROTATE_90, ways.TRANSVERSE]
+    way = [*stored, ways.ROTATE_270][orientation - 1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(upright if way is None else upright.transpose(way), format, exif=exif)
+    found = thumbnail(content, 80, 80, "crop", focus=focus).convert("RGB")
+    assert all(
+        abs(found.getpixel(at)[0] - color[0]) < 12  # type: ignore[index]
+        for at, color in zip(((78, 40), (1, 40)), expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize(
     ("format", "mode"),
     [
@@ -128,7 +170,7 @@ def test_transparency_is_white_where_there_is_none(kind: str, mode: str) -> None
     assert near(thumbnail(encoded(picture, "PNG", **options), kind=kind).convert("RGB").getpixel((5, 5)), (255, 255, 255))
 
 
-@pytest.mark.parametrize("kind", ["image/png", "image/webp", "image/gif"])
+@pytest.mark.parametrize("kind", ["image/png", "image/webp", "image/gif", "image/avif"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
 def test_transparency_is_kept(kind: str, mode: str) -> None:
     """Also that of a colour, as in a PNG of the mode RGB."""
@@ -145,7 +187,9 @@ def test_an_animation_gives_its_first_frame() -> None:
         assert near(found.convert("RGB").getpixel((5, 5)), RED)
 
 
-@pytest.mark.parametrize(("format", "kind"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])
+@pytest.mark.parametrize(
+    ("format", "kind"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("PNG", "image/avif")]
+)
 def test_colour_profiles_are_kept_and_other_metadata_is_not(format: str, kind: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
@@ -153,7 +197,7 @@ def test_colour_profiles_are_kept_and_other_metadata_is_not(format: str, kind: s
     options: dict[str, Any] = {"comment": b"a secret place"} if format == "JPEG" else {}
     content = encoded(Image.new("RGB", (60, 40)), format, icc_profile=profile, exif=exif, **options)
     assert b"a secret place" in content
-    made = resized(io.BytesIO(content), Size(30, 30, "crop", 80), ENCODINGS[kind], MOST)
+    made = resized(io.BytesIO(content), Size(30, 30, "crop", 80), KINDS[kind], MOST)
     assert b"a secret place" not in made
     assert Image.open(io.BytesIO(made)).info["icc_profile"] == profile
 
@@ -165,6 +209,84 @@ def test_the_profile_of_colours_that_are_converted_is_not_kept() -> None:
         made = resized(io.BytesIO(content), Size(30, 30, "crop", 80), ENCODINGS["image/webp"], MOST)
         found = Image.open(io.BytesIO(made))
         assert (found.mode, found.info.get("icc_profile")) == ("RGB", None)
+
+
+def swapped_profile(more: int = 0) -> bytes:
+    """A profile by which red means green, and the other way round, with bytes that mean nothing."""
+    found = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    found = found.replace(b"rXYZ", b"xxxx", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"xxxx", b"gXYZ", 1)
+    return struct.pack(">I", len(found) + more) + found[4:] + b"\0" * more
+
+
+def grey_profile() -> bytes:
+    """A profile for grey whose values are proportional to the light."""
+    found = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    found[16:20] = b"GRAY"
+    at = found.index(b"rTRC")
+    found[at : at + 4] = b"kTRC"
+    (place,) = struct.unpack_from(">I", found, at + 4)
+    found[place : place + 12] = b"curv" + b"\0" * 8
+    return bytes(found)
+
+
+@pytest.mark.parametrize("transparent", [True, False])
+@pytest.mark.parametrize(("kind", "profile"), [("image/gif", swapped_profile()), ("image/webp", swapped_profile(70_000))])
+def test_colours_are_converted_where_the_profile_cannot_be_kept(kind: str, profile: bytes, transparent: bool) -> None:
+    """The format has none, or it is larger than the thumbnail should be."""
+    picture = Image.new("RGBA" if transparent else "RGB", (60, 40), (*RED, 255) if transparent else RED)
+    if transparent:
+        picture.paste((0, 0, 0, 0), (0, 0, 30, 40))
+    found = thumbnail(encoded(picture, "PNG", icc_profile=profile), kind=kind)
+    assert "icc_profile" not in found.info
+    shown = found.convert("RGBA")
+    # A green that is as bright as the red of sRGB.
+    assert shown.getpixel((60, 20))[1] > 150  # type: ignore[index]
+    assert shown.getpixel((60, 20))[0] < 100  # type: ignore[index]
+    assert shown.getpixel((3, 20))[3] == (0 if transparent else 255)  # type: ignore[index]
+
+
+def test_a_profile_for_grey_counts_where_grey_becomes_colour() -> None:
+    content = encoded(Image.new("L", (60, 40), 128), "PNG", icc_profile=grey_profile())
+    assert near(thumbnail(content, kind="image/webp").convert("RGB").getpixel((5, 5)), (188, 188, 188))
+    # PNG keeps both.
+    kept = thumbnail(content)
+    assert (kept.mode, kept.getpixel((5, 5)), kept.info["icc_profile"]) == ("L", 128, grey_profile())
+
+
+def test_jpeg_is_progressive() -> None:
+    assert "progressive" in thumbnail(encoded(Image.effect_noise((300, 200), 80), "PNG"), kind="image/jpeg").info
+
+
+def test_jpeg_is_decoded_in_a_smaller_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes a fraction of the time and memory."""
+    seen = []
+    draft = JpegImageFile.draft
+
+    def watched(picture: JpegImageFile, mode: str, size: tuple[int, int]) -> Any:
+        found = draft(picture, mode, size)
+        seen.append(picture.size)
+        return found
+
+    monkeypatch.setattr(JpegImageFile, "draft", watched)
+    content = encoded(Image.new("RGB", (1000, 800), RED), "JPEG")
+    for fit in ("contain", "crop"):
+        assert near(thumbnail(content, 60, 60, fit).getpixel((5, 5)), RED)
+    assert max(width for width, _ in seen) <= 250
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_deflate", "jpeg"])
+def test_a_tiff_whose_directory_is_far_behind_its_beginning(compression: str) -> None:
+    content = encoded(Image.new("RGB", (60, 40), RED), "TIFF", compression=compression)
+    (place,) = struct.unpack_from("<I", content, 4)
+    far = DESCRIBED + 1000
+    moved = content.ljust(far, b"\0") + content[place:]
+    found = moved[:4] + struct.pack("<I", far) + moved[8:]
+    assert near(thumbnail(found, 30, 20).convert("RGB").getpixel((5, 5)), RED)
+    # The directory of a large picture is found there, too.
+    large = encoded(Image.new("1", (1500, 1000)), "TIFF", compression="group4")
+    (place,) = struct.unpack_from("<I", large, 4)
+    with pytest.raises(NotResizable, match="1500 x 1000"):
+        thumbnail(large[:4] + struct.pack("<I", far) + large[8:].ljust(far - 8, b"\0") + large[place:])
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

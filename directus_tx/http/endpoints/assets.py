@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from directus_tx.errors import ApiError, ItemNotFound, NotFound
 from directus_tx.files import contents, delivery
 from directus_tx.files.contents import Original
+from directus_tx.files.focus import focus_of
 from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
 from directus_tx.files.sharing import Share
 from directus_tx.http import ranges
@@ -16,7 +17,7 @@ from directus_tx.http.answers import Answer, Bare, FileStream, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
-from directus_tx.schema.thumbnail_sizes import Size, allowed_sizes
+from directus_tx.schema.thumbnail_sizes import AUTO, Size, allowed_sizes
 
 routes = Routes()
 
@@ -26,6 +27,7 @@ THUMBNAIL = {
     "h": "The height of a thumbnail, in pixels.",
     "f": "How the picture fits in: contain or crop.",
     "q": "The quality of a thumbnail, from 0 to 100.",
+    "format": "The format of a thumbnail: webp, avif, jpg, png, or auto for a smaller one that the client accepts.",
 }
 """The parameters that ask for a thumbnail, with their descriptions."""
 
@@ -181,9 +183,21 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: s
     storage has no content, and the errors of `Thumbnails`."""
     source = await _source(call, original)
     thumbnails = call.services.thumbnails
-    thumbnail = thumbnails.plan(original.name, source.tag, original.type, size, original.width, original.height)
+    accept = ",".join(call.request.requestHeaders.getRawHeaders("accept", ()))
+    thumbnail = thumbnails.plan(
+        original.name,
+        source.tag,
+        original.type,
+        size,
+        original.width,
+        original.height,
+        focus=focus_of(original.metadata),
+        accept=accept,
+    )
     shown = evolve(original, type=thumbnail.encoding.media_type, charset="")
     headers = _headers(shown, f'"{thumbnail.tag}"', source.modified, caching)
+    if size.format == AUTO:
+        headers["Vary"] = "Accept"
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
     stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail)
