@@ -13,7 +13,7 @@ def files() -> None:
 
 @files.command("check")
 @click.argument("project")
-@click.option("--repair", is_flag=True, help="Delete contents that belong to no file.")
+@click.option("--repair", is_flag=True, help="Delete contents and thumbnails that belong to no file.")
 @click.option(
     "--minutes",
     type=click.IntRange(0),
@@ -23,9 +23,10 @@ def files() -> None:
 )
 @online
 async def check_files(environment: Environment, project: str, repair: bool, minutes: int) -> None:
-    """Find files without content, and contents that belong to no file. The server may run meanwhile.
+    """Find files without content, and contents and thumbnails that belong to no file. The server may run meanwhile.
 
-    A server that is killed while it receives files leaves contents that belong to no file. A file whose content is missing or has
+    A server that is killed while it receives files leaves contents that belong to no file, and one that is killed while it makes a
+    thumbnail of a file that is deleted at that time leaves the thumbnail. A file whose content is missing or has
     another size is named: restore its content from a backup, or delete the file.
 
     The exit status is 1 if there is something that has not been repaired.
@@ -54,12 +55,13 @@ async def check_files(environment: Environment, project: str, repair: bool, minu
         "missing": [{"id": id, "filename_disk": disk} for id, disk in report.missing],
         "damaged": [{"id": id, "filename_disk": disk} for id, disk in report.damaged],
         "unused": report.unused,
+        "thumbnails": report.thumbnails,
         "deleted": report.deleted,
     }
     lines = [f"files: {report.files}, contents in the storage: {report.contents}"]
     lines += [f"missing: the content of file {id}, {disk}" for id, disk in report.missing]
     lines += [f"damaged: the content of file {id}, {disk}, has another size" for id, disk in report.damaged]
-    lines += [f"{'deleted' if repair else 'unused'}: {name}" for name in report.unused]
+    lines += [f"{'deleted' if repair else 'unused'}: {name}" for name in (*report.unused, *report.thumbnails)]
     output.result(shown, *lines)
     if not report.faultless:
         raise Failed(f"the files of project {project} and its storage do not agree")

@@ -1,4 +1,5 @@
-"""Compares files with their contents in the storage: finds records without content, and contents without a record."""
+"""Compares files with their contents in the storage: finds records without content, contents without a record, and thumbnails of contents
+that have been deleted."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -7,7 +8,8 @@ from typing import Any
 from attrs import Factory, mutable
 
 from directus_tx.db.session import Session
-from directus_tx.files.thumbnails import remove_thumbnails
+from directus_tx.files.thumbnails import PREFIX as THUMBNAILS
+from directus_tx.files.thumbnails import digest_in, digest_of, remove_thumbnails
 
 BATCH = 500
 PREFIX = "originals/"
@@ -18,18 +20,20 @@ PREFIX = "originals/"
 class Report:
     """What a check has found. `files` is the number of files and `contents` that of contents in the storage. `missing` are the ids and
     names on disk of files whose content is not in the storage, `damaged` those whose content has another size, and `unused` the names
-    of contents that belong to no file. `deleted` is the number of unused contents that have been deleted."""
+    of contents that belong to no file. `thumbnails` are the names of thumbnails whose content belongs to no file. `deleted` is the number
+    of unused contents and thumbnails that have been deleted."""
 
     files: int = 0
     contents: int = 0
     missing: list[tuple[int, str]] = Factory(list)
     damaged: list[tuple[int, str]] = Factory(list)
     unused: list[str] = Factory(list)
+    thumbnails: list[str] = Factory(list)
     deleted: int = 0
 
     @property
     def faultless(self) -> bool:
-        return not (self.missing or self.damaged or len(self.unused) > self.deleted)
+        return not (self.missing or self.damaged or len(self.unused) + len(self.thumbnails) > self.deleted)
 
 
 _FILES = """
@@ -47,6 +51,14 @@ WHERE EXISTS (SELECT FROM directus_file_contents AS c JOIN directus_files AS f O
    )"""
 
 
+_DIGESTS = """
+SELECT d.digest FROM (
+    SELECT left(encode(sha256(convert_to(coalesce(c.name, 'originals/' || f.filename_disk), 'UTF8')), 'hex'), 32) AS digest
+    FROM directus_files AS f LEFT JOIN directus_file_contents AS c ON c.file = f.id
+    WHERE f.embed IS NULL
+) AS d WHERE d.digest = ANY(%s)"""
+
+
 async def number_of_files(session: Session) -> int:
     """Returns the number of files that have a content."""
     ((number,),) = await session.query("SELECT count(*) FROM directus_files WHERE embed IS NULL")
@@ -62,13 +74,17 @@ async def check(
     advance: Callable[[int], None] = lambda number: None,
 ) -> Report:
     """Compares all files with their contents. *before*: contents that were stored later are not judged, because their files may be about to
-    be written. *repair*: contents that belong to no file are deleted, with their thumbnails. *advance* is called with the number of files
-    that have been compared. A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be used."""
+    be written. *repair*: contents that belong to no file are deleted, and thumbnails of such contents. *advance* is called with the number
+    of files that have been compared. A server may work meanwhile. Raises ServiceUnavailable if the storage or the database cannot be
+    used."""
     report = Report()
     last = 0
+    # As bytes, because there may be millions.
+    digests: set[bytes] = set()
     while rows := await session.query(_FILES, (last, BATCH)):
         for id, disk, name, known, size in rows:
             stored = await storage.describe(name)
+            digests.add(bytes.fromhex(digest_of(name)))
             if stored is None:
                 report.missing.append((id, disk))
             elif known and stored.size != size:
@@ -86,7 +102,37 @@ async def check(
             await _find_unused(session, storage, batch, report, repair)
             batch = []
     await _find_unused(session, storage, batch, report, repair)
+    await _find_thumbnails(session, storage, digests, before, report, repair)
     return report
+
+
+async def _find_thumbnails(
+    session: Session, storage: Any, digests: set[bytes], before: datetime, report: Report, repair: bool
+) -> None:
+    """Finds the thumbnails of contents that belong to no file, which a server leaves that is killed while it makes one of a file that is
+    deleted meanwhile. *digests* are those of the contents of the files that have been compared."""
+    batch: list[tuple[str, str]] = []
+    async for stored in storage.list(THUMBNAILS):
+        digest = digest_in(stored.name)
+        if digest is not None and stored.modified < before and bytes.fromhex(digest) not in digests:
+            batch.append((digest, stored.name))
+        if len(batch) == BATCH:
+            await _judge_thumbnails(session, storage, batch, report, repair)
+            batch = []
+    await _judge_thumbnails(session, storage, batch, report, repair)
+
+
+async def _judge_thumbnails(session: Session, storage: Any, found: list[tuple[str, str]], report: Report, repair: bool) -> None:
+    if not found:
+        return
+    # Files may have been uploaded, or have got another content, since they were compared.
+    used = {digest for (digest,) in await session.query(_DIGESTS, ([digest for digest, _ in found],))}
+    for digest, name in found:
+        if digest not in used:
+            report.thumbnails.append(name)
+            if repair:
+                await storage.delete(name)
+                report.deleted += 1
 
 
 async def _exclude_changed(session: Session, storage: Any, report: Report) -> None:

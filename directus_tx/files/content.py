@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -192,6 +193,26 @@ RASTER = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif", "image/x-icon", "image/heic"}
 )
 """The media types of pictures whose size is recognised."""
+
+
+def directory_of(head: bytes) -> int | None:
+    """Returns where the directory of a TIFF is, which has its size, if it is not in *head*, the beginning of the file. Programs that write
+    a picture before they know its size put it at the end."""
+    if head[:4] not in _TIFF_ORDERS or len(head) < 8:
+        return None
+    (place,) = struct.unpack_from(f"{_TIFF_ORDERS[head[:4]]}I", head, 4)
+    return place if place + DIRECTORY > len(head) else None
+
+
+_TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+DIRECTORY = 4096
+"""The number of bytes of the directory of a TIFF in which its size is looked for: it has 12 bytes for each of its entries, in order."""
+
+
+def describe_directory(head: bytes, directory: bytes) -> Picture:
+    """Returns the size of a TIFF that begins with *head* and whose directory begins with *directory*. Raises nothing."""
+    width, height = _size(head[:4] + struct.pack(f"{_TIFF_ORDERS[head[:4]]}I", 8) + directory[:DIRECTORY])
+    return Picture(width, height)
 
 
 def describe(head: bytes) -> Picture:

@@ -81,7 +81,12 @@ class Intake:
         if size > len(head):
             pieces = [piece async for piece in storage.read(name, 0, contents.DESCRIBED)]
             head = b"".join(pieces)
-        return await self._threads.run(contents.describe, head)
+        found = await self._threads.run(contents.describe, head)
+        place = contents.directory_of(head)
+        if found.width is not None or place is None or place >= size:
+            return found
+        directory = b"".join([piece async for piece in storage.read(name, place, place + contents.DIRECTORY)])
+        return await self._threads.run(contents.describe_directory, head, directory)
 
 
 class Receiving:

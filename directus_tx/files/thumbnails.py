@@ -73,8 +73,22 @@ class _Making:
 def prefix_of(source: str) -> str:
     """Returns the beginning of the names of all thumbnails of a content. There are 256 directories, so that the storage lists few others
     when it looks for them, and has no directory for each content."""
-    digest = hashlib.sha256(source.encode()).hexdigest()[:32]
+    digest = digest_of(source)
     return f"{PREFIX}{digest[:2]}/{digest}-"
+
+
+def digest_of(source: str) -> str:
+    """Returns the part of the names of thumbnails that stands for their content: 32 hexadecimal digits."""
+    return hashlib.sha256(source.encode()).hexdigest()[:32]
+
+
+def digest_in(name: str) -> str | None:
+    """Returns the digest in the name of a thumbnail. None if it is not the name of one."""
+    found = _DIGEST.match(name)
+    return None if found is None else found[1]
+
+
+_DIGEST = re.compile(PREFIX + r"[0-9a-f]{2}/([0-9a-f]{32})-")
 
 
 async def remove_thumbnails(storage: Any, source: str) -> None:

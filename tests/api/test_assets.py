@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -462,3 +463,22 @@ async def test_a_check_of_files_deletes_thumbnails_of_unused_contents(client: Cl
         assert (len(report.unused), len(await made(client))) == (1, number)
     assert (await asset(client, kept)).status == 200
     assert client.backend.thumbnails.made == 2
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("far", [0, 100_000, 6_000_000])
+async def test_the_directory_of_a_tiff_may_be_anywhere(client: Client, far: int) -> None:
+    """Programs that scan put it at the end."""
+    content = picture("TIFF", (30, 20))
+    (place,) = struct.unpack_from("<I", content, 4)
+    moved = content.ljust(far, b"\0") + content[place:] if far else content
+    found = moved[:4] + struct.pack("<I", far or place) + moved[8:]
+    file = (await upload(client, ("data", found, "scan.tif"))).data
+    assert (file["width"], file["height"]) == (30, 20)
+    assert len(file["data"]["thumbnails"]) == 7
+    assert shape(await asset(client, file)) == ("PNG", (64, 64))
+    for wrong in (len(found) + 1, 2**32 - 1, len(found) - 1):
+        broken = found[:4] + struct.pack("<I", wrong) + found[8:]
+        file = (await upload(client, ("data", broken, "scan.tif"))).data
+        assert (file["width"], file["data"]["thumbnails"]) == (None, None)
+        assert (await asset(client, file)).status == 422
