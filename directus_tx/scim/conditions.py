@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from directus_tx.compile.operators import escaped
+from directus_tx.items.changes import Key
 from directus_tx.query import Combination, Condition
+from directus_tx.schema.numbers import whole_number
 from directus_tx.scim.dialects import Dialect
 from directus_tx.scim.documents import resolve
 from directus_tx.scim.errors import InvalidFilter
@@ -59,6 +61,41 @@ def compare_text(path: tuple[str, ...], operator: str, value: Value) -> Conditio
     if operator == "co":
         return Condition(path, "contains", value)
     return Condition(path, "rlike", f"{escaped(value)}%" if operator == "sw" else f"%{escaped(value)}")
+
+
+def id_of(collection: str, key: Key, external_id: str | None) -> str:
+    """Returns the id of a resource: the external id of the user or role, or a text with its key if it has none."""
+    return external_id or f"{collection}:{key}"
+
+
+def key_in(collection: str, id: str) -> int | None:
+    """Returns the key in the id of a resource without an external id, None for other ids."""
+    prefix, _, key = id.partition(":")
+    return whole_number(key) if prefix == collection else None
+
+
+def has_id(collection: str, id: str) -> Combination:
+    """Returns the condition that an item is the resource with an id."""
+    key = key_in(collection, id)
+    if key is None:
+        return Combination("all", (Condition(("external_id",), "eq", id),))
+    return Combination("all", (Condition(("id",), "eq", str(key)), Condition(("external_id",), "empty", "")))
+
+
+def id_field(collection: str, *path: str) -> Filterable:
+    """Returns how the id of a resource is compared, or that of a related one, to which *path* leads."""
+
+    def compare(operator: str, value: Value) -> Condition | Combination:
+        if operator == "pr" and not path:
+            return EVERYTHING
+        key = key_in(collection, value) if isinstance(value, str) else None
+        if key is None or operator not in ("eq", "ne"):
+            return compare_text((*path, "external_id"), operator, value)
+        found: Condition | Combination
+        found = Condition((*path, "id"), "eq", str(key)) if path else has_id(collection, str(value))
+        return found if operator == "eq" else Combination("none", (found,))
+
+    return Filterable(compare, None if path else "external_id")
 
 
 def number_field(name: str) -> Filterable:

@@ -12,7 +12,7 @@ from directus_tx.items.changes import Item, Key
 from directus_tx.items.rows import lock_rows
 from directus_tx.items.write import Writer, in_transaction
 from directus_tx.query import Condition
-from directus_tx.scim.conditions import Filterable, constant, number_field, text_field
+from directus_tx.scim.conditions import Filterable, constant, id_field, id_of, key_in, number_field, text_field
 from directus_tx.scim.dialects import Dialect
 from directus_tx.scim.documents import Document, Shown, checked_document, checked_value
 from directus_tx.scim.errors import InvalidPath, InvalidValue, NotMutable, TooMany
@@ -99,7 +99,7 @@ class GroupResources(Resources):
         document = checked_document(self.kind, body)
         if not document.get("displayName"):
             raise InvalidValue('A group needs a "displayName".')
-        external_id = given_external_id(scim, body, document)
+        external_id = given_external_id(self.collection, scim, body, document)
         provided = {} if external_id is None else {"external_id": external_id}
         membership = Membership().then("add", _ids(scim, document.get(MEMBERS) or ()))
 
@@ -197,6 +197,12 @@ class GroupResources(Resources):
         """Returns the keys of the users with these ids, by the ids in lower case. Directus 8 shows members by their addresses, so
         ids that nobody has can be addresses."""
         found: dict[str, Key] = {}
+        keys = [str(key) for id in ids if (key := key_in(USER_COLLECTION, id)) is not None]
+        for batch in in_batches(keys):
+            condition = Condition(("id",), "in", tuple(batch))
+            for user in await read_all(scim, USER_COLLECTION, ("id", "external_id"), condition, len(batch)):
+                if not user.get("external_id"):
+                    found[id_of(USER_COLLECTION, user["id"], None)] = user["id"]
         for name in ("external_id",) if scim.dialect.standard else ("external_id", "email"):
             left = [id for id in ids if id.lower() not in found]
             for batch in in_batches(left):
@@ -213,7 +219,7 @@ def _sees_members(scim: Scim) -> bool:
 
 
 def _member(scim: Scim, user: Item) -> Document:
-    id = str(user.get("external_id") or user["id"])
+    id = id_of(USER_COLLECTION, user["id"], user.get("external_id"))
     display = " ".join(part for part in (user.get("first_name"), user.get("last_name")) if part) or user.get("email")
     found = {"value": user.get("email"), "$ref": scim.location(USERS, id), "display": display}
     return found if not scim.dialect.standard else {**found, "value": id, "type": "User"}
@@ -263,14 +269,14 @@ def _named(filter: Filter) -> Iterable[str]:
 
 
 _COMMON: Mapping[str, Filterable] = {
-    "id": text_field("external_id"),
+    "id": id_field("directus_roles"),
     "displayname": text_field("name"),
     "meta.resourcetype": constant("Group"),
 }
 _STANDARD = {
     **_COMMON,
-    "members": text_field("users", "external_id"),
-    "members.value": text_field("users", "external_id"),
+    "members": id_field(USER_COLLECTION, "users"),
+    "members.value": id_field(USER_COLLECTION, "users"),
 }
 _DIRECTUS_8 = {
     **_COMMON,

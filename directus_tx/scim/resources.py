@@ -18,7 +18,7 @@ from directus_tx.items.rows import Locked, lock_rows
 from directus_tx.items.service import Items
 from directus_tx.items.write import Writer, in_transaction
 from directus_tx.query import Combination, Condition, Query, Sort, WriteOptions
-from directus_tx.scim.conditions import Filterable, combined
+from directus_tx.scim.conditions import Filterable, combined, has_id, id_of, key_in
 from directus_tx.scim.dialects import Dialect
 from directus_tx.scim.documents import Document, Shown
 from directus_tx.scim.errors import InvalidFilter, InvalidValue
@@ -57,7 +57,7 @@ class Scim:
 
     def location(self, kind: ResourceType, id: str) -> str:
         """Returns the URL of a resource."""
-        return f"{self.base}/{kind.endpoint}/{quote(id, safe='')}"
+        return f"{self.base}/{kind.endpoint}/{quote(id, safe=':@')}"
 
 
 @frozen
@@ -132,14 +132,14 @@ class Resources(ABC):
 
     async def find(self, scim: Scim, id: str) -> Item:
         """Returns the item of the resource with an id. Raises ItemNotFound, and the errors of reading."""
-        return await self._one(scim, Condition(("external_id",), "eq", id))
+        return await self._one(scim, has_id(self.collection, id))
 
     async def find_key(self, scim: Scim, key: Key) -> Item:
         """Returns the item with a key. Raises ItemNotFound."""
-        return await self._one(scim, Condition(("id",), "eq", str(key)))
+        return await self._one(scim, Combination("all", (Condition(("id",), "eq", str(key)),)))
 
-    async def _one(self, scim: Scim, condition: Condition) -> Item:
-        items, _ = await _read(scim, self.collection, Query(fields=self.fields, filter=(condition,), limit=1))
+    async def _one(self, scim: Scim, condition: Combination) -> Item:
+        items, _ = await _read(scim, self.collection, Query(fields=self.fields, where=condition, limit=1))
         if not items:
             raise ItemNotFound(f"There is no such resource in {self.kind.endpoint}.")
         return items[0]
@@ -190,7 +190,7 @@ class Resources(ABC):
     def finished(self, scim: Scim, item: Item, attributes: Document, kept: Kept | None, *, complete: bool = True) -> Document:
         """Returns the document of an item with what all resources have: schemas, id, externalId and meta. *complete*: the
         attributes are all that the version depends on."""
-        id = str(item.get("external_id") or item["id"])
+        id = id_of(self.collection, item["id"], item.get("external_id"))
         document: Document = {"schemas": [self.kind.schema.id], "id": id}
         if not scim.dialect.standard:
             document["externalId"] = item["id"]
@@ -279,7 +279,7 @@ def _external_ids_in(filter: Filter) -> Iterator[str]:
         yield str(filter.value)
 
 
-def given_external_id(scim: Scim, body: Mapping[str, Any], document: Document) -> str | None:
+def given_external_id(collection: str, scim: Scim, body: Mapping[str, Any], document: Document) -> str | None:
     """Returns the external id that a new resource gets, None if the body has none. Directus 8 took `id` as well. Raises
     InvalidValue."""
     value = document.get("externalId")
@@ -287,6 +287,8 @@ def given_external_id(scim: Scim, body: Mapping[str, Any], document: Document) -
         value = next((each for name, each in body.items() if name.lower() == "id"), None)
         if value is not None and not isinstance(value, str):
             raise InvalidValue('The value of "id" must be a text.')
+    if value and key_in(collection, value) is not None:
+        raise InvalidValue(f'"{value[:100]}" is the id of a resource without an external id.')
     return value or None
 
 

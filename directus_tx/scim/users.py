@@ -8,7 +8,7 @@ from directus_tx.errors import UpdateForbidden
 from directus_tx.items.changes import Item, Key
 from directus_tx.items.rows import Locked
 from directus_tx.items.write import Writer, in_transaction
-from directus_tx.scim.conditions import Filterable, constant, flag, number_field, text_field
+from directus_tx.scim.conditions import Filterable, constant, flag, id_field, id_of, number_field, text_field
 from directus_tx.scim.dialects import Dialect
 from directus_tx.scim.documents import Document, Shown, checked_document
 from directus_tx.scim.errors import InvalidValue
@@ -20,6 +20,7 @@ from directus_tx.scim.stored import Kept, read_kept, write_kept
 KEPT = frozenset(each.name for each in USERS.schema.attributes if each.stored) | {ENTERPRISE}
 """The attributes that the server only keeps."""
 
+ROLE_COLLECTION = "directus_roles"
 ACTIVE, DEACTIVATED, NEW = "active", "suspended", "draft"
 """The statuses of users who are active, who have been deactivated, and who are created and not active."""
 
@@ -76,7 +77,7 @@ class UserResources(Resources):
         payload = _payload(document, set(document), None)
         if not payload.get("email"):
             raise InvalidValue('A user needs a "userName", an e-mail address.')
-        external_id = given_external_id(scim, body, document)
+        external_id = given_external_id(self.collection, scim, body, document)
         provided = {} if external_id is None else {"external_id": external_id}
 
         async def work(writer: Writer) -> Written:
@@ -146,9 +147,9 @@ def _sees_kept(scim: Scim) -> bool:
 
 def _groups(scim: Scim, role: Any) -> list[Document]:
     """Returns the group of a user. A caller who may not read roles sees none."""
-    if not isinstance(role, dict) or not role.get("external_id"):
+    if not isinstance(role, dict) or role.get("id") is None:
         return []
-    id = str(role["external_id"])
+    id = id_of(ROLE_COLLECTION, role["id"], role.get("external_id"))
     return [{"value": id, "$ref": scim.location(GROUPS, id), "display": role.get("name"), "type": "direct"}]
 
 
@@ -218,7 +219,7 @@ def _kept_of(document: Document) -> Document:
 
 
 _COMMON: Mapping[str, Filterable] = {
-    "id": text_field("external_id"),
+    "id": id_field("directus_users"),
     "username": text_field("email"),
     "emails": text_field("email"),
     "emails.value": text_field("email"),
@@ -230,8 +231,8 @@ _COMMON: Mapping[str, Filterable] = {
     "locale": text_field("locale"),
     "timezone": text_field("timezone"),
     "active": flag("status", ACTIVE),
-    "groups": text_field("role", "external_id"),
-    "groups.value": text_field("role", "external_id"),
+    "groups": id_field(ROLE_COLLECTION, "role"),
+    "groups.value": id_field(ROLE_COLLECTION, "role"),
     "groups.display": text_field("role", "name"),
     "meta.resourcetype": constant("User"),
 }

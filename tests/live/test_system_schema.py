@@ -258,7 +258,7 @@ async def test_older_system_tables_are_migrated_where_they_are(place: Place) -> 
             directus_file_contents, directus_scim_groups, directus_scim_users, directus_uploads, directus_upload_parts;
         DROP FUNCTION directus_wake_outbox, directus_outbox_written, directus_owner_changed CASCADE;
         DROP FUNCTION directus_sessions_ended, directus_status_changed, directus_token_written CASCADE;
-        DROP FUNCTION directus_tokens_ended, directus_user_deactivated, directus_has_external_id CASCADE;
+        DROP FUNCTION directus_tokens_ended, directus_user_deactivated CASCADE;
         ALTER TABLE directus_users DROP COLUMN token_fingerprint;
         CREATE UNIQUE INDEX directus_users_token ON directus_users (token);
         DROP INDEX directus_users_unsealed_2fa_secret;
