@@ -14,7 +14,7 @@ from directus_tx.db.connection import Connection, Row, pause
 from directus_tx.db.pool import Database
 from directus_tx.db.sql import SQL, Composable, Identifier, Statement
 from directus_tx.db.sqlstate import LOCK_NOT_AVAILABLE, RETRIED, api_error, is_lost
-from directus_tx.errors import ApiError, ClientGone, Conflict, ServiceUnavailable
+from directus_tx.errors import ApiError, ClientGone, Conflict, InternalError, ServiceUnavailable
 
 T = TypeVar("T")
 ATTEMPTS = 4
@@ -50,6 +50,12 @@ class RunAgain(Exception):
         self.prepare = prepare
 
 
+REPEATING = (RunAgain, psycopg2.Error)
+"""What is raised in a transaction to run it again. Code between the statement and `Session.transaction` must not catch it."""
+
+ENDED = "The transaction has ended: its context can no longer be used."
+
+
 class Usage:
     """The state that all sessions of a request share: who the `caller` is, the number of statements, whether changes are
     `committed` or may be, the connections that are `reading` for it, and the Deferreds for which it is `waiting` to read. `abandoned`: its
@@ -74,7 +80,20 @@ class Session:
     only read, because a statement whose connection is lost is run again.
     """
 
-    __slots__ = ("_announced", "_begin", "_connection", "_last", "_lock", "_read_only", "_retried", "_usage", "database")
+    __slots__ = (
+        "_announced",
+        "_begin",
+        "_connection",
+        "_ended",
+        "_following",
+        "_last",
+        "_lock",
+        "_read_only",
+        "_retried",
+        "_usage",
+        "database",
+        "outside",
+    )
 
     def __init__(
         self,
@@ -85,8 +104,13 @@ class Session:
         caller: Caller = None,
         read_only: bool = False,
         retried: frozenset[str] = RETRIED,
+        outside: "Session | None" = None,
     ) -> None:
         self.database = database
+        self.outside = outside or self
+        """The session that the transaction was begun with, which is in none; without a transaction the session itself."""
+        self._ended = False
+        self._following: list[Callable[[], Awaitable[None]]] = []
         self._connection = connection
         self._announced: tuple[str, ...] = ()
         self._begin = BEGIN_READ_ONLY if read_only else BEGIN
@@ -189,6 +213,8 @@ class Session:
         assert lock is not None
         await lock.acquire()
         try:
+            if self._ended:
+                raise InternalError(ENDED)
             self._check_wanted()
             if self._last is not None:
                 last, self._last = self._last, None
@@ -220,11 +246,28 @@ class Session:
         if kind not in self._announced:
             self._announced += (kind,)
 
+    def follow(self, work: "Callable[[], Awaitable[None]]") -> None:
+        """Has *work* called after the commit of the transaction, without its connection. It must raise nothing."""
+        assert self._connection is not None
+        self._following.append(work)
+
+    async def _end(self) -> None:
+        """Waits for the statement that is running, which nobody else has waited for, and refuses further ones: the connection is that of
+        another transaction soon."""
+        lock = self._lock
+        assert lock is not None
+        if lock.locked:
+            await lock.acquire()
+            lock.release()
+        self._ended = True
+
     async def query_at_commit(self, statement: Statement | Composable | str, parameters: Any = ()) -> None:
         """Runs a statement of a transaction whose rows are not needed, in one round trip with COMMIT and others of this kind, or before the
         next statement if there is one. So its errors are raised by the next statement, or by `transaction`: then they are those of
         `query`."""
         assert self._connection is not None
+        if self._ended:
+            raise InternalError(ENDED)
         self._usage.statements += 1
         last = statement, parameters
         self._last = last if self._last is None else (self._connection.joined(self._last, last), None)
@@ -376,20 +419,25 @@ class Session:
         connection = await self._acquired(read_only)
         broken = True
         try:
-            session = Session(self.database, connection, self._usage, read_only=read_only, retried=retried)
+            session = Session(self.database, connection, self._usage, read_only=read_only, retried=retried, outside=self)
             try:
                 result = await work(session)
+                await session._end()
                 await session._commit(connection)
             except BaseException:
+                if not session._ended:
+                    await session._end()
                 broken = not (session._begin or await _rolled_back(connection))
                 raise
             broken = False
             for kind in session._announced:
                 self.database.on_change(kind, 0)
-            return result
         finally:
             self._usage.reading.discard(connection)
             self.database.release(connection, broken=broken)
+        for following in session._following:
+            await following()
+        return result
 
     async def _acquired(self, read_only: bool) -> Connection:
         """Acquires a connection for a transaction. If it is found lost, another one is acquired, once."""
