@@ -484,6 +484,39 @@ class StorageSettings:
 
 
 @frozen
+class PluginSettings:
+    """The section [plugins]: Python code that extends the server."""
+
+    directory: str = setting(
+        "", "Directory with plugins beside those of installed packages: files NAME.py and packages NAME. Empty: there is none."
+    )
+    enabled: tuple[str, ...] = setting(
+        (),
+        "Names of the plugins that are loaded, in the order in which their hooks are called. Empty: all that are found, in the order of"
+        " their names.",
+    )
+    disabled: tuple[str, ...] = setting(
+        (),
+        "Names of plugins that are not loaded. A project file can have a table plugins, with lists enabled and disabled, for what holds in"
+        " the project.",
+    )
+    on_error: str = setting(
+        "refuse",
+        "What happens if a plugin cannot be loaded. refuse: the server does not start; skip: it starts without it, and the log names it.",
+        choices=("refuse", "skip"),
+    )
+    hook_timeout: float = setting(
+        10.0, "Seconds after which a hook that waits for something is cut off. 0: no limit. Requests that it has to allow fail."
+    )
+    slow_hook: float = setting(1.0, "Seconds from which the log names a hook that has taken so long. 0: never.")
+    block_limit: float = setting(
+        1.0,
+        "Seconds for which the process may answer no requests because of what it is doing itself, before the log says what that is and, if"
+        " it is a plugin, names it. 0: no limit.",
+    )
+
+
+@frozen
 class Retention:
     """How much history of a collection is kept: `days`, and the newest `records`; None is no limit. "*" is every other collection."""
 
@@ -526,6 +559,7 @@ class Settings:
     scim: ScimSettings = ScimSettings()
     mail: MailSettings = MailSettings()
     storage: StorageSettings = StorageSettings()
+    plugins: PluginSettings = PluginSettings()
 
 
 class ConfigError(Exception):
@@ -552,6 +586,7 @@ SECTIONS: Mapping[str, type] = {
     "scim": ScimSettings,
     "mail": MailSettings,
     "storage": StorageSettings,
+    "plugins": PluginSettings,
 }
 
 

@@ -72,6 +72,21 @@ class Accountability:
         return self.user is None and self.role is None
 
 
+@frozen(cache_hash=True)
+class EnabledPlugins:
+    """The plugins that are enabled in a project: those named in `enabled` (None: all), without those named in `disabled`."""
+
+    enabled: tuple[str, ...] | None = None
+    disabled: tuple[str, ...] = ()
+
+    def includes(self, name: str) -> bool:
+        """Whether a plugin is enabled."""
+        return name not in self.disabled and (self.enabled is None or name in self.enabled)
+
+
+ALL_PLUGINS = EnabledPlugins()
+
+
 @frozen
 class Context:
     """The context of a request, passed as an argument. `project` is its key, `keys` are its secret keys; `now` is the
@@ -86,6 +101,12 @@ class Context:
     request_id: str = ""
     site: Callable[[], str] = str
     """Returns the URL of the project as the client reaches it, for example "https://example.com/blog"."""
+
+    plugins: EnabledPlugins = ALL_PLUGINS
+    """The plugins that are enabled in the project."""
+
+    depth: int = 0
+    """The number of calls of hooks of plugins that the context is in."""
 
     def in_slices(self, items: Iterable[T]) -> AsyncIterator[T]:
         """Yields the items and lets the reactor serve other requests in between. For work on items whose number clients choose."""

@@ -58,6 +58,9 @@ class ApiError(Exception):
 class InternalError(ApiError):
     """The server failed; the log has the details under the request id."""
 
+    logged = False
+    """Whether the log has the details already."""
+
 
 class NotFound(ApiError):
     """There is nothing at this address."""

@@ -7,13 +7,10 @@ from functools import partial
 from typing import Any
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from directus_tx.http.custom import CustomRoute, check_places, custom_routes
 from directus_tx.http.endpoints import all_routes
 from directus_tx.plugins.manager import Plugins
-
-log = Logger()
 
 
 class RegistrationError(Exception):
@@ -22,6 +19,7 @@ class RegistrationError(Exception):
     def __init__(self, plugin: str, reason: str) -> None:
         super().__init__(f"the plugin {plugin}: {reason}")
         self.plugin = plugin
+        self.reason = reason
 
 
 @frozen
@@ -31,17 +29,13 @@ class Registered:
     routes: tuple[CustomRoute, ...] = ()
 
 
-def collect(plugins: Plugins, *, skip: bool = False) -> Registered:
-    """Returns what plugins register. A plugin that registers something wrong is removed and logged if *skip*; otherwise raises
-    RegistrationError."""
+def collect(plugins: Plugins) -> Registered:
+    """Returns what plugins register. A plugin that registers something wrong is refused (`Plugins.refuse`). Raises PluginError."""
     while True:
         try:
             return _collected(plugins)
         except RegistrationError as error:
-            if not skip:
-                raise
-            log.error("the server runs without a plugin that cannot be used: {error}", error=str(error))
-            plugins.remove(error.plugin)
+            plugins.refuse(error.plugin, error.reason)
 
 
 def _collected(plugins: Plugins) -> Registered:

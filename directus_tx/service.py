@@ -47,11 +47,11 @@ from directus_tx.mail.delivery import MailKind
 from directus_tx.mail.smtp import Mailer
 from directus_tx.outbox.kinds import Kind
 from directus_tx.outgoing.client import Client
-from directus_tx.plugins.manager import Plugins
+from directus_tx.plugins.manager import PluginError, Plugins
 from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
 from directus_tx.projects.registry import Projects
-from directus_tx.registered import RegistrationError, collect
+from directus_tx.registered import Registered, collect
 from directus_tx.system import RULES
 from directus_tx.webhooks.before import BeforeWebhooks
 from directus_tx.webhooks.delivery import WebhookKind
@@ -91,37 +91,22 @@ def use_shared_lookups(reactor: Any) -> None:
     reactor.installNameResolver(SharedLookups(reactor))
 
 
-def find_plugins() -> Plugins:
-    """Returns the installed plugins. Raises StartError if one cannot be used."""
-    plugins = Plugins()
-    try:
-        names = plugins.find()
-    except Exception as error:
-        raise StartError(f"the plugins cannot be loaded: {error}") from error
-    if names:
-        log.info("plugins: {names}", names=", ".join(names))
-    return plugins
-
-
 class Backend:
-    """The parts that the server and the `directus` command share: the database server, the projects, the password hasher. Call `open`
-    before use and `close` afterwards. *plugins* are those of the server; None: those that are found. Raises StartError if a plugin or
-    the data directory cannot be used."""
+    """The parts that the server and the `directus` command share: the database server, the projects, the password hasher, the plugins. Call
+    `open` before use and `close` afterwards. *plugins* are used instead of those that are found. Raises StartError if the data directory or
+    a plugin cannot be used."""
 
     def __init__(self, settings: Settings, reactor: Any, plugins: Plugins | None = None) -> None:
         self.settings = settings
         self.reactor = reactor
-        self.plugins = find_plugins() if plugins is None else plugins
-        try:
-            self.registered = collect(self.plugins)
-        except RegistrationError as error:
-            raise StartError(str(error)) from error
+        self.plugins, self.registered = _loaded(plugins or Plugins(reactor, settings.plugins), find=plugins is None)
         self.data_dir = pathlib.Path(settings.server.data_dir)
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
         self.outgoing = Client(reactor, settings.outgoing)
         asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
+        self.plugins.items = self.items
         self.sign_on = SingleSignOn(reactor, self.outgoing, self.items)
         self.mailer = Mailer(reactor, settings.mail)
         # Files may be larger, and take longer, than other answers.
@@ -204,6 +189,7 @@ class Backend:
         availability.finish()
 
     async def close(self) -> None:
+        self.plugins.watchdog.stop()
         await self.outgoing.close()
         await self.imports.close()
         self.mailer.close()
@@ -213,6 +199,21 @@ class Backend:
         self.intake.stop()
         if self.embedded is not None:
             await deferToThread(self.embedded.stop)
+
+
+def _loaded(plugins: Plugins, *, find: bool) -> tuple[Plugins, Registered]:
+    """Loads plugins, if they are to be found. Returns them and what they register. Raises StartError."""
+    try:
+        if find:
+            plugins.load()
+        registered = collect(plugins)
+    except PluginError as error:
+        plugins.watchdog.stop()
+        raise StartError(str(error)) from None
+    if plugins.loaded:
+        names = [f"{each.name} {each.version}".strip() for each in plugins.loaded.values()]
+        log.info("plugins: {names}", names=", ".join(names))
+    return plugins, registered
 
 
 @contextlib.contextmanager
@@ -277,6 +278,7 @@ class ApiService(Process):
         log.info("directus_tx {version} starts", version=__version__)
         self.backend.prepare()
         self.backend.find_extensions()
+        self.reactor.callWhenRunning(self.backend.plugins.watchdog.start)
         await self._listen()
         self.backend.provide_token()
         if self.backend.new_super_admin_token:
@@ -306,6 +308,7 @@ class ApiService(Process):
             await self._make_demo()
         self._ready = True
         log.info("the server is ready")
+        await self.backend.plugins.tell("application_boot", None)
         # Objects that exist now live as long as the process. The garbage collector does not scan frozen ones, so its pauses are shorter.
         gc.collect()
         gc.freeze()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.logger import formatEvent, globalLogPublisher
 
 from directus_tx.plugins.manager import Plugins
@@ -38,7 +39,7 @@ def documented(hook: str) -> ModuleType:
 
 def plugins_of(**plugins: Any) -> Plugins:
     """Returns plugins by their names."""
-    found = Plugins()
+    found = Plugins(reactor)
     for name, plugin in plugins.items():
         found.register(plugin, name)
     return found

@@ -60,7 +60,8 @@ class Environment:
         project = self.backend.projects.get(key)
         schema = await project.snapshot()
         who = Accountability(None, ADMINISTRATOR, "", "directus command")
-        return Context(key, schema, who, current_time(), Session(project.database), project.keys, "command")
+        session, plugins = Session(project.database), project.config.plugins
+        return Context(key, schema, who, current_time(), session, project.keys, "command", plugins=plugins)
 
 
 def _common(command: F) -> F:

@@ -80,6 +80,7 @@ async def create_file(
     name = content.name if isinstance(content, Embed) else names.base_name(str(payload.get("filename_disk") or ""))
     given = _given(payload)
     found_out = {n: v for n, v in _found_out(content, name).items() if n not in given}
+    shown = _shown(content, name)
 
     async def work(writer: Writer) -> Result:
         ctx = writer.ctx
@@ -96,15 +97,17 @@ async def create_file(
             "duration": 0,
             "embed": content.id if isinstance(content, Embed) else None,
         }
+        await writer.before("file_save", key=None, content=shown)
         (key,) = await writer.create(FILES, [given], provided=provided)
+        writer.after("file_save", key=key, content=shown)
         if isinstance(content, Content):
             await contents.assign(ctx, key, content)
         if then is not None:
             await then(ctx.db, key)
         if not embed:
             await quotas.check(ctx.db, quota)
-        shown = Query(meta=query.meta, lang=query.lang)
-        return await read_back(service, ctx, FILES, shown, [key], one=True, created=True)
+        wanted = Query(meta=query.meta, lang=query.lang)
+        return await read_back(service, ctx, FILES, wanted, [key], one=True, created=True)
 
     return await in_transaction(service, ctx, options, work)
 
@@ -143,7 +146,10 @@ async def replace_content(
     async def work(writer: Writer) -> Result:
         found = key_of(writer.access.grant(FILES), key)
         former = await contents.name_and_size(writer.ctx.db, found) if quota else None
+        shown = _shown(content, content.name)
+        await writer.before("file_save", key=found, content=shown)
         await writer.update(FILES, [(found, {**given, "data": ""})], if_match=options.if_match, provided=provided)
+        writer.after("file_save", key=found, content=shown)
         await contents.assign(writer.ctx, found, content)
         if former is not None and content.size > former[1]:
             await quotas.check(writer.ctx.db, quota)
@@ -163,6 +169,13 @@ def _described(content: Content | Embed) -> Item:
         "width": content.picture.width,
         "height": content.picture.height,
     }
+
+
+def _shown(content: Content | Embed, name: str) -> Item:
+    """Returns what hooks of plugins are told about a content."""
+    if isinstance(content, Embed):
+        return {"name": name, "type": content.type}
+    return {"name": name, **{n: getattr(content, n) for n in ("size", "md5", "sha256", "charset")}}
 
 
 def _found_out(content: Content | Embed, name: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ Only this module writes to requests. It answers all exceptions of endpoints as e
 """
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -53,6 +54,7 @@ from directus_tx.http.sending import Sender
 from directus_tx.http.site import ADMIN_APP, EXTENSION_FILES, ApiSite, parts_of
 from directus_tx.http.spool import Spool
 from directus_tx.logs import log_request
+from directus_tx.plugins.context import Response
 from directus_tx.schema.model import Snapshot
 
 log = Logger()
@@ -89,6 +91,7 @@ class App:
         self.services = services
         self.proxies = Proxies(services.settings.server.trusted_proxies)
         self.throttle = services.throttle
+        self.plugins = services.items.plugins
         directory = services.settings.server.admin_app
         self.admin_app = AdminApp(directory, services.settings.server.admin_app_policy) if directory else None
         self.limits = RequestLimits(services.settings.rate_limits, self.proxies, reactor.seconds)
@@ -215,16 +218,34 @@ class App:
             return b""
         if isinstance(error, ApiError) and not isinstance(error, InternalError):
             return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
+        self.plugins.report("application_error", ctx, error=error, request_id=request.request_id)
         return self._failed(request, Failure(error))
 
     async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint and writes its answer."""
         answer = await route.endpoint(call)
+        if "response" in self.plugins.named and call.ctx is not None:
+            answer = await self._filtered(route, call, answer)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
         _set_headers(call.request, answer.headers)
         body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
+
+    async def _filtered(self, route: Route, call: Call, answer: Answer | Streamed) -> Answer | Streamed:
+        """Returns the answer as the filters of plugins leave it."""
+        if not self.plugins.has(call.ctx, "response"):
+            return answer
+        data, meta = (answer.data, answer.meta) if isinstance(answer, Envelope) else (None, None)
+        found = Response(call.request.method.decode(), route.path, call.path, data, meta, dict(answer.headers))
+        await self.plugins.call("response", call.ctx, response=found)
+        if isinstance(answer, Envelope):
+            return evolve(answer, data=found.data, meta=found.meta, headers=found.headers)
+        if found.headers != answer.headers:
+            answer = copy(answer)
+            # Answers are frozen, and of some the headers are made of other attributes.
+            object.__setattr__(answer, "headers", found.headers)
+        return answer
 
     async def _has_new_schema(self, call: Call, error: Exception) -> bool:
         """Whether to call the endpoint again, because the schema has changed since the call began and the call has not committed
@@ -284,7 +305,15 @@ class App:
         if not anonymous:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)
         call.ctx = Context(
-            project.key, schema, who, now, session, project.keys, request.request_id, partial(_site, self.proxies, request)
+            project.key,
+            schema,
+            who,
+            now,
+            session,
+            project.keys,
+            request.request_id,
+            partial(_site, self.proxies, request),
+            project.config.plugins,
         )
 
     async def _by_token(self, request: Any, session: Session, token: str, now: datetime) -> Bearer | None:
@@ -437,7 +466,9 @@ class App:
 
     def _failed(self, request: Any, failure: Failure) -> bytes:
         """Writes InternalError for an unexpected exception. The answer has the request id, under which the log has the traceback."""
-        log.failure("request {request_id} failed", failure, request_id=request.request_id)
+        error = failure.value
+        if not (isinstance(error, InternalError) and error.logged):
+            log.failure("request {request_id} failed", failure, request_id=request.request_id)
         return self.refuse(request, InternalError(f"The server failed. The id of the request is {request.request_id}."))
 
     def preflight(self, request: Any) -> bytes:

@@ -15,6 +15,7 @@ from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
 from directus_tx.db.session import Session
 from directus_tx.errors import UNREADABLE, InvalidRequest, ItemNotFound, Notice
+from directus_tx.items import hooks
 from directus_tx.items.batches import (
     BATCH,
     SHORT,
@@ -70,6 +71,8 @@ async def read_items(
 
     Raises CollectionNotFound; ItemNotFound for one key or `single`; and the errors of `plan_for`.
     """
+    if service.plugins.named:
+        await hooks.before_read(service.plugins, ctx, collection, query, keys)
     access = access_of(ctx)
     by_one_key = keys is not None and len(keys) == 1
     cursor = None if keys is not None else query.cursor
@@ -114,7 +117,7 @@ def _check_cursor(query: Query) -> None:
 def long_list(service: Items, ctx: Context, collection: str, query: Query) -> "LongList":
     """Returns the list of items that a query finds, to be read in batches whatever its length. Raises the errors of `plan_for`."""
     limit, offset = paging(query, ctx.schema.default_limit)
-    return LongList(_reading(service, ctx, collection, query, None, limit, offset), Shown.LISTED)
+    return LongList(_reading(service, ctx, collection, query, None, limit, offset), Shown.LISTED, announced=False)
 
 
 async def read_back(
@@ -344,11 +347,19 @@ class _Reading:
         return list_meta(self.query, self.collection, shown, counts, self.ctx.schema.default_limit)
 
     async def present(self, items: Sequence[Item], shown_for: Shown) -> None:
-        """Lets the rules of the collection change the items, and removes fields that only the rules needed."""
+        """Lets the rules of the collection change the items, removes fields that only the rules needed, and calls the hooks of plugins."""
+        if self.rules is not NO_RULES:
+            await self._apply_rules(items, shown_for)
+        plugins = self.service.plugins
+        if plugins.named and self.counted is not None:
+            # An item without visible fields is an empty list.
+            shown = [item for item in items if item]
+            await hooks.filter_items(plugins, self.ctx, self.collection, shown)
+            if shown_for is not Shown.WRITTEN:
+                await hooks.after_read(plugins, self.ctx, self.collection, shown)
+
+    async def _apply_rules(self, items: Sequence[Item], shown_for: Shown) -> None:
         rules, fields = self.rules, self.query.fields
-        if rules is NO_RULES:
-            return
-        # An item without visible fields is an empty list.
         items = [item for item in items if item]
         for item in items:
             rules.present(self.ctx, self.query, item, shown_for)
@@ -391,6 +402,8 @@ class LongList:
 
     reading: _Reading
     shown_for: Shown
+    announced: bool = True
+    """Whether the actions before of plugins have been called."""
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -401,6 +414,8 @@ class LongList:
         consistent, also with their meta. Raises InvalidRequest before the first batch if the list has more items than limits.max_rows
         allows."""
         reading = self.reading
+        if not self.announced:
+            await hooks.before_read(reading.service.plugins, reading.ctx, reading.collection, reading.query, None)
         passed = False
 
         async def work(session: Session) -> None:

@@ -8,10 +8,10 @@ from attrs import frozen
 from directus_tx.config import LimitSettings
 from directus_tx.context import Context
 from directus_tx.items.changes import Event
+from directus_tx.items.hooks import Hooks
 from directus_tx.items.rules import NO_RULES, CollectionRules
 from directus_tx.items.values import Hasher
 from directus_tx.outbox.messages import Message
-from directus_tx.plugins.manager import Plugins
 from directus_tx.schema.model import Collection
 
 
@@ -40,7 +40,7 @@ class Items:
     `publishers` that every write is passed to, and the `gates` that are asked before."""
 
     rules: Mapping[str, CollectionRules]
-    plugins: Plugins
+    plugins: Hooks
     limits: LimitSettings
     hasher: Hasher
     publishers: tuple[Publisher, ...]

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 import orjson
+from attrs import evolve
 
 from directus_tx.access import Grant, access_of, refusals
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, RevisionNotFound, UpdateForbidden
-from directus_tx.items import values
+from directus_tx.items import hooks, values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
 from directus_tx.items.history import Record, record, record_of, revision_form
 from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_key
@@ -24,7 +25,7 @@ from directus_tx.items.sealed import seal_values
 from directus_tx.items.service import Items
 from directus_tx.outbox.messages import enqueue
 from directus_tx.query import Query, WriteOptions
-from directus_tx.schema.model import Collection
+from directus_tx.schema.model import Collection, Snapshot
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.parsing import restored
 from directus_tx.schema.patterns import Matching
@@ -155,29 +156,27 @@ async def in_transaction(
     changes_schema: bool = False,
     trusted: bool = False,
 ) -> T:
-    """Calls *work* with a Writer in one transaction, writes the outbox and the history, commits, and then calls the `after` hooks of
-    plugins. Returns the result of *work*. Database errors name the fields that they concern. The hooks are not called if the connection
-    is lost during the commit.
+    """Calls *work* with a Writer in one transaction, writes the outbox and the history, commits, and then calls the actions after of
+    plugins. Returns the result of *work*. Database errors name the fields that they concern. The actions are not called if the connection
+    is lost during the commit. If *ctx* is in a transaction, *work* is part of it, and the actions are called after its commit.
 
     *trusted*: the caller's permissions have been checked, so the Writer checks none. *changes_schema*: the same, and *work* runs DDL
     (`Session.schema_change`)."""
     matching = Matching(service.limits.max_matching_time, service.limits.max_matched_length)
 
-    async def attempt(ctx: Context) -> tuple[T, Writer]:
+    async def attempt(ctx: Context) -> T:
         writer = Writer(service, ctx, options, matching, trusted=trusted or changes_schema)
         result = await work(writer)
         await writer.finish()
-        return result, writer
+        return result
 
     try:
-        result, writer = await (ctx.schema_change(attempt) if changes_schema else ctx.transaction(attempt))
+        return await (ctx.schema_change(attempt) if changes_schema else ctx.transaction(attempt))
     except ApiError as error:
         named = access_of(ctx).naming_fields(error)
         if named is error:
             raise
         raise named from error.__cause__
-    await writer.tell_plugins(ctx)
-    return result
 
 
 class Writer:
@@ -196,6 +195,10 @@ class Writer:
         self.access = access_of(ctx, trusted=trusted)
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        """The actions of plugins to be called after the commit, beside those about events, with their arguments."""
+        self.new_schema: Snapshot | None = None
+        """The snapshot that the actions after are called with, if the writer changes the schema."""
         self.asked = 0.0
         """The seconds for which the gates were asked."""
         self.settled: dict[Key, Row] | None = {}
@@ -309,9 +312,7 @@ class Writer:
         ApiError if the caller may not delete one."""
         grant = self.access.grant(name)
         grant.check_possible("delete")
-        if self.service.plugins.has("item_delete_before"):
-            async for key in self.ctx.in_slices(keys):
-                await self.service.plugins.call("item_delete_before", ctx=self.ctx, collection=name, key=key)
+        await hooks.before_deletion(self.service.plugins, self.ctx, name, keys)
         await self._ask(grant.collection, "delete", keys, [{}] * len(keys))
         await self.service.rules_of(name).prepare_delete(self.ctx, keys)
         gone = await delete_rows(self.ctx, self.access, grant, keys)
@@ -328,23 +329,35 @@ class Writer:
             raise refusals.no_item(self.access.grant(name))
 
     async def finish(self) -> None:
-        """Writes the messages about all events to the outbox, and their history."""
+        """Writes the messages about all events to the outbox, and their history. Has the actions after of plugins called."""
         for publisher in self.service.publishers:
             messages = await publisher.messages(self.ctx, self.events)
             if messages:
                 await enqueue(self.ctx, messages)
         if self.records:
             await record(self.ctx, self.records, self.options.comment)
+        if self.told or (self.events and self.service.plugins.named and hooks.listens(self.service.plugins, self.ctx)):
+            self.ctx.db.follow(self._tell_plugins)
 
-    async def tell_plugins(self, ctx: Context) -> None:
-        """Calls the `after` hooks of plugins, after the commit. *ctx* is outside of the transaction."""
-        if not any(self.service.plugins.has(hook) for hook in ("item_update_after", *_HOOKS_AFTER.values())):
-            return
-        async for event in ctx.in_slices(self.events):
-            hook = _HOOKS_AFTER.get(event.action, "item_update_after")
-            if self.service.plugins.has(hook):
-                more = {} if event.after is None else {"payload": event.payload}
-                await self.service.plugins.tell(hook, ctx=ctx, collection=event.collection.collection, key=event.key, **more)
+    async def before(self, hook: str, **arguments: Any) -> None:
+        """Calls the action before something that is not about items. *hook* is its name without `_before`. Raises ApiError."""
+        plugins = self.service.plugins
+        if plugins.has(self.ctx, f"{hook}_before"):
+            shown = {name: hooks.unchangeable(value) for name, value in arguments.items()}
+            await plugins.call(f"{hook}_before", self.ctx, **shown)
+
+    def after(self, hook: str, **arguments: Any) -> None:
+        """Has the action after something called that is not about items, after the commit. *hook* is its name without `_after`."""
+        if self.service.plugins.has(self.ctx, f"{hook}_after"):
+            self.told.append((f"{hook}_after", {name: hooks.unchangeable(value) for name, value in arguments.items()}))
+
+    async def _tell_plugins(self) -> None:
+        """Calls the actions after of plugins. The transaction is committed."""
+        ctx = evolve(self.ctx, db=self.ctx.db.outside, schema=self.new_schema or self.ctx.schema)
+        plugins = self.service.plugins
+        await hooks.after_events(plugins, ctx, self.events)
+        for hook, arguments in self.told:
+            await plugins.tell(hook, ctx, **arguments)
 
     # the steps of every write
 
@@ -354,7 +367,7 @@ class Writer:
             return
         collection = grant.collection
         name, new = collection.collection, changes[0].new
-        await self._call_plugins(changes)
+        await hooks.filter_changes(self.service.plugins, self.ctx, changes)
         action = "create" if new else "update"
         await self._ask(collection, action, [change.key for change in changes], [change.payload for change in changes])
         rules = self.service.rules_of(name)
@@ -376,6 +389,7 @@ class Writer:
             values.check_required(changes[index], grant)
         await values.complete(self.service.hasher, self.ctx, changes)
         await rules.check(self.ctx, grant, changes)
+        await hooks.before_changes(self.service.plugins, self.ctx, changes)
         await seal_values(self.ctx, changes)
         rows, settled = await self._store(collection, changes)
         if settled and not (ones or manies) and self.settled is not None and self.service.rules_of(name) is NO_RULES:
@@ -402,16 +416,6 @@ class Writer:
                 name = collection.primary_key.field if collection.key is not None else ""
                 items = [payload if key is None else {name: key, **payload} for key, payload in zip(keys, payloads, strict=True)]
                 self.asked += await gate.check(self.ctx, collection, action, items, self.asked)
-
-    async def _call_plugins(self, changes: Sequence[Change]) -> None:
-        """Calls the `before` hooks of plugins, which can change payloads or refuse."""
-        hook = "item_create_before" if changes[0].new else "item_update_before"
-        if not self.service.plugins.has(hook):
-            return
-        async for change in self.ctx.in_slices(changes):
-            more = {} if change.new else {"key": change.key}
-            name = change.collection.collection
-            await self.service.plugins.call(hook, ctx=self.ctx, collection=name, payload=change.payload, **more)
 
     async def _store(self, collection: Collection, changes: Sequence[Change]) -> tuple[list[Row], bool]:
         """Inserts or updates the rows and returns them as stored, and whether they are `Written.settled`. New items get their keys."""
@@ -466,9 +470,6 @@ def _status_then(collection: Collection, revised: Item) -> Row:
     """The status that an item had by one of its revisions, as its row held it. None where it had none."""
     field = collection.status_field
     return {} if field is None else {field.field: restored(field, revised.get(field.field))}
-
-
-_HOOKS_AFTER = {"create": "item_create_after", "delete": "item_delete_after"}
 
 
 def _rounds(keys: Sequence[Key]) -> list[list[int]]:

@@ -1,5 +1,1 @@
-"""Plugins: the hooks that installed packages implement, and the manager that calls them."""
-
-from directus_tx.plugins.hookspecs import hookimpl
-
-__all__ = ["hookimpl"]
+"""Plugins: how they are found, the hooks that they implement, and how these are called. Plugins themselves import `directus_tx.api`."""

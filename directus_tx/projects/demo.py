@@ -180,7 +180,16 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
     async def context() -> Context:
         who = Accountability(1, ADMINISTRATOR, "127.0.0.1", "directus_tx demo")
         schema = await project.snapshot()
-        return Context(project.key, schema, who, current_time(), Session(project.database), project.keys, "demo")
+        return Context(
+            project.key,
+            schema,
+            who,
+            current_time(),
+            Session(project.database),
+            project.keys,
+            "demo",
+            plugins=project.config.plugins,
+        )
 
     for collection in COLLECTIONS:
         await schema_service.create_collection(service, await context(), collection, options)

@@ -17,6 +17,7 @@ from attrs import asdict, field, fields, frozen
 from twisted.logger import Logger
 
 from directus_tx import private_files
+from directus_tx.context import ALL_PLUGINS, EnabledPlugins
 from directus_tx.db.connection import PUBLIC
 from directus_tx.errors import ProjectExists, ServiceUnavailable
 
@@ -62,7 +63,7 @@ class ProjectDatabase:
 @frozen
 class ProjectConfig:
     """The contents of a project file. `former_secret_keys` are those before `secret_key`, the newest first, which are still valid. The
-    tables mail, storage, cache, cors and auth are as given when the project was created."""
+    tables mail, storage, cache, cors and auth are as given when the project was created. `plugins` are those that are enabled."""
 
     key: str
     private: bool
@@ -76,6 +77,7 @@ class ProjectConfig:
     cors: Mapping[str, Any] = field(factory=dict)
     auth: Mapping[str, Any] = field(factory=dict, repr=False)
     former_secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    plugins: EnabledPlugins = ALL_PLUGINS
 
     @property
     def file_name(self) -> str:
@@ -211,6 +213,8 @@ def _as_table(config: ProjectConfig) -> dict[str, Any]:
     if table["database"]["system_schema"] == PUBLIC:
         # Versions of the server before this setting refuse a file that has it.
         del table["database"]["system_schema"]
+    if config.plugins == ALL_PLUGINS:
+        del table["plugins"]
     cleaned: dict[str, Any] = _without_nulls({name: value for name, value in table.items() if value not in ("", {}, ())})
     return cleaned
 
@@ -272,6 +276,8 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
     missing = [name for name in _REQUIRED if not table.get(name)] + ([] if database.get("name") else ["database.name"])
     if missing:
         raise ValueError(f"missing settings: {', '.join(missing)}")
+    if "plugins" in table:
+        table["plugins"] = _plugins(table["plugins"])
     former = table.setdefault("former_secret_keys", [])
     if not isinstance(former, list) or not all(isinstance(each, str) and each for each in former):
         raise ValueError("former_secret_keys must be a list of keys")
@@ -289,3 +295,13 @@ def _parsed(key: str, private: bool, table: dict[str, Any]) -> ProjectConfig:
         if database["system_schema"] in (database.get("schemas") or ()):
             raise ValueError("database.schemas must not have the schema of the system tables (database.system_schema)")
     return ProjectConfig(key=key, private=private, database=ProjectDatabase(**database), **table)
+
+
+def _plugins(table: Any) -> EnabledPlugins:
+    """Returns what the table plugins says. Raises ValueError."""
+    if not isinstance(table, dict) or set(table) - {"enabled", "disabled"}:
+        raise ValueError("plugins must be a table with enabled or disabled")
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in table.values()):
+        raise ValueError("plugins.enabled and plugins.disabled must be lists of names")
+    enabled = table.get("enabled")
+    return EnabledPlugins(None if enabled is None else tuple(enabled), tuple(table.get("disabled", ())))

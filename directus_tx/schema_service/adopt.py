@@ -80,6 +80,10 @@ async def adopt(
     async def work(writer: Writer) -> Item:
         # The schema may have changed since the request began. This change keeps others waiting.
         found = adoption_of(await read_snapshot(writer.ctx.db, ctx.schema.schemas), names)
+        adopted = [*found.managed, *(row["collection"] for row in found.collections)]
+        for name in adopted:
+            await writer.before("collection_create", collection=name, payload={})
+            writer.after("collection_create", collection=name)
         if found.managed:
             await writer.update(COLLECTIONS, [(name, {"managed": True}) for name in found.managed])
         if found.collections:

@@ -59,6 +59,7 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
             await lock_tables(ctx, {name: ()})
         elif present is not None:
             await lock_for_indexes(ctx, present, payload, flags, indexes)
+        await writer.before("collection_create", collection=name, payload=payload)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload} | {"managed": True}
         if payload.get("managed") is False:
             row["managed"] = False
@@ -80,6 +81,8 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
         await index_searches(ctx, present, schema.collections[name])
         if await declare_indexes(ctx, schema, name, flags=flags, wanted=indexes):
             schema = await reread(ctx)
+        writer.new_schema = schema
+        writer.after("collection_create", collection=name)
         return collection_answer(schema, schema.collections[name], admin=True)
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
@@ -108,6 +111,7 @@ async def update_collection(
         ctx = writer.ctx
         if not await lock_for_fields(ctx, present, fields):
             await lock_for_indexes(ctx, present, payload, flags, indexes)
+        await writer.before("collection_update", collection=name, payload=payload)
         row = {n: payload[n] for n in COLLECTION_ATTRIBUTES if n in payload and n != "collection"}
         if present.has_row:
             await writer.update(COLLECTIONS, [(name, row)])
@@ -125,6 +129,8 @@ async def update_collection(
         await index_searches(ctx, present, schema.collections[name])
         if await declare_indexes(ctx, schema, name, flags=flags, wanted=indexes, altered=altered_fields(present, schema)):
             schema = await reread(ctx)
+        writer.new_schema = schema
+        writer.after("collection_update", collection=name)
         return collection_answer(schema, schema.collections[name], admin=True), notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
@@ -148,7 +154,9 @@ async def delete_collection(service: Items, ctx: Context, name: str, options: Wr
         ctx = writer.ctx
         await stop_building(ctx, ctx.schema.collections[name].indexes)
         await lock_tables(ctx, {name: None})
+        await writer.before("collection_delete", collection=name)
         await drop_collection(ctx, writer, name)
         await touch(ctx)
+        writer.after("collection_delete", collection=name)
 
     await in_transaction(service, ctx, options, work, changes_schema=True)

@@ -56,6 +56,7 @@ async def create_field(service: Items, ctx: Context, collection: str, payload: M
         schema = await reread(ctx)
         if await declare_indexes(ctx, schema, collection, flags=flags):
             schema = await reread(ctx)
+        writer.new_schema = schema
         return field_answer(schema.collections[collection].fields[field.field], schema.collections[collection])
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
@@ -88,6 +89,7 @@ async def update_fields(
         schema = await reread(ctx)
         if await declare_indexes(ctx, schema, collection, flags=flags, altered=altered_fields(present, schema)):
             schema = await reread(ctx)
+        writer.new_schema = schema
         changed = schema.collections[collection]
         return [field_answer(changed.fields[name], changed) for name, _ in changes], notices
 
@@ -120,6 +122,7 @@ async def delete_field(
             await stop_building(ctx, [index for index in ctx.schema.collections[collection].indexes if index.names(name)])
         if altered:
             await lock_tables(ctx, altered)
+        await writer.before("field_delete", collection=collection, field=name)
         await delete_rows_where(ctx, writer, FIELDS, {"collection": collection, "field": name})
         if field.has_column:
             notices = await dropped_with(ctx, field)
@@ -132,6 +135,7 @@ async def delete_field(
             )
             await writer.delete("directus_permissions", [row[0] for row in rows])
         await touch(ctx)
+        writer.after("field_delete", collection=collection, field=name)
         return notices
 
     return await in_transaction(service, ctx, options, work, changes_schema=True)
@@ -145,12 +149,14 @@ async def add_field(ctx: Context, writer: Writer, collection: Collection, payloa
     if field.primary_key or field.auto_increment:
         raise InvalidPayload("A collection has one key, which it is made with.")
     check_once([*collection.fields.values(), field])
+    await writer.before("field_create", collection=field.collection, field=field.field, payload=payload)
     # The row of a field of this name whose column another program has dropped.
     await delete_rows_where(ctx, writer, FIELDS, {"collection": field.collection, "field": field.field})
     await forget_indexes(ctx, field.collection, field=field.field)
     if field.has_column:
         await execute(ctx, ddl.add_column(field, search=collection.search_index))
     await create_rows(writer, [(field, payload)])
+    writer.after("field_create", collection=field.collection, field=field.field)
     return field
 
 
@@ -160,6 +166,7 @@ async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mappin
     new = changed_field(old, payload)
     collection = ctx.schema.collections[old.collection]
     check_once([new if field is old else field for field in collection.fields.values()])
+    await writer.before("field_update", collection=old.collection, field=old.field, payload=payload)
     await change_column(ctx, old, new)
     row = {name: payload[name] for name in ROW_ATTRIBUTES if name in payload}
     if old.id is None:
@@ -170,4 +177,5 @@ async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mappin
     else:
         await writer.update(FIELDS, [(old.id, row)])
         await declare(ctx, [new])
+    writer.after("field_update", collection=old.collection, field=old.field)
     return alterations(old, new)

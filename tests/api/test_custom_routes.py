@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet import defer
+from twisted.internet import defer, reactor
 
+from directus_tx.api import hookimpl
+from directus_tx.config import PluginSettings
 from directus_tx.errors import InvalidPayload
 from directus_tx.http.answers import Envelope
 from directus_tx.http.operations import TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Route, Routes
-from directus_tx.plugins import hookimpl
-from directus_tx.plugins.manager import Plugins
-from directus_tx.registered import RegistrationError, collect
+from directus_tx.plugins.manager import PluginError, Plugins
+from directus_tx.registered import collect
 from tests.conftest import TOKEN, Client, field
 from tests.plugged import documented, logged, plugins_of
 
@@ -21,6 +22,8 @@ ABOUT = Operation("A route of a test", record(value=TEXT))
 
 class Faulty:
     """A plugin whose endpoints fail in all ways, or answer without a coroutine."""
+
+    directus_tx_api = 1
 
     @hookimpl
     def register_routes(self) -> list[Routes]:
@@ -68,7 +71,7 @@ class OnlyIn(Plugins):
 
 @pytest.fixture
 def plugins() -> Plugins:
-    found = OnlyIn()
+    found = OnlyIn(reactor)
     found.register(documented("register_routes"), "reports")
     found.register(Faulty(), "faulty")
     return found
@@ -208,6 +211,8 @@ FAULTS: dict[str, Any] = {
 class Registering:
     """A plugin that registers a value, or raises an exception."""
 
+    directus_tx_api = 1
+
     def __init__(self, value: Any) -> None:
         self.value = value
 
@@ -220,38 +225,41 @@ class Registering:
 
 @pytest.mark.parametrize("said", FAULTS)
 def test_wrong_routes_are_refused_and_name_the_plugin(said: str) -> None:
-    with pytest.raises(RegistrationError, match=r"the plugin wrong: register_routes: ") as refused:
+    with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: ") as refused:
         collect(plugins_of(wrong=Registering(FAULTS[said])))
     assert said in str(refused.value)
 
 
 def test_a_plugin_that_raises_when_it_registers_is_named() -> None:
-    with pytest.raises(RegistrationError, match="the plugin wrong: register_routes: KeyError: 'x'"):
+    with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: KeyError: 'x'"):
         collect(plugins_of(wrong=Registering(KeyError("x"))))
 
 
 def test_a_coroutine_function_registers_nothing() -> None:
     class Awaited:
+        directus_tx_api = 1
+
         @hookimpl
         async def register_routes(self) -> Any:
             return Routes()
 
-    with pytest.raises(RegistrationError, match="the plugin wrong: register_routes: it must be a plain function"):
+    with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: it must be a plain function"):
         collect(plugins_of(wrong=Awaited()))
 
 
 def test_a_plugin_with_a_name_that_is_no_part_of_a_path_has_no_routes() -> None:
-    found = Plugins()
+    found = Plugins(reactor)
     found.register(Registering(_routes(("GET", "/<project>", _endpoint, Caller.PUBLIC, ABOUT))), "a/b")
-    with pytest.raises(RegistrationError, match="the plugin a/b"):
+    with pytest.raises(PluginError, match="the plugin a/b"):
         collect(found)
 
 
 def test_plugins_that_cannot_be_used_are_left_out_if_the_server_is_to_start_without_them() -> None:
     good = Registering(_routes(("GET", "/<project>", _endpoint, Caller.PUBLIC, ABOUT)))
     found = plugins_of(bad=Registering(5), good=good, worse=Registering(KeyError("x")), none=Registering(None))
+    found.settings = PluginSettings(on_error="skip")
     with logged() as lines:
-        registered = collect(found, skip=True)
+        registered = collect(found)
     assert [route.path for route in registered.routes] == ["/<project>/custom/good"]
     assert [line for line in lines if "bad" in line]
     assert [line for line in lines if "worse" in line]

@@ -16,10 +16,10 @@ from twisted.internet.task import LoopingCall
 
 from directus_tx import slices
 from directus_tx.access.grant import Grant
+from directus_tx.api import hookimpl
 from directus_tx.db.session import Session
 from directus_tx.http import encode
 from directus_tx.items import relations, values, write
-from directus_tx.plugins import hookimpl
 from tests.conftest import Client, field
 
 ITEMS = 1500
@@ -128,8 +128,10 @@ async def test_a_mistake_in_a_late_slice_leaves_nothing(client: Client, steps: S
 @ensureDeferred
 async def test_rules_of_system_collections_and_plugins_work_in_slices(client: Client, steps: Steps) -> None:
     class Plugin:
+        directus_tx_api = 1
+
         @hookimpl
-        def item_create_before(self, payload: dict[str, Any]) -> None:
+        def item_create(self, payload: dict[str, Any]) -> None:
             steps.now["before"] += 1
             payload["last_name"] = "by the plugin"
 

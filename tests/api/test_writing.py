@@ -1,17 +1,10 @@
-"""Writing beyond the contract: entity tags, and the hooks of an item's life."""
+"""Writing beyond the contract: entity tags, and values of type hash."""
 
-from typing import Any
-
-from attrs import evolve
 from pytest_twisted import ensureDeferred
-from twisted.internet import defer
 
 from directus_tx.accounts import hashes
 from directus_tx.db.session import Session
 from directus_tx.db.sql import SQL, Identifier
-from directus_tx.errors import InvalidRequest
-from directus_tx.plugins.hookspecs import hookimpl
-from directus_tx.plugins.manager import Plugins
 from tests.conftest import Client, field
 
 
@@ -64,91 +57,6 @@ async def test_an_entity_tag_goes_with_one_item(client: Client) -> None:
     assert (await client.patch("~/items/things", [{"id": 1, "name": "c"}], headers={"If-Match": "*"})).status == 422
     assert (await client.delete("~/items/things/1,2", headers={"If-Match": "*"})).status == 422
     assert [item["name"] for item in (await client.get("~/items/things")).data] == ["a", "b"]
-
-
-class Plugin:
-    """Notes every hook; titles are made, "forbidden" ones refused."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[Any, ...]] = []
-
-    @hookimpl
-    async def item_create_before(self, ctx: Any, collection: str, payload: dict[str, Any]) -> None:
-        assert ctx.db.in_transaction
-        if payload.get("name") == "forbidden":
-            raise InvalidRequest("Not that one.")
-        payload.setdefault("title", f"The {payload['name']}")
-
-    @hookimpl
-    def item_update_before(self, collection: str, key: Any, payload: dict[str, Any]) -> Any:
-        self.heard.append(("update before", collection, key))
-        payload["title"] = "Changed"
-        return defer.succeed(None)
-
-    @hookimpl
-    def item_delete_before(self, collection: str, key: Any) -> None:
-        if key == 1:
-            raise InvalidRequest("The first one stays.")
-
-    @hookimpl
-    async def item_create_after(self, ctx: Any, collection: str, key: Any, payload: dict[str, Any]) -> None:
-        assert not ctx.db.in_transaction
-        self.heard.append(("created", collection, key, payload["name"]))
-
-    @hookimpl
-    def item_update_after(self, collection: str, key: Any) -> None:
-        self.heard.append(("updated", collection, key))
-        raise RuntimeError("nobody's business")
-
-    @hookimpl
-    def item_delete_after(self, collection: str, key: Any) -> None:
-        self.heard.append(("deleted", collection, key))
-
-
-@ensureDeferred
-async def test_plugins_change_and_refuse_writes_and_hear_of_them(client: Client) -> None:
-    await client.collection("things", field("name"), field("title"))
-    plugin = Plugin()
-    plugins = Plugins()
-    plugins.register(plugin)
-    client.app.services = evolve(client.app.services, items=evolve(client.app.services.items, plugins=plugins))
-    created = await client.post("~/items/things", [{"name": "a"}, {"name": "b", "title": "B"}])
-    assert [item["title"] for item in created.data] == ["The a", "B"]
-    refused = await client.post("~/items/things", [{"name": "c"}, {"name": "forbidden"}])
-    assert (refused.status, refused.code) == (422, 4)
-    assert (await client.patch("~/items/things/2", {"name": "d"})).data == {"id": 2, "name": "d", "title": "Changed"}
-    assert (await client.delete("~/items/things/1,2")).status == 422
-    assert (await client.delete("~/items/things/2")).status == 204
-    assert [item["name"] for item in (await client.get("~/items/things")).data] == ["a"]
-    assert plugin.heard == [
-        ("created", "things", 1, "a"),
-        ("created", "things", 2, "b"),
-        ("update before", "things", 2),
-        ("updated", "things", 2),
-        ("deleted", "things", 2),
-    ]
-
-
-@ensureDeferred
-async def test_plugins_do_not_hear_of_a_write_that_may_not_have_been_made(client: Client) -> None:
-    await client.collection("things", field("name"), field("title"))
-    plugin, plugins = Plugin(), Plugins()
-    plugins.register(plugin)
-    client.app.services = evolve(client.app.services, items=evolve(client.app.services.items, plugins=plugins))
-    session = Session(client.backend.projects.get(client.project).database)
-    await session.transaction(
-        lambda session: session.query(
-            "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
-            " CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON things DEFERRABLE INITIALLY DEFERRED"
-            " FOR EACH ROW EXECUTE FUNCTION end_it()"
-        )
-    )
-    answer = await client.post("~/items/things", {"name": "a"})
-    assert (answer.status, answer.code) == (503, 16)
-    assert "not known" in answer.json["error"]["message"]
-    assert plugin.heard == []
-    assert (await client.get("~/items/things")).data == []
 
 
 @ensureDeferred

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from directus_tx.accounts import sessions, two_factor
 from directus_tx.accounts.password_resets import request_reset, reset_password
-from directus_tx.accounts.sign_in import sign_in
+from directus_tx.accounts.sign_in import SignIn, sign_in
 from directus_tx.accounts.tokens import Bearer
-from directus_tx.errors import DeleteForbidden, InvalidRequest, TwoFactorRequired
+from directus_tx.errors import ApiError, DeleteForbidden, InvalidRequest, OneTimePasswordRequired, TwoFactorRequired
 from directus_tx.http.answers import Answer, Document, Empty, Envelope
 from directus_tx.http.client import token_of
 from directus_tx.http.endpoints.links import link_mails
@@ -62,11 +62,31 @@ async def authenticate(call: Call) -> Answer:
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)
     discreet = call.services.settings.accounts.unknown_address == "accept"
-    found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie, discreet=discreet)
+    try:
+        found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie, discreet=discreet)
+    except ApiError as error:
+        email = payload.get("email")
+        await tell_failure(call, error, email=email if isinstance(email, str) else None)
+        raise
+    await tell_success(call, found)
     if cookie:
         call.services.cookies.set(call.request, call.project, found.token, sessions.lifetime(call.ctx.schema))
     data = {"user": found.user} if cookie else {"token": found.token, "user": found.user}
     return Envelope(data, headers=PRIVATE, error=TwoFactorRequired() if found.must_activate else None)
+
+
+async def tell_success(call: Call, found: SignIn, provider: str | None = None) -> None:
+    """Tells plugins that a user has signed in, with a password or through a provider."""
+    if call.items.plugins.has(call.ctx, "auth_success"):
+        await call.items.plugins.tell("auth_success", call.ctx, user=int(found.user["id"]), provider=provider)
+
+
+async def tell_failure(call: Call, error: ApiError, *, email: str | None = None, provider: str | None = None) -> None:
+    """Tells plugins that an attempt to sign in has failed. Errors of the server are no failed attempts, nor is the question for a one-time
+    password."""
+    failed = error.status < 500 and not isinstance(error, OneTimePasswordRequired)
+    if failed and call.items.plugins.has(call.ctx, "auth_fail"):
+        await call.items.plugins.tell("auth_fail", call.ctx, email=email, provider=provider, code=error.code)
 
 
 @routes.post("/<project>/auth/refresh", Caller.ANONYMOUS, REFRESH)

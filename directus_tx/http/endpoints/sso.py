@@ -15,7 +15,7 @@ from directus_tx.accounts.sso.service import Provider, exchange, find_flow
 from directus_tx.errors import ApiError, ClientGone, InternalError, OneTimePasswordRequired, TwoFactorRequired
 from directus_tx.http.answers import Answer, Envelope, Redirect
 from directus_tx.http.cookies import FLOWS
-from directus_tx.http.endpoints.auth import MODE, PRIVATE, SIGN_IN
+from directus_tx.http.endpoints.auth import MODE, PRIVATE, SIGN_IN, tell_failure, tell_success
 from directus_tx.http.operations import TEXT, Operation, record
 from directus_tx.http.payload import size_of
 from directus_tx.http.routes import Call, Caller, Routes
@@ -57,7 +57,7 @@ async def exchange_request_token(call: Call) -> Answer:
     token = tokens.read_request_token(call.ctx, payload.get("request_token"))
     # Only whoever has signed in at the provider can try one-time passwords, and for this user alone.
     await call.name_account(f"user {token.user}")
-    return _signed_in(call, await exchange(call.ctx, call.project, token, payload.get("otp"), cookie=cookie), cookie=cookie)
+    return _signed_in(call, await _exchanged(call, token, payload.get("otp"), "", cookie=cookie), cookie=cookie)
 
 
 @routes.get(
@@ -119,13 +119,17 @@ async def _finish(call: Call, provider: Provider, flow: Flow, answer: Mapping[st
     ctx = call.ctx
     _set_flows(call, [each for each in _flows(call) if each != flow])
     found = ProviderAnswer(answer["code"], answer["iss"], answer["error"])
-    account = await call.services.sign_on.finish(ctx, provider, flow, found, _callback_of(call))
+    try:
+        account = await call.services.sign_on.finish(ctx, provider, flow, found, _callback_of(call))
+    except ApiError as error:
+        await tell_failure(call, error, provider=provider.settings.name)
+        raise
     token = tokens.new_request_token(ctx, account.id, two_factor=account.two_factor)
     if page is not None and not flow.cookie:
         return Redirect(with_parameters(page, request_token=token), LEAVING)
     try:
         read = tokens.read_request_token(ctx, token)
-        signed_in = await exchange(ctx, call.project, read, None, cookie=flow.cookie)
+        signed_in = await _exchanged(call, read, None, provider.settings.name, cookie=flow.cookie)
     except OneTimePasswordRequired as error:
         if page is None:
             return Envelope({"request_token": token}, headers=PRIVATE, error=error)
@@ -134,6 +138,17 @@ async def _finish(call: Call, provider: Provider, flow: Flow, answer: Mapping[st
     if page is None:
         return shown
     return _returned(page, TwoFactorRequired()) if signed_in.must_activate else Redirect(with_parameters(page), LEAVING)
+
+
+async def _exchanged(call: Call, token: tokens.RequestToken, code: Any, provider: str, *, cookie: bool) -> SignIn:
+    """Signs in the user of a request token, and tells plugins how that has ended. Raises the errors of `exchange`."""
+    try:
+        found = await exchange(call.ctx, call.project, token, code, cookie=cookie)
+    except ApiError as error:
+        await tell_failure(call, error, provider=provider)
+        raise
+    await tell_success(call, found, provider)
+    return found
 
 
 def _signed_in(call: Call, found: SignIn, *, cookie: bool) -> Answer:
