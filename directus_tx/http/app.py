@@ -91,7 +91,6 @@ class App:
         self.services = services
         self.proxies = Proxies(services.settings.server.trusted_proxies)
         self.throttle = services.throttle
-        self.plugins = services.items.plugins
         directory = services.settings.server.admin_app
         self.admin_app = AdminApp(directory, services.settings.server.admin_app_policy) if directory else None
         self.limits = RequestLimits(services.settings.rate_limits, self.proxies, reactor.seconds)
@@ -218,13 +217,13 @@ class App:
             return b""
         if isinstance(error, ApiError) and not isinstance(error, InternalError):
             return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
-        self.plugins.report("application_error", ctx, error=error, request_id=request.request_id)
+        self.services.items.plugins.report("application_error", ctx, error=error, request_id=request.request_id)
         return self._failed(request, Failure(error))
 
     async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint and writes its answer."""
         answer = await route.endpoint(call)
-        if "response" in self.plugins.named and call.ctx is not None:
+        if "response" in self.services.items.plugins.named and call.ctx is not None:
             answer = await self._filtered(route, call, answer)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
@@ -234,11 +233,12 @@ class App:
 
     async def _filtered(self, route: Route, call: Call, answer: Answer | Streamed) -> Answer | Streamed:
         """Returns the answer as the filters of plugins leave it."""
-        if not self.plugins.has(call.ctx, "response"):
+        plugins = self.services.items.plugins
+        if not plugins.has(call.ctx, "response"):
             return answer
         data, meta = (answer.data, answer.meta) if isinstance(answer, Envelope) else (None, None)
         found = Response(call.request.method.decode(), route.path, call.path, data, meta, dict(answer.headers))
-        await self.plugins.call("response", call.ctx, response=found)
+        await plugins.call("response", call.ctx, response=found)
         if isinstance(answer, Envelope):
             return evolve(answer, data=found.data, meta=found.meta, headers=found.headers)
         if found.headers != answer.headers:
