@@ -223,7 +223,7 @@ class App:
     async def _respond(self, route: Route, call: Call) -> bytes:
         """Calls the endpoint and writes its answer."""
         answer = await route.endpoint(call)
-        if "response" in self.services.items.plugins.named and call.ctx is not None:
+        if call.ctx is not None and "response" in self.services.items.plugins.named:
             answer = await self._filtered(route, call, answer)
         if isinstance(answer, Streamed):
             return await self._stream(call.request, answer, call.public)
