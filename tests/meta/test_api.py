@@ -12,7 +12,6 @@ from typing import Any
 from attrs import fields, has
 
 from directus_tx import api
-from directus_tx.errors import ApiError
 from directus_tx.plugins import hookspecs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -31,9 +30,8 @@ def lines() -> Iterator[str]:
 
 def described(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, ModuleType):
-        for inner, each in sorted(vars(value).items()):
-            if isinstance(each, type) and issubclass(each, ApiError):
-                yield f"{name}.{inner} {each.code} {each.status}"
+        # `errors`: docs/running.rst has its classes, which a test compares.
+        yield f"module {name}"
     elif isinstance(value, type):
         yield f"class {name}"
         if issubclass(value, enum.Enum):
