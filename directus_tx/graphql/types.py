@@ -11,6 +11,7 @@ from graphql import (
     GraphQLField,
     GraphQLFloat,
     GraphQLID,
+    GraphQLIncludeDirective,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
@@ -18,8 +19,8 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    GraphQLSkipDirective,
     GraphQLString,
-    specified_directives,
 )
 
 from directus_tx.access import Access, Grant
@@ -166,7 +167,7 @@ class Builder:
             query=GraphQLObjectType("Query", query),
             mutation=GraphQLObjectType("Mutation", mutation) if mutation else None,
             types=[self.node, *SCALARS, *self.types.values()],
-            directives=specified_directives,
+            directives=[GraphQLIncludeDirective, GraphQLSkipDirective],
             description="\n".join(["What the caller may read and write.", *self.left_out]),
             assume_valid=True,
         )
