@@ -17,6 +17,7 @@ from typing import Any
 from PIL import AvifImagePlugin
 
 from directus_tx.files.encodings import ENCODED
+from directus_tx.files.metadata import read_metadata
 from directus_tx.files.resizing import NotResizable, resized
 from directus_tx.schema.thumbnail_sizes import Size
 
@@ -67,17 +68,19 @@ def _done(order: Mapping[str, Any]) -> Mapping[str, Any]:
     """Carries out an order. If it takes more processor time than the order allows, the system ends this process with SIGPROF."""
     signal.setitimer(signal.ITIMER_PROF, order["seconds"])
     try:
-        size = Size(order["width"], order["height"], order["fit"], order["quality"])
         with open(SOURCE, "rb", closefd=False) as source:
             source.seek(0)
+            if order["work"] == "details":
+                return {"details": read_metadata(source, order["pixels"])}
+            size = Size(order["width"], order["height"], order["fit"], order["quality"])
             made = resized(source, size, ENCODED[order["encoding"]], order["pixels"], tuple(order["focus"]))
         with open(RESULT, "wb", closefd=False) as result:
             result.seek(0)
             result.write(made)
+        return {"size": len(made)}
     except NotResizable as error:
         return {"refused": str(error)}
     except MemoryError:
         return {"memory": True}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    return {"size": len(made)}

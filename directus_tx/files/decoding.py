@@ -41,6 +41,7 @@ PIECE = 2**16
 _ANSWER = 10_000
 """The maximum number of bytes of an answer."""
 
+_NO_ANSWER = "The process that decodes the picture has written what is no answer; try again later."
 _ERRORS = 2000
 """The number of bytes at the end of what a process has written to standard error that are logged when it has crashed."""
 
@@ -95,7 +96,17 @@ class Decoder(ProcessProtocol):
             rest = rest[written:]
 
     async def run(self, order: Mapping[str, Any]) -> int:
-        """Carries out an order on the picture. Returns the number of bytes of the result.
+        """Makes the thumbnail that an order describes. Returns the number of bytes of the result. Raises the errors of `_ask`."""
+        size: int = await self._ask({"work": "thumbnail", **order}, "size")
+        return size
+
+    async def read_details(self, pixels: int) -> Mapping[str, Any]:
+        """Returns what the content tells of itself (see `metadata.read_metadata`). Raises the errors of `_ask`."""
+        found: Mapping[str, Any] = await self._ask({"work": "details", "pixels": pixels}, "details")
+        return found
+
+    async def _ask(self, order: Mapping[str, Any], wanted: str) -> Any:
+        """Gives the process an order. Returns the value of its answer with the name *wanted*.
 
         Raises NotResizable if the picture is at fault: the process refuses it, crashes, or takes more memory or processor time than
         allowed; and DecoderFailed if the process was killed from outside, could not start, or has not had enough processor time. Kills the
@@ -109,7 +120,9 @@ class Decoder(ProcessProtocol):
         self._answer = answer
         limit = seconds * PATIENCE + (0 if self._ready else STARTING)
         timer = self.reactor.callLater(
-            limit, self.kill, f"A thumbnail has not been made in {limit:g} seconds, because the server is busy; try again later."
+            limit,
+            self.kill,
+            f"The picture has not been decoded in {limit:g} seconds, because the server is busy; try again later.",
         )
         transport: Any = self.transport
         transport.write(json.dumps({**order, "seconds": seconds}).encode() + b"\n")
@@ -126,7 +139,10 @@ class Decoder(ProcessProtocol):
             raise NotResizable(
                 f"The picture takes more than {self.settings.thumbnail_memory} bytes of memory (files.thumbnail_memory)."
             )
-        return int(found["size"])
+        if wanted not in found:
+            self.kill(_NO_ANSWER)
+            raise DecoderFailed(_NO_ANSWER)
+        return found[wanted]
 
     def result(self, size: int) -> Iterator[bytes]:
         """Yields the bytes of a result. Raises OSError."""
@@ -168,7 +184,7 @@ class Decoder(ProcessProtocol):
             if len(self._received) <= _ANSWER:
                 return
         # A picture may have made it run anything.
-        self.kill("The process that decodes the picture has written what is no answer; try again later.")
+        self.kill(_NO_ANSWER)
 
     def errReceived(self, data: bytes) -> None:
         self._errors = (self._errors + data)[-_ERRORS:]
@@ -214,7 +230,7 @@ def _parsed(line: bytes) -> Mapping[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
-    kinds = {"ready": bool, "memory": bool, "refused": str, "size": int}
+    kinds = {"ready": bool, "memory": bool, "refused": str, "size": int, "details": dict}
     if not isinstance(found, dict) or len(found) != 1:
         return None
     return found if all(isinstance(value, kinds.get(name, ())) for name, value in found.items()) else None

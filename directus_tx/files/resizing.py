@@ -73,35 +73,26 @@ def resized(source: BinaryIO, size: Size, encoding: Encoding, most: int, focus: 
 
 
 def _resized(source: BinaryIO, size: Size, encoding: Encoding, most: int, focus: tuple[float, float]) -> bytes:
-    # Opening a WebP already takes memory for all its pixels, so the size is looked for without Pillow first.
-    head = source.read(content.DESCRIBED)
-    told = content.describe(head)
-    # The directory of a TIFF may be at its end. Opening it takes no memory for its pixels.
-    if told.width is None and head[:4] not in TIFF:
-        raise NotResizable("The content is not a picture of which thumbnails are made.")
-    check_pixels(told.width, told.height, most)
-    source.seek(0)
-    with Image.open(source, formats=DECODED) as opened:
-        check_pixels(*opened.size, most)
-        _check_work(opened, source, most)
-        if opened.format == "TIFF":
+    with opened(source, most) as original:
+        _check_work(original, source, most)
+        if original.format == "TIFF":
             # Pillow turns TIFF upright when it decodes it.
-            opened.load()
-        upright = _TRANSPOSED.get(_orientation(opened))
-        swapped = upright in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
+            original.load()
+        orientation = _orientation(original)
+        upright, swapped = _TRANSPOSED.get(orientation), is_turned(orientation)
         width, height = (size.height, size.width) if swapped else (size.width, size.height)
         point = _stored_point(focus, upright)
-        target, needed, box = _geometry(opened.size, width, height, None if size.fit == CONTAIN else point)
-        full = opened.size
-        opened.draft(opened.mode, (needed[0] * OVERSAMPLING, needed[1] * OVERSAMPLING))
-        scale = (opened.size[0] / full[0], opened.size[1] / full[1])
-        picture = _smooth(opened)
-        profile = opened.info.get("icc_profile")
+        target, needed, box = _geometry(original.size, width, height, None if size.fit == CONTAIN else point)
+        full = original.size
+        original.draft(original.mode, (needed[0] * OVERSAMPLING, needed[1] * OVERSAMPLING))
+        scale = (original.size[0] / full[0], original.size[1] / full[1])
+        picture = _smooth(original)
+        profile = original.info.get("icc_profile")
         reduced = (
             box[0] * scale[0],
             box[1] * scale[1],
-            min(box[2] * scale[0], opened.size[0]),
-            min(box[3] * scale[1], opened.size[1]),
+            min(box[2] * scale[0], original.size[0]),
+            min(box[3] * scale[1], original.size[1]),
         )
         picture = picture.resize(target, Resampling.LANCZOS, reduced, reducing_gap=OVERSAMPLING)
     if upright is not None:
@@ -124,6 +115,27 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "AVIF": {"speed": 7, "max_threads": 1},
 }
 """What the encoders are told beside the quality."""
+
+
+def opened(source: BinaryIO, most: int) -> Image.Image:
+    """Returns a picture that is not decoded yet, and is a context. Raises NotResizable if it is no picture or has more than *most*
+    pixels, and any exception if it is damaged."""
+    # Opening a WebP already takes memory for all its pixels, so the size is looked for without Pillow first.
+    head = source.read(content.DESCRIBED)
+    told = content.describe(head)
+    # The directory of a TIFF may be at its end. Opening it takes no memory for its pixels.
+    if told.width is None and head[:4] not in TIFF:
+        raise NotResizable("The content is not a picture of which thumbnails are made.")
+    check_pixels(told.width, told.height, most)
+    source.seek(0)
+    found = Image.open(source, formats=DECODED)
+    check_pixels(*found.size, most)
+    return found
+
+
+def is_turned(orientation: int) -> bool:
+    """Whether the width of a picture with this orientation in its EXIF data is its height when it is shown."""
+    return 5 <= orientation <= 8
 
 
 def _check_work(picture: Image.Image, source: BinaryIO, most: int) -> None:

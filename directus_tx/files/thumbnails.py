@@ -25,6 +25,7 @@ from directus_tx.config import FileSettings
 from directus_tx.db.connection import pause
 from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
 from directus_tx.files.decoding import PROGRAM, Decoder, Decoders
+from directus_tx.files.details import Details
 from directus_tx.files.encodings import Encoding, NotEncodable, choose
 from directus_tx.files.focus import CENTRE, Focus
 from directus_tx.files.resizing import NotResizable, check_pixels
@@ -167,6 +168,7 @@ class Thumbnails:
         self.made = 0
         """The number of thumbnails that have been made."""
         self.decoders = Decoders(reactor, settings, program)
+        self.details = Details(settings, self.decoders)
         self._locks = Locks(reactor, directory / LOCK)
         self._making: dict[tuple[str, str], _Making] = {}
         self._unusable: OrderedDict[tuple[str, str, str], str] = OrderedDict()

@@ -116,9 +116,11 @@ async def test_no_more_processes_than_configured(monkeypatch: pytest.MonkeyPatch
         ("held = bytearray(2**29)", NotResizable, "thumbnail_memory"),
         ("held = [bytearray(2**16) for _ in range(2**13)]", NotResizable, "thumbnail_memory"),
         ("os.kill(os.getpid(), signal.SIGKILL)", DecoderFailed, "killed"),
-        ("time.sleep(1000)", DecoderFailed, "not been made"),
-        ("os.kill(os.getpid(), signal.SIGSTOP)", DecoderFailed, "not been made"),
+        ("time.sleep(1000)", DecoderFailed, "not been decoded"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", DecoderFailed, "not been decoded"),
         ("os.write(1, b'{}\\n')", DecoderFailed, "no answer"),
+        ("os.write(1, b'{\"details\": {}}\\n')", DecoderFailed, "no answer"),
+        ('os.write(1, b\'{"size": "7"}\\n\')', DecoderFailed, "no answer"),
         ("os.write(1, b'x' * 60000)", DecoderFailed, "no answer"),
         ("sys.stderr.write('x' * 10000000)\n        os.abort()", NotResizable, "crash"),
     ],
@@ -129,7 +131,7 @@ async def test_whatever_a_decoder_does_the_next_picture_is_decoded(
     settings = evolve(SETTINGS, thumbnail_processes=1, thumbnail_memory=2**28, thumbnail_seconds=1.0)
     decoders = Decoders(reactor, settings, program(fault))
     before, held = children(), descriptors()
-    patience = 1 if told == "not been made" else 60
+    patience = 1 if told == "not been decoded" else 60
     for _ in range(2):
         monkeypatch.setattr(decoding, "PATIENCE", 60)
         assert await made(decoders, picture("PNG"))

@@ -198,7 +198,15 @@ class Decoder:
             each.seek(0)
             each.truncate()
         self.files[0].write(content)
-        whole = {"width": 20, "height": 20, "fit": "crop", "quality": 80, "encoding": "PNG", "focus": (0.5, 0.5)}
+        whole = {
+            "work": "thumbnail",
+            "width": 20,
+            "height": 20,
+            "fit": "crop",
+            "quality": 80,
+            "encoding": "PNG",
+            "focus": (0.5, 0.5),
+        }
         line = json.dumps({**whole, "pixels": 1_000_000, "seconds": 5, **order}).encode() + b"\n"
         process.stdin.write(line)
         process.stdin.flush()
@@ -208,7 +216,9 @@ class Decoder:
             self.close()
             return None
         found = json.loads(answer)
-        assert found.keys() <= {"size", "refused", "memory"}
+        assert found.keys() <= {"size", "refused", "memory", "details"}
+        if "details" in found:
+            return json.dumps(found["details"]).encode()
         return os.pread(self.files[1].fileno(), found["size"], 0) if "size" in found else None
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from directus_tx.files.focus import focus_of
 from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
 from directus_tx.files.sharing import Share
 from directus_tx.http import ranges
-from directus_tx.http.answers import Answer, Bare, FileStream, Streamed
+from directus_tx.http.answers import Answer, Bare, Envelope, FileStream, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
@@ -38,6 +38,15 @@ SIGNED = {
 }
 """The parameters of a shared address, beside those of thumbnails, with their descriptions."""
 
+DETAILS = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("type", "taken_on", "camera", "lens")},
+        **{name: {"type": "integer"} for name in ("width", "height", "orientation", "pages")},
+        **{name: {"type": "number"} for name in ("latitude", "longitude", "altitude")},
+    },
+}
 BYTES = {"type": "string", "format": "binary"}
 
 
@@ -109,6 +118,20 @@ async def shared(call: Call) -> Answer | Streamed:
         return await _send(call, found, PRIVATE, lasts=expires - now)
     seconds = min(expires - now, call.services.thumbnails.settings.thumbnail_max_age)
     return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked), f"private, max-age={seconds}")
+
+
+@routes.get(
+    "/<project>/files/<key>/details",
+    Caller.PUBLIC,
+    Operation("Read what the content of a file tells of itself: EXIF data of a picture, the pages of a PDF", DETAILS),
+    scoped=True,
+)
+async def details(call: Call) -> Answer:
+    key = whole_number(call.path["key"])
+    if key is None:
+        raise ItemNotFound("There is no such file.")
+    found = await find_readable(call.ctx, contents.BY_KEY, key)
+    return Envelope(await call.services.thumbnails.details.read(call.project.storage, found.name))
 
 
 async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
