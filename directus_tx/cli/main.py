@@ -14,6 +14,7 @@ from directus_tx.cli.identities import identity
 from directus_tx.cli.mail import mail
 from directus_tx.cli.outbox import outbox
 from directus_tx.cli.permissions import permissions
+from directus_tx.cli.plugins import plugins
 from directus_tx.cli.projects import migrate, project
 from directus_tx.cli.schema import schema
 from directus_tx.cli.serve import serve
@@ -49,6 +50,7 @@ for group in (
     graphql,
     advise,
     migrate,
+    plugins,
     configuration,
 ):
     directus.add_command(group)

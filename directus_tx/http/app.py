@@ -217,7 +217,13 @@ class App:
             return b""
         if isinstance(error, ApiError) and not isinstance(error, InternalError):
             return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
-        self.services.items.plugins.report("application_error", ctx, error=error, request_id=request.request_id)
+        plugins = self.services.items.plugins
+        filters = [] if isinstance(error, InternalError) else plugins.implementing(ctx, "item_read", "response")
+        if filters:
+            # An answer that cannot be encoded has a value in it that a filter may have put there.
+            text = "request {request_id}: plugins that filter answers: {names}"
+            log.error(text, request_id=request.request_id, names=", ".join(filters))
+        plugins.report("application_error", ctx, error=error, request_id=request.request_id)
         return self._failed(request, Failure(error))
 
     async def _respond(self, route: Route, call: Call) -> bytes:

@@ -27,6 +27,12 @@ class Hooks(Protocol):
     async def tell(self, hook: str, ctx: Context | None, **arguments: Any) -> None:
         """Calls an action after. Raises nothing."""
 
+    def implementing(self, ctx: Context | None, *hooks: str) -> list[str]:
+        """Returns the names of the plugins that implement one of some hooks."""
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Returns what there is to show of the plugins, their hooks and what these cost."""
+
     def report(self, hook: str, ctx: Context | None, **arguments: Any) -> None:
         """Calls an action after, without waiting for it."""
 

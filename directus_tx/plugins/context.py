@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen, mutable
+from twisted.internet import defer
+from twisted.python.failure import Failure
 
 from directus_tx import context
 from directus_tx.context import ADMINISTRATOR, Accountability
@@ -24,6 +26,8 @@ class Context:
 
     _request: context.Context = field(alias="request", repr=False)
     _service: Items = field(alias="service", repr=False)
+    _open: "set[defer.Deferred[Any]]" = field(alias="open", factory=set, repr=False, eq=False)
+    """The transactions that have not ended."""
 
     @property
     def project(self) -> str:
@@ -74,7 +78,26 @@ class Context:
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """Calls *work* with this context in a transaction and returns its result. If the context is in one already, *work* is part of it.
         After a deadlock or serialization failure, *work* is called again. Raises ApiError and what *work* raises."""
-        return await self._request.transaction(lambda inner: work(evolve(self, request=inner)))
+        transaction = self._request.transaction(lambda inner: _awaited(work(evolve(self, request=inner))))
+        running = defer.Deferred.fromCoroutine(transaction)
+        self._open.add(running)
+        try:
+            return await running
+        finally:
+            self._open.discard(running)
+
+
+def end_transactions(ctx: Context) -> int:
+    """Rolls back the transactions of a context that have not ended, and returns their number."""
+    left = list(ctx._open)
+    for each in left:
+        each.addErrback(_ignore)
+        each.cancel()
+    return len(left)
+
+
+def _ignore(failure: Failure) -> None:
+    """Drops an exception of a transaction that nobody waits for."""
 
 
 @frozen
@@ -130,6 +153,10 @@ class ItemsService:
     async def delete(self, collection: str, key: Key, options: WriteOptions | None = None) -> None:
         """Deletes an item for good. Raises ItemNotFound and other ApiErrors."""
         await delete_items(self._service, self._request, collection, [str(key)], options or WriteOptions())
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 def _data(result: Result) -> Item | None:

@@ -20,7 +20,7 @@ from directus_tx.db.session import REPEATING
 from directus_tx.errors import ApiError, ClientGone, InternalError, ServiceUnavailable
 from directus_tx.items.service import Items
 from directus_tx.plugins import hookspecs, registrations
-from directus_tx.plugins.context import Context
+from directus_tx.plugins.context import Context, end_transactions
 from directus_tx.plugins.costs import Costs
 from directus_tx.plugins.discovery import NAME, Found, files_of, find_in_directory, find_installed, reason_of
 from directus_tx.plugins.watchdog import Watchdog
@@ -328,7 +328,7 @@ class Plugins:
             if not isolated:
                 raise
         finally:
-            self._count(wrapper, time.monotonic() - started)
+            self._count(wrapper, arguments, time.monotonic() - started)
 
     async def _run_one(self, each: Implementation, arguments: dict[str, Any]) -> None:
         started = time.monotonic()
@@ -350,10 +350,16 @@ class Plugins:
             _log_failure(each, arguments)
             raise PluginFailed(f"The plugin {each.plugin} failed in {each.hook}.") from error
         finally:
-            self._count(each, time.monotonic() - started)
+            self._count(each, arguments, time.monotonic() - started)
 
-    def _count(self, each: Implementation, seconds: float) -> None:
+    def _count(self, each: Implementation, arguments: Mapping[str, Any], seconds: float) -> None:
+        """Counts a call that has ended, and ends what it has left open."""
         each.costs.add(seconds)
+        ctx = arguments["ctx"]
+        left = 0 if ctx is None else end_transactions(ctx)
+        if left:
+            text = "the plugin {plugin} has left transactions open in {hook}; {number} are rolled back"
+            log.error(text, plugin=each.plugin, hook=each.hook, number=left)
         slow = self.settings.slow_hook
         if slow and seconds >= slow:
             text = "the plugin {plugin} took {seconds} s in {hook} (plugins.slow_hook)"
@@ -403,6 +409,10 @@ class Plugins:
             for name, reason in sorted(self.failed.items())
         ]
         return found
+
+    def implementing(self, ctx: context.Context | None, *hooks: str) -> list[str]:
+        """Returns the names of the plugins that implement one of some hooks, sorted."""
+        return sorted({each.plugin for hook in hooks for each in self._table(ctx).get(hook, ())})
 
     def _blocker(self, files: Iterable[str]) -> str | None:
         """Returns the name of the plugin to which the first of some files belongs that belongs to one."""

@@ -100,13 +100,12 @@ class Watchdog:
             places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             frame = frame.f_back
         plugin = self._blocker([file for file, _, _ in places])
-        lines = [
-            f"{file}, line {line}, in {name}: {linecache.getline(file, line).strip()}" for file, line, name in reversed(places)
-        ]
+        # The log has one line for each event.
+        lines = [f"{file}, line {line}, in {name}: {linecache.getline(file, line).strip()}" for file, line, name in places]
         log.error(
-            "{doing} has been blocked for {seconds} s{by} (plugins.block_limit). It is at\n{stack}",
+            "{doing} has been blocked for {seconds} s{by} (plugins.block_limit). It is at {stack}",
             doing=self._doing,
             seconds=f"{seconds:.1f}",
             by="" if plugin is None else f" by the plugin {plugin}",
-            stack="\n".join(lines),
+            stack="; called at ".join(lines),
         )

@@ -1,6 +1,6 @@
 """Measures the server against the bare program of `tests.bench.bare`: the same answers, the same data, the same run.
 
-    python -m tests.bench [--rounds N] [--seconds N] [--against CHECKOUT] [--processes N]
+    python -m tests.bench [--rounds N] [--seconds N] [--against CHECKOUT | --plugins] [--processes N]
 
 Starts a private server with 10,000 articles (200 authors, 50 tags, 3 tags an article) and loads both with wrk in turns. For each side it
 prints the requests a second, the microseconds of processor time that the server process took for a request, and the milliseconds within
@@ -8,7 +8,8 @@ which half and 99 of 100 requests were answered; then the ratio of the rates (ab
 (below 1: ours takes less). The ratios are what counts, because machines are noisy, and the processor time is the least noisy.
 
 With --against the other side is not the bare program but the server of another checkout, such as a git worktree of an older commit, with
-the same data. Needs wrk (Debian: apt-get install wrk).
+the same data. With --plugins one side is a server with a plugin, first one whose hook is never called, then one that filters answers, and
+the other side is a server without plugins on the same database. Needs wrk (Debian: apt-get install wrk).
 """
 
 import argparse
@@ -113,6 +114,25 @@ ALIASES = (
 )
 """A document of 50 lists."""
 
+
+PLUGINS = {
+    "other hook": """
+from directus_tx.api import hookimpl
+directus_tx_api = 1
+
+@hookimpl
+def collection_create_after(collection): ...
+""",
+    "response": """
+from directus_tx.api import hookimpl
+directus_tx_api = 1
+
+@hookimpl
+def response(response):
+    response.headers["X-Measured"] = "yes"
+""",
+}
+"""The plugins that are measured, by what they implement."""
 
 CHANGED = 2000
 """The items that changes go round."""
@@ -383,7 +403,7 @@ def compare(
     for _ in range(options.rounds):
         pairs.append([wrk(side, options.seconds, options.connections, side.body or body, scripts) for side in sides])
     ratio, cost = (statistics.median(getattr(a, part) / getattr(b, part) for a, b in pairs) for part in ("rate", "cost"))
-    cells = [f"{name:<15}"]
+    cells = [f"{name:<20}"]
     for side in (0, 1):
         loads = [pair[side] for pair in pairs]
         cells += [f"{statistics.median(getattr(each, part) for each in loads):>8.0f}" for part in ("rate", "cost")]
@@ -400,6 +420,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="the number of processes of our server")
     parser.add_argument("--keep", action="store_true", help="leave the server running until a key is pressed")
     parser.add_argument("--against", type=pathlib.Path, help="another checkout, whose server is the other side")
+    parser.add_argument("--plugins", action="store_true", help="compare servers with plugins with one without")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
@@ -409,7 +430,9 @@ def main() -> None:
         try:
             fill(server)
             analyze(dsn(server))
-            if options.against is None:
+            if options.plugins:
+                with_plugins(server, options, place)
+            elif options.against is None:
                 against_bare(server, options, place)
             else:
                 against_checkout(server, options, place)
@@ -420,7 +443,7 @@ def main() -> None:
             server.stop()
 
 
-HEADER = "case                ours  us each    p50     p99   theirs  us each    p50     p99   rate   cost  aim"
+HEADER = "case                     ours  us each    p50     p99   theirs  us each    p50     p99   rate   cost  aim"
 
 
 def against_bare(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
@@ -482,6 +505,30 @@ def against_checkout(server: Daemon, options: argparse.Namespace, directory: pat
                 compare(name, sides, body, None, options, directory)
     finally:
         other.stop()
+
+
+def with_plugins(server: Daemon, options: argparse.Namespace, directory: pathlib.Path) -> None:
+    """Compares servers with a plugin with the one that has none, on the same database."""
+    socket, port = (
+        (server.directory / "var" / "postgres" / "postmaster.pid").read_text().splitlines()[place] for place in (4, 3)
+    )
+    print(HEADER)
+    for plugin, text in PLUGINS.items():
+        plugins = directory / plugin.replace(" ", "_")
+        plugins.mkdir()
+        (plugins / "measured.py").write_text(text)
+        other = Daemon(directory, url=f"postgresql://postgres@/postgres?host={socket}&port={port}")
+        other.environment["DIRECTUS_PLUGINS_DIRECTORY"] = str(plugins)
+        other.start()
+        try:
+            for name, path, *_ in CASES:
+                if name in ("one item", "100 flat") and options.only in name:
+                    both = (other, server)
+                    sides = tuple(Side(each.pid, each.base + path.format(key=4711), TOKEN) for each in both)
+                    check_alike(name, sides, None)
+                    compare(f"{plugin}: {name}", sides, None, None, options, directory)
+        finally:
+            other.stop()
 
 
 def check_alike(name: str, sides: Sequence[Side], body: object) -> None:

@@ -262,6 +262,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "files",
         "graphql",
         "advise",
+        "plugins",
         "configuration",
         "serve",
         "main",

@@ -231,7 +231,7 @@ def test_the_watchdog_says_once_which_plugin_blocks(directory: pathlib.Path) -> 
         plugins.watchdog.stop()
     assert len([text for text in said if "has been blocked" in text]) == 1
     assert said[0].startswith("the server has been blocked for ")
-    assert " by the plugin blocking (plugins.block_limit). It is at\n" in said[0]
+    assert " by the plugin blocking (plugins.block_limit). It is at " in said[0]
     assert f"{directory / 'blocking.py'}, line 11, in block: return event.wait(60)" in said[0]
     assert said[1].startswith("the server is no longer blocked; it was for about ")
 

@@ -80,6 +80,21 @@ async def info(call: Call) -> Answer:
     )
 
 
+COST = record(
+    hook=TEXT, calls=INTEGER, failures=INTEGER, mean_ms={"type": "number"}, p99_ms={"type": "number"}, max_ms={"type": "number"}
+)
+PLUGIN = record(name=TEXT, version=TEXT, source=TEXT, hooks={"type": "array", "items": COST}, error={"type": ["string", "null"]})
+PLUGINS = record(process=INTEGER, processes=INTEGER, plugins={"type": "array", "items": PLUGIN})
+
+
+@routes.get("/server/plugins", Caller.SUPER_ADMIN, Operation("List the plugins, their hooks, and what these cost", PLUGINS))
+async def list_plugins(call: Call) -> Answer:
+    """Returns the plugins that are loaded, and those that cannot be used, with the reason. Each process of a server counts the calls
+    of hooks itself, so the answer names the process, and how many there are."""
+    processes = call.services.settings.server.processes
+    return Envelope({"process": os.getpid(), "processes": processes, "plugins": call.items.plugins.shown()})
+
+
 async def _outbox(project: Project) -> Mapping[str, Any]:
     """Returns the numbers of undelivered messages of a project."""
     return asdict(await records.count(Session(project.database)))
