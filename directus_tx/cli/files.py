@@ -13,7 +13,7 @@ def files() -> None:
 
 @files.command("check")
 @click.argument("project")
-@click.option("--repair", is_flag=True, help="Delete contents and thumbnails that belong to no file.")
+@click.option("--repair", is_flag=True, help="Delete contents and thumbnails that belong to no file or upload.")
 @click.option(
     "--minutes",
     type=click.IntRange(0),
@@ -24,6 +24,8 @@ def files() -> None:
 @online
 async def check_files(environment: Environment, project: str, repair: bool, minutes: int) -> None:
     """Find files without content, and contents and thumbnails that belong to no file. The server may run meanwhile.
+
+    Unfinished uploads by tus are compared, too.
 
     A server that is killed while it receives files leaves contents that belong to no file, and one that is killed while it makes a
     thumbnail of a file that is deleted at that time leaves the thumbnail. A file whose content is missing or has
@@ -57,11 +59,14 @@ async def check_files(environment: Environment, project: str, repair: bool, minu
         "unused": report.unused,
         "thumbnails": report.thumbnails,
         "deleted": report.deleted,
+        "uploads": report.uploads,
+        "incomplete": report.incomplete,
     }
-    lines = [f"files: {report.files}, contents in the storage: {report.contents}"]
+    lines = [f"files: {report.files}, contents in the storage: {report.contents}, unfinished uploads: {report.uploads}"]
     lines += [f"missing: the content of file {id}, {disk}" for id, disk in report.missing]
     lines += [f"damaged: the content of file {id}, {disk}, has another size" for id, disk in report.damaged]
     lines += [f"{'deleted' if repair else 'unused'}: {name}" for name in (*report.unused, *report.thumbnails)]
+    lines += [f"incomplete: the storage lacks a part of the upload {id}" for id in report.incomplete]
     output.result(shown, *lines)
     if not report.faultless:
         raise Failed(f"the files of project {project} and its storage do not agree")

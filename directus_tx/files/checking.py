@@ -1,5 +1,5 @@
-"""Compares files with their contents in the storage: finds records without content, contents without a record, and thumbnails of contents
-that have been deleted."""
+"""Compares files and unfinished uploads with the storage: finds records without content, contents without a record, and thumbnails of
+contents that have been deleted."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -8,20 +8,22 @@ from typing import Any
 from attrs import Factory, mutable
 
 from directus_tx.db.session import Session
+from directus_tx.files import uploads
 from directus_tx.files.thumbnails import PREFIX as THUMBNAILS
 from directus_tx.files.thumbnails import digest_in, digest_of, remove_thumbnails
 
 BATCH = 500
 PREFIX = "originals/"
-"""What the names of all contents in the storage begin with."""
+"""What the names of all contents of files in the storage begin with."""
 
 
 @mutable
 class Report:
     """What a check has found. `files` is the number of files and `contents` that of contents in the storage. `missing` are the ids and
     names on disk of files whose content is not in the storage, `damaged` those whose content has another size, and `unused` the names
-    of contents that belong to no file. `thumbnails` are the names of thumbnails whose content belongs to no file. `deleted` is the number
-    of unused contents and thumbnails that have been deleted."""
+    of contents that belong to no file, and of parts that belong to no unfinished upload. `thumbnails` are the names of thumbnails whose
+    content belongs to no file. `deleted` is the number of all these that have been deleted. `uploads` is the number of unfinished uploads,
+    and `incomplete` are the ids of those of which the storage lacks a part: they cannot be finished, but expire."""
 
     files: int = 0
     contents: int = 0
@@ -30,10 +32,13 @@ class Report:
     unused: list[str] = Factory(list)
     thumbnails: list[str] = Factory(list)
     deleted: int = 0
+    uploads: int = 0
+    incomplete: list[str] = Factory(list)
 
     @property
     def faultless(self) -> bool:
-        return not (self.missing or self.damaged or len(self.unused) + len(self.thumbnails) > self.deleted)
+        left = len(self.unused) + len(self.thumbnails) > self.deleted
+        return not (self.missing or self.damaged or self.incomplete or left)
 
 
 _FILES = """
@@ -50,6 +55,10 @@ WHERE EXISTS (SELECT FROM directus_file_contents AS c JOIN directus_files AS f O
        WHERE 'originals/' || f.filename_disk = n.name AND NOT EXISTS (SELECT FROM directus_file_contents AS c WHERE c.file = f.id)
    )"""
 
+
+_NEEDED = """
+SELECT p.name FROM directus_upload_parts AS p JOIN directus_uploads AS u ON u.id = p.upload
+WHERE p.name = ANY(%s) AND u.file IS NULL AND NOT u.ended"""
 
 _DIGESTS = """
 SELECT d.digest FROM (
@@ -93,15 +102,17 @@ async def check(
         last = rows[-1][0]
         advance(len(rows))
     await _exclude_changed(session, storage, report)
-    batch: list[str] = []
-    async for stored in storage.list(PREFIX):
-        report.contents += 1
-        if stored.modified < before:
-            batch.append(stored.name)
-        if len(batch) == BATCH:
-            await _find_unused(session, storage, batch, report, repair)
-            batch = []
-    await _find_unused(session, storage, batch, report, repair)
+    await _check_uploads(session, storage, report)
+    for prefix, statement in ((PREFIX, _USED), (uploads.PREFIX, _NEEDED)):
+        batch: list[str] = []
+        async for stored in storage.list(prefix):
+            report.contents += prefix == PREFIX
+            if stored.modified < before:
+                batch.append(stored.name)
+            if len(batch) == BATCH:
+                await _find_unused(session, storage, statement, batch, report, repair)
+                batch = []
+        await _find_unused(session, storage, statement, batch, report, repair)
     await _find_thumbnails(session, storage, digests, before, report, repair)
     return report
 
@@ -146,16 +157,30 @@ async def _exclude_changed(session: Session, storage: Any, report: Report) -> No
                 found.remove((id, disk))
 
 
-async def _find_unused(session: Session, storage: Any, names: list[str], report: Report, repair: bool) -> None:
+async def _check_uploads(session: Session, storage: Any, report: Report) -> None:
+    """Counts the unfinished uploads, and finds those of which the storage lacks a part."""
+    for (id,) in await session.query("SELECT id FROM directus_uploads WHERE file IS NULL AND NOT ended ORDER BY id"):
+        report.uploads += 1
+        for part in await uploads.parts_of(session, id):
+            stored = await storage.describe(part.name)
+            # An upload that has been finished meanwhile has no parts any more.
+            if (stored is None or stored.size != part.size) and part in await uploads.parts_of(session, id):
+                report.incomplete.append(id)
+                break
+
+
+async def _find_unused(session: Session, storage: Any, statement: str, names: list[str], report: Report, repair: bool) -> None:
+    """Finds those of the names that *statement* does not return, and deletes them to *repair*."""
     if not names:
         return
-    used = {name for (name,) in await session.query(_USED, (names,))}
+    used = {name for (name,) in await session.query(statement, (names,))}
     for name in names:
         if name not in used:
             report.unused.append(name)
             if repair:
                 await storage.delete(name)
-                await remove_thumbnails(storage, name)
+                if name.startswith(PREFIX):
+                    await remove_thumbnails(storage, name)
                 report.deleted += 1
 
 

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from directus_tx.context import current_time
 from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable, StorageFull
-from directus_tx.files import resumable, uploads
+from directus_tx.files import checking, resumable, uploads
 from directus_tx.files.storage.local import LocalStorage
 from directus_tx.jobs.uploads import remove_expired
 from tests.api.test_files import picture, rows, stored, until
@@ -610,6 +610,36 @@ async def test_the_parts_of_an_upload_and_the_uploads_of_a_user_are_limited(
     assert "files.max_unfinished" in answer.json["error"]["message"]
     assert (await client.call("DELETE", path, headers=TUS)).status == 204
     await created(client, 100)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_check_knows_unfinished_uploads(client: Client, small_parts: int) -> None:
+    project = client.backend.projects.get(client.project)
+    session, storage = Session(project.database), project.storage
+    later = current_time() + timedelta(minutes=5)
+    whole, broken = await created(client, 5000), await created(client, 5000)
+    for path in (whole, broken):
+        assert (await send(client, path, 0, DATA[:2500])).status == 204
+    report = await checking.check(session, storage, later, repair=True)
+    assert (report.uploads, report.incomplete, report.unused, report.faultless) == (2, [], [], True)
+    lost = storage.begin(uploads.part_name("0" * 64))
+    await lost.write(b"lost")
+    name = (await lost.finish()).name
+    assert (await checking.check(session, storage, current_time() - timedelta(minutes=5))).unused == []
+    assert (await checking.check(session, storage, later)).unused == [name]
+    assert (await checking.check(session, storage, later, repair=True)).deleted == 1
+    ((part,),) = await rows(
+        client,
+        f"SELECT name FROM directus_upload_parts WHERE upload = '{uploads.id_of(broken.rpartition('/')[2])}' AND start = 1000",
+    )
+    await storage.delete(part)
+    report = await checking.check(session, storage, later, repair=True)
+    assert (report.uploads, report.incomplete) == (2, [uploads.id_of(broken.rpartition("/")[2])])
+    assert (report.deleted, report.faultless) == (0, False)
+    assert (await client.call("DELETE", broken, headers=TUS)).status == 204
+    assert (await send(client, whole, 2500, DATA[2500:5000])).status == 204
+    report = await checking.check(session, storage, later)
+    assert (report.uploads, report.contents, report.faultless) == (0, 1, True)
 
 
 @pytest_twisted.ensureDeferred
