@@ -18,8 +18,8 @@ from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
 from directus_tx.extensions import ExtensionError, read_directory
-from directus_tx.files.storage.opening import s3_module
-from directus_tx.files.storage.settings import LocalSettings, S3Settings, storage_settings
+from directus_tx.files.storage.adapters import SHIPPED, Adapters, StoragePlace, adapter_of
+from directus_tx.files.storage.settings import LocalSettings
 from directus_tx.http.admin_app import INDEX
 from directus_tx.http.listening import endpoint_of
 from directus_tx.mail.server import mail_server
@@ -61,14 +61,14 @@ def problems(settings: Settings) -> list[str]:
     return found
 
 
-def project_problems(settings: Settings) -> list[str]:
+def project_problems(settings: Settings, adapters: Adapters = SHIPPED) -> list[str]:
     """Returns a line for each project file that cannot be used, and for each mail server, storage and setting of accounts that cannot.
-    The server starts all the same and serves the other projects."""
+    The server starts all the same and serves the other projects. *adapters* are the kinds of storages by name."""
     found = []
     for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
         try:
             config = read_file(str(path))
-            storage = _storage(config, settings)
+            storage = _storage(config, settings, adapters)
             mistakes = (*storage, *sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
             found += [f"{path}: {mistake}" for mistake in mistakes]
             mail_server(config.mail, config.mail_from, settings.mail)
@@ -79,14 +79,16 @@ def project_problems(settings: Settings) -> list[str]:
     return found
 
 
-def _storage(config: ProjectConfig, settings: Settings) -> Iterator[str]:
+def _storage(config: ProjectConfig, settings: Settings, adapters: Adapters) -> Iterator[str]:
+    place = StoragePlace(config.key, config.storage, settings.storage, pathlib.Path(settings.server.data_dir))
     try:
-        storage = storage_settings(config.key, config.storage, settings.storage, pathlib.Path(settings.server.data_dir))
-        if isinstance(storage, S3Settings):
-            s3_module()
+        adapter = adapter_of(adapters, place)
+        storage = adapter.configure(place)
+        problem = adapter.problem(storage)
     except ValueError as error:
-        yield str(error)
-        return
+        problem, storage = str(error), None
+    if problem is not None:
+        yield problem
     if isinstance(storage, LocalSettings):
         yield from _writable("storage.root", storage.root / "file")
 

@@ -8,15 +8,20 @@ import ipaddress
 import pathlib
 import re
 import tomllib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from attrs import Attribute, field, fields, frozen
+from attrs import Attribute, field, fields, frozen, has
 
 from directus_tx.suggestions import suggestion
 
 PREFIX = "DIRECTUS_"
+PLUGINS = "plugins"
+"""The section of plugins."""
+
+PLUGIN_PREFIX = "DIRECTUS_PLUGINS_"
+T = TypeVar("T")
 
 
 def setting(default: Any, about: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
@@ -451,8 +456,8 @@ class StorageSettings:
 
     adapter: str = setting(
         "local",
-        "Kind of storage. local: on a disk; s3: in a bucket of Amazon S3, or of another server that has its protocol.",
-        choices=("local", "s3"),
+        "Kind of storage. local: on a disk; s3: in a bucket of Amazon S3, or of another server that has its protocol. Plugins can add"
+        " others.",
     )
     root: str = setting(
         "",
@@ -535,6 +540,15 @@ def retention_of(text: str) -> Retention:
 
 
 @frozen
+class PluginTables:
+    """The settings of plugins, which are read when these are loaded: the sections [plugins.NAME] by name, and the environment variables
+    DIRECTUS_PLUGINS_..."""
+
+    tables: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+    variables: Mapping[str, str] = field(factory=dict, repr=False)
+
+
+@frozen
 class Settings:
     """All settings. `super_admin_token` is empty where none is configured."""
 
@@ -560,6 +574,7 @@ class Settings:
     mail: MailSettings = MailSettings()
     storage: StorageSettings = StorageSettings()
     plugins: PluginSettings = PluginSettings()
+    plugin_tables: PluginTables = PluginTables()
 
 
 class ConfigError(Exception):
@@ -602,7 +617,13 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[
         except ValueError as error:
             raise ConfigError([f"{path}: {error}"]) from None
     values: dict[tuple[str, str], Any] = {}
+    tables: dict[str, Mapping[str, Any]] = {}
     for section, content in table.items():
+        if section == PLUGINS and isinstance(content, dict):
+            tables = {name: each for name, each in content.items() if isinstance(each, dict)}
+            content = {name: each for name, each in content.items() if name not in tables}
+            if not content:
+                continue
         if section in SECTIONS and isinstance(content, dict):
             values |= {(section, key): value for key, value in content.items()}
         else:
@@ -615,13 +636,18 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[
             dotted = ".".join(part for part in name if part)
             names = (".".join(part for part in each if part) for each in known)
             mistakes.append(f"{path}: there is no setting {dotted}{suggestion(dotted, names)}")
-    values |= _from_environment(known, environ, mistakes)
+    variables = {name: text for name, text in environ.items() if name.startswith(PLUGIN_PREFIX)}
+    own = {_variable(name) for name in known}
+    variables = {name: text for name, text in variables.items() if name not in own}
+    rest = {name: text for name, text in environ.items() if name not in variables}
+    values |= _from_environment(known, rest, mistakes)
     values |= overrides or {}
     found = {name: _checked(name, known[name], value, mistakes) for name, value in values.items() if name in known}
     if mistakes:
         raise ConfigError(mistakes)
     return Settings(
         super_admin_token=found.get(("", "super_admin_token"), ""),
+        plugin_tables=PluginTables(tables, variables),
         **{
             section: cls(**{key: value for (owner, key), value in found.items() if owner == section})
             for section, cls in SECTIONS.items()
@@ -629,10 +655,56 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[tuple[
     )
 
 
+def _variable(name: tuple[str, str]) -> str:
+    """Returns the environment variable of a setting."""
+    return PREFIX + re.sub(r"\W", "_", "_".join(part for part in name if part)).upper()
+
+
+def plugin_settings(given: PluginTables, plugin: str, cls: "type[T] | None") -> "T | None":
+    """Returns the settings of a plugin as an instance of the class that it has registered, if any: from its table and from the environment.
+    Raises ConfigError with every mistake."""
+    section = f"{PLUGINS}.{plugin}"
+    known = {(section, name): each for name, each in _attributes(cls).items()}
+    mistakes: list[str] = []
+    names = {_variable(name) for name in known}
+    variables = {name: text for name, text in given.variables.items() if name.removesuffix("_FILE") in names or name in names}
+    table = {**given.tables.get(plugin, {})}
+    table |= {name: value for (_, name), value in _from_environment(known, variables, mistakes).items()}
+    try:
+        found = read_table(cls, table, label=section)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    return found
+
+
+def unknown_plugin_settings(given: PluginTables, classes: "Mapping[str, type | None]") -> list[str]:
+    """Returns a line for each section and environment variable that is not of one of the plugins, whose classes of settings are given."""
+    mistakes = [
+        f"{PLUGINS}.{name}: there is no plugin {name}{suggestion(name, classes)}" for name in given.tables if name not in classes
+    ]
+    known = {
+        _variable((f"{PLUGINS}.{plugin}", name)): each
+        for plugin, cls in classes.items()
+        for name, each in _attributes(cls).items()
+    }
+    for variable in given.variables:
+        secret = known.get(variable.removesuffix("_FILE"))
+        if variable not in known and (secret is None or not secret.metadata["secret"]):
+            mistakes.append(f"{variable}: there is no such setting{suggestion(variable, known)}")
+    return mistakes
+
+
+def _attributes(cls: "type | None") -> "dict[str, Attribute[Any]]":
+    found: dict[str, Attribute[Any]] = {} if cls is None else {each.name: each for each in fields(cls)}
+    return found
+
+
 def _from_environment(
     known: Mapping[tuple[str, str], "Attribute[Any]"], environ: Mapping[str, str], mistakes: list[str]
 ) -> dict[tuple[str, str], Any]:
-    names = {PREFIX + "_".join(part for part in name if part).upper(): name for name in known}
+    names = {_variable(name): name for name in known}
     found: dict[tuple[str, str], Any] = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX):
@@ -657,6 +729,8 @@ def _of_text(attribute: "Attribute[Any]", text: str, variable: str, mistakes: li
     kind = type(attribute.default)
     if kind is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if kind is bool and text.lower() in _TRUTHS:
+        return _TRUTHS[text.lower()]
     if kind in (int, float):
         try:
             return kind(text)
@@ -664,6 +738,37 @@ def _of_text(attribute: "Attribute[Any]", text: str, variable: str, mistakes: li
             mistakes.append(f"{variable}: {text!r} is no number")
             return attribute.default
     return text
+
+
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def read_table(cls: "type[T] | None", table: Mapping[str, Any], others: Iterable[str] = (), label: str = "") -> "T | None":
+    """Returns the settings of a table as an instance of an attrs class whose attributes `setting` has made; None without a class, which
+    has no settings. *others* are settings of the table that are read elsewhere; they are only suggested. *label* is the name of the table
+    in messages. Raises ConfigError with every mistake."""
+    known = _attributes(cls)
+    mistakes: list[str] = []
+    values = {}
+    for key, value in table.items():
+        if key in known:
+            values[key] = _checked((label, key), known[key], value, mistakes)
+        else:
+            mistakes.append(f"there is no setting {f'{label}.' if label else ''}{key}{suggestion(key, (*known, *others))}")
+    if mistakes:
+        raise ConfigError(mistakes)
+    return None if cls is None else cls(**values)
+
+
+def check_class(cls: Any) -> None:
+    """Raises ValueError if `read_table` cannot read settings of a class, which a plugin has made."""
+    if not isinstance(cls, type) or not has(cls):
+        raise ValueError("settings must be an attrs class")
+    for each in fields(cls):
+        if type(each.default) not in (str, int, float, bool, tuple) or not {"about", "secret", "choices"} <= set(each.metadata):
+            raise ValueError(
+                f"the setting {each.name} must be made with setting(), with a text, a number, true, false or a tuple of texts"
+            )
 
 
 def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mistakes: list[str]) -> Any:
@@ -677,7 +782,7 @@ def _checked(name: tuple[str, str], attribute: "Attribute[Any]", value: Any, mis
     if kind is tuple and isinstance(value, str):
         value = (value,)
     if type(value) is not kind:
-        wanted = {str: "text", int: "a whole number", float: "a number", tuple: "a list of texts"}[kind]
+        wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts"}[kind]
         mistakes.append(f"{label}: takes {wanted}")
     elif isinstance(value, (int, float)) and value < 0:
         mistakes.append(f"{label}: takes no negative number")
@@ -763,6 +868,8 @@ def described(settings: Settings) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for each in fields(type(owner)):
             value = getattr(owner, each.name)
+            if isinstance(value, PluginTables):
+                continue
             if each.name in SECTIONS and owner is settings:
                 found[each.name] = shown(value)
             elif each.metadata["secret"]:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from directus_tx import __version__
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.accounts.sso.service import SingleSignOn
-from directus_tx.config import Settings, libpq_parameters
+from directus_tx.config import ConfigError, Settings, libpq_parameters
 from directus_tx.context import current_time
 from directus_tx.db.addresses import SharedLookups
 from directus_tx.db.connection import pause
@@ -50,7 +50,7 @@ from directus_tx.outgoing.client import Client
 from directus_tx.plugins.manager import PluginError, Plugins
 from directus_tx.process import Process, StartError
 from directus_tx.projects.demo import announcement, create_demo
-from directus_tx.projects.registry import Projects
+from directus_tx.projects.registry import ProjectPlugins, Projects
 from directus_tx.registered import Registered, collect
 from directus_tx.system import RULES
 from directus_tx.webhooks.before import BeforeWebhooks
@@ -99,7 +99,7 @@ class Backend:
     def __init__(self, settings: Settings, reactor: Any, plugins: Plugins | None = None) -> None:
         self.settings = settings
         self.reactor = reactor
-        self.plugins, self.registered = _loaded(plugins or Plugins(reactor, settings.plugins), find=plugins is None)
+        self.plugins, self.registered = _loaded(plugins or Plugins(reactor, settings.plugins), settings, find=plugins is None)
         self.data_dir = pathlib.Path(settings.server.data_dir)
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
@@ -107,7 +107,7 @@ class Backend:
         asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
         self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
         self.plugins.items = self.items
-        self.sign_on = SingleSignOn(reactor, self.outgoing, self.items)
+        self.sign_on = SingleSignOn(reactor, self.outgoing, self.items, self.registered.drivers)
         self.mailer = Mailer(reactor, settings.mail)
         # Files may be larger, and take longer, than other answers.
         limits = evolve(settings.outgoing, total_timeout=settings.files.import_timeout)
@@ -116,7 +116,7 @@ class Backend:
         self.thumbnails = Thumbnails(reactor, settings.files, self.data_dir)
         self.extensions = Extensions()
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
-        self.kinds: dict[str, Kind] = {each.name: each for each in kinds}
+        self.kinds: dict[str, Kind] = {each.name: each for each in (*kinds, *self.registered.kinds)}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
         self.new_super_admin_token: str | None = None
         """The super admin token if `provide_token` has generated it, otherwise None."""
@@ -131,7 +131,16 @@ class Backend:
                 self.hasher,
                 settings.super_admin_token,
                 settings.storage,
+                self.registered.storages,
+                ProjectPlugins(
+                    self.registered.mail_templates,
+                    self.registered.migrations,
+                    self.registered.schemas,
+                    self.plugins.enabled,
+                    skip=settings.plugins.on_error == "skip",
+                ),
             )
+        self.registered.start(self)
 
     def prepare(self) -> None:
         """Starts threads."""
@@ -201,15 +210,18 @@ class Backend:
             await deferToThread(self.embedded.stop)
 
 
-def _loaded(plugins: Plugins, *, find: bool) -> tuple[Plugins, Registered]:
+def _loaded(plugins: Plugins, settings: Settings, *, find: bool) -> tuple[Plugins, Registered]:
     """Loads plugins, if they are to be found. Returns them and what they register. Raises StartError."""
     try:
         if find:
             plugins.load()
-        registered = collect(plugins)
+        registered = collect(plugins, settings, (WebhookKind.name, MailKind.name, FileRemoval.name))
     except PluginError as error:
         plugins.watchdog.stop()
         raise StartError(str(error)) from None
+    except ConfigError as error:
+        plugins.watchdog.stop()
+        raise StartError("\n  ".join(["the configuration is invalid:", *error.mistakes])) from None
     if plugins.loaded:
         names = [f"{each.name} {each.version}".strip() for each in plugins.loaded.values()]
         log.info("plugins: {names}", names=", ".join(names))
@@ -246,6 +258,7 @@ class ApiService(Process):
         self.now = now
         self.worker = worker
         self.backend = Backend(settings, reactor)
+        self.backend.registered.start(self.backend, 0 if worker is None else worker.number)
         self.backend.projects.databases.delivers = True
         self.backend.projects.availability.begin()
         embedded = self.backend.embedded
@@ -304,6 +317,8 @@ class ApiService(Process):
                 JobRunner(self.reactor, job).setServiceParent(self)
         IndexBuilder(self.reactor, projects).setServiceParent(self)
         Deliverer(self.reactor, projects, self.backend.kinds, self.settings.outbox).setServiceParent(self)
+        for service in self.backend.registered.services:
+            service.setServiceParent(self)
         if self.demo:
             await self._make_demo()
         self._ready = True

@@ -1,6 +1,7 @@
 """Plugins for tests: those of the documentation, and what servers log."""
 
 import pathlib
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,13 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.logger import formatEvent, globalLogPublisher
 
-from directus_tx.plugins.manager import Plugins
+from directus_tx.plugins.manager import API_VERSION, Plugins
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "registering.rst"
 
 
 def examples() -> dict[str, str]:
-    """Returns the plugins on the page, by the registering hook that each implements. Each is a code block with an implementation."""
+    """Returns the plugins on the page, by the hook that each implements first. Each is a code block."""
     found: dict[str, str] = {}
     for part in PAGE.read_text().split(".. code-block:: python\n\n")[1:]:
         lines = []
@@ -25,22 +26,26 @@ def examples() -> dict[str, str]:
                 break
             lines.append(line)
         code = textwrap.dedent("\n".join(lines))
-        name = code.rpartition("\ndef register_")[2].partition("(")[0]
-        found[f"register_{name}"] = code
+        name = re.findall(r"@hookimpl\n *def (\w+)", code)[0]
+        assert name not in found
+        found[name] = code
     return found
 
 
-def documented(hook: str) -> ModuleType:
-    """Returns the plugin that the page has as the example of a hook, as a module."""
+def documented(hook: str, directory: str = "") -> Any:
+    """Returns the plugin that the page has as the example of a hook: its object `plugin`, or the module, which is in a directory."""
     module = ModuleType(f"example_of_{hook}")
+    module.__file__ = f"{directory}/plugin.py"
     exec(compile(examples()[hook], f"{PAGE.name}: {hook}", "exec"), module.__dict__)
-    return module
+    return getattr(module, "plugin", module)
 
 
 def plugins_of(**plugins: Any) -> Plugins:
-    """Returns plugins by their names."""
+    """Returns plugins by their names. Those of tests need not say which version of the API they are made for."""
     found = Plugins(reactor)
     for name, plugin in plugins.items():
+        if not isinstance(plugin, ModuleType) and not hasattr(plugin, "directus_tx_api"):
+            type(plugin).directus_tx_api = API_VERSION
         found.register(plugin, name)
     return found
 

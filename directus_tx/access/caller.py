@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from directus_tx.access import history, refusals, subjects
 from directus_tx.access.grant import (
@@ -44,12 +44,14 @@ SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
 @frozen
 class Access:
     """The permissions of one caller in one snapshot. If `trusted`, the server itself writes and every permission check passes. `keys` are
-    the secret keys of the project, by which statements find and show the values of sealed fields."""
+    the secret keys of the project, by which statements find and show the values of sealed fields. `fenced`: what statements ask of rows is
+    evaluated only for those that the caller may read."""
 
     schema: Snapshot
     accountability: Accountability
     trusted: bool = False
     keys: Keys | None = None
+    fenced: bool = False
 
     @property
     def role(self) -> int | None:
@@ -73,6 +75,9 @@ class Access:
 
     def grant(self, collection: str) -> Grant:
         """Returns the grant on a collection. Raises CollectionNotFound."""
+        if self.fenced:
+            grant: Grant = evolve(self, fenced=False).grant(collection)
+            return evolve(grant, fenced=True)
         if self.accountability.scope is not None:
             # Users choose the scopes of tokens, so there can be many.
             found: Grant = self.schema.plans.get(self.key, ("grant", collection), lambda: self._grant(collection), _weigh_grant)

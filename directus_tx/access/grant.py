@@ -130,6 +130,9 @@ class Grant:
     permission: Permission
     statuses: Mapping[str, Permission] | None = None
     admin: bool = False
+    fenced: bool = False
+    """Whether PostgreSQL evaluates what statements ask of rows only for those of the view, if this is not the table itself."""
+
     subjects: Subjects | None = None
     """The part of the view that depends on other collections, if the rows describe collections, fields or items."""
 
@@ -373,7 +376,7 @@ class Grant:
         joined = self.subjects.join("t") if replaced and self.subjects is not None else Clause(SQL(""))
         # Where reading a column may fail, PostgreSQL must not read it of other rows than these: it does not look into this query then.
         computes = self.collection.kind in (VIEW, FOREIGN) or any(field.virtual for field in self.collection.columns.values())
-        fence = " OFFSET 0" if computes else ""
+        fence = " OFFSET 0" if computes or self.fenced else ""
         sql = SQL("(SELECT {} FROM {} AS t{} WHERE {}" + fence + ")").format(
             SQL(", ").join(columns), Identifier(*self.collection.table), joined.sql, condition.sql
         )

@@ -41,10 +41,10 @@ _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5)
 
 @frozen
 class LinkMails:
-    """How a project mails links: the directory of its templates, the sender, the URL of the page for each kind of link, and the origins of
-    the pages that a caller may name instead, as `origin_of` returns them."""
+    """How a project mails links: the directories of its templates, the sender, the URL of the page for each kind of link, and the origins
+    of the pages that a caller may name instead, as `origin_of` returns them."""
 
-    directory: pathlib.Path
+    directories: Sequence[pathlib.Path]
     sender: Mailbox
     pages: Mapping[str, str]
     origins: Collection[str]
@@ -65,7 +65,7 @@ class LinkMails:
         if not page and self.pages[kind].startswith(("http://localhost", "https://localhost")):
             log.warn("project {project}: a mail has a link to localhost: set server.public_url", project=ctx.project)
         data = {"link": with_token(page or self.pages[kind], link.token), "expires": shown_time(link.expires, zone)}
-        rendered = templates.render(self.directory, ctx, _TEMPLATES[kind], data)
+        rendered = templates.render(self.directories, ctx, _TEMPLATES[kind], data)
         subject = _SUBJECTS[kind].format(ctx.schema.setting("project_name") or ctx.project)
         mail = Mail([to], subject, rendered.text, rendered.html, automatic=True)
         mark = f"{kind}:{uuid.uuid4()}"

@@ -19,6 +19,7 @@ from directus_tx.errors import (
     InvalidSignIn,
     OneTimePasswordRequired,
     ReadOnlyDatabase,
+    SignOnFailed,
     StandbyDatabase,
     SuspendedUser,
     TooManyFailedSignIns,
@@ -67,6 +68,15 @@ FROM (SELECT 1) AS one LEFT JOIN {USERS} AS u ON lower(u.email) = lower(%s)
 """
 
 
+Others = Callable[[Context, str, str], Awaitable[int | None]]
+"""Asks other services for the user with an e-mail address and a password. Returns the id, or None. Raises SignOnFailed if one could not be
+asked."""
+
+
+async def _nothing(ctx: Context) -> None:
+    """Marks nothing as used."""
+
+
 class _AccountChanged(Exception):
     """Raised if the credentials or the status of a user have changed since they were read. A sign-in at the same time can replace the
     hash."""
@@ -91,13 +101,16 @@ async def sign_in(
     *,
     cookie: bool = False,
     discreet: bool = False,
+    others: Others | None = None,
 ) -> SignIn:
     """Signs a user in with `email`, `password` and `otp`, the one-time password if the user has activated two-factor authentication. If
-    *discreet*, a caller who does not know the password learns nothing of the account: not that the user has been invited, nor that the
-    attempt has suspended the user. Then the error for that is InvalidCredentials.
+    the password is not that of the user in the project, *others* are asked whose it is. If *discreet*, a caller who does not know the
+    password learns nothing of the account: not that the user has been invited, nor that the attempt has suspended the user. Then the error
+    for that is InvalidCredentials.
 
     Raises InvalidSignIn, InvalidRequest, InvalidCredentials, SuspendedUser, TooManyFailedSignIns, InactiveUser, OneTimePasswordRequired or
-    InvalidOneTimePassword; with *cookie* ReadOnlyDatabase, StandbyDatabase or UpdateForbidden if the session cannot be stored.
+    InvalidOneTimePassword; with *cookie* ReadOnlyDatabase, StandbyDatabase or UpdateForbidden if the session cannot be stored; and the
+    errors of *others*.
 
     A wrong password or one-time password is recorded as an activity and counted (`attempts`). Refusing an unknown address runs the same
     statements and the same hashing as refusing a wrong password, and also uses up an id of the activity, so that neither the duration nor
@@ -118,6 +131,14 @@ async def sign_in(
         hashed, user = None, dict.fromkeys(SHOWN)
     caller = network_of(ctx.accountability.ip) or None
     verdict = await hasher.verify(password, hashed, (kinds or "").split(), caller=caller)
+    if not verdict.valid and others is not None:
+        try:
+            id = await others(ctx, email, password)
+        except SignOnFailed as error:
+            # The password may be right. But those who guess passwords of the project must not go uncounted.
+            raise await _refusal(ctx, user["id"] if hashed else None, error, active=user["status"] == "active") from None
+        if id is not None:
+            return await sign_in_identified(ctx, project, id, code, _nothing, cookie=cookie)
     if not verdict.valid and user["status"] == "invited" and not hashed and not discreet:
         # There is no password that could be right. Clients tell the user to accept the invitation first.
         raise InactiveUser
@@ -141,7 +162,7 @@ async def sign_in(
     try:
         found = await admit(ctx, project, user, check, cookie=cookie)
     except _AccountChanged:
-        return await sign_in(ctx, project, hasher, payload, cookie=cookie, discreet=discreet)
+        return await sign_in(ctx, project, hasher, payload, cookie=cookie, discreet=discreet, others=others)
     except InvalidOneTimePassword as replayed:
         raise await _refusal(ctx, user["id"], replayed) from None
     if verdict.outdated and not ctx.schema.read_only:

@@ -1,6 +1,8 @@
 """The `directus` command: its groups, its version, and how it ends."""
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -19,9 +21,51 @@ from directus_tx.cli.projects import migrate, project
 from directus_tx.cli.schema import schema
 from directus_tx.cli.serve import serve
 from directus_tx.cli.users import user
+from directus_tx.config import ConfigError, load
+from directus_tx.plugins.manager import PluginError, Plugins
+from directus_tx.registered import commands_of
 
 
-@click.group(context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100})
+class Commands(click.Group):
+    """The server's own commands and those of plugins, which are only loaded if they may be needed."""
+
+    _of_plugins: Mapping[str, click.Command] | None = None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._loaded()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or self._loaded().get(cmd_name)
+
+    def _loaded(self) -> Mapping[str, click.Command]:
+        """Returns the commands of plugins. What is wrong with plugins is written to standard error."""
+        if self._of_plugins is None:
+            self._of_plugins = {}
+            try:
+                plugins = Plugins(None, load(_config_file(), os.environ).plugins)
+                plugins.load()
+                found = commands_of(plugins)
+            except (PluginError, ConfigError) as error:
+                click.echo(f"directus: {error}", err=True)
+            else:
+                self._of_plugins = found.commands
+                for plugin, reason in found.wrong.items():
+                    click.echo(f"directus: the plugin {plugin}: {reason}", err=True)
+        return self._of_plugins
+
+
+def _config_file() -> str | None:
+    """Returns the configuration file that the arguments of the command name, whose settings say where plugins are."""
+    arguments = sys.argv[1:]
+    for place, argument in enumerate(arguments):
+        if argument in ("-c", "--config") and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if argument.startswith("--config="):
+            return argument.partition("=")[2]
+    return None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="directus")
 def directus() -> None:
     """Run a directus_tx server, and manage its projects.

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
+from directus_tx.compile.custom import aggregate_of, fenced
 from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, readable_column, where_of
 from directus_tx.compile.operators import base_column, check_unsealed, grouped, is_number, is_text
 from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
@@ -20,6 +21,7 @@ from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Composable, Statement, all_of, column
 from directus_tx.errors import InvalidPayload, UnknownField, UnknownOperator
 from directus_tx.query import Query, Sort
+from directus_tx.schema.custom import AggregateFunction
 from directus_tx.schema.datatypes import family, is_float, is_long
 from directus_tx.schema.model import Field
 from directus_tx.schema.showing import answer
@@ -111,7 +113,9 @@ def aggregate_for(access: Access, collection: str, query: Query, limits: LimitSe
 def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettings) -> Aggregate:
     """Compiles an aggregate. Raises Unauthorized or ReadForbidden if the caller may not read the collection, and UnknownOperator,
     UnknownField, FieldNotFound, HiddenField, InvalidPayload or InvalidRequest if the query does not fit the collection."""
+    access = fenced(access, shape.narrowing)
     grant = access.require_read(shape.collection)
+    custom = access.schema.custom.aggregates
     conditions = Conditions(access, Bounds(limits))
     own = conditions.chain("t0", grant, shape.narrowing.scope, of_scope)
     where = all_of([own, where_of(conditions, grant, shape.narrowing)])
@@ -119,8 +123,9 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     shown = [_of_group(field) for field in groups]
     casts = [answer(field) for field in groups]
     for function, name in shape.aggregate:
-        shown.append(_result(grant, function, name))
-        casts.append(None if name == "*" else _cast(grant.collection.columns[name], function))
+        shown.append(_result(grant, function, name, custom))
+        added = custom.get(function)
+        casts.append(added.show if added else None if name == "*" else _cast(grant.collection.columns[name], function))
     by = [grouped("t0", field) for field in groups]
     table = grant.table("t0")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)
@@ -154,14 +159,17 @@ def _of_group(field: Field) -> Composable:
     return SQL("min({})").format(column("t0", field.field)) if is_text(field) else grouped("t0", field)
 
 
-def _result(grant: Grant, function: str, name: str) -> Composable:
+def _result(grant: Grant, function: str, name: str, custom: Mapping[str, AggregateFunction]) -> Composable:
     template = FUNCTIONS.get(function)
-    if template is None:
-        raise UnknownOperator(f'There is no aggregate function "{function}"{suggestion(function, FUNCTIONS)}')
+    if function in custom and name != "*":
+        return aggregate_of("t0", readable_column(grant, name), function, custom[function])
+    if template is None and function not in custom:
+        raise UnknownOperator(f'There is no aggregate function "{function}"{suggestion(function, (*FUNCTIONS, *custom))}')
     if name == "*":
         if function != "count":
             raise InvalidPayload(f"{function} needs a field.")
         return SQL("count(*)")
+    assert template is not None
     field = readable_column(grant, name)
     if function != "count":
         check_unsealed(field)

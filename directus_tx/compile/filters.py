@@ -7,6 +7,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.access.refusals import no_field
 from directus_tx.access.view import not_deleted, text_of
 from directus_tx.compile.bounds import Bounds
+from directus_tx.compile.custom import operator_of
 from directus_tx.compile.operators import (
     CONTAINS,
     NCONTAINS,
@@ -31,12 +32,11 @@ from directus_tx.compile.operators import (
 )
 from directus_tx.compile.shape import Chain, CombinationShape, ConditionShape, Narrowing
 from directus_tx.db.sql import FALSE, SQL, TRUE, Bind, Clause, Composable, all_of, any_of, column, joined, negation
-from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField, UnknownOperator
+from directus_tx.errors import FieldNotFound, HiddenField, InvalidPayload, UnknownField
 from directus_tx.query import BindValues, Condition, Query, Sort
 from directus_tx.schema.datatypes import searched
 from directus_tx.schema.model import Field, Relation
 from directus_tx.schema.statistics import Asked, Lookup
-from directus_tx.suggestions import suggestion
 
 # --- searches: q, and contains on a many-to-one field
 
@@ -101,11 +101,7 @@ class Conditions:
 
     def condition(self, alias: str, grant: Grant, condition: ConditionShape, value: Value) -> Clause:
         self.bounds.check_depth(len(self._divide(grant, condition.path)[1]))
-        operator = OPERATORS.get(condition.operator)
-        if operator is None:
-            raise UnknownOperator(
-                f'There is no filter operator "{condition.operator}"{suggestion(condition.operator, OPERATORS)}'
-            )
+        operator = operator_of(self.access.schema, condition.operator)
         if len(condition.path) == 1 and condition.path[0] not in grant.collection.fields:
             raise no_field(grant, condition.path[0])
         return self._walk(alias, grant, condition.path, condition.operator, operator, condition.empty, value)
@@ -292,7 +288,7 @@ def asked_of(chain: Chain) -> tuple[Asked, ...]:
         [
             Asked(".".join(each.path), SIGNS.get(each.operator, each.operator), each.logical)
             for each in chain
-            if not (each.empty and OPERATORS[each.operator].ignores_empty)
+            if not (each.empty and each.operator in OPERATORS and OPERATORS[each.operator].ignores_empty)
         ]
     )
 

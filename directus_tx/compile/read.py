@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
+from directus_tx.compile.custom import fenced
 from directus_tx.compile.fields import Selector, parse_fields
 from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, where_of
 from directus_tx.compile.keyset import keyset_of
@@ -41,6 +42,7 @@ def plan_for(
 
 def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Plan:
     """Compiles a read. The limits are checked before SQL is built."""
+    access = fenced(access, shape.narrowing, *shape.deep)
     grant = access.require_read(shape.collection)
     if shape.created:
         grant = grant.as_creator

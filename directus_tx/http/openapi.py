@@ -408,6 +408,8 @@ _KINDS: Mapping[str, Json] = {
 
 
 def _value(field: Field) -> Json:
+    if field.custom is not None and field.custom.show is not None:
+        return dict(field.custom.schema)
     if is_json(field):
         return {}
     if field.native is not None and field.native.member is not None:

@@ -195,6 +195,10 @@ class Plugins:
         self.loaded[name] = LoadedPlugin(name, source, version, files_of(plugin), hooks)
         self._changed()
 
+    def names(self) -> list[str]:
+        """Returns the names of the plugins, sorted."""
+        return sorted(name for name, _ in self._manager.list_name_plugin())
+
     def remove(self, name: str) -> None:
         """Removes a plugin."""
         self._manager.unregister(name=name)

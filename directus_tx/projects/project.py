@@ -3,7 +3,7 @@
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -31,9 +31,11 @@ from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import ProjectConfig
 from directus_tx.projects.unsealed import seal_all
 from directus_tx.schema import event_triggers
+from directus_tx.schema.custom import NOTHING_CUSTOM
 from directus_tx.schema.introspect import read_fingerprint, read_snapshot
 from directus_tx.schema.migrations import NewerSchema, check_not_newer, is_outdated, migrate
 from directus_tx.schema.model import Snapshot
+from directus_tx.schema.plugin_migrations import PluginMigrations, PluginTablesFailed, migrate_plugin
 from directus_tx.schema.statistics import Statistics
 from directus_tx.sealing import Keys
 
@@ -67,6 +69,12 @@ class Project:
         storages: Storages,
         availability: Availability | None = None,
     ) -> None:
+        self.plugin_migrations: Sequence[PluginMigrations] = ()
+        """The migrations of the plugins that are enabled in the project."""
+        self.custom = NOTHING_CUSTOM
+        """What plugins add to the schema of the project."""
+        self.skips_plugins = False
+        """Whether the project is opened also if the tables of a plugin cannot be migrated."""
         self.config = config
         self.key = config.key
         self.keys = Keys(config.secret_key, config.former_secret_keys)
@@ -242,6 +250,8 @@ class Project:
             if outdated:
                 await self._migrate_tables(session)
             await self._seal_secrets(session)
+            for plugin in self.plugin_migrations:
+                await self._migrate_plugin(session, plugin)
         finally:
             self._slow = False
             if timer.active():
@@ -259,6 +269,21 @@ class Project:
             ) from error
         if done:
             log.info("project {project}: migrated to {version}", project=self.key, version=done[-1])
+
+    async def _migrate_plugin(self, session: Session, plugin: PluginMigrations) -> None:
+        """Runs the missing migrations of a plugin. Raises PluginTablesFailed if that fails, unless the project is to be opened without."""
+        try:
+            done = await migrate_plugin(session, plugin)
+        except (ApiError, ValueError) as error:
+            reason = without_values(error) if isinstance(error, ApiError) else str(error)
+            text = "project {project}: the tables of the plugin {plugin} cannot be migrated: {error}"
+            log.error(text, project=self.key, plugin=plugin.plugin, error=reason)
+            if not self.skips_plugins:
+                raise PluginTablesFailed from error
+            return
+        if done:
+            text = "project {project}: the tables of the plugin {plugin} migrated to {version}"
+            log.info(text, project=self.key, plugin=plugin.plugin, version=done[-1])
 
     async def _seal_secrets(self, session: Session) -> None:
         """Seals tokens and other secrets that are stored as they are. They can be used until that is done, so a failure is only logged."""
@@ -398,7 +423,7 @@ class Project:
         failure: ApiError | None = None
         for _ in range(READ_ATTEMPTS):
             try:
-                return await read_snapshot(session, self._schemas)
+                return await read_snapshot(session, self._schemas, self.custom)
             except ApiError as error:
                 if not error.depends_on_schema:
                     raise

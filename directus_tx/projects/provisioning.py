@@ -126,6 +126,9 @@ def checked(attributes: Mapping[str, Any]) -> NewProject:
     except ValueError as error:
         raise InvalidRequest(f'"mail": {error}.') from None
     auth = attributes.get("auth") or {}
+    if auth.get("password_providers"):
+        # With them, the server would connect to any address.
+        raise InvalidRequest('"auth" cannot be used: password_providers can be set in the project file only.')
     for mistake in (*sign_on_settings(auth).mistakes, *pages_of(auth)[1]):
         raise InvalidRequest(f'"auth" cannot be used: {mistake}.')
     if attributes.get("mail_from") and not is_mailable(attributes["mail_from"]):

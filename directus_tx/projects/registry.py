@@ -4,10 +4,10 @@ import hmac
 import pathlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -25,6 +25,7 @@ from directus_tx.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
+from directus_tx.files.storage.adapters import SHIPPED, Adapters
 from directus_tx.files.storage.opening import Storages
 from directus_tx.projects.availability import Availability
 from directus_tx.projects.files import (
@@ -37,7 +38,9 @@ from directus_tx.projects.files import (
 from directus_tx.projects.project import Project, lost
 from directus_tx.projects.provisioning import Databases, NewProject, install
 from directus_tx.projects.rotation import reseal
+from directus_tx.schema.custom import NOTHING_CUSTOM, CustomSchema
 from directus_tx.schema.model import LeftOut
+from directus_tx.schema.plugin_migrations import PluginMigrations
 from directus_tx.sealing import Keys
 
 log = Logger()
@@ -48,8 +51,33 @@ REMINDER = 60.0
 """Seconds after which the log says again what is wrong with a project file that is asked for."""
 
 
+@frozen
+class ProjectPlugins:
+    """What plugins add to projects, with the names of the plugins: directories with templates of mails, migrations of their tables, and
+    field types, operators and aggregate functions. `enabled` says whether a plugin is enabled in a project. `skip`: a project is opened
+    also if the tables of a plugin cannot be migrated."""
+
+    mail_templates: Sequence[tuple[str, pathlib.Path]] = ()
+    migrations: Sequence[PluginMigrations] = ()
+    schemas: Sequence[tuple[str, CustomSchema]] = ()
+    enabled: Callable[[str, Project], bool] = lambda plugin, project: True
+    skip: bool = False
+
+    def custom(self, project: Project) -> CustomSchema:
+        """Returns what the plugins that are enabled in a project add to its schema."""
+        found = [custom for plugin, custom in self.schemas if self.enabled(plugin, project)]
+        if not found:
+            return NOTHING_CUSTOM
+        return CustomSchema(
+            {name: each for custom in found for name, each in custom.types.items()},
+            {name: each for custom in found for name, each in custom.operators.items()},
+            {name: each for custom in found for name, each in custom.aggregates.items()},
+        )
+
+
 class Projects:
-    """All projects of a server. `server` is the database server for projects that do not name another one."""
+    """All projects of a server. `server` is the database server for projects that do not name another one. *adapters* are the kinds of
+    storages by name, *plugins* what plugins add to projects."""
 
     def __init__(
         self,
@@ -60,11 +88,14 @@ class Projects:
         hasher: PasswordHasher,
         super_admin_token: str = "",
         storage: StorageSettings | None = None,
+        adapters: Adapters = SHIPPED,
+        plugins: "ProjectPlugins | None" = None,
     ) -> None:
+        self._plugins = plugins or ProjectPlugins()
         self.hasher = hasher
         self.databases = Databases(reactor, server, settings)
         self.files = ProjectFiles(data_dir / "projects", self.databases.lacking)
-        self.storages = Storages(reactor, data_dir, storage or StorageSettings())
+        self.storages = Storages(reactor, data_dir, storage or StorageSettings(), adapters)
         self.super_admin_token_file = data_dir / "super_admin_token"
         self._token = super_admin_token
         self.on_outbox: Callable[[Project], None] = lambda project: None
@@ -97,6 +128,9 @@ class Projects:
             pool = self.databases.pool(config.database)
             availability = self.availability if own else None
             self._open[key] = project = Project(config, pool, self.databases.settings, self.storages, availability)
+            project.plugin_migrations = [each for each in self._plugins.migrations if self._plugins.enabled(each.plugin, project)]
+            project.skips_plugins = self._plugins.skip
+            project.custom = self._plugins.custom(project)
             project.on_outbox = lambda project: self.on_outbox(project)
         return project
 
@@ -119,9 +153,14 @@ class Projects:
         self._broken[error] = now
         log.error("project {key}: {error}", key=key, error=error)
 
-    def mail_templates(self, key: str) -> pathlib.Path:
-        """Returns the directory of the mail templates of a project, which may not exist."""
-        return self.files.directory / f"{key}.mail"
+    def mail_templates(self, key: str) -> list[pathlib.Path]:
+        """Returns the directories of the mail templates of a project, the one that counts most first: its own, which may not exist, and
+        those of the plugins that are enabled in it."""
+        project = self.get(key)
+        return [
+            self.files.directory / f"{key}.mail",
+            *(directory for plugin, directory in self._plugins.mail_templates if self._plugins.enabled(plugin, project)),
+        ]
 
     def listed(self) -> list[str]:
         """Returns the keys of the projects that are not private."""

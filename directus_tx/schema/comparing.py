@@ -15,7 +15,7 @@ from directus_tx.errors import InvalidRequest
 from directus_tx.query import Typed
 from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field, NativeType
-from directus_tx.schema.parsing import BEYOND, MAX_DIMENSIONS, NOT_FINITE, SERVER_MADE, TRUTHS, array_text, clock_time
+from directus_tx.schema.parsing import BEYOND, MAX_DIMENSIONS, NOT_FINITE, SERVER_MADE, TRUTHS, array_text, clock_time, plain_text
 
 
 class _NoMatch:
@@ -49,6 +49,11 @@ def asked(field: Field, text: str, now: datetime | None = None) -> Any:
     """Returns the bind value of a filter's text. Unlike `comparable`, it also takes values that only PostgreSQL can parse: those of types
     without a datatype, binary values as they are shown, infinity, dates before Christ. PostgreSQL refuses them if they are no values of
     the type, whatever the rows hold."""
+    if field.custom is not None and field.custom.parse is not None:
+        try:
+            text = plain_text(field.custom.parse(text))
+        except ValueError:
+            return NO_MATCH
     kind = family(field)
     if "\x00" in text:
         return NO_MATCH

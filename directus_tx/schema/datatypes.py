@@ -7,6 +7,7 @@ from functools import lru_cache
 from attrs import frozen
 
 from directus_tx.errors import InvalidPayload, LengthForbidden, LengthRequired, UnknownType
+from directus_tx.schema.custom import NOTHING_CUSTOM, FieldType
 from directus_tx.schema.model import ALIAS_TYPES, Field, NativeType
 from directus_tx.suggestions import suggestion
 
@@ -83,25 +84,37 @@ _EXAMPLES = {"integer": "INT", "m2o": "INT", "sort": "INT", "boolean": "TINYINT"
 """Datatypes of field types, as examples. VARCHAR is one of the others."""
 
 
-def check_type(type: str) -> None:
-    """Raises UnknownType if there is no such field type."""
-    if type not in FIELD_TYPES:
-        raise UnknownType(f'There is no field type "{type}"{suggestion(type, FIELD_TYPES)}')
+def check_type(type: str, custom: Mapping[str, FieldType] = NOTHING_CUSTOM.types) -> None:
+    """Raises UnknownType if there is no such field type. *custom* are those of plugins."""
+    if type not in FIELD_TYPES and type not in custom:
+        raise UnknownType(f'There is no field type "{type}"{suggestion(type, (*FIELD_TYPES, *custom))}')
 
 
-def column_type(type: str, datatype: str | None, length: str | None, signed: bool) -> str | None:
-    """Returns the PostgreSQL type of a declared field; None for an alias.
+def column_type(
+    type: str,
+    datatype: str | None,
+    length: str | None,
+    signed: bool,
+    custom: Mapping[str, FieldType] = NOTHING_CUSTOM.types,
+) -> str | None:
+    """Returns the PostgreSQL type of a declared field; None for an alias. *custom* are the types of plugins.
 
     Raises UnknownType, LengthRequired or LengthForbidden; InvalidPayload if the datatype is missing or the length is invalid.
     """
-    check_type(type)
+    check_type(type, custom)
     if type in ALIAS_TYPES:
         return None
+    own = custom[type].datatypes if type in custom else {}
     if not datatype:
-        raise InvalidPayload(f'A field of type "{type}" needs a datatype, for example {_EXAMPLES.get(type, "VARCHAR")}.')
+        example = next(iter(own), _EXAMPLES.get(type, "VARCHAR"))
+        raise InvalidPayload(f'A field of type "{type}" needs a datatype, for example {example}.')
+    if datatype.upper() in own:
+        if length:
+            raise LengthForbidden(f"{datatype.upper()} takes no length.")
+        return own[datatype.upper()]
     found = DATATYPES.get(datatype.upper())
     if found is None:
-        raise UnknownType(f'There is no datatype "{datatype}"{suggestion(datatype, DATATYPES)}')
+        raise UnknownType(f'There is no datatype "{datatype}"{suggestion(datatype, (*DATATYPES, *own))}')
     if found.length == "required" and not length:
         raise LengthRequired(f"{datatype.upper()} needs a length.")
     if found.length == "forbidden" and length:

@@ -5,11 +5,13 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
+from attrs import evolve
 
 from directus_tx.db.connection import PUBLIC
 from directus_tx.db.session import Session
 from directus_tx.errors import ApiError
 from directus_tx.schema import datatypes, event_triggers
+from directus_tx.schema.custom import NOTHING_CUSTOM, CustomSchema
 from directus_tx.schema.foreign_keys import read_foreign_keys
 from directus_tx.schema.indexes import StoredIndex, declared_names, indexes_by_collection, read_declared, read_indexes
 from directus_tx.schema.model import (
@@ -108,12 +110,13 @@ WHERE w.status = 'active' AND w.url <> '' AND w.collection IS NOT NULL AND w.dir
 ORDER BY w.id"""
 
 
-async def read_snapshot(session: Session, schemas: Sequence[str] = ()) -> Snapshot:
-    """Reads a consistent snapshot of the database. *schemas* are those beside public whose tables are collections, too."""
+async def read_snapshot(session: Session, schemas: Sequence[str] = (), custom: CustomSchema = NOTHING_CUSTOM) -> Snapshot:
+    """Reads a consistent snapshot of the database. *schemas* are those beside public whose tables are collections, too; *custom* is what
+    plugins add."""
     wanted = tuple(dict.fromkeys(schemas))
     if session.in_transaction:
-        return await _read(session, wanted)
-    return await session.transaction(lambda session: _read(session, wanted), read_only=True)
+        return await _read(session, wanted, custom)
+    return await session.transaction(lambda session: _read(session, wanted, custom), read_only=True)
 
 
 async def read_fingerprint(session: Session, schemas: Sequence[str] = ()) -> str:
@@ -123,7 +126,7 @@ async def read_fingerprint(session: Session, schemas: Sequence[str] = ()) -> str
     return str(fingerprint)
 
 
-async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
+async def _read(session: Session, schemas: tuple[str, ...], custom: CustomSchema) -> Snapshot:
     ((version, notified),) = await session.query(
         f"SELECT version, {event_triggers.IN_USE} FROM directus_versions WHERE kind = 'schema'"
     )
@@ -163,6 +166,9 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
     listed_indexes = indexes_by_collection(tables, indexes, declared)
     named = {row[0]: row for row in rows}
     collections = dict(_collections(tables, columns, keys, sources, constraints, listed_indexes, named, field_rows))
+    for name in _with_custom_types(field_rows, custom):
+        if name in collections:
+            collections[name] = _with_types(collections[name], field_rows[name], custom)
     return Snapshot(
         version,
         collections,
@@ -187,7 +193,30 @@ async def _read(session: Session, schemas: tuple[str, ...]) -> Snapshot:
         notified,
         foreign,
         tuple(Webhook(*row) for row in webhooks),
+        custom,
     )
+
+
+def _with_custom_types(field_rows: Mapping[str, Iterable[Column]], custom: CustomSchema) -> list[str]:
+    """Returns the collections that have fields of types of plugins."""
+    if not custom.types:
+        return []
+    return [name for name, rows in field_rows.items() if any(row["type"] in custom.types for row in rows)]
+
+
+def _with_types(collection: Collection, rows: Iterable[Column], custom: CustomSchema) -> Collection:
+    """Returns a collection whose fields have their types of plugins."""
+    fields = dict(collection.fields)
+    for row in rows:
+        field, type = fields.get(row["field"]), custom.types.get(row["type"])
+        if field is None or type is None or not field.has_column or field.sealed is not None:
+            continue
+        attributes: dict[str, Any] = {"custom": type}
+        if field.domain is None and _declared_type(row, custom) == field.column_type:
+            declared = {name: row[name] for name in ("datatype", "length", "signed")}
+            attributes |= {**declared, "declared": True}
+        fields[row["field"]] = evolve(field, **attributes)
+    return evolve(collection, fields=fields)
 
 
 def _permission(row: tuple[Any, ...], collections: Mapping[str, Collection]) -> Mapping[str, Any]:
@@ -482,10 +511,17 @@ def _is_as_declared(column: Column, row: Column | None) -> bool:
     """Whether a column has the declared type. Another program may have changed it."""
     if row is None or row["datatype"] is None or column.get("domain"):
         return False
+    return bool(_declared_type(row, NOTHING_CUSTOM) == column["column_type"])
+
+
+def _declared_type(row: Column, custom: CustomSchema) -> str | None:
+    """Returns the PostgreSQL type of a column with the declared datatype; None if there is none."""
+    if row["datatype"] is None:
+        return None
     try:
-        return bool(datatypes.column_type(row["type"], row["datatype"], row["length"], row["signed"]) == column["column_type"])
+        return datatypes.column_type(row["type"], row["datatype"], row["length"], row["signed"], custom.types)
     except ApiError:
-        return False
+        return None
 
 
 def _system_fields(

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from directus_tx.cache import Cache
 from directus_tx.errors import InvalidRequest
+from directus_tx.schema.custom import NOTHING_CUSTOM, CustomSchema, FieldType
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.sealed import Sealing
 from directus_tx.schema.statistics import Statistics
@@ -76,7 +77,7 @@ class Field:
     column has the type that the row declares, as in tables that the server has made. `computed`: a generated column, or one GENERATED
     ALWAYS AS IDENTITY, which only the database writes; `virtual`: its value is computed when it is read, which can fail. `default_value`
     is the default as text. `required` is the attribute of the row, or whether the column is NOT NULL without a default. `sealed` says how
-    the values of a sealed field are stored; None: as they are.
+    the values of a sealed field are stored; None: as they are. `custom` is the type, if a plugin has added it.
     """
 
     collection: str
@@ -111,6 +112,7 @@ class Field:
     native: NativeType | None = None
     declared: bool = True
     sealed: Sealing | None = None
+    custom: FieldType | None = None
 
     @property
     def has_column(self) -> bool:
@@ -418,6 +420,9 @@ class Snapshot:
     notified: bool = False
     foreign_keys: tuple[ForeignKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
+    custom: CustomSchema = NOTHING_CUSTOM
+    """What plugins add."""
+
     plans: Cache[Any] = attribute(factory=lambda: Cache(MAX_PLANS), repr=False)
     """Plans by role and shape of the query."""
 

@@ -33,6 +33,22 @@ def parse(field: Field, value: Any) -> Any:
     """
     if value is None:
         return None
+    if field.custom is not None and field.custom.parse is not None:
+        value = _custom(field, field.custom.parse, value)
+        if value is None:
+            return None
+    return _parsed(field, value)
+
+
+def _custom(field: Field, parse: Callable[[Any], Any], value: Any) -> Any:
+    """Returns what the type of a plugin makes of a value."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise InvalidRequest(f'"{field.field}" {error}') from None
+
+
+def _parsed(field: Field, value: Any) -> Any:
     if field.native is not None:
         return _parse_native(field, field.native, value)
     if field.type == "array":
@@ -161,7 +177,7 @@ def _decimal(field: Field, value: Any) -> Decimal:
     if isinstance(value, bool):
         return Decimal(int(value))
     try:
-        number = Decimal(value if isinstance(value, (int, str)) else repr(value))
+        number = Decimal(value if isinstance(value, (int, str, Decimal)) else repr(value))
     except InvalidOperation:
         raise InvalidRequest(f'"{field.field}" takes a number.') from None
     if not number.is_finite():
@@ -358,4 +374,5 @@ def restored(field: Field, value: Any) -> Any:
         return ",".join(plain_text(member) for member in value)
     if field.type != "json" and isinstance(value, str) and family(field) == "binary":
         return base64.b64decode(value)
-    return parse(field, value)
+    # The value is as it was stored: the type of a plugin has parsed it before.
+    return None if value is None else _parsed(field, value)

@@ -8,14 +8,47 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+from twisted.logger import Logger
 
 from directus_tx.schema.datatypes import LENGTH, family, is_json
 from directus_tx.schema.model import Field, NativeType
 from directus_tx.schema.parsing import plain_text, shallow
 
+log = Logger()
+
 
 def answer(field: Field) -> Callable[[Any], Any] | None:
     """Returns the function that converts column values for responses, or None if none is needed."""
+    found = _answer(field)
+    if field.custom is None or field.custom.show is None:
+        return found
+    return _custom_answer(field, field.custom.show, found)
+
+
+def _custom_answer(field: Field, show: Callable[[Any], Any], before: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Returns the function that converts column values by the type of a plugin, which gets what other fields with the column show. If it
+    raises an exception, that is shown, and the log names the field."""
+
+    def shown(value: Any) -> Any:
+        plain = value if before is None else before(value)
+        if plain is None:
+            return None
+        try:
+            return show(plain)
+        except Exception as error:
+            log.error(
+                'the type {type} of the field "{field}" of "{collection}" cannot show a value: {error}',
+                type=field.type,
+                field=field.field,
+                collection=field.collection,
+                error=type(error).__name__,
+            )
+            return plain
+
+    return shown
+
+
+def _answer(field: Field) -> Callable[[Any], Any] | None:
     kind = family(field)
     if is_json(field):
         return _shown_document

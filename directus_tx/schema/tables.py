@@ -22,6 +22,9 @@ MAX_NAME = 64
 SYSTEM_PREFIX = "directus_"
 """What the names of system tables begin with."""
 
+PLUGIN_PREFIX = "directus_plugin_"
+"""What the names of tables of plugins begin with that are not collections."""
+
 INTERNAL = frozenset(
     {
         "directus_failed_attempts",
@@ -29,6 +32,7 @@ INTERNAL = frozenset(
         "directus_indexes",
         "directus_outbox",
         "directus_outbox_attempts",
+        "directus_plugin_migrations",
         "directus_scim_groups",
         "directus_scim_users",
         "directus_upload_parts",
@@ -156,7 +160,7 @@ async def read_tables(session: Session, schemas: Sequence[str]) -> Tables:
     left_out: list[LeftOut] = []
     taken: set[str] = set()
     for table in found:
-        if table.schema == system and table.name in INTERNAL:
+        if table.schema == system and (table.name in INTERNAL or table.name.startswith(PLUGIN_PREFIX)):
             continue
         reason = _reason(table, taken, system)
         if reason is None:

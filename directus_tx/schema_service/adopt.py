@@ -79,7 +79,7 @@ async def adopt(
 
     async def work(writer: Writer) -> Item:
         # The schema may have changed since the request began. This change keeps others waiting.
-        found = adoption_of(await read_snapshot(writer.ctx.db, ctx.schema.schemas), names)
+        found = adoption_of(await read_snapshot(writer.ctx.db, ctx.schema.schemas, ctx.schema.custom), names)
         adopted = [*found.managed, *(row["collection"] for row in found.collections)]
         for name in adopted:
             await writer.before("collection_create", collection=name, payload={})

@@ -48,7 +48,8 @@ async def create_collection(service: Items, ctx: Context, payload: Mapping[str, 
     wanted = payload.get("fields")
     if not isinstance(wanted, list) or not (wanted or present):
         raise InvalidRequest('"fields" needs a list of fields.')
-    fields = [new_field(name, each, present.fields if present is not None else {}) for each in wanted]
+    known = present.fields if present is not None else {}
+    fields = [new_field(name, each, known, custom=ctx.schema.custom) for each in wanted]
     check_together(fields, present)
     flags, indexes = flags_of(wanted), wanted_indexes(payload)
 

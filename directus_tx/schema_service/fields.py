@@ -143,7 +143,7 @@ async def delete_field(
 
 async def add_field(ctx: Context, writer: Writer, collection: Collection, payload: Mapping[str, Any]) -> Field:
     """Adds a field to an existing collection."""
-    field = new_field(collection.collection, payload)
+    field = new_field(collection.collection, payload, custom=ctx.schema.custom)
     if field.field in collection.fields:
         raise FieldExists(f'"{collection.collection}" has a field "{field.field}" already.')
     if field.primary_key or field.auto_increment:
@@ -163,7 +163,7 @@ async def add_field(ctx: Context, writer: Writer, collection: Collection, payloa
 async def change_field(ctx: Context, writer: Writer, old: Field, payload: Mapping[str, Any]) -> tuple[Notice, ...]:
     """Changes a field's column and row. Returns a notice if the column is changed."""
     only(payload, FIELD_ATTRIBUTES)
-    new = changed_field(old, payload)
+    new = changed_field(old, payload, custom=ctx.schema.custom)
     collection = ctx.schema.collections[old.collection]
     check_once([new if field is old else field for field in collection.fields.values()])
     await writer.before("field_update", collection=old.collection, field=old.field, payload=payload)

@@ -40,7 +40,7 @@ async def lock_tables(ctx: Context, columns: Mapping[str, Iterable[str] | None],
     await ctx.db.lock_tables(tables, against=against)
     if await read_fingerprint(ctx.db, ctx.schema.schemas) == ctx.schema.fingerprint:
         return
-    newest = await read_snapshot(ctx.db, ctx.schema.schemas)
+    newest = await read_snapshot(ctx.db, ctx.schema.schemas, ctx.schema.custom)
     if newest.relations != ctx.schema.relations or any(
         _described(newest, each) != _described(ctx.schema, each) for each in columns
     ):
@@ -68,7 +68,7 @@ async def lock_for_fields(ctx: Context, collection: Collection, payloads: Iterab
         if old is None:
             altered |= payload.get("type") not in tuple(ALIAS_TYPES)
             continue
-        new = changed_field(old, payload)
+        new = changed_field(old, payload, custom=ctx.schema.custom)
         altered |= alters(old, new, search=collection.search_index)
         if refitted(old, new):
             dropped_or_retyped.append(old.field)

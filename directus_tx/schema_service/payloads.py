@@ -7,6 +7,7 @@ from typing import Any
 from attrs import evolve
 
 from directus_tx.errors import InvalidPayload, InvalidRequest
+from directus_tx.schema.custom import NOTHING_CUSTOM, CustomSchema
 from directus_tx.schema.datatypes import check_type, column_type
 from directus_tx.schema.model import ALIAS_TYPES, ROW_ATTRIBUTES, Collection, Field
 from directus_tx.schema.system import CATALOGUE
@@ -89,9 +90,12 @@ _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _NONE: Mapping[str, Field] = {}
 
 
-def new_field(collection: str, payload: Any, present: Mapping[str, Field] = _NONE) -> Field:
+def new_field(
+    collection: str, payload: Any, present: Mapping[str, Field] = _NONE, *, custom: CustomSchema = NOTHING_CUSTOM
+) -> Field:
     """Returns the field that a payload describes. If it is one of the *present* fields of an existing table, any name is allowed, and
-    the column keeps its type: a column that the server has not made is not declared, even if a datatype is sent. Raises InvalidRequest,
+    the column keeps its type: a column that the server has not made is not declared, even if a datatype is sent. *custom* is what plugins
+    add. Raises InvalidRequest,
     InvalidPayload, UnknownType, LengthRequired, LengthForbidden."""
     if not isinstance(payload, dict):
         raise InvalidPayload("A field is an object of attributes.")
@@ -103,16 +107,16 @@ def new_field(collection: str, payload: Any, present: Mapping[str, Field] = _NON
     only(payload, FIELD_ATTRIBUTES)
     old = present.get(name)
     if old is None or not old.has_column:
-        return _declared(Field(collection, name, payload["type"]), payload)
+        return _declared(Field(collection, name, payload["type"]), payload, custom)
     if payload["type"] in ALIAS_TYPES:
         raise InvalidPayload(f'"{name}" has a column that the server has not made: it cannot become {payload["type"]}.')
     new = Field(collection, name, payload["type"], native=old.native, domain=old.domain, declared=False)
     attributes = {each: getattr(old, each) for each in ("default_value", "unique", "primary_key", "auto_increment")}
-    return _declared(new, {**payload, **attributes}, keep=old.column_type)
+    return _declared(new, {**payload, **attributes}, custom, keep=old.column_type)
 
 
-def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
-    """Returns the field as changed by a payload. If the datatype changes, the old length is dropped."""
+def changed_field(old: Field, payload: Mapping[str, Any], *, custom: CustomSchema = NOTHING_CUSTOM) -> Field:
+    """Returns the field as changed by a payload. *custom* is what plugins add. If the datatype changes, the old length is dropped."""
     payload = dict(payload)
     datatype = payload.get("datatype")
     if isinstance(datatype, str) and "length" not in payload and datatype.upper() != old.datatype:
@@ -129,11 +133,11 @@ def changed_field(old: Field, payload: Mapping[str, Any]) -> Field:
     kept = not named and (not old.declared or payload.get("type", old.type) == old.type)
     new = evolve(old, type=payload.get("type", old.type))
     if not kept:
-        return evolve(_declared(new, payload), declared=True, native=None, domain=None)
+        return evolve(_declared(new, payload, custom), declared=True, native=None, domain=None)
     if old.has_column and new.type in ALIAS_TYPES and old.type not in ALIAS_TYPES:
         raise InvalidPayload(f'"{old.field}" has a column that the server has not made: it cannot become {new.type}.')
     # The column keeps its type, even if it is not declared. The type of the field is only metadata if the server has not made the column.
-    return _declared(new, payload, keep=old.column_type)
+    return _declared(new, payload, custom, keep=old.column_type)
 
 
 def _is_as_shown(field: Field, name: str, value: Any) -> bool:
@@ -146,7 +150,7 @@ def _is_as_shown(field: Field, name: str, value: Any) -> bool:
     return bool(value == shown)
 
 
-def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None) -> Field:
+def _declared(field: Field, payload: Mapping[str, Any], custom: CustomSchema, keep: str | None = None) -> Field:
     """Returns the field with the column attributes of the payload and the type of the column."""
     datatype = payload.get("datatype", field.datatype)
     length = payload.get("length", field.length)
@@ -170,8 +174,8 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
         default = "1" if default else "0"
     if "type" in payload:
         # A row that another program has written may have a type that there is not.
-        check_type(field.type)
-    column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed))
+        check_type(field.type, custom.types)
+    column = keep if keep is not None else column_type(field.type, datatype, length, bool(signed), custom.types)
     primary_key = bool(payload.get("primary_key", field.primary_key))
     auto_increment = bool(payload.get("auto_increment", field.auto_increment))
     if auto_increment and column not in ("smallint", "integer", "bigint"):
@@ -187,6 +191,7 @@ def _declared(field: Field, payload: Mapping[str, Any], keep: str | None = None)
         default_value=None if default is None or alias else str(default),
         required=bool(payload.get("required", field.required)),
         column_type=column,
+        custom=custom.types.get(field.type),
     )
 
 

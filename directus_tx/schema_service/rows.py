@@ -57,7 +57,7 @@ async def touch(ctx: Context) -> None:
 async def reread(ctx: Context) -> Snapshot:
     """Returns the schema as changed by this transaction."""
     await touch(ctx)
-    return await read_snapshot(ctx.db, ctx.schema.schemas)
+    return await read_snapshot(ctx.db, ctx.schema.schemas, ctx.schema.custom)
 
 
 async def execute(ctx: Context, statements: Iterable[Any]) -> None:

@@ -7,13 +7,13 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 
 from directus_tx.api import hookimpl
-from directus_tx.config import PluginSettings
+from directus_tx.config import PluginSettings, Settings
 from directus_tx.errors import InvalidPayload
 from directus_tx.http.answers import Envelope
 from directus_tx.http.operations import TEXT, Operation, record
 from directus_tx.http.routes import Call, Caller, Route, Routes
 from directus_tx.plugins.manager import PluginError, Plugins
-from directus_tx.registered import collect
+from directus_tx.registered import Registered, collect
 from tests.conftest import TOKEN, Client, field
 from tests.plugged import documented, logged, plugins_of
 
@@ -179,6 +179,11 @@ async def test_a_plugin_that_is_not_enabled_in_a_project_has_no_routes_there(cli
     assert (await client.get("/custom/reports/version")).status == 200
 
 
+def collected(plugins: Plugins) -> Registered:
+    """Returns what plugins register on a server without settings."""
+    return collect(plugins, Settings())
+
+
 async def _endpoint(call: Call) -> Envelope:
     return Envelope({})
 
@@ -226,13 +231,13 @@ class Registering:
 @pytest.mark.parametrize("said", FAULTS)
 def test_wrong_routes_are_refused_and_name_the_plugin(said: str) -> None:
     with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: ") as refused:
-        collect(plugins_of(wrong=Registering(FAULTS[said])))
+        collected(plugins_of(wrong=Registering(FAULTS[said])))
     assert said in str(refused.value)
 
 
 def test_a_plugin_that_raises_when_it_registers_is_named() -> None:
     with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: KeyError: 'x'"):
-        collect(plugins_of(wrong=Registering(KeyError("x"))))
+        collected(plugins_of(wrong=Registering(KeyError("x"))))
 
 
 def test_a_coroutine_function_registers_nothing() -> None:
@@ -244,14 +249,14 @@ def test_a_coroutine_function_registers_nothing() -> None:
             return Routes()
 
     with pytest.raises(PluginError, match=r"the plugin wrong cannot be used: register_routes: it must be a plain function"):
-        collect(plugins_of(wrong=Awaited()))
+        collected(plugins_of(wrong=Awaited()))
 
 
 def test_a_plugin_with_a_name_that_is_no_part_of_a_path_has_no_routes() -> None:
     found = Plugins(reactor)
     found.register(Registering(_routes(("GET", "/<project>", _endpoint, Caller.PUBLIC, ABOUT))), "a/b")
     with pytest.raises(PluginError, match="the plugin a/b"):
-        collect(found)
+        collected(found)
 
 
 def test_plugins_that_cannot_be_used_are_left_out_if_the_server_is_to_start_without_them() -> None:
@@ -259,7 +264,7 @@ def test_plugins_that_cannot_be_used_are_left_out_if_the_server_is_to_start_with
     found = plugins_of(bad=Registering(5), good=good, worse=Registering(KeyError("x")), none=Registering(None))
     found.settings = PluginSettings(on_error="skip")
     with logged() as lines:
-        registered = collect(found)
+        registered = collected(found)
     assert [route.path for route in registered.routes] == ["/<project>/custom/good"]
     assert [line for line in lines if "bad" in line]
     assert [line for line in lines if "worse" in line]
@@ -268,7 +273,7 @@ def test_plugins_that_cannot_be_used_are_left_out_if_the_server_is_to_start_with
 
 def test_routes_of_the_api_cannot_be_replaced() -> None:
     """The paths of a plugin's routes begin with its name, whatever it registers."""
-    registered = collect(
+    registered = collected(
         plugins_of(own=Registering(_routes(("GET", "/<project>/items/<collection>", _endpoint, Caller.PUBLIC, ABOUT))))
     )
     (route,) = registered.routes

@@ -21,10 +21,11 @@ from twisted.internet.threads import deferToThread
 from directus_tx.config import StorageSettings
 from directus_tx.errors import ServiceUnavailable, StorageFull
 from directus_tx.files.storage import s3
+from directus_tx.files.storage.adapters import check_table, storage_settings
 from directus_tx.files.storage.interfaces import uploading
 from directus_tx.files.storage.presigning import presigned_url
 from directus_tx.files.storage.s3 import S3Storage
-from directus_tx.files.storage.settings import S3Settings, check_table, storage_settings
+from directus_tx.files.storage.settings import S3Settings
 from directus_tx.files.storage.testing import CHECKS, PIECE, content, got, names, put
 from directus_tx.threads import Threads
 from tests.api.test_storage import left

@@ -98,3 +98,13 @@ class IAuthenticationProvider(Interface):  # type: ignore[misc]
 
     async def identify(redemption: Redemption) -> Identity:  # type: ignore[empty-body] # noqa: N805
         """Redeems a code and returns the account that has signed in. Raises SignOnError."""
+
+
+class IPasswordProvider(Interface):  # type: ignore[misc]
+    """A provider that checks passwords, such as a directory service. Users sign in with it as with the password of the project."""
+
+    issuer = Attribute("The URL that identifies the provider, a text. Identities of another issuer belong to other people.")
+
+    async def verify(email: str, password: str) -> Identity | None:  # noqa: N805
+        """Returns the account that has this address and password; None if there is none, or the password is wrong. Neither text is empty.
+        Raises SignOnError if the provider cannot be asked."""

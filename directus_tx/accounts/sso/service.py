@@ -7,18 +7,27 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from attrs import field, frozen
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
+from zope.interface.verify import verifyObject
 
 from directus_tx.access.addresses import check_address
 from directus_tx.accounts.sign_in import SignIn, sign_in_identified
 from directus_tx.accounts.sso import tokens
+from directus_tx.accounts.sso.drivers import SHIPPED
 from directus_tx.accounts.sso.identities import Account
-from directus_tx.accounts.sso.interfaces import Flow, Identity, Redemption, Refusal, SignOnError
-from directus_tx.accounts.sso.oauth import Facebook, GitHub
-from directus_tx.accounts.sso.openid import OpenIDConnect, okta
+from directus_tx.accounts.sso.interfaces import (
+    Flow,
+    IAuthenticationProvider,
+    Identity,
+    IPasswordProvider,
+    Redemption,
+    Refusal,
+    SignOnError,
+)
 from directus_tx.accounts.sso.redirects import check_redirect, origin_of
-from directus_tx.accounts.sso.requests import Requests, printable
-from directus_tx.accounts.sso.settings import FACEBOOK, GITHUB, OKTA, ProviderSettings, SignOnSettings, sign_on_settings
+from directus_tx.accounts.sso.requests import printable
+from directus_tx.accounts.sso.settings import Drivers, ProviderSettings, ProviderTools, SignOnSettings, sign_on_settings
 from directus_tx.accounts.sso.tokens import RequestToken
 from directus_tx.accounts.sso.users import account_of
 from directus_tx.accounts.tokens import KeyRing
@@ -39,6 +48,9 @@ log = Logger()
 MAX_RUNNING = 20
 """The number of sign-ons for which a process asks a provider at the same time. A provider that does not answer takes no more."""
 
+MAX_SECONDS = 20.0
+"""Seconds that a provider has to check a password."""
+
 MAX_CODE = 4096
 
 
@@ -49,7 +61,7 @@ class SignOnProject(KeyRing, Protocol):
 
 
 class Provider:
-    """A provider with its settings. *driver* is an IAuthenticationProvider."""
+    """A provider with its settings. *driver* is an IAuthenticationProvider or an IPasswordProvider."""
 
     def __init__(self, settings: ProviderSettings, driver: Any) -> None:
         self.settings = settings
@@ -72,6 +84,7 @@ class Provider:
 class _Project:
     settings: SignOnSettings
     providers: Mapping[str, Provider]
+    passwords: tuple[Provider, ...]
 
 
 @frozen
@@ -84,12 +97,13 @@ class Answer:
 
 
 class SingleSignOn:
-    """Single sign-on for all projects of a server. *client* makes the requests to providers; *items* makes users."""
+    """Single sign-on for all projects of a server. *client* makes the requests to providers; *items* makes users; *drivers* are the kinds
+    of providers that plugins add."""
 
-    def __init__(self, reactor: Any, client: Client, items: Items) -> None:
-        self._reactor = reactor
-        self._requests = Requests(client)
+    def __init__(self, reactor: Any, client: Client, items: Items, drivers: Drivers | None = None) -> None:
+        self._tools = ProviderTools(reactor, client)
         self._items = items
+        self._drivers: Drivers = drivers or {}
         self._projects: WeakKeyDictionary[Any, _Project] = WeakKeyDictionary()
 
     def shown(self, project: SignOnProject) -> list[dict[str, Any]]:
@@ -107,21 +121,77 @@ class SingleSignOn:
         """Returns the providers of a project. A project whose file has changed is another object."""
         found = self._projects.get(project)
         if found is None:
-            settings = sign_on_settings(project.config.auth)
+            settings = sign_on_settings(project.config.auth, self._drivers)
             for mistake in settings.mistakes:
                 log.error("project {project}: {mistake}", project=project.key, mistake=mistake)
-            providers = {name: Provider(each, self._driver(each)) for name, each in settings.providers.items()}
-            self._projects[project] = found = _Project(settings, providers)
+            providers = {each.settings.name: each for each in self._opened(project.key, settings.providers)}
+            passwords = tuple(self._opened(project.key, settings.passwords))
+            self._projects[project] = found = _Project(settings, providers, passwords)
         return found
 
-    def _driver(self, settings: ProviderSettings) -> Any:
-        if settings.driver == GITHUB:
-            return GitHub(self._requests, settings)
-        if settings.driver == FACEBOOK:
-            return Facebook(self._requests, settings)
-        if settings.driver == OKTA:
-            return okta(self._reactor, self._requests, settings)
-        return OpenIDConnect(self._reactor, self._requests, settings)
+    def _opened(self, project: str, settings: Mapping[str, ProviderSettings]) -> Iterator[Provider]:
+        """Yields the providers that can be opened. Logs what is wrong with the others."""
+        for each in settings.values():
+            driver = self._drivers.get(each.driver) or SHIPPED[each.driver]
+            try:
+                opened = driver.open(each, self._tools)
+                verifyObject(IPasswordProvider if driver.password else IAuthenticationProvider, opened)
+            except Exception as error:
+                # Drivers of plugins can raise anything.
+                log.error(
+                    "project {project}: the provider {provider} cannot be used: {error}",
+                    project=project,
+                    provider=each.name,
+                    error=printable(f"{type(error).__name__}: {error}"),
+                )
+            else:
+                yield Provider(each, opened)
+
+    def checks_passwords(self, project: SignOnProject) -> bool:
+        """Whether a project has providers that check passwords."""
+        return bool(self._of(project).passwords)
+
+    async def verify_password(
+        self, project: SignOnProject, ctx: Context, email: str, password: str
+    ) -> tuple[str, Account] | None:
+        """Returns the user who has an e-mail address and a password at one of the providers that check passwords, with the name of the
+        provider; the first one that knows them counts. None if there is no such user.
+
+        Raises SignOnFailed if no provider knows them and one could not be asked, SignOnRefused, SuspendedUser, InactiveUser,
+        AddressNotAllowed, ServiceUnavailable, and the errors of writing.
+        """
+        failed: ApiError | None = None
+        for provider in self._of(project).passwords:
+            try:
+                with provider.place():
+                    identity = await self._verified(provider, email, password)
+                if identity is not None:
+                    account = await account_of(self._items, ctx, provider.settings, identity)
+                    check_address(ctx.schema, account.role, ctx.accountability.ip)
+                    return provider.settings.name, account
+            except SignOnError as error:
+                failed = self._failed(ctx, provider, error)
+                if isinstance(error, Refusal):
+                    raise failed from None
+        if failed is not None:
+            raise failed
+        return None
+
+    async def _verified(self, provider: Provider, email: str, password: str) -> Identity | None:
+        """Asks a provider, for MAX_SECONDS at most. Raises SignOnError, also for exceptions of other types."""
+        asking = Deferred.fromCoroutine(_asked(provider, email, password))
+        asking.addTimeout(MAX_SECONDS, self._tools.reactor)
+        try:
+            identity = await asking
+        except SignOnError:
+            raise
+        except TimeoutError:
+            raise SignOnError(f"the provider has not answered within {MAX_SECONDS:g} seconds") from None
+        except Exception as error:
+            raise SignOnError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(identity, Identity | None):
+            raise SignOnError(f"the provider has returned {type(identity).__name__}, not an Identity")
+        return identity
 
     def check_redirect(self, project: SignOnProject, url: str | None, own: Iterable[str]) -> str | None:
         """Returns the URL of the page to return to after a sign-on, None if none is given. *own* are the URLs of the server; its pages are
@@ -177,6 +247,10 @@ class SingleSignOn:
             error=printable(error),
         )
         return SignOnRefused() if isinstance(error, Refusal) else SignOnFailed()
+
+
+async def _asked(provider: Provider, email: str, password: str) -> Any:
+    return await provider.driver.verify(email, password)
 
 
 def find_flow(flows: Sequence[Flow], provider: str, state: str | None) -> Flow:

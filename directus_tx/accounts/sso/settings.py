@@ -2,18 +2,21 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import field, fields, frozen
 
 from directus_tx.accounts.sso.redirects import origin_of
+from directus_tx.config import ConfigError, read_table
+from directus_tx.outgoing.client import Client
 from directus_tx.suggestions import suggestion
 
 OPENID, GITHUB, GOOGLE, OKTA, FACEBOOK = "openid", "github", "google", "okta", "facebook"
 DRIVERS = (OPENID, GITHUB, GOOGLE, OKTA, FACEBOOK)
-"""The kinds of providers."""
+"""The kinds of providers that are shipped."""
 
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,39}")
 RESERVED = frozenset({"access_token"})
@@ -34,7 +37,8 @@ def _setting(default: Any, kind: str, *, drivers: tuple[str, ...] = DRIVERS, sec
 
 @frozen
 class ProviderSettings:
-    """The table auth.social_providers.NAME of a project file; docs/single_sign_on.rst describes its settings."""
+    """The table auth.social_providers.NAME of a project file, or auth.password_providers.NAME; docs/single_sign_on.rst describes its
+    settings. `options` are the own settings of a driver of a plugin, an instance of `AuthenticationDriver.settings`."""
 
     name: str
     driver: str = _setting("", "a text")
@@ -53,14 +57,41 @@ class ProviderSettings:
     link_administrators: bool = _setting(False, "true or false")
     group_claim: str = _setting("", "a text", drivers=(OPENID, GOOGLE, OKTA))
     group_roles: Mapping[str, Role] = _setting({}, "a table of roles", drivers=(OPENID, GOOGLE, OKTA))
+    options: Any = None
+
+
+@frozen
+class ProviderTools:
+    """What providers can use: the reactor, and the client that makes requests to other servers."""
+
+    reactor: Any
+    client: Client
+
+
+class AuthenticationDriver(ABC):
+    """A kind of providers. `settings` is an attrs class of its own settings, made with `setting`, or None. If `password`, its providers are
+    in auth.password_providers and are IPasswordProviders; otherwise they are in auth.social_providers and are IAuthenticationProviders."""
+
+    settings: type | None = None
+    password: bool = False
+
+    @abstractmethod
+    def open(self, provider: ProviderSettings, tools: ProviderTools) -> Any:
+        """Returns the provider with these settings. Connects to nothing yet. Raises ValueError if the settings cannot be used."""
+
+
+Drivers = Mapping[str, AuthenticationDriver]
+"""Kinds of providers by their names."""
 
 
 @frozen
 class SignOnSettings:
     """The settings of single sign-on of a project. `redirect_origins` are the origins of the pages that a sign-on may return to, beside the
-    server's own. `mistakes` has a line for each fault; the providers with faults are left out."""
+    server's own. `passwords` are the providers that check passwords. `mistakes` has a line for each fault; the providers with faults are
+    left out."""
 
     providers: Mapping[str, ProviderSettings]
+    passwords: Mapping[str, ProviderSettings]
     redirect_origins: frozenset[str]
     mistakes: tuple[str, ...]
 
@@ -68,10 +99,13 @@ class SignOnSettings:
 _ISSUERS = {GOOGLE: "https://accounts.google.com"}
 _BASES = {GITHUB: "https://github.com"}
 _SINGLE = {field.name: field for field in fields(ProviderSettings) if field.metadata}
+_COMMON = "driver icon trust_email email_domains create_users role link_by_email link_administrators group_roles".split()
+"""The settings of providers of plugins, beside their own."""
 
 
-def sign_on_settings(auth: Mapping[str, Any]) -> SignOnSettings:
-    """Returns the settings in the table `auth`. Other properties of the table are ignored: project files of Directus 8 have them."""
+def sign_on_settings(auth: Mapping[str, Any], drivers: Drivers | None = None) -> SignOnSettings:
+    """Returns the settings in the table `auth`. Other properties of the table are ignored: project files of Directus 8 have them. *drivers*
+    are those of plugins."""
     mistakes: list[str] = []
     origins = set[str]()
     listed = auth.get("redirect_origins", [])
@@ -83,49 +117,69 @@ def sign_on_settings(auth: Mapping[str, Any]) -> SignOnSettings:
             origins.add(_bare_origin(each))
         except ValueError as error:
             mistakes.append(f'auth.redirect_origins: "{each}" {error}')
-    tables = auth.get("social_providers") or {}
+    providers, passwords = (
+        dict(_providers(auth, section, drivers or {}, mistakes)) for section in ("social_providers", "password_providers")
+    )
+    return SignOnSettings(providers, passwords, frozenset(origins), tuple(mistakes))
+
+
+def _providers(
+    auth: Mapping[str, Any], section: str, drivers: Drivers, mistakes: list[str]
+) -> Iterator[tuple[str, ProviderSettings]]:
+    """Yields the providers of a section of the table `auth` that can be used. Appends what is wrong with the others."""
+    tables = auth.get(section) or {}
     if not isinstance(tables, dict):
-        mistakes.append("auth.social_providers must be a table")
-        tables = {}
-    providers = {}
+        mistakes.append(f"auth.{section} must be a table")
+        return
+    password = section == "password_providers"
+    own = {name: driver for name, driver in drivers.items() if driver.password == password}
     for name, table in tables.items():
-        found = _provider(name, table)
+        found = _provider(name, table, own, () if password else DRIVERS)
         if isinstance(found, ProviderSettings):
-            providers[name] = found
+            yield name, found
         else:
-            mistakes += [f"auth.social_providers.{name}: {each}" for each in found]
-    return SignOnSettings(providers, frozenset(origins), tuple(mistakes))
+            mistakes += [f"auth.{section}.{name}: {each}" for each in found]
 
 
-def _provider(name: str, table: Any) -> ProviderSettings | list[str]:
-    """Returns the settings of a provider, or what is wrong with them."""
+def _provider(name: str, table: Any, own: Drivers, shipped: tuple[str, ...]) -> ProviderSettings | list[str]:
+    """Returns the settings of a provider, or what is wrong with them. *own* are the drivers of plugins that it can have, *shipped* the
+    others."""
     if not NAME.fullmatch(name) or name in RESERVED:
         return ["the name must consist of at most 40 letters, digits, dashes and underscores, and must not be access_token"]
     if not isinstance(table, dict):
         return ["must be a table"]
-    driver = table.get("driver", name if name in DRIVERS else OPENID)
-    if driver not in DRIVERS:
-        return [f"driver must be one of {', '.join(DRIVERS)}"]
+    known = (*shipped, *own)
+    driver = table.get("driver", name if name in known or not shipped else OPENID)
+    if driver not in known:
+        return [f"driver must be one of {', '.join(known)}" if known else "there is no driver for it: a plugin has to add it"]
     wrong: list[str] = []
     values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for key, value in table.items():
         setting = _SINGLE.get(key)
-        if setting is None:
+        if driver in own and key not in _COMMON:
+            options[key] = value
+        elif setting is None:
             wrong.append(f"there is no setting {key}{suggestion(key, _SINGLE)}")
-        elif driver not in setting.metadata["drivers"]:
+        elif driver not in own and driver not in setting.metadata["drivers"]:
             wrong.append(f"{key} is not a setting of the driver {driver}")
         elif not _KINDS[setting.metadata["kind"]](value):
             wrong.append(f"{key} must be {setting.metadata['kind']}")
         else:
             values[key] = tuple(value) if isinstance(value, list) else value
+    values["driver"] = driver
+    if driver in own:
+        try:
+            values["options"] = read_table(own[driver].settings, options, _COMMON)
+        except ConfigError as error:
+            wrong += error.mistakes
     if wrong:
         return wrong
-    values["driver"] = driver
     for key, defaults in (("issuer", _ISSUERS), ("base_url", _BASES)):
         if driver in defaults and not values.get(key):
             values[key] = defaults[driver]
     found = ProviderSettings(name, **values)
-    return list(_mistakes(found)) or found
+    return [*(() if driver in own else _mistakes(found)), *_mistakes_of_users(found)] or found
 
 
 def _mistakes(found: ProviderSettings) -> list[str]:
@@ -154,6 +208,11 @@ def _mistakes(found: ProviderSettings) -> list[str]:
         wrong.append("scopes must be texts without blanks and quotation marks")
     if bool(found.group_claim) != bool(found.group_roles):
         wrong.append("group_claim and group_roles require each other")
+    return wrong
+
+
+def _mistakes_of_users(found: ProviderSettings) -> list[str]:
+    wrong = []
     if found.create_users and found.role is None and not found.group_roles:
         wrong.append("create_users requires role or group_roles")
     if PUBLIC_ROLE in (found.role, *found.group_roles.values()):

@@ -13,9 +13,8 @@ from twisted.python.failure import Failure
 
 from directus_tx.config import StorageSettings
 from directus_tx.errors import InvalidRequest
+from directus_tx.files.storage.adapters import SHIPPED, Adapters, StoragePlace, StorageThreads, adapter_of, check_table
 from directus_tx.files.storage.disk import remove_stale
-from directus_tx.files.storage.local import LocalStorage
-from directus_tx.files.storage.settings import S3Settings, check_table, storage_settings
 from directus_tx.threads import Threads
 
 log = Logger()
@@ -34,11 +33,12 @@ REMOVED = ".removed-"
 
 class Storages:
     """Opens the storages of the projects of a data directory, and holds the threads that they share, which run until `close`. *settings*
-    are those of projects without their own."""
+    are those of projects without their own; *adapters* are the kinds of storages by name."""
 
-    def __init__(self, reactor: Any, data_dir: pathlib.Path, settings: StorageSettings) -> None:
+    def __init__(self, reactor: Any, data_dir: pathlib.Path, settings: StorageSettings, adapters: Adapters = SHIPPED) -> None:
         self.data_dir = data_dir
         self.settings = settings
+        self.adapters = adapters
         busy = "Too many files are being read and written; try again shortly."
         self._local = Threads(reactor, "storage", busy, threads=THREADS, queue=QUEUE)
         self._requests = Threads(reactor, "buckets", busy, threads=THREADS, queue=QUEUE)
@@ -49,23 +49,21 @@ class Storages:
     def check(self, table: Mapping[str, Any]) -> None:
         """Raises InvalidRequest if a client of the API may not give a project this table `storage`."""
         try:
-            check_table(table, self.settings)
+            check_table(table, self.settings, self.adapters)
         except ValueError as error:
             raise InvalidRequest(f'"storage" cannot be used: {error}.') from None
 
     def open(self, project: str, table: Mapping[str, Any]) -> Any:
         """Returns the storage of a project with this table `storage`, an IFileStorage. Raises ValueError, whose message says what is
         wrong with the table."""
-        settings = storage_settings(project, table, self.settings, self.data_dir)
+        place = StoragePlace(project, table, self.settings, self.data_dir)
+        adapter = adapter_of(self.adapters, place)
+        settings = adapter.configure(place)
         self._start()
-        storage: Any
-        if isinstance(settings, S3Settings):
-            storage = s3_module().S3Storage(settings, self._requests, self._sending, self._local)
-            spool = settings.spool
-        else:
-            storage = LocalStorage(settings.root, self._local)
-            spool = settings.root
-        Deferred.fromCoroutine(self._clean(str(spool))).addErrback(_tell)
+        storage = adapter.open(settings, StorageThreads(self._local, self._requests, self._sending))
+        spool = adapter.spool(settings)
+        if spool is not None:
+            Deferred.fromCoroutine(self._clean(str(spool))).addErrback(_tell)
         return storage
 
     def quota(self, table: Mapping[str, Any]) -> int:
@@ -82,8 +80,9 @@ class Storages:
     async def remove(self, project: str, table: Mapping[str, Any]) -> None:
         """Removes the files of a project that has been deleted, if they are in the directory that it has without settings. Others are
         kept. Raises ValueError, and OSError if they cannot be removed."""
-        settings = storage_settings(project, table, self.settings, self.data_dir)
-        root = settings.spool if isinstance(settings, S3Settings) else settings.root if settings.owned else None
+        place = StoragePlace(project, table, self.settings, self.data_dir)
+        adapter = adapter_of(self.adapters, place)
+        root = adapter.owned(adapter.configure(place))
         if root is not None:
             self._start()
             await self._local.go_on(_remove, root)
@@ -99,15 +98,6 @@ class Storages:
             self._started = True
             for threads in self._all:
                 threads.start()
-
-
-def s3_module() -> Any:
-    """Returns the module `s3`. Raises ValueError if the library that it needs is not installed."""
-    try:
-        from directus_tx.files.storage import s3
-    except ModuleNotFoundError as error:
-        raise ValueError(f"storage.adapter: s3 needs the package {error.name}: pip install directus-tx[s3]") from error
-    return s3
 
 
 def _tell(failure: Failure) -> None:

@@ -13,14 +13,9 @@ from directus_tx.config import StorageSettings
 from directus_tx.files.storage.interfaces import InvalidName, check_name
 
 LOCAL, S3 = "local", "s3"
-ADAPTERS = (LOCAL, S3)
-"""The kinds of storages."""
-
 PATH, VIRTUAL = "path", "virtual"
 _BUCKET = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{1,253}")
 _REGION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,62}")
-_OPERATORS = ("endpoint", "ca_file")
-"""Settings that clients of the API may not choose: with them the server connects to any address or reads any file."""
 
 
 @frozen
@@ -57,23 +52,11 @@ class S3Settings:
         return f"{scheme}://{self.bucket}.{rest}" if self.virtual else f"{scheme}://{rest}/{self.bucket}"
 
 
-def storage_settings(
-    project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path
-) -> LocalSettings | S3Settings:
+def local_settings(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> LocalSettings:
     """Returns the settings of the storage of a project with this table `storage`. Other properties of the table are ignored: project files
     of Directus 8 have them. Raises ValueError, whose message says what is wrong."""
-    adapter = _text(table, "adapter") or server.adapter
-    if adapter not in ADAPTERS:
-        raise ValueError(f"storage.adapter must be {' or '.join(ADAPTERS)}")
-    quota = table.get("quota", 0)
-    if not isinstance(quota, int) or isinstance(quota, bool) or quota < 0:
-        raise ValueError("storage.quota must be a number of bytes")
-    return _s3(project, table, server, data_dir) if adapter == S3 else _local(project, table, server, data_dir)
-
-
-def _local(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> LocalSettings:
     directory = pathlib.Path(server.root) if server.adapter == LOCAL and server.root else data_dir / "storage"
-    root = _text(table, "root")
+    root = text_of(table, "root")
     if not root:
         return LocalSettings(directory / project, owned=True)
     if os.path.isabs(root):
@@ -84,9 +67,10 @@ def _local(project: str, table: Mapping[str, Any], server: StorageSettings, data
         raise ValueError("storage.root must be an absolute path, or the name of a directory in the directory storage") from None
 
 
-def _s3(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> S3Settings:
+def s3_settings(project: str, table: Mapping[str, Any], server: StorageSettings, data_dir: pathlib.Path) -> S3Settings:
+    """Returns the settings of the storage of a project with this table `storage`, as `local_settings` does."""
     found = {
-        name: _text(table, name) for name in ("bucket", "root", "region", "endpoint", "addressing", "key", "secret", "ca_file")
+        name: text_of(table, name) for name in ("bucket", "root", "region", "endpoint", "addressing", "key", "secret", "ca_file")
     }
     if server.adapter == S3:
         prefix = "/".join(each for each in (server.root.strip("/"), project) if each)
@@ -141,18 +125,8 @@ def _certificates(file: str) -> str:
     return text
 
 
-def check_table(table: Mapping[str, Any], server: StorageSettings) -> None:
-    """Raises ValueError if a client of the API may not give a project this table `storage`: it must not choose directories beside those of
-    the storages, or the hosts that the server connects to."""
-    given = [name for name in _OPERATORS if table.get(name)]
-    if _text(table, "root") and os.path.isabs(_text(table, "root")):
-        given.append("root with an absolute path")
-    if given:
-        raise ValueError(f"storage.{given[0]} can be set in the project file only")
-    storage_settings("project", table, server, pathlib.Path())
-
-
-def _text(table: Mapping[str, Any], name: str) -> str:
+def text_of(table: Mapping[str, Any], name: str) -> str:
+    """Returns a text of a table `storage`, empty if it is missing. Raises ValueError if it is not a text."""
     value = table.get(name)
     if value is None:
         return ""

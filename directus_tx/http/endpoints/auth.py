@@ -7,6 +7,7 @@ from directus_tx.accounts import sessions, two_factor
 from directus_tx.accounts.password_resets import request_reset, reset_password
 from directus_tx.accounts.sign_in import SignIn, sign_in
 from directus_tx.accounts.tokens import Bearer
+from directus_tx.context import Context
 from directus_tx.errors import ApiError, DeleteForbidden, InvalidRequest, OneTimePasswordRequired, TwoFactorRequired
 from directus_tx.http.answers import Answer, Document, Empty, Envelope
 from directus_tx.http.client import token_of
@@ -62,13 +63,25 @@ async def authenticate(call: Call) -> Answer:
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)
     discreet = call.services.settings.accounts.unknown_address == "accept"
+    sign_on, project, hasher = call.services.sign_on, call.project, call.services.hasher
+    provider: str | None = None
+
+    async def ask_providers(ctx: Context, email: str, password: str) -> int | None:
+        nonlocal provider
+        found = await sign_on.verify_password(project, ctx, email, password)
+        if found is None:
+            return None
+        provider, account = found
+        return account.id
+
+    others = ask_providers if sign_on.checks_passwords(project) else None
     try:
-        found = await sign_in(call.ctx, call.project, call.services.hasher, payload, cookie=cookie, discreet=discreet)
+        found = await sign_in(call.ctx, project, hasher, payload, cookie=cookie, discreet=discreet, others=others)
     except ApiError as error:
         email = payload.get("email")
-        await tell_failure(call, error, email=email if isinstance(email, str) else None)
+        await tell_failure(call, error, email=email if isinstance(email, str) else None, provider=provider)
         raise
-    await tell_success(call, found)
+    await tell_success(call, found, provider)
     if cookie:
         call.services.cookies.set(call.request, call.project, found.token, sessions.lifetime(call.ctx.schema))
     data = {"user": found.user} if cookie else {"token": found.token, "user": found.user}

@@ -16,4 +16,4 @@ routes = Routes()
     refusal=UserUnknown,
 )
 async def list_types(call: Call) -> Answer:
-    return Envelope([{"name": name} for name in FIELD_TYPES])
+    return Envelope([{"name": name} for name in (*FIELD_TYPES, *call.ctx.schema.custom.types)])

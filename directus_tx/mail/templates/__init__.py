@@ -1,8 +1,8 @@
 """Renders the templates of mails. NAME.html and NAME.txt of the directory projects/KEY.mail in the data directory replace those of this
-package; a template that has no NAME.html is sent as plain text only."""
+package; plugins can have templates between the two; a template that has no NAME.html is sent as plain text only."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -23,11 +23,12 @@ class Rendered:
     html: str | None
 
 
-def render(directory: pathlib.Path, ctx: Context, name: str, data: Mapping[str, Any]) -> Rendered:
-    """Renders a template with *data*, and with `project`: its `name`, `color` and `url` from the settings. *directory* is that of the
-    templates of the project. Raises InternalError if a template of the project is wrong; its cause says what is wrong."""
+def render(directories: Sequence[pathlib.Path], ctx: Context, name: str, data: Mapping[str, Any]) -> Rendered:
+    """Renders a template with *data*, and with `project`: its `name`, `color` and `url` from the settings. *directories* have the templates
+    of the project and of plugins; the first one that has a template counts. Raises InternalError if such a template is wrong; its cause
+    says what is wrong."""
     environment = ImmutableSandboxedEnvironment(
-        loader=ChoiceLoader([FileSystemLoader(directory), _BUILT_IN]),
+        loader=ChoiceLoader([FileSystemLoader(list(directories)), _BUILT_IN]),
         autoescape=lambda file: file is not None and file.endswith(".html"),
         trim_blocks=True,
         lstrip_blocks=True,
