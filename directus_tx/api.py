@@ -7,27 +7,102 @@ from types import MappingProxyType
 from typing import Any
 
 from directus_tx import errors as errors
+from directus_tx.accounts.sso.interfaces import (
+    Flow,
+    IAuthenticationProvider,
+    Identity,
+    IPasswordProvider,
+    Redemption,
+    Refusal,
+    SignOnError,
+)
+from directus_tx.accounts.sso.settings import AuthenticationDriver, ProviderSettings, ProviderTools
+from directus_tx.cli.command import Failed, PluginEnvironment, plugin_command
+from directus_tx.config import setting
 from directus_tx.context import Accountability
 from directus_tx.errors import ApiError
+from directus_tx.files.storage.adapters import StorageAdapter, StoragePlace, StorageThreads
+from directus_tx.files.storage.interfaces import PIECE, FileNotStored, FileReplaced, IFileStorage, IUpload, Stored, check_name
+from directus_tx.files.storage.local import LocalStorage
+from directus_tx.http.answers import Answer, Document, Empty, Envelope, Redirect, Text
+from directus_tx.http.custom import Request
+from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, Parameters, record
+from directus_tx.http.routes import Caller, Routes
+from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
+from directus_tx.outbox.messages import Message
+from directus_tx.outgoing.client import Client, RequestFailed
 from directus_tx.plugins.context import Context, ItemsService, Response
 from directus_tx.plugins.hookspecs import hookimpl
 from directus_tx.plugins.manager import API_VERSION
 from directus_tx.query import Condition, Query, Sort, WriteOptions
+from directus_tx.registered import Server
+from directus_tx.schema.custom import AggregateFunction, FieldType, FilterOperator
 
 __all__ = [
+    "ANY",
     "API_VERSION",
+    "FLAG",
+    "INTEGER",
+    "PIECE",
+    "TEXT",
     "Accountability",
+    "AggregateFunction",
+    "Answer",
     "ApiError",
+    "Attempt",
+    "AuthenticationDriver",
+    "Caller",
+    "Client",
     "Condition",
     "Context",
+    "Delivery",
+    "Document",
+    "Empty",
+    "Envelope",
+    "Failed",
+    "FieldType",
+    "FileNotStored",
+    "FileReplaced",
+    "FilterOperator",
+    "Flow",
+    "IAuthenticationProvider",
+    "IFileStorage",
+    "IPasswordProvider",
+    "IUpload",
+    "Identity",
     "ItemsService",
+    "LocalStorage",
+    "Message",
+    "Operation",
+    "Outcome",
+    "Parameters",
+    "PluginEnvironment",
+    "ProviderSettings",
+    "ProviderTools",
     "Query",
+    "Redemption",
+    "Redirect",
+    "Refusal",
+    "Request",
+    "RequestFailed",
     "Response",
+    "Routes",
+    "Server",
+    "SignOnError",
     "Sort",
+    "StorageAdapter",
+    "StoragePlace",
+    "StorageThreads",
+    "Stored",
+    "Text",
     "WriteOptions",
+    "check_name",
     "errors",
     "hookimpl",
     "plain",
+    "plugin_command",
+    "record",
+    "setting",
 ]
 
 

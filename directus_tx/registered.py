@@ -273,8 +273,8 @@ class Commands:
 
 
 COMMANDS = (
-    "serve project schema user token session identity permissions mail outbox files advise migrate config plugins plugin".split()
-)
+    "serve project schema user token session identity permissions mail outbox files advise graphql migrate config plugins plugin"
+).split()
 """The names of the server's own commands."""
 
 

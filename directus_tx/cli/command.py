@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet import defer, task
 
 from directus_tx import config
@@ -18,6 +18,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError, ServiceUnavailable
+from directus_tx.plugins import context as plugins
 from directus_tx.process import StartError
 from directus_tx.service import Backend, use_monotonic_clock, use_shared_lookups
 from directus_tx.suggestions import suggestion
@@ -62,6 +63,34 @@ class Environment:
         who = Accountability(None, ADMINISTRATOR, "", "directus command")
         session, plugins = Session(project.database), project.config.plugins
         return Context(key, schema, who, current_time(), session, project.keys, "command", plugins=plugins)
+
+
+@frozen
+class PluginEnvironment:
+    """What a command of a plugin is called with: the `output`, and the projects."""
+
+    output: Output
+    _environment: Environment = field(alias="environment", repr=False)
+
+    def projects(self) -> list[str]:
+        """Returns the keys of all projects."""
+        return self._environment.backend.projects.files.keys(private=True)
+
+    async def context(self, project: str) -> plugins.Context:
+        """Returns a context in a project, with the administrator role but no user. Raises Failed if there is no such project, and
+        ApiError."""
+        return plugins.Context(await self._environment.context(project), self._environment.backend.items)
+
+
+def plugin_command(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Makes a command of a coroutine function of a plugin, as `online` does, that is called with a PluginEnvironment and the command's own
+    arguments."""
+
+    @functools.wraps(work)
+    async def with_environment(environment: Environment, **arguments: Any) -> None:
+        await work(PluginEnvironment(environment.output, environment), **arguments)
+
+    return online(with_environment)
 
 
 def _common(command: F) -> F:

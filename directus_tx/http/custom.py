@@ -3,7 +3,7 @@ routes like those of the API: with the same callers, limits, errors and descript
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import field, fields, frozen
@@ -14,6 +14,8 @@ from directus_tx.errors import ApiError, NotFound
 from directus_tx.http.answers import Answer, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Endpoint, Route, Routes
+from directus_tx.plugins.context import Context
+from directus_tx.query import Query
 
 log = Logger()
 
@@ -27,6 +29,49 @@ _PART = re.compile(r"<(?P<argument>[a-z][a-z0-9_]*)>|[0-9A-Za-z._~-]+")
 
 Enabled = Callable[[Any], bool]
 """Whether a plugin is enabled in a project (`projects.project.Project`)."""
+
+
+@frozen
+class Request:
+    """A request to a route of a plugin. `path` are the arguments in the path."""
+
+    path: Mapping[str, str]
+    _call: Call = field(alias="call", repr=False)
+    _ctx: Context | None = field(alias="ctx", repr=False)
+
+    @property
+    def ctx(self) -> Context:
+        """The context: the project, the caller, and the items that the caller may read and write. Raises RuntimeError if the route has
+        none: its path does not begin with "/<project>", and the caller need not be signed in."""
+        if self._ctx is None:
+            raise RuntimeError("the route is in no project: it has no context")
+        return self._ctx
+
+    @property
+    def base(self) -> str:
+        """The URL of the server as the client reaches it, without a path: "https://example.com"."""
+        return self._call.base
+
+    def header(self, name: str) -> str | None:
+        """Returns a header of the request, or None."""
+        found: str | None = self._call.request.getHeader(name)
+        return found
+
+    def parameter(self, name: str) -> str | None:
+        """Returns a parameter of the query string, or None. Raises InvalidRequest if it is not a text."""
+        return self._call.params.text(name)
+
+    def query(self) -> Query:
+        """Returns the query that the parameters describe: fields, filter, sort, limit and so on. Raises ApiError if they are not valid."""
+        return self._call.query()
+
+    async def body(self) -> dict[str, Any] | list[Any]:
+        """Returns the payload, an object or a list. Raises ApiError if it is not valid or too large."""
+        return await self._call.body()
+
+    async def item(self) -> dict[str, Any]:
+        """Returns the payload, which must be an object. Raises ApiError otherwise."""
+        return await self._call.item()
 
 
 @frozen
@@ -130,11 +175,12 @@ def _check(route: Route) -> None:
 def _checked(plugin: str, route: Route) -> Endpoint:
     """Returns the endpoint of a route. The log names the plugin if it raises an exception that is no ApiError,
     or returns no answer."""
-    endpoint: Callable[[Call], Any] = route.endpoint
+    endpoint: Callable[[Request], Any] = route.endpoint
 
     async def call_endpoint(call: Call) -> Answer | Streamed:
+        ctx = None if call.ctx is None else Context(call.ctx, call.items)
         try:
-            found = endpoint(call)
+            found = endpoint(Request(call.path, call, ctx))
             if inspect.isawaitable(found):
                 found = await found
             if not isinstance(found, (Answer, Streamed)):

@@ -285,7 +285,8 @@ class Call:
         return self.base + self.request.path.decode("utf-8", "replace")
 
 
-Endpoint = Callable[[Call], Awaitable[Answer | Streamed]]
+Endpoint = Callable[[Any], Awaitable[Answer | Streamed]]
+"""An endpoint: a function that is called with a `Call`. Those of plugins get a `directus_tx.http.custom.Request`."""
 
 
 @frozen

@@ -13,6 +13,7 @@ from directus_tx.context import ADMINISTRATOR, Accountability
 from directus_tx.errors import InvalidRequest
 from directus_tx.items import Item, LongList, Result, create_items, delete_items, read_items, update_items
 from directus_tx.items.service import Items
+from directus_tx.outbox.messages import Message, enqueue
 from directus_tx.query import Query, WriteOptions
 
 T = TypeVar("T")
@@ -74,6 +75,13 @@ class Context:
         %s or %(name)s, never written into the text. Permissions are not checked. Outside of a transaction, only read: a statement whose
         connection is lost is run again. Raises ApiError."""
         return await self._request.db.query(sql, parameters)
+
+    async def enqueue(self, *messages: Message) -> None:
+        """Writes messages to the outbox, which are delivered after the commit. The context must be in a transaction: that of a filter, or
+        of `transaction`."""
+        if not self.in_transaction:
+            raise RuntimeError("messages are written in a transaction, whose commit sends them")
+        await enqueue(self._request, messages)
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """Calls *work* with this context in a transaction and returns its result. If the context is in one already, *work* is part of it.

@@ -10,8 +10,9 @@ from directus_tx.api import hookimpl
 from directus_tx.config import PluginSettings, Settings
 from directus_tx.errors import InvalidPayload
 from directus_tx.http.answers import Envelope
+from directus_tx.http.custom import Request
 from directus_tx.http.operations import TEXT, Operation, record
-from directus_tx.http.routes import Call, Caller, Route, Routes
+from directus_tx.http.routes import Caller, Route, Routes
 from directus_tx.plugins.manager import PluginError, Plugins
 from directus_tx.registered import Registered, collect
 from tests.conftest import TOKEN, Client, field
@@ -30,32 +31,32 @@ class Faulty:
         routes, more = Routes(), Routes()
 
         @routes.get("/<project>", Caller.PUBLIC, ABOUT)
-        def plain(call: Call) -> Envelope:
-            return Envelope({"value": call.ctx.project})
+        def plain(request: Request) -> Envelope:
+            return Envelope({"value": request.ctx.project})
 
         @routes.get("/", Caller.SIGNED_IN, ABOUT)
-        def deferred(call: Call) -> Any:
-            return defer.succeed(Envelope({"value": call.ctx.project, "user": call.ctx.accountability.user}))
+        def deferred(request: Request) -> Any:
+            return defer.succeed(Envelope({"value": request.ctx.project, "user": request.ctx.accountability.user}))
 
         @routes.get("/<project>/raises", Caller.PUBLIC, ABOUT)
-        async def raises(call: Call) -> Envelope:
+        async def raises(request: Request) -> Envelope:
             raise ZeroDivisionError("a secret")
 
         @routes.get("/<project>/refuses", Caller.PUBLIC, ABOUT)
-        async def refuses(call: Call) -> Envelope:
+        async def refuses(request: Request) -> Envelope:
             raise InvalidPayload("Not like this.")
 
         @routes.get("/<project>/wrong", Caller.PUBLIC, ABOUT)
-        async def wrong(call: Call) -> Any:
+        async def wrong(request: Request) -> Any:
             return {"value": "no answer"}
 
         @routes.delete("/<project>/<first>/<second_part>", Caller.ADMINISTRATOR, ABOUT)
-        async def remove(call: Call) -> Envelope:
-            return Envelope(dict(call.path))
+        async def remove(request: Request) -> Envelope:
+            return Envelope(dict(request.path))
 
         @more.route("PUT", "/<project>/put", Caller.ADMINISTRATOR, ABOUT)
-        async def put(call: Call) -> Envelope:
-            return Envelope({"value": (await call.item())["value"]})
+        async def put(request: Request) -> Envelope:
+            return Envelope({"value": (await request.item())["value"]})
 
         return [routes, more]
 
@@ -184,7 +185,7 @@ def collected(plugins: Plugins) -> Registered:
     return collect(plugins, Settings())
 
 
-async def _endpoint(call: Call) -> Envelope:
+async def _endpoint(request: Request) -> Envelope:
     return Envelope({})
 
 
