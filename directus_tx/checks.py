@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psycopg2
 
 from directus_tx.accounts.mails import pages_of
-from directus_tx.accounts.sso.settings import sign_on_settings
+from directus_tx.accounts.sso.settings import Drivers, sign_on_settings
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import CONNECT_TIMEOUT
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
@@ -61,15 +61,16 @@ def problems(settings: Settings) -> list[str]:
     return found
 
 
-def project_problems(settings: Settings, adapters: Adapters = SHIPPED) -> list[str]:
+def project_problems(settings: Settings, adapters: Adapters = SHIPPED, drivers: Drivers | None = None) -> list[str]:
     """Returns a line for each project file that cannot be used, and for each mail server, storage and setting of accounts that cannot.
-    The server starts all the same and serves the other projects. *adapters* are the kinds of storages by name."""
+    The server starts all the same and serves the other projects. *adapters* are the kinds of storages by name, *drivers*
+    the kinds of providers that plugins add."""
     found = []
     for path in sorted((pathlib.Path(settings.server.data_dir) / "projects").glob("*.toml")):
         try:
             config = read_file(str(path))
             storage = _storage(config, settings, adapters)
-            mistakes = (*storage, *sign_on_settings(config.auth).mistakes, *pages_of(config.auth)[1])
+            mistakes = (*storage, *sign_on_settings(config.auth, drivers).mistakes, *pages_of(config.auth)[1])
             found += [f"{path}: {mistake}" for mistake in mistakes]
             mail_server(config.mail, config.mail_from, settings.mail)
         except BrokenProjectFile as error:

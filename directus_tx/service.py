@@ -61,6 +61,9 @@ from directus_tx.workers import Worker
 log = Logger()
 
 
+KINDS = (WebhookKind.name, MailKind.name, FileRemoval.name)
+"""The names of the server's own kinds of messages."""
+
 CONNECT_PAUSES = (0.25, 0.5, 1.0)
 """Seconds between attempts to reach the database server at start. The last one is used for all further attempts."""
 
@@ -99,7 +102,9 @@ class Backend:
     def __init__(self, settings: Settings, reactor: Any, plugins: Plugins | None = None) -> None:
         self.settings = settings
         self.reactor = reactor
-        self.plugins, self.registered = _loaded(plugins or Plugins(reactor, settings.plugins), settings, find=plugins is None)
+        self.plugins, self.registered = load_plugins(
+            plugins or Plugins(reactor, settings.plugins), settings, find=plugins is None
+        )
         self.data_dir = pathlib.Path(settings.server.data_dir)
         self.embedded = None if settings.database.url else EmbeddedPostgres(self.data_dir)
         self.hasher = PasswordHasher(reactor)
@@ -210,12 +215,12 @@ class Backend:
             await deferToThread(self.embedded.stop)
 
 
-def _loaded(plugins: Plugins, settings: Settings, *, find: bool) -> tuple[Plugins, Registered]:
+def load_plugins(plugins: Plugins, settings: Settings, *, find: bool = True) -> tuple[Plugins, Registered]:
     """Loads plugins, if they are to be found. Returns them and what they register. Raises StartError."""
     try:
         if find:
             plugins.load()
-        registered = collect(plugins, settings, (WebhookKind.name, MailKind.name, FileRemoval.name))
+        registered = collect(plugins, settings, KINDS)
     except PluginError as error:
         plugins.watchdog.stop()
         raise StartError(str(error)) from None

@@ -8,6 +8,9 @@ from directus_tx.checks import database_problems, problems, project_problems
 from directus_tx.cli.command import MISUSED, offline
 from directus_tx.cli.output import Output
 from directus_tx.config import Settings, described
+from directus_tx.plugins.manager import Plugins
+from directus_tx.process import StartError
+from directus_tx.service import load_plugins
 
 
 @click.group("config")
@@ -20,11 +23,20 @@ def configuration() -> None:
 def check(settings: Settings, output: Output) -> None:
     """Check the configuration without starting the server.
 
-    Checks the settings, the addresses to listen on, the files and directories, the embedded PostgreSQL, and, if there is a
-    database.url, that the database server can be reached. The server itself checks all but the files of projects and the
+    Checks the settings, the addresses to listen on, the files and directories, the plugins, the embedded PostgreSQL, and, if there is
+    a database.url, that the database server can be reached. The server itself checks all but the files of projects and the
     database server before it starts: it waits for the latter, and a project whose file is broken does not keep others from being served.
     """
-    found = problems(settings) + project_problems(settings) + database_problems(settings)
+    plugins = Plugins(None, settings.plugins)
+    found = problems(settings)
+    try:
+        _, registered = load_plugins(plugins, settings)
+    except StartError as error:
+        found += [*str(error).splitlines(), *project_problems(settings)]
+    else:
+        found += [f"the plugin {name} cannot be used: {reason}" for name, reason in plugins.failed.items()]
+        found += project_problems(settings, registered.storages, registered.drivers)
+    found += database_problems(settings)
     output.result({"ok": not found, "problems": found}, *(found or ["the configuration is valid"]))
     if found:
         raise SystemExit(MISUSED)

@@ -11,11 +11,12 @@ import click
 from attrs import evolve
 
 from directus_tx.cli.advise import url_of
-from directus_tx.cli.command import Failed, offline
+from directus_tx.cli.command import Failed, Misconfigured, offline
 from directus_tx.cli.output import Output
-from directus_tx.config import Settings
+from directus_tx.config import ConfigError, Settings
 from directus_tx.plugins.manager import Plugins
 from directus_tx.registered import collect
+from directus_tx.service import KINDS
 
 PATIENCE = 20
 """Seconds that the command waits for the answer of the server."""
@@ -65,7 +66,10 @@ def _loadable(settings: Settings) -> list[dict[str, Any]]:
     """Returns the plugins that a server would load, as `Plugins.shown` does."""
     found = Plugins(None, evolve(settings.plugins, on_error="skip", block_limit=0.0))
     found.load()
-    collect(found)
+    try:
+        collect(found, settings, KINDS)
+    except ConfigError as error:
+        raise Misconfigured("\n  ".join(["the configuration is invalid:", *error.mistakes])) from None
     return found.shown()
 
 

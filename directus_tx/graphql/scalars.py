@@ -88,6 +88,9 @@ _BY_FAMILY: Mapping[str, GraphQLScalarType] = {
     "datetime": Datetime,
     "time": Time,
 }
+_BY_SCHEMA: Mapping[str, GraphQLScalarType] = {"string": GraphQLString, "number": GraphQLFloat, "boolean": GraphQLBoolean}
+"""The types of values of field types of plugins, by their JSON Schema."""
+
 _TEXTS = frozenset({"string", "slug", "status", "lang", "uuid"})
 
 Convert = Callable[[Any], Any]
@@ -95,6 +98,8 @@ Convert = Callable[[Any], Any]
 
 def value_type(field: Field) -> Any:
     """Returns the GraphQL type of the values of a field as responses show them."""
+    if field.custom is not None and field.custom.show is not None:
+        return _BY_SCHEMA.get(str(field.custom.schema.get("type")), JSON)
     if is_json(field) or (field.native is not None and field.native.member is not None):
         return JSON
     by_type = {"json": JSON, "array": GraphQLList(GraphQLString), "boolean": GraphQLBoolean, "decimal": GraphQLFloat}

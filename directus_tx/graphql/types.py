@@ -107,6 +107,9 @@ def operators_of(field: Field, type: Any) -> Mapping[str, Any]:
     if field.sealed is not None:
         return dict.fromkeys(("eq", "neq"), GraphQLString)
     kind = family(field)
+    if field.custom is not None and field.custom.parse is not None:
+        # The type of a plugin makes the value of a text.
+        return dict.fromkeys((*_OF_NUMBERS, *_OF_LISTS, *_OF_NULL), GraphQLString)
     if type in (JSON,) or isinstance(type, GraphQLList):
         return dict.fromkeys(_OF_PARTS, GraphQLString)
     if kind == "boolean" or type is GraphQLBoolean:
@@ -386,6 +389,9 @@ class Builder:
                 type = value_type(field)
                 for operator, value in operators_of(field, type).items():
                     add(f"{graphql}_{operator}", Asked(name, operator), lambda value=value: value)  # type: ignore[misc]
+                for operator, custom in self.access.schema.custom.operators.items():
+                    if family(field) in custom.families and field.sealed is None:
+                        add(f"{graphql}_{operator}", Asked(name, operator), lambda: GraphQLString)
         for graphql, name in self._named_quietly(visible).items():
             relation = self.relations[collection.collection].get(name)
             if relation is None:

@@ -286,6 +286,20 @@ async def test_aggregate_functions_of_plugins(client: Client) -> None:
     assert 'did you mean "median"?' in meant.json["error"]["message"]
 
 
+# --- GraphQL
+
+
+@ensureDeferred
+async def test_graphql_has_the_types_and_operators_of_plugins(client: Client) -> None:
+    await shop(client)
+    for query, found in (
+        ('{ things(filter: {name_matches: "^b"}) { data { name price } } }', [{"name": "Buoy", "price": "EUR 3.00"}]),
+        ('{ things(filter: {price_gt: "EUR 3"}) { data { name } } }', [{"name": "anchor"}]),
+    ):
+        answer = await client.post("~/gql", {"query": query})
+        assert answer.json == {"data": {"things": {"data": found}}}, answer.body
+
+
 # --- registrations that are wrong
 
 
