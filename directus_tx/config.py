@@ -419,6 +419,12 @@ class GraphQLSettings:
 class ScimSettings:
     """The section [scim]."""
 
+    form: str = setting(
+        "accept",
+        "Form of users and groups. accept: that of RFC 7643 for clients that accept application/scim+json, that of Directus 8 for others;"
+        " standard: that of RFC 7643 for all.",
+        choices=("accept", "standard"),
+    )
     max_results: int = setting(200, "Maximum number of users or groups in an answer, at most 1000.")
     max_members: int = setting(
         10_000,

@@ -457,7 +457,7 @@ class App:
         """Writes an error."""
         request.error_code = error.code
         _set_headers(request, error.headers)
-        answer = rendered_refusal(request, error)
+        answer = rendered_refusal(request, error, self.services.settings.scim)
         return self._finish(request, answer.status, answer.body, answer.content_type)
 
     def refuse_limited(self, request: Any, error: ApiError) -> bytes:

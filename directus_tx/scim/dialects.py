@@ -27,7 +27,9 @@ DIRECTUS_8 = Dialect(standard=False)
 STANDARD = Dialect(standard=True)
 
 
-def dialect_of(accept: str | None) -> Dialect:
-    """Returns the dialect of a request: the standard if its Accept header names application/scim+json."""
+def dialect_of(accept: str | None, form: str = "accept") -> Dialect:
+    """Returns the dialect of a request: the standard if its Accept header names application/scim+json, or *form*, the setting scim.form, is
+    "standard"."""
     ranges = (accept or "").lower().split(",")
-    return STANDARD if any(each.partition(";")[0].strip() == MEDIA_TYPE for each in ranges) else DIRECTUS_8
+    named = any(each.partition(";")[0].strip() == MEDIA_TYPE for each in ranges)
+    return STANDARD if named or form == "standard" else DIRECTUS_8

@@ -221,8 +221,9 @@ def _sees_members(scim: Scim) -> bool:
 def _member(scim: Scim, user: Item) -> Document:
     id = id_of(USER_COLLECTION, user["id"], user.get("external_id"))
     display = " ".join(part for part in (user.get("first_name"), user.get("last_name")) if part) or user.get("email")
-    found = {"value": user.get("email"), "$ref": scim.location(USERS, id), "display": display}
-    return found if not scim.dialect.standard else {**found, "value": id, "type": "User"}
+    if scim.dialect.standard:
+        return {"value": id, "$ref": scim.location(USERS, id), "type": "User"}
+    return {"value": user.get("email"), "$ref": scim.location(USERS, id), "display": display}
 
 
 def _ids(scim: Scim, members: Iterable[Mapping[str, Any]]) -> list[str]:

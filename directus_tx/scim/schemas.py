@@ -179,9 +179,12 @@ USER_SCHEMA = Schema(
             "complex",
             "The name of the user.",
             (
-                Attribute("formatted", description="The first and the last name.", mutability=READ_ONLY),
+                Attribute("formatted", description="The whole name.", stored=True),
                 Attribute("familyName", description="The last name, of at most 50 characters."),
                 Attribute("givenName", description="The first name, of at most 50 characters."),
+                Attribute("middleName", description="The middle names.", stored=True),
+                Attribute("honorificPrefix", description="What is written before the name.", stored=True),
+                Attribute("honorificSuffix", description="What is written after the name.", stored=True),
             ),
         ),
         Attribute("displayName", description="The name that is shown for the user.", stored=True),
@@ -207,7 +210,7 @@ USER_SCHEMA = Schema(
             (
                 Attribute("value", description="The address."),
                 Attribute("type", description="Always work.", examples=("work",)),
-                Attribute("primary", "boolean", "Always true."),
+                Attribute("primary", "boolean", "Whether the address is the preferred one."),
             ),
             several=True,
             required=True,
@@ -288,7 +291,6 @@ GROUP_SCHEMA = Schema(
             (
                 Attribute("value", description="The id of the user.", mutability=IMMUTABLE, exact=True),
                 Attribute("$ref", "reference", "The URL of the user.", mutability=IMMUTABLE, references=("User",)),
-                Attribute("display", description="The name of the user.", mutability=READ_ONLY),
                 Attribute("type", description="Always User.", mutability=IMMUTABLE, examples=("User",)),
             ),
             several=True,

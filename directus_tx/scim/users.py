@@ -20,6 +20,9 @@ from directus_tx.scim.stored import Kept, read_kept, write_kept
 KEPT = frozenset(each.name for each in USERS.schema.attributes if each.stored) | {ENTERPRISE}
 """The attributes that the server only keeps."""
 
+KEPT_PARTS = frozenset({"formatted", "middleName", "honorificPrefix", "honorificSuffix"})
+"""The parts of a name that the server only keeps."""
+
 ROLE_COLLECTION = "directus_roles"
 ACTIVE, DEACTIVATED, NEW = "active", "suspended", "draft"
 """The statuses of users who are active, who have been deactivated, and who are created and not active."""
@@ -65,11 +68,10 @@ class UserResources(Resources):
             "active": None if status is None else status == ACTIVE,
         }
         if scim.dialect.standard:
-            found["name"]["formatted"] = " ".join(part for part in (first, last) if part) or None
             found["title"] = item.get("title")
             found["groups"] = _groups(scim, item.get("role"))
             if kept is not None and everything:
-                found |= kept.attributes
+                found = _with_kept(found, kept.attributes)
         return self.finished(scim, item, found, kept)
 
     async def create(self, scim: Scim, body: Mapping[str, Any]) -> Written:
@@ -126,6 +128,8 @@ class UserResources(Resources):
         if "password" not in payload and payload == present:
             payload = {}
         changed = {name for name in touched & (KEPT | {"externalId"}) if (after.get(name) or None) != (before.get(name) or None)}
+        # Of names and addresses, only parts are kept.
+        changed |= {name for name in touched & {"name", "emails"} if _kept_of(after).get(name) != _kept_of(before).get(name)}
         if changed and not _sees_kept(scim):
             names = ", ".join(f'"{name}"' for name in sorted(changed))
             raise UpdateForbidden(f"You may not write {names}: only callers who may change all users may.")
@@ -155,8 +159,7 @@ def _groups(scim: Scim, role: Any) -> list[Document]:
 
 def _stored_document(row: Mapping[str, Any], kept: Kept | None) -> Document:
     """Returns the document of a stored user, to which changes are applied. It is not shown."""
-    attributes = {} if kept is None else dict(kept.attributes)
-    return attributes | {
+    found = {
         "externalId": row["external_id"] if kept is None else kept.external_id,
         "userName": row["email"],
         "name": {"familyName": row["last_name"], "givenName": row["first_name"]},
@@ -166,6 +169,13 @@ def _stored_document(row: Mapping[str, Any], kept: Kept | None) -> Document:
         "timezone": row["timezone"],
         "active": row["status"] == ACTIVE,
     }
+    return found if kept is None else _with_kept(found, kept.attributes)
+
+
+def _with_kept(document: Document, kept: Mapping[str, Any]) -> Document:
+    """Returns a document with what is kept of a user, also of the name and of the address."""
+    emails = [{**each, **kept.get("emails", {})} for each in document["emails"]]
+    return {**kept, **document, "name": {**kept.get("name", {}), **document["name"]}, "emails": emails}
 
 
 def _merged(before: Document, given: Document) -> Document:
@@ -203,11 +213,13 @@ def _payload(document: Document, touched: set[str], status: Any) -> Item:
 
 def _address(emails: Any) -> str | None:
     """Returns the address of a user: the primary one, otherwise that of the type work, otherwise the first one."""
+    return next((str(each["value"]) for each in _best(emails)), None)
+
+
+def _best(emails: Any) -> list[Document]:
+    """Returns the address of a user, as the only one of a list, with its sub-attributes. The list is empty if there is none."""
     found = [each for each in emails or () if each.get("value")]
-    if not found:
-        return None
-    best = min(found, key=lambda each: (each.get("primary") is not True, str(each.get("type")).lower() != "work"))
-    return str(best["value"])
+    return sorted(found, key=lambda each: (each.get("primary") is not True, str(each.get("type")).lower() != "work"))[:1]
 
 
 def _kept_of(document: Document) -> Document:
@@ -215,6 +227,9 @@ def _kept_of(document: Document) -> Document:
     found = {name: document[name] for name in KEPT if document.get(name)}
     if isinstance(found.get(ENTERPRISE), dict):
         found[ENTERPRISE] = {name: value for name, value in found[ENTERPRISE].items() if value}
+    found["name"] = {name: value for name, value in (document.get("name") or {}).items() if name in KEPT_PARTS and value}
+    if any(each.get("primary") is False for each in _best(document.get("emails"))):
+        found["emails"] = {"primary": False}
     return {name: value for name, value in found.items() if value}
 
 
@@ -224,7 +239,6 @@ _COMMON: Mapping[str, Filterable] = {
     "emails": text_field("email"),
     "emails.value": text_field("email"),
     "emails.type": constant("work"),
-    "emails.primary": constant(True),
     "name.familyname": text_field("last_name"),
     "name.givenname": text_field("first_name"),
     "title": text_field("title"),

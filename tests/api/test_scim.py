@@ -40,7 +40,7 @@ async def test_a_user_in_the_form_of_the_standard(client: Client) -> None:
         "schemas": [USER, ENTERPRISE],
         "userName": "kim@example.com",
         "externalId": "k/im ü",
-        "name": {"givenName": "Kim", "familyName": "Kay"},
+        "name": {"givenName": "Kim", "familyName": "Kay", "formatted": "Dr. Kim Kay"},
         "displayName": "Kimmy",
         "title": "Chief",
         "phoneNumbers": [{"value": "+49 1", "type": "work", "primary": True}],
@@ -59,7 +59,7 @@ async def test_a_user_in_the_form_of_the_standard(client: Client) -> None:
         "id": "k/im ü",
         "externalId": "k/im ü",
         "userName": "kim@example.com",
-        "name": {"givenName": "Kim", "familyName": "Kay", "formatted": "Kim Kay"},
+        "name": {"givenName": "Kim", "familyName": "Kay", "formatted": "Dr. Kim Kay"},
         "displayName": "Kimmy",
         "title": "Chief",
         "emails": [{"value": "kim@example.com", "type": "work", "primary": True}],
@@ -136,7 +136,6 @@ async def test_filters_find_groups(client: Client) -> None:
         {
             "value": "ann-id",
             "$ref": f"{client.base}/{client.project}/scim/v2/Users/ann-id",
-            "display": "Ann Lee",
             "type": "User",
         }
     ]

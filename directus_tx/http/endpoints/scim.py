@@ -45,7 +45,7 @@ def _request(call: Call) -> Scim:
     return Scim(
         call.items,
         call.ctx,
-        dialect_of(call.request.getHeader("accept")),
+        dialect_of(call.request.getHeader("accept"), settings.form),
         call.project.tag_key,
         settings.max_results,
         settings.max_members,
