@@ -28,6 +28,7 @@ from directus_tx.http.answers import Answer, Document, Empty, Envelope, Redirect
 from directus_tx.http.custom import Request
 from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, Parameters, record
 from directus_tx.http.routes import Caller, Routes
+from directus_tx.items.changes import WrittenItem
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
 from directus_tx.outbox.messages import Message
 from directus_tx.outgoing.client import Client, RequestFailed
@@ -96,6 +97,7 @@ __all__ = [
     "Stored",
     "Text",
     "WriteOptions",
+    "WrittenItem",
     "check_name",
     "errors",
     "hookimpl",

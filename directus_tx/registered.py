@@ -19,6 +19,7 @@ from directus_tx.compile.operators import OPERATORS
 from directus_tx.config import ConfigError, Settings, check_class, plugin_settings, unknown_plugin_settings
 from directus_tx.context import ADMINISTRATOR, Accountability, current_time
 from directus_tx.db.session import Session
+from directus_tx.extensions import ExtensionError, Extensions
 from directus_tx.files.storage.adapters import SHIPPED, StorageAdapter
 from directus_tx.http.custom import CustomRoute, check_places, custom_routes
 from directus_tx.http.endpoints import all_routes
@@ -95,6 +96,7 @@ class Registered:
 
     servers: Mapping[str, Server]
     routes: tuple[CustomRoute, ...]
+    extensions: Extensions
     storages: Mapping[str, StorageAdapter]
     drivers: Mapping[str, AuthenticationDriver]
     mail_templates: tuple[tuple[str, pathlib.Path], ...]
@@ -138,6 +140,7 @@ class _Collector:
         return Registered(
             servers=self.servers,
             routes=tuple(self._routes()),
+            extensions=self._extensions(),
             storages={**SHIPPED, **self._mapping("register_storages", StorageAdapter, SHIPPED)},
             drivers=self._mapping("register_authentication_drivers", AuthenticationDriver, DRIVERS, _check_driver),
             mail_templates=tuple(self._mail_templates()),
@@ -172,6 +175,20 @@ class _Collector:
                 found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin)))
                 check_places([*all_routes(), *found])
             yield from found
+
+    def _extensions(self) -> Extensions:
+        """Returns the extensions of the admin app that plugins bring."""
+        extensions = Extensions()
+        for plugin, given in self._values("register_extensions"):
+            with _named(plugin, "register_extensions"):
+                for path in given if isinstance(given, (list, tuple)) else [given]:
+                    if not isinstance(path, (str, os.PathLike)):
+                        raise ValueError(f"it must return the path of a directory, not {type(path).__name__}")
+                    try:
+                        extensions.add(pathlib.Path(path), plugin)
+                    except ExtensionError as error:
+                        raise ValueError("; ".join(error.mistakes)) from error
+        return extensions
 
     def _mapping(self, hook: str, cls: type, shipped: Any, check: Callable[[Any], None] = lambda value: None) -> dict[str, Any]:
         """Returns what a hook registers by name: instances of a class."""

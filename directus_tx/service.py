@@ -25,7 +25,7 @@ from directus_tx.db.addresses import SharedLookups
 from directus_tx.db.connection import pause
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres, Interrupted, Supervisor
 from directus_tx.errors import ServiceUnavailable
-from directus_tx.extensions import ExtensionError, Extensions
+from directus_tx.extensions import ExtensionError
 from directus_tx.files.intake import Intake
 from directus_tx.files.removal import FileRemoval
 from directus_tx.files.thumbnails import Thumbnails
@@ -119,7 +119,7 @@ class Backend:
         self.imports = Client(reactor, limits, max_answer=settings.files.max_size)
         self.intake = Intake(reactor, settings.files, self.imports)
         self.thumbnails = Thumbnails(reactor, settings.files, self.data_dir)
-        self.extensions = Extensions()
+        self.extensions = self.registered.extensions
         kinds: tuple[Kind, ...] = (WebhookKind(self.outgoing), MailKind(self.mailer), FileRemoval())
         self.kinds: dict[str, Kind] = {each.name: each for each in (*kinds, *self.registered.kinds)}
         parameters = self.embedded.parameters if self.embedded else libpq_parameters(settings.database.url)
@@ -153,7 +153,7 @@ class Backend:
         self.intake.start()
 
     def find_extensions(self) -> None:
-        """Finds the extensions of the admin app. Raises StartError."""
+        """Finds the extensions of the admin app that the operator has. Raises StartError."""
         directory = self.settings.server.extensions
         if directory:
             try:

@@ -86,3 +86,12 @@ class Event:
     after: Row | None
     payload: Row = field(factory=dict)
     parent: Parent | None = None
+
+
+@frozen
+class WrittenItem:
+    """What plugins are told of an event. `action` is "create", "update", "soft-delete", "revert" or "delete"."""
+
+    action: str
+    collection: str
+    key: Key

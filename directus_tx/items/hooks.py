@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from directus_tx.compile.plan import Item
 from directus_tx.context import Context
-from directus_tx.items.changes import Change, Event, Key
+from directus_tx.items.changes import Change, Event, Key, WrittenItem
 from directus_tx.query import Query
 
 FILES = "directus_files"
@@ -35,6 +35,9 @@ class Hooks(Protocol):
 
     def report(self, hook: str, ctx: Context | None, **arguments: Any) -> None:
         """Calls an action after, without waiting for it."""
+
+    def enabled(self, name: str, project: Any) -> bool:
+        """Whether a plugin is enabled in a project (`projects.project.Project`)."""
 
 
 def unchangeable(value: Any) -> Any:
@@ -73,6 +76,13 @@ async def before_deletion(hooks: Hooks, ctx: Context, collection: str, keys: Seq
     if collection == FILES and hooks.has(ctx, "file_delete_before"):
         async for key in ctx.in_slices(keys):
             await hooks.call("file_delete_before", ctx, key=key)
+
+
+async def after_writing(hooks: Hooks, ctx: Context, events: Sequence[Event]) -> None:
+    """Calls the action for items that have been written, in the transaction."""
+    if events and hooks.has(ctx, "items_written"):
+        items = tuple([WrittenItem(each.action, each.collection.collection, each.key) async for each in ctx.in_slices(events)])
+        await hooks.call("items_written", ctx, items=items)
 
 
 _AFTER = {"create": "item_create_after", "delete": "item_delete_after"}

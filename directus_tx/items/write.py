@@ -329,7 +329,9 @@ class Writer:
             raise refusals.no_item(self.access.grant(name))
 
     async def finish(self) -> None:
-        """Writes the messages about all events to the outbox, and their history. Has the actions after of plugins called."""
+        """Calls the action `items_written` of plugins, writes the messages about all events to the outbox, and their history. Has the
+        actions after of plugins called."""
+        await hooks.after_writing(self.service.plugins, self.ctx, self.events)
         for publisher in self.service.publishers:
             messages = await publisher.messages(self.ctx, self.events)
             if messages:

@@ -10,8 +10,9 @@ from twisted.python.failure import Failure
 
 from directus_tx import context
 from directus_tx.context import ADMINISTRATOR, Accountability
-from directus_tx.errors import InvalidRequest
+from directus_tx.errors import CollectionNotFound, InvalidRequest
 from directus_tx.items import Item, LongList, Result, create_items, delete_items, read_items, update_items
+from directus_tx.items.changes import WrittenItem as WrittenItem
 from directus_tx.items.service import Items
 from directus_tx.outbox.messages import Message, enqueue
 from directus_tx.query import Query, WriteOptions
@@ -82,6 +83,13 @@ class Context:
         if not self.in_transaction:
             raise RuntimeError("messages are written in a transaction, whose commit sends them")
         await enqueue(self._request, messages)
+
+    def primary_key(self, collection: str) -> str:
+        """Returns the name of the primary key of a collection. Raises CollectionNotFound, and InvalidRequest if it has none."""
+        found = self._request.schema.collections.get(collection)
+        if found is None:
+            raise CollectionNotFound(f'There is no collection "{collection}".')
+        return found.primary_key.field
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
         """Calls *work* with this context in a transaction and returns its result. If the context is in one already, *work* is part of it.

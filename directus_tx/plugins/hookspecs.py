@@ -16,7 +16,7 @@ from typing import Any
 
 import pluggy
 
-from directus_tx.plugins.context import Context, Key, Response
+from directus_tx.plugins.context import Context, Key, Response, WrittenItem
 from directus_tx.query import Query
 
 PROJECT = "directus_tx"
@@ -72,6 +72,12 @@ def item_delete_before(ctx: Context, collection: str, key: Key) -> Any:
 @hookspec
 def item_delete_after(ctx: Context, collection: str, key: Key) -> Any:
     """Action: an item has been deleted for good."""
+
+
+@hookspec
+def items_written(ctx: Context, items: Sequence[WrittenItem]) -> Any:
+    """Action before: all items of a request have been written, in its transaction, and are about to be committed. Messages about them can
+    be written to the outbox (`Context.enqueue`)."""
 
 
 @hookspec

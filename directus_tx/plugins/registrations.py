@@ -32,6 +32,12 @@ def register_routes(server: Any) -> Any:
 
 
 @hookspec
+def register_extensions(server: Any) -> Any:
+    """Returns a directory with extensions of the admin app, in the directories interfaces, layouts and modules, or a list of such
+    directories."""
+
+
+@hookspec
 def register_storages(server: Any) -> Any:
     """Returns kinds of storages: a dict of `StorageAdapter` by the name with which storage.adapter names it."""
 

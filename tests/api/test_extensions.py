@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 
 from directus_tx import checks
+from directus_tx.api import hookimpl
 from directus_tx.config import Settings
 from directus_tx.extensions import MAX_META, ExtensionError, Extensions, read_directory
 from directus_tx.http.admin_app import policy
+from directus_tx.plugins.manager import PluginError, Plugins
+from directus_tx.process import StartError
+from directus_tx.registered import collect
+from directus_tx.service import Backend
 from tests.conftest import TOKEN, Client, Reply
+from tests.plugged import documented, plugins_of
 
 STARS = {
     "name": "Stars",
@@ -325,6 +332,59 @@ def test_lists_have_the_extensions_of_the_plugins_that_are_enabled(directory: pa
     assert ids() == ["report"]
     assert ids("two") == ["report", "two"]
     assert ids("one", "two") == ["one", "report", "two"]
+
+
+class TestOfPlugins:
+    """Extensions that plugins bring, beside those of the operator."""
+
+    @pytest.fixture
+    def plugins(self, tmp_path: pathlib.Path) -> Plugins:
+        for name, id in (("one", "first"), ("two", "second")):
+            path = tmp_path / name / "extensions" / "layouts" / id
+            path.mkdir(parents=True)
+            (path / "meta.json").write_text('{"name": "Layout"}')
+            (path / "layout.js").write_bytes(SCRIPT)
+        return plugins_of(**{name: documented("register_extensions", str(tmp_path / name)) for name in ("one", "two")})
+
+    @ensureDeferred
+    async def test_they_are_listed_in_the_projects_in_which_the_plugin_is_enabled(self, client: Client) -> None:
+        assert [each["id"] for each in await listed(client, "layouts")] == ["first", "second", "wall"]
+        path = client.backend.data_dir / "projects" / f"{client.project}.toml"
+        path.write_text(path.read_text() + '\n[plugins]\ndisabled = ["one"]\n')
+        assert [each["id"] for each in await listed(client, "layouts")] == ["second", "wall"]
+        for id in ("first", "second", "wall"):
+            assert (await get(client, f"/extensions/custom/layouts/{id}/layout.js")).body == SCRIPT
+
+    def test_a_name_that_the_operator_has_used_stops_the_server(
+        self, settings: Settings, plugins: Plugins, tmp_path: pathlib.Path, directory: pathlib.Path
+    ) -> None:
+        (directory / "layouts" / "wall").rename(directory / "layouts" / "first")
+        backend = Backend(settings, reactor, plugins)
+        with pytest.raises(StartError, match=r"server.extensions: .*layouts/first: there is an extension with this name already"):
+            backend.find_extensions()
+
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            (5, "it must return the path of a directory, not int"),
+            (["extensions", None], "not NoneType"),
+            ("/nowhere", "there is no directory interfaces, layouts or modules in it"),
+        ],
+    )
+    def test_wrong_registrations_name_the_plugin(self, value: Any, said: str, directory: pathlib.Path) -> None:
+        class Wrong:
+            @hookimpl
+            def register_extensions(self) -> Any:
+                return [directory if each == "extensions" else each for each in value] if isinstance(value, list) else value
+
+        with pytest.raises(PluginError, match="the plugin wrong cannot be used: register_extensions: ") as refused:
+            collect(plugins_of(wrong=Wrong()), Settings())
+        assert said in str(refused.value)
+
+    def test_two_plugins_cannot_have_the_same_extension(self, tmp_path: pathlib.Path, plugins: Plugins) -> None:
+        again = plugins_of(**{name: documented("register_extensions", str(tmp_path / "one")) for name in ("one", "other")})
+        with pytest.raises(PluginError, match=r"the plugin other cannot be used: register_extensions: .*layouts/first: there is"):
+            collect(again, Settings())
 
 
 class TestWithoutExtensions:

@@ -13,7 +13,9 @@ routes = Routes()
 
 
 async def list_extensions(kind: str, call: Call) -> Answer:
-    return Envelope(call.services.extensions.listed(kind, lambda plugin: True))
+    return Envelope(
+        call.services.extensions.listed(kind, lambda plugin: call.services.items.plugins.enabled(plugin, call.project))
+    )
 
 
 for _kind in KINDS:
