@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Mapping
 from http.client import HTTPConnection
@@ -176,6 +177,16 @@ class Server:
         """What the server has logged."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
+    def logged(self, *texts: str, seconds: float = 30.0) -> str:
+        """Returns the first line of the log that has some texts. Waits until there is one, because the log is written a moment later. Fails
+        if there is none within some seconds."""
+
+        def lines() -> list[str]:
+            return [line for line in self.log.splitlines() if all(text in line for text in texts)]
+
+        wait_for(lines, seconds)
+        return lines()[0]
+
     def start(self) -> None:
         """Starts the server and waits until it is ready. Fails, with the log, if it does not start."""
         listen = f"tcp:{self.port}:interface=127.0.0.1"
@@ -259,6 +270,14 @@ class Server:
         """Deletes a project and its database."""
         found = self.call("DELETE", f"/server/projects/{project.project}?super_admin_token={_SUPER_ADMIN_TOKEN}")
         assert found.status < 300, found.body.decode()
+
+    def change_project_file(self, project: Caller, **tables: Json) -> None:
+        """Sets tables of the file of a project, such as `auth` or `plugins`, which the server reads again before the next request."""
+        path = self.directory / "var" / "projects" / f"{project.project}.toml"
+        changed = path.with_suffix(".new")
+        changed.touch(0o600)
+        changed.write_text(tomli_w.dumps({**tomllib.loads(path.read_text()), **tables}))
+        changed.replace(path)
 
     def _is_ready(self) -> bool:
         try:

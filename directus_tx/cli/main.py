@@ -16,6 +16,7 @@ from directus_tx.cli.identities import identity
 from directus_tx.cli.mail import mail
 from directus_tx.cli.outbox import outbox
 from directus_tx.cli.permissions import permissions
+from directus_tx.cli.plugin import plugin
 from directus_tx.cli.plugins import plugins
 from directus_tx.cli.projects import migrate, project
 from directus_tx.cli.schema import schema
@@ -92,6 +93,7 @@ for group in (
     outbox,
     files,
     graphql,
+    plugin,
     advise,
     migrate,
     plugins,

@@ -264,6 +264,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "outbox",
         "files",
         "graphql",
+        "plugin",
         "advise",
         "plugins",
         "configuration",
