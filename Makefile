@@ -15,8 +15,8 @@ run: $(STAMP)
 	@exec $(BIN)/twistd -n --pidfile= directus --demo $(OPTIONS)
 
 test: $(TEST_STAMP)
-	$(BIN)/ruff check directus_tx tests twisted
-	$(BIN)/ruff format --check directus_tx tests twisted
+	$(BIN)/ruff check directus_tx tests twisted plugins
+	$(BIN)/ruff format --check directus_tx tests twisted plugins
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile
 
