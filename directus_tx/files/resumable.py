@@ -24,6 +24,7 @@ from directus_tx.errors import ApiError, ClientGone, InvalidRequest, PayloadTooL
 from directus_tx.files import content as contents
 from directus_tx.files import names, uploads
 from directus_tx.files.intake import Intake, check_type
+from directus_tx.files.storage.interfaces import FileNotStored
 from directus_tx.files.uploads import Part, Upload
 from directus_tx.outgoing.client import Take
 
@@ -193,10 +194,13 @@ class Addition:
         for part in parts:
             if part.start != position:
                 break
-            async with contextlib.aclosing(self.storage.read(part.name, 0, part.size)) as pieces:
-                async for piece in pieces:
-                    await take(piece)
-                    position += len(piece)
+            try:
+                async with contextlib.aclosing(self.storage.read(part.name, 0, part.size)) as pieces:
+                    async for piece in pieces:
+                        await take(piece)
+                        position += len(piece)
+            except FileNotStored:
+                break
             if position != part.end:
                 break
         if position != self.size:

@@ -106,6 +106,9 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
     for route in routes:
         if not route.path.startswith("/<project>") or not route.admits(access.accountability):
             continue
+        if route.path.endswith("/"):
+            # The path without the slash has the same routes.
+            continue
         head = route.tag
         if route.path.startswith(ITEMS):
             for name, grant in readable.items():
@@ -114,7 +117,7 @@ def document(access: Access, project: str, routes: Iterable[Route], systems: Map
         elif head in systems:
             if systems[head] in readable:
                 builder.add(route, route.path, readable[systems[head]], head)
-        elif not route.path.endswith("/"):
+        else:
             builder.add(route, route.path, None, head)
     return {
         "openapi": "3.1.0",

@@ -37,7 +37,7 @@ IGNORED = frozenset({"filetype", "type", "relativePath", *NAMES})
 _PATH = re.compile(rb"/[^/]+/files/tus(/[^/]*)?")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _KEY = re.compile(r"[!-+\--~]+")
-_PAIR = re.compile(r"\s*(?P<key>[^\s,]*)(?:[ \t]+(?P<value>[^\s,]*))?\s*")
+_PAIR = re.compile(r"\s*(?P<key>[^\s,]*)(?:[ \t]+(?P<value>[^\s,]*))?\s*", re.ASCII)
 
 
 def is_path(path: bytes) -> bool:
