@@ -521,7 +521,7 @@ class PluginSettings:
     )
     slow_hook: float = setting(1.0, "Seconds from which the log names a hook that has taken so long. 0: never.")
     block_limit: float = setting(
-        1.0,
+        2.0,
         "Seconds for which the process may answer no requests because of what it is doing itself, before the log says what that is and, if"
         " it is a plugin, names it. 0: no limit.",
     )

@@ -107,6 +107,10 @@ def listens(hooks: Hooks, ctx: Context, names: Iterable[str] = AFTER_EVENTS) -> 
     return any(hooks.has(ctx, name) for name in names)
 
 
+AT_READING = frozenset({"item_read", "item_read_after"})
+"""The hooks of items that have been read."""
+
+
 async def before_read(hooks: Hooks, ctx: Context, collection: str, query: Query, keys: Sequence[Key] | None) -> None:
     """Calls the actions before items are read."""
     if hooks.has(ctx, "item_read_before"):

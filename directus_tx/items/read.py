@@ -71,7 +71,7 @@ async def read_items(
 
     Raises CollectionNotFound; ItemNotFound for one key or `single`; and the errors of `plan_for`.
     """
-    if service.plugins.named:
+    if "item_read_before" in service.plugins.named:
         await hooks.before_read(service.plugins, ctx, collection, query, keys)
     access = access_of(ctx)
     by_one_key = keys is not None and len(keys) == 1
@@ -351,7 +351,7 @@ class _Reading:
         if self.rules is not NO_RULES:
             await self._apply_rules(items, shown_for)
         plugins = self.service.plugins
-        if plugins.named and self.counted is not None:
+        if self.counted is not None and not hooks.AT_READING.isdisjoint(plugins.named):
             # An item without visible fields is an empty list.
             shown = [item for item in items if item]
             await hooks.filter_items(plugins, self.ctx, self.collection, shown)

@@ -118,6 +118,8 @@ class Plugins:
         for found in wanted:
             with self.watchdog.expecting(f"loading the plugin {found.name}"), self._naming(found):
                 objects.append((found, found.load()))
+        # twistd may make another process of this one, which has no threads.
+        self.watchdog.stop()
         # pluggy calls the implementation first that is registered last.
         for found, plugin in reversed(objects):
             with self._naming(found):
@@ -242,6 +244,10 @@ class Plugins:
         names = ALL_PLUGINS if ctx is None else ctx.plugins
         found = self._tables.get(names)
         if found is None:
+            for name in (*(names.enabled or ()), *names.disabled):
+                if name not in self.loaded and ctx is not None:
+                    text = "project {project}: its file names the plugin {plugin}, which is not loaded{suggestion}"
+                    log.warn(text, project=ctx.project, plugin=name, suggestion=suggestion(name, self.loaded))
             self._tables[names] = found = {hook: tuple(self._implementations(hook, names)) for hook in self.named}
         return found
 

@@ -102,7 +102,7 @@ class Watchdog:
         plugin = self._blocker([file for file, _, _ in places])
         # The log has one line for each event.
         lines = [f"{file}, line {line}, in {name}: {linecache.getline(file, line).strip()}" for file, line, name in places]
-        log.error(
+        log.warn(
             "{doing} has been blocked for {seconds} s{by} (plugins.block_limit). It is at {stack}",
             doing=self._doing,
             seconds=f"{seconds:.1f}",

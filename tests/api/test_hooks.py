@@ -744,7 +744,7 @@ async def test_wrappers_see_refusals_and_can_replace_them(client: Client, logged
 
 
 @ensureDeferred
-async def test_plugins_are_enabled_by_project(client: Client) -> None:
+async def test_plugins_are_enabled_by_project(client: Client, logged: list[str]) -> None:
     class Naming(Plugin):
         def __init__(self, letter: str) -> None:
             self.letter = letter
@@ -766,6 +766,11 @@ async def test_plugins_are_enabled_by_project(client: Client) -> None:
     assert (await created()).data["name"] == "-"
     path.write_text(path.read_text().replace("enabled = []", 'enabled = ["first"]'))
     assert (await created()).data["name"] == "-a"
+    assert not [text for text in logged if "which is not loaded" in text]
+    path.write_text(path.read_text().replace('["first"]', '["first", "secund"]'))
+    assert (await created()).data["name"] == "-a"
+    said = f'project {client.project}: its file names the plugin secund, which is not loaded; did you mean "second"?'
+    assert said in logged
     for wrong in ("enabled = 1", 'other = ["first"]', "disabled = [1]"):
         path.write_text(path.read_text().partition("[plugins]")[0] + f"[plugins]\n{wrong}\n")
         assert (await created()).status == 503
