@@ -19,8 +19,10 @@ from directus_tx.errors import ServiceUnavailable, StorageFull
 from directus_tx.files import checking, resumable, uploads
 from directus_tx.files.storage.local import LocalStorage
 from directus_tx.jobs.uploads import remove_expired
+from directus_tx.projects.files import ProjectConfig
 from tests.api.test_files import picture, rows, stored, until
-from tests.conftest import Client, Reply
+from tests.bucket import bucket
+from tests.conftest import SUPER_ADMIN_TOKEN, Client, Reply
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = "application/offset+octet-stream"
@@ -653,3 +655,45 @@ async def test_a_part_that_the_storage_has_lost_ends_the_upload(client: Client, 
     assert (answer.status, answer.code) == (422, 4)
     assert (await head(client, path)).status == 404
     assert await stored(client) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_of_an_upload_to_a_bucket_stays_when_it_is_finished_deleted_or_expired(
+    client: Client, small_parts: int
+) -> None:
+    with bucket() as files:
+        answer = await client.post(
+            "/server/projects",
+            {
+                "project": "bucket",
+                "super_admin_token": SUPER_ADMIN_TOKEN,
+                "user_email": "admin@example.com",
+                "user_password": "password",
+                "user_token": "admin-static-token",
+            },
+            token=None,
+        )
+        assert answer.status == 200, answer.body
+        project = client.backend.projects.get("bucket")
+        directory = client.backend.projects.files
+
+        def in_bucket(config: ProjectConfig) -> ProjectConfig:
+            return evolve(config, storage=files.settings())
+
+        directory.change(project.config, in_bucket)
+        client.project = "bucket"
+        finished, deleted, expired = [await created(client, 3000) for _ in range(3)]
+        for path in (finished, deleted, expired):
+            assert (await send(client, path, 0, DATA[:2500])).status == 204
+        assert len(files.objects()) == 9
+        assert (await client.call("DELETE", deleted, headers=TUS)).status == 204
+        assert len(files.objects()) == 6
+        answer = await send(client, finished, 2500, DATA[2500:3000])
+        assert answer.status == 204, answer.body
+        later = current_time() + timedelta(days=2)
+        assert (await remove_expired(client.backend.projects, lambda: later))["bucket"] == 2
+        (name,) = files.objects()
+        assert "/originals/" in name
+        assert files.unfinished() == []
+        (file,) = (await client.get("~/files")).data
+        assert (file["storage"], file["checksum"]) == ("s3", hashlib.md5(DATA[:3000]).hexdigest())
