@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 import pytest
@@ -17,7 +18,14 @@ from twisted.internet import defer, reactor
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from directus_tx.accounts.sso.interfaces import Identity, IPasswordProvider, SignOnError
+from directus_tx.accounts.sso.interfaces import (
+    Flow,
+    IAuthenticationProvider,
+    Identity,
+    IPasswordProvider,
+    Redemption,
+    SignOnError,
+)
 from directus_tx.accounts.sso.settings import AuthenticationDriver
 from directus_tx.api import hookimpl
 from directus_tx.checks import project_problems
@@ -31,6 +39,7 @@ from directus_tx.plugins.services import STOPPING, PluginService
 from directus_tx.registered import COMMANDS, collect
 from tests.api.outbox import all_ended, delivering, mails, rows
 from tests.api.test_files import upload
+from tests.api.test_sso import Browser
 from tests.api.test_two_factor import code
 from tests.conftest import SUPER_ADMIN_TOKEN, Client
 from tests.plugged import documented, logged, plugins_of
@@ -526,6 +535,58 @@ async def test_wrong_settings_of_providers_are_logged(client: Client) -> None:
         token=None,
     )
     assert (refused.status, "project file only" in refused.json["error"]["message"]) == (422, True)
+
+
+@implementer(IAuthenticationProvider)
+class Guild:
+    """A provider of single sign-on, whose page sends the browser back at once."""
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+
+    async def authorization_url(self, redirect_uri: str, flow: Flow) -> str:
+        return f"{self.issuer}?{urlencode({'redirect_uri': redirect_uri, 'state': flow.state})}"
+
+    def check_answer(self, issuer: str | None) -> None:
+        if issuer is not None:
+            raise SignOnError("it names another provider")
+
+    async def identify(self, redemption: Redemption) -> Identity:
+        if redemption.code != "good":
+            raise SignOnError("the code is not good")
+        return Identity(self.issuer, "7", "member@example.com", groups=frozenset({"masters"}))
+
+
+@frozen
+class GuildSettings:
+    """Settings of the driver."""
+
+    hall: str = setting("https://guild.example.com/", "The address of the page.")
+
+
+class GuildDriver(AuthenticationDriver):
+    settings = GuildSettings
+
+    def open(self, provider: Any, tools: Any) -> Guild:
+        return Guild(provider.options.hall)
+
+
+@ensureDeferred
+async def test_users_sign_on_with_a_provider_of_a_plugin(client: Client) -> None:
+    client.backend.sign_on._drivers = {"guild": GuildDriver()}
+    guild = {"driver": "guild", "hall": "https://hall.example.com/", "create_users": True, "group_roles": {"masters": 1}}
+    change_project(client, auth={"social_providers": {"guild": guild, "wrong": {"driver": "guild", "hal": "x"}}})
+    with logged() as lines:
+        assert [each["name"] for each in (await client.get("~/auth/sso", token=None)).data] == ["guild"]
+    assert [line for line in lines if 'auth.social_providers.wrong: there is no setting hal; did you mean "hall"?' in line]
+    browser = Browser(client)
+    for given, status in (("bad", 401), ("good", 200)):
+        begun = await browser.get("~/auth/sso/guild?mode=cookie")
+        assert begun.location.startswith("https://hall.example.com/?"), begun.reply.body
+        back = begun.query["redirect_uri"]
+        ended = await browser.get(f"{back}?{urlencode({'state': begun.query['state'], 'code': given})}")
+        assert ended.status == status, ended.reply.body
+    assert await execute(client, "SELECT role FROM directus_users WHERE email = 'member@example.com'") == [(1,)]
 
 
 # --- templates of mails
