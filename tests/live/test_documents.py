@@ -110,6 +110,10 @@ def test_the_page_on_graphql_tells_the_truth(tmp_path: pathlib.Path) -> None:
     assert daemon.stop() == 0
 
 
+def test_the_page_on_scim_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/scim.rst", daemon, {}) == 12
+
+
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on this machine (Debian: apt-get install postgresql-client)")
 def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres: dict[str, Any]) -> None:
     environment = {"PGHOST": str(postgres["host"]), "PGUSER": str(postgres["user"])}
