@@ -77,6 +77,14 @@ class Cache(Generic[V]):
         found.used = True
         return found.value  # type: ignore[no-any-return]
 
+    def find(self, owner: Hashable, key: Hashable) -> V | None:
+        """Returns the value of a key, None if there is none."""
+        found = self._entries.get((owner, key))
+        if found is None:
+            return None
+        found.used = True
+        return found.value  # type: ignore[no-any-return]
+
     def _add(self, place: Place, value: V, weight: int) -> None:
         if weight > self.most * LARGEST or place in self._entries:
             return

@@ -116,3 +116,9 @@ class Catalog:
     inputs: Mapping[str, Mapping[str, Given]] = attribute(factory=dict)
     sorts: Mapping[str, Mapping[str, Sort]] = attribute(factory=dict)
     left_out: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> int:
+        """The number of fields of all types."""
+        members = sum([len(each.members) for each in self.objects.values()])
+        return members + sum([len(each) for of in (self.filters, self.inputs, self.sorts) for each in of.values()])

@@ -47,7 +47,7 @@ class Document:
     @property
     def weight(self) -> int:
         """The approximate size in bytes."""
-        return 4000 + 100 * self.length
+        return 4000 + 130 * self.length
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
         """Returns an operation by its name, or the only one. Raises GraphQLError if there is none."""

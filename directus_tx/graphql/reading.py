@@ -9,8 +9,8 @@ from attrs import evolve, frozen
 from directus_tx.context import Context
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.graphql.catalog import Reads
+from directus_tx.graphql.definitions import COLLECTIONS
 from directus_tx.graphql.planning import Again, Planned, Reading
-from directus_tx.graphql.types import COLLECTIONS
 from directus_tx.items import Item, LongList, read_items
 from directus_tx.items.batches import together
 from directus_tx.items.service import Items

@@ -15,7 +15,7 @@ KEPT = 8 * 2**20
 
 
 class PersistedQueryNotFound(ApiError):
-    """PersistedQueryNotFound"""
+    """The text of the document is not known. Clients look for the message "PersistedQueryNotFound" and send the text."""
 
     code, status = 4, 422
 
@@ -66,11 +66,10 @@ class PersistedQueries:
             if hashlib.sha256(request.text.encode()).hexdigest() != request.hash.lower():
                 raise InvalidRequest("The sha256Hash of the persisted query is not that of the query.")
             return self._cache.get(project, request.hash.lower(), lambda: request.text, _weight)
-        return self._cache.get(project, request.hash.lower(), _missing, _weight)
-
-
-def _missing() -> str:
-    raise PersistedQueryNotFound
+        found = self._cache.find(project, request.hash.lower())
+        if found is None:
+            raise PersistedQueryNotFound("PersistedQueryNotFound")
+        return found
 
 
 def _weight(text: str) -> int:

@@ -1,7 +1,6 @@
 """The GraphQL service: answers requests. It keeps the catalogs of callers, and documents, with the snapshot of the project."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -28,6 +27,7 @@ from directus_tx.context import Context
 from directus_tx.errors import ApiError, ClientGone, InternalError, InvalidRequest, ServiceUnavailable, Unauthorized
 from directus_tx.graphql.catalog import Catalog, Reads
 from directus_tx.graphql.documents import Document, Refused, parsed
+from directus_tx.graphql.keeping import Catalogs
 from directus_tx.graphql.mutations import Mutation, run_mutations
 from directus_tx.graphql.planning import Operation, Planned, Planner, Reading
 from directus_tx.graphql.reading import Read, aggregate_query, read_root
@@ -41,12 +41,11 @@ from directus_tx.query import Query, WriteOptions
 log = Logger()
 T = TypeVar("T")
 
-INLINE = 4000
+INLINE = 1500
 """Characters of a document up to which it is read at once. Longer ones are read in a thread, so that the reactor runs meanwhile."""
 
 WAITING = 64
-SCOPED = 8
-"""How many catalogs of tokens that are limited are kept: users choose the limits, so there can be many."""
+"""How much work may wait for the thread."""
 
 
 @frozen
@@ -55,28 +54,6 @@ class Outcome:
 
     answer: dict[str, Any]
     doubtful: bool = False
-
-
-class Catalogs:
-    """The catalogs of the callers of a snapshot."""
-
-    def __init__(self) -> None:
-        self.of_roles: dict[Hashable, Catalog] = {}
-        self.of_scopes: OrderedDict[Hashable, Catalog] = OrderedDict()
-        self.making: dict[Hashable, list[defer.Deferred[None]]] = {}
-
-    def get(self, key: Hashable) -> Catalog | None:
-        """Returns a catalog, or None if it must be made."""
-        return self.of_roles.get(key) or self.of_scopes.get(key)
-
-    def keep(self, key: Hashable, catalog: Catalog, *, scoped: bool) -> None:
-        """Keeps a catalog."""
-        if not scoped:
-            self.of_roles[key] = catalog
-            return
-        self.of_scopes[key] = catalog
-        if len(self.of_scopes) > SCOPED:
-            self.of_scopes.popitem(last=False)
 
 
 class GraphQL:
@@ -100,13 +77,16 @@ class GraphQL:
     def check_caller(self, ctx: Context) -> None:
         """Raises Unauthorized for callers who may read no collection except system collections."""
         access = access_of(ctx)
-        if not ctx.schema.kept(("graphql", access.key), lambda: (_reads_items(access),))[0]:
+        if ctx.accountability.scope is None:
+            (reads,) = ctx.schema.kept(("graphql", access.key), lambda: (_reads_items(access),))
+        else:
+            reads = _reads_items(access)
+        if not reads:
             raise Unauthorized("You may not use GraphQL: there is no collection whose items you may read.")
 
     async def catalog(self, ctx: Context) -> Catalog:
         """Returns the catalog of the caller."""
-        access = access_of(ctx)
-        catalogs = ctx.schema.kept("graphql catalogs", Catalogs)
+        access, catalogs = access_of(ctx), _catalogs(ctx)
         while (found := catalogs.get(access.key)) is None:
             others = catalogs.making.get(access.key)
             if others is not None:
@@ -117,7 +97,7 @@ class GraphQL:
             waiting = catalogs.making[access.key] = []
             try:
                 found = await self._in_thread(_make_catalog, access, self.settings.mutations == "on")
-                catalogs.keep(access.key, found, scoped=ctx.accountability.scope is not None)
+                catalogs.keep(access.key, found)
             finally:
                 del catalogs.making[access.key]
                 for each in waiting:
@@ -126,18 +106,15 @@ class GraphQL:
         return found
 
     async def _document(self, ctx: Context, catalog: Catalog, text: str) -> Document:
-        key = ("graphql document", text)
-        owner, plans = access_of(ctx).key, ctx.schema.plans
-        try:
-            found: Document = plans.get(owner, key, _missing, _weight)
+        owner, documents = access_of(ctx).key, _catalogs(ctx).documents
+        found: Document | None = documents.find(owner, ("document", text))
+        if found is not None:
             return found
-        except _Missing:
-            pass
         if len(text) < INLINE:
             document = parsed(text, catalog, self.settings)
         else:
             document = await self._in_thread(parsed, text, catalog, self.settings)
-        plans.get(owner, key, lambda: document, _weight)
+        documents.get(owner, ("document", text), lambda: document, _weight)
         return document
 
     # answers
@@ -181,9 +158,9 @@ class GraphQL:
     ) -> Operation:
         flags = {name: bool(variables.coerced.get(name)) for name in document.flags}
         name = node.name.value if node.name else ""
-        key = ("graphql operation", text, name, tuple(flags.items()))
+        key = ("operation", text, name, tuple(flags.items()))
         planner = Planner(catalog, self.settings)
-        found: Operation = ctx.schema.plans.get(
+        found: Operation = _catalogs(ctx).documents.get(
             access_of(ctx).key, key, lambda: planner.plan(node, document.fragments, flags), lambda made: made.weight + len(text)
         )
         return found
@@ -286,17 +263,16 @@ class GraphQL:
         )
         document_node = DocumentNode(definitions=(asked, *document.fragments.values()))
         try:
-            key = ("graphql description", print_ast(document_node), orjson.dumps(request.variables, option=orjson.OPT_SORT_KEYS))
+            variables = orjson.dumps(request.variables, option=orjson.OPT_SORT_KEYS)
         except TypeError:
             raise InvalidRequest("The variables cannot be read.") from None
-        owner, plans = access_of(ctx).key, ctx.schema.plans
-        try:
-            found: dict[str, Any] = plans.get(owner, key, _missing, _weight_of_description)
-            return found
-        except _Missing:
-            pass
-        made = await self._in_thread(_introspect, catalog, document_node, dict(request.variables))
-        return plans.get(owner, key, lambda: made, _weight_of_description)  # type: ignore[no-any-return]
+        descriptions, key = _catalogs(ctx).descriptions, (access_of(ctx).key, print_ast(document_node), variables)
+        kept = descriptions.get(key)
+        if kept is not None:
+            return kept
+        found = await self._in_thread(_introspect, catalog, document_node, dict(request.variables))
+        descriptions.keep(key, found, sum([len(orjson.dumps(each)) for each in found.values()]))
+        return found
 
     async def _write(
         self,
@@ -352,20 +328,12 @@ class GraphQL:
         return found + "\n"
 
 
-class _Missing(Exception):
-    """Nothing is kept."""
-
-
-def _missing() -> Any:
-    raise _Missing
+def _catalogs(ctx: Context) -> Catalogs:
+    return ctx.schema.kept("graphql catalogs", Catalogs)
 
 
 def _weight(document: Document) -> int:
     return document.weight
-
-
-def _weight_of_description(found: Mapping[str, orjson.Fragment]) -> int:
-    return sum([300 + len(orjson.dumps(each)) for each in found.values()])
 
 
 def _reads_items(access: Access) -> bool:

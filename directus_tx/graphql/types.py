@@ -1,6 +1,7 @@
 """Makes the GraphQL schema of what a caller may see and do."""
 
 from collections.abc import Callable, Iterable, Mapping
+from sys import intern
 from typing import Any
 
 from graphql import (
@@ -26,14 +27,23 @@ from graphql import (
 from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import has_order, is_number
 from directus_tx.graphql.catalog import Asked, Catalog, Given, Kind, Member, ObjectType, Reads, Root, Writes
+from directus_tx.graphql.definitions import (
+    COLLECTION_ATTRIBUTES,
+    COLLECTIONS,
+    FIELD_ATTRIBUTES,
+    FIELDS,
+    FILES,
+    OBJECTS,
+    OF_MANY,
+    SHOWN_BY_KEY,
+    USERS,
+    WITHOUT_ROOT,
+    operators_of,
+)
 from directus_tx.graphql.names import filter_name, graphql_name, type_name
 from directus_tx.graphql.scalars import (
-    JSON,
     SCALARS,
-    Date,
-    Datetime,
     Int,
-    Time,
     converter,
     finite,
     identifier,
@@ -44,89 +54,6 @@ from directus_tx.graphql.scalars import (
 from directus_tx.query import Sort
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Field, Relation
-
-COLLECTIONS, FIELDS, FILES, USERS = "directus_collections", "directus_fields", "directus_files", "directus_users"
-
-WITHOUT_ROOT = frozenset({"directus_migrations", "directus_user_sessions", "directus_webhooks"})
-"""System collections without a root field, as in Directus 8."""
-
-SHOWN_BY_KEY = frozenset({("directus_folders", "parent_folder")})
-"""Many-to-one fields that show the key of the item instead of the item, as in Directus 8."""
-
-_OBJECTS: Mapping[str, Mapping[str, tuple[Any, Kind, str]]] = {
-    "Metadata": {
-        "collection": (GraphQLString, Kind.VALUE, ""),
-        "type": (GraphQLString, Kind.VALUE, ""),
-        **dict.fromkeys(
-            ("result_count", "total_count", "filter_count", "limit", "offset", "page", "page_count"), (Int, Kind.VALUE, "")
-        ),
-        "status_count": (JSON, Kind.VALUE, ""),
-    },
-    "DirectusFileData": {
-        **dict.fromkeys(("full_url", "url", "asset_url"), (GraphQLString, Kind.VALUE, "")),
-        "thumbnails": (None, Kind.OBJECTS, "DirectusThumbnail"),
-        "embed": (None, Kind.OBJECT, "DirectusEmbed"),
-    },
-    "DirectusThumbnail": {
-        **dict.fromkeys(("key", "url", "relative_url", "dimension"), (GraphQLString, Kind.VALUE, "")),
-        "width": (Int, Kind.VALUE, ""),
-        "height": (Int, Kind.VALUE, ""),
-    },
-    "DirectusEmbed": {"html": (GraphQLString, Kind.VALUE, ""), "url": (GraphQLString, Kind.VALUE, "")},
-}
-"""The object types that are no items, with the types, kinds and targets of their fields."""
-
-_TEXT, _FLAG = GraphQLString, GraphQLBoolean
-_FIELD_ATTRIBUTES: Mapping[str, Any] = {
-    "id": GraphQLID,
-    **dict.fromkeys(("field", "type", "datatype", "length", "interface", "default_value", "note", "validation", "width"), _TEXT),
-    **dict.fromkeys(("primary_key", "auto_increment", "unique", "signed", "locked", "required", "readonly"), _FLAG),
-    **dict.fromkeys(("hidden_detail", "hidden_browse"), _FLAG),
-    "options": JSON,
-    "translation": JSON,
-    "sort": Int,
-    "group": Int,
-}
-_COLLECTION_ATTRIBUTES: Mapping[str, Any] = {
-    "collection": _TEXT,
-    **dict.fromkeys(("managed", "hidden", "single"), _FLAG),
-    **dict.fromkeys(("icon", "note"), _TEXT),
-    "translation": JSON,
-}
-
-_OF_NUMBERS = ("eq", "neq", "lt", "lte", "gt", "gte")
-_OF_LISTS = ("in", "nin", "between", "nbetween")
-_OF_TEXTS = ("eq", "neq", "contains", "ncontains", "rlike", "nrlike", "empty", "nempty", "null", "nnull")
-_OF_NULL = ("null", "nnull")
-_OF_PARTS = ("contains", "ncontains", "empty", "nempty", "null", "nnull")
-_OF_MANY = ("empty", "nempty")
-
-
-def operators_of(field: Field, type: Any) -> Mapping[str, Any]:
-    """Returns the operators of the filters on a field with a column and the types of their values. *type* is that of the field's values."""
-    if field.sealed is not None:
-        return dict.fromkeys(("eq", "neq"), GraphQLString)
-    kind = family(field)
-    if field.custom is not None and field.custom.parse is not None:
-        # The type of a plugin makes the value of a text.
-        return dict.fromkeys((*_OF_NUMBERS, *_OF_LISTS, *_OF_NULL), GraphQLString)
-    if type in (JSON,) or isinstance(type, GraphQLList):
-        return dict.fromkeys(_OF_PARTS, GraphQLString)
-    if kind == "boolean" or type is GraphQLBoolean:
-        return {**dict.fromkeys(("eq", "neq"), GraphQLBoolean), **dict.fromkeys(_OF_NULL, GraphQLString)}
-    by_family = {
-        "integer": GraphQLString if field.datatype == "BIGINT" else Int,
-        "number": GraphQLFloat,
-        "date": Date,
-        "datetime": Datetime,
-        "time": Time,
-    }
-    if kind in by_family:
-        found = {**dict.fromkeys(_OF_NUMBERS, by_family[kind]), **dict.fromkeys(_OF_LISTS, GraphQLString)}
-        return found if field.primary_key else {**found, **dict.fromkeys(_OF_NULL, GraphQLString)}
-    if kind == "binary":
-        return dict.fromkeys(_OF_NULL, GraphQLString)
-    return dict.fromkeys(_OF_TEXTS, GraphQLString)
 
 
 class Builder:
@@ -147,13 +74,14 @@ class Builder:
         self.node = GraphQLInterfaceType("Node", {"id": GraphQLField(GraphQLID)}, description="An item with the field id.")
         self.grants: dict[str, Grant] = {}
         """The grants of the collections that have types, by name."""
-        self.reserved = {"Query", "Mutation", "Subscription", "Node", *_OBJECTS, *(each.name for each in SCALARS)}
-        self.input_types: dict[str, Any] = {}
+        self.reserved = {"Query", "Mutation", "Subscription", "Node", *OBJECTS, *(each.name for each in SCALARS)}
+        self.input_fields: dict[Any, GraphQLInputField] = {}
+        self.plain_fields: dict[Any, GraphQLField] = {}
 
     def build(self) -> Catalog:
         """Returns the catalog."""
         self._choose()
-        for name, members in _OBJECTS.items():
+        for name, members in OBJECTS.items():
             self._object(name, members)
         query: dict[str, GraphQLField] = {}
         mutation: dict[str, GraphQLField] = {}
@@ -326,15 +254,23 @@ class Builder:
             if never_null and member.kind is Kind.VALUE and member.convert not in (scalar, finite):
                 type = GraphQLNonNull(type)
             arguments = self._list_arguments(self.objects[member.target]) if member.kind is Kind.MANY else {}
+            if not arguments and not note:
+                return self._plain_field(type)
             return GraphQLField(type, arguments, description=note or None)
 
         return made
+
+    def _plain_field(self, type: Any) -> GraphQLField:
+        """Returns a field of a type without arguments, likewise."""
+        if type not in self.plain_fields:
+            self.plain_fields[type] = GraphQLField(type)
+        return self.plain_fields[type]
 
     def _schema_item(self, grant: Grant, name: str) -> None:
         """Adds the types of collections or fields, which are not read as items."""
         item = f"{name}Item"
         of_fields = grant.collection.collection == FIELDS
-        attributes = _FIELD_ATTRIBUTES if of_fields else _COLLECTION_ATTRIBUTES
+        attributes = FIELD_ATTRIBUTES if of_fields else COLLECTION_ATTRIBUTES
         visible = {each: type for each, type in attributes.items() if each not in grant.hidden}
         members = {each: Member(each, convert=converter(type), lacking=True) for each, type in visible.items()}
         other, link, kind = (COLLECTIONS, "collection", Kind.OBJECT) if of_fields else (FIELDS, "fields", Kind.OBJECTS)
@@ -365,13 +301,19 @@ class Builder:
 
             def fields() -> dict[str, GraphQLInputField]:
                 own = GraphQLList(self.types[name])
-                return {each: GraphQLInputField(make()) for each, make in makers.items()} | {
+                return {each: self._input_field(make()) for each, make in makers.items()} | {
                     "or": GraphQLInputField(own),
                     "and": GraphQLInputField(own),
                 }
 
             self.types[name] = GraphQLInputObjectType(name, fields)
         return self.types[name]
+
+    def _input_field(self, type: Any) -> GraphQLInputField:
+        """Returns an input field of a type. Those of one type are the same object: a schema has very many."""
+        if type not in self.input_fields:
+            self.input_fields[type] = GraphQLInputField(type)
+        return self.input_fields[type]
 
     def _conditions(self, grant: Grant) -> tuple[dict[str, Asked], dict[str, Callable[[], Any]]]:
         asked: dict[str, Asked] = {}
@@ -388,10 +330,10 @@ class Builder:
             if field.has_column:
                 type = value_type(field)
                 for operator, value in operators_of(field, type).items():
-                    add(f"{graphql}_{operator}", Asked(name, operator), lambda value=value: value)  # type: ignore[misc]
+                    add(intern(f"{graphql}_{operator}"), Asked(name, operator), lambda value=value: value)  # type: ignore[misc]
                 for operator, custom in self.access.schema.custom.operators.items():
                     if family(field) in custom.families and field.sealed is None:
-                        add(f"{graphql}_{operator}", Asked(name, operator), lambda: GraphQLString)
+                        add(intern(f"{graphql}_{operator}"), Asked(name, operator), lambda: GraphQLString)
         for graphql, name in self._named_quietly(visible).items():
             relation = self.relations[collection.collection].get(name)
             if relation is None:
@@ -404,7 +346,7 @@ class Builder:
                 if relation.field_many in self.grants[target].hidden:
                     continue
                 add(f"{graphql}_has", Asked(name, "has"), lambda: Int)
-                for operator in _OF_MANY:
+                for operator in OF_MANY:
                     add(f"{graphql}_{operator}", Asked(name, operator), lambda: GraphQLString)
             add(graphql, Asked(name, target=filter_name(target)), lambda target=target: self._filter(target))  # type: ignore[misc]
         return asked, makers
@@ -504,7 +446,7 @@ class Builder:
                 return
             type = f"{name}{part}"
             if type not in self.types:
-                self.types[type] = GraphQLObjectType(type, {each: GraphQLField(found) for each, found in fields.items()})
+                self.types[type] = GraphQLObjectType(type, {each: self._plain_field(found) for each, found in fields.items()})
                 self.objects[type] = ObjectType(
                     type,
                     {
@@ -530,7 +472,7 @@ class Builder:
             self.types[f"{name}Group"] = GraphQLEnumType(f"{name}Group", groups)
         self.objects[f"{name}Aggregate"] = ObjectType(f"{name}Aggregate", members)
         self.types[f"{name}Aggregate"] = GraphQLObjectType(
-            f"{name}Aggregate", {each: GraphQLField(type) for each, type in shown.items()}
+            f"{name}Aggregate", {each: self._plain_field(type) for each, type in shown.items()}
         )
 
     def _schema_root(self, collection: str, query: dict[str, GraphQLField]) -> None:

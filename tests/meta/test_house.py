@@ -238,6 +238,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "names",
         "scalars",
         "catalog",
+        "definitions",
         "types",
         "filters",
         "bounds",
@@ -248,6 +249,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "reading",
         "mutations",
         "requests",
+        "keeping",
         "service",
     ),
     "cli": (

@@ -133,3 +133,11 @@ def test_requests_as_clients_make_them_are_nearly_all_found() -> None:
         asker.ask("a", f"flood {number}")
     found = 1 - sum(times for (_, key), times in asker.made.items() if isinstance(key, int)) / len(keys)
     assert found > 0.6
+
+
+def test_a_value_can_be_looked_for_without_making_it() -> None:
+    cache: Cache[str] = Cache(1000)
+    assert cache.find("owner", "key") is None
+    cache.get("owner", "key", lambda: "value", lambda _: 1)
+    assert cache.find("owner", "key") == "value"
+    assert cache.find("other", "key") is None
