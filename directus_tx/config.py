@@ -373,6 +373,8 @@ class FileSettings:
     max_share_seconds: int = setting(
         7 * 86400, "Maximum time for which POST /files/:id/share makes an address at which anybody can read the file, in seconds."
     )
+    presigned_seconds: int = setting(3600, "Time in which a browser must begin to send a file to the storage itself, in seconds.")
+    max_presigned: int = setting(100, "Maximum number of such files of a user that have not been completed.")
     redirect_size: int = setting(
         0,
         "Size in bytes from which a file is not sent by the server: the answer redirects to an address of the storage, if the storage"

@@ -39,6 +39,7 @@ from directus_tx.jobs.delivery import Deliverer
 from directus_tx.jobs.failed_attempts import failed_attempts_job
 from directus_tx.jobs.indexes import IndexBuilder
 from directus_tx.jobs.outbox import outbox_job
+from directus_tx.jobs.presigned import presigned_job
 from directus_tx.jobs.retention import retention_job
 from directus_tx.jobs.runner import Job, JobRunner
 from directus_tx.jobs.sessions import sessions_job
@@ -317,6 +318,7 @@ class ApiService(Process):
             failed_attempts_job(self.reactor, projects, self.settings.rate_limits),
             outbox_job(self.reactor, projects, self.settings.outbox),
             uploads_job(self.reactor, projects, self.settings.files, self.now),
+            presigned_job(self.reactor, projects, self.now),
         ):
             if job is not None:
                 JobRunner(self.reactor, job).setServiceParent(self)

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import Factory, mutable
 
 from directus_tx.db.session import Session
-from directus_tx.files import uploads
+from directus_tx.files import presigned, uploads
 from directus_tx.files.thumbnails import PREFIX as THUMBNAILS
 from directus_tx.files.thumbnails import digest_in, digest_of, remove_thumbnails
 
@@ -103,7 +103,7 @@ async def check(
         advance(len(rows))
     await _exclude_changed(session, storage, report)
     await _check_uploads(session, storage, report)
-    for prefix, statement in ((PREFIX, _USED), (uploads.PREFIX, _NEEDED)):
+    for prefix, statement in ((PREFIX, _USED), (uploads.PREFIX, _NEEDED), (presigned.PREFIX, presigned.KNOWN)):
         batch: list[str] = []
         async for stored in storage.list(prefix):
             report.contents += prefix == PREFIX

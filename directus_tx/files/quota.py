@@ -5,7 +5,8 @@ from directus_tx.errors import PayloadTooLarge
 
 _USED = """
 SELECT (SELECT coalesce(sum(filesize), 0) FROM directus_files)
-     + (SELECT coalesce(sum(coalesce(size, "offset")), 0) FROM directus_uploads WHERE file IS NULL AND NOT ended)"""
+     + (SELECT coalesce(sum(coalesce(size, "offset")), 0) FROM directus_uploads WHERE file IS NULL AND NOT ended)
+     + (SELECT coalesce(sum(filesize), 0) FROM directus_presigned_uploads WHERE file IS NULL)"""
 
 
 async def used(session: Session) -> int:

@@ -33,6 +33,7 @@ INTERNAL = frozenset(
         "directus_outbox",
         "directus_outbox_attempts",
         "directus_plugin_migrations",
+        "directus_presigned_uploads",
         "directus_scim_groups",
         "directus_scim_users",
         "directus_upload_parts",

@@ -255,7 +255,8 @@ async def test_older_system_tables_are_migrated_where_they_are(place: Place) -> 
         ALTER FUNCTION directus_touch(text) RESET search_path; ALTER FUNCTION directus_touched() RESET search_path;
         DROP TABLE directus_indexes, directus_outbox, directus_outbox_attempts, directus_webhook_keys, directus_failed_attempts,
             directus_used_tokens, directus_user_identities, directus_user_links, directus_user_sign_ins, directus_user_tokens,
-            directus_file_contents, directus_scim_groups, directus_scim_users, directus_uploads, directus_upload_parts;
+            directus_file_contents, directus_scim_groups, directus_scim_users, directus_uploads, directus_upload_parts,
+            directus_presigned_uploads;
         DROP FUNCTION directus_wake_outbox, directus_outbox_written, directus_owner_changed CASCADE;
         DROP FUNCTION directus_sessions_ended, directus_status_changed, directus_token_written CASCADE;
         DROP FUNCTION directus_tokens_ended, directus_user_deactivated CASCADE;

@@ -199,6 +199,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "details",
         "thumbnails",
         "removal",
+        "presigned",
         "checking",
         "write",
     ),
@@ -273,7 +274,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "serve",
         "main",
     ),
-    "jobs": ("runner", "removal", "retention", "sessions", "outbox", "uploads", "indexes"),
+    "jobs": ("runner", "removal", "retention", "sessions", "outbox", "uploads", "presigned", "indexes"),
     "plugins": ("context", "hookspecs", "registrations", "costs", "discovery", "watchdog", "manager", "services"),
     "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }

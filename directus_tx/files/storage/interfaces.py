@@ -5,7 +5,7 @@ storage never changes a file in place: a new one takes its name, at once and wit
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,15 @@ class Stored:
     size: int
     modified: datetime
     version: str
+
+
+@frozen
+class UploadRequest:
+    """A request by which anybody can store a file without the server: its method, its URL, and the headers that it must have."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
 
 
 class FileNotStored(NotFound):
@@ -122,6 +131,18 @@ class IFileStorage(Interface):
 
     async def close() -> None:
         """Releases what the storage uses. Nothing is called afterwards."""
+
+
+class IDirectUploads(Interface):
+    """What a storage also has to which clients can send files themselves."""
+
+    max_direct_size = Attribute("The maximum size of such a file, in bytes.")
+
+    async def signed_upload(
+        name: str, seconds: int, size: int, content_type: str, sha256: str | None = None
+    ) -> UploadRequest | None:
+        """Returns a request that stores a file for some seconds, also several times. The file must have this size in bytes and, if it is
+        given, this SHA-256 in hexadecimal digits. None if the storage has no such URLs with its present settings."""
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ open, a part can be sent again, and an upload that is aborted has sent nothing. 
 so that here a slow client keeps no connection open either.
 """
 
+import base64
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,12 +24,14 @@ from directus_tx.files.storage.interfaces import (
     PIECE,
     FileNotStored,
     FileReplaced,
+    IDirectUploads,
     IFileStorage,
     Stored,
+    UploadRequest,
     check_name,
     is_name,
 )
-from directus_tx.files.storage.presigning import presigned_url
+from directus_tx.files.storage.presigning import presigned_upload, presigned_url
 from directus_tx.files.storage.settings import S3Settings
 from directus_tx.threads import Threads
 
@@ -58,12 +61,13 @@ _RETRIES: Any = {
 }
 
 
-@implementer(IFileStorage)
+@implementer(IFileStorage, IDirectUploads)
 class S3Storage:
     """The objects in a bucket whose keys begin with a prefix. Requests are made in *threads*, files are sent in threads of *sending*, and
     uploads are collected on disk in threads of *spooling*. Raises ValueError if the settings cannot be used."""
 
     adapter = "s3"
+    max_direct_size = 5 * 2**30
 
     def __init__(self, settings: S3Settings, threads: Threads, sending: Threads, spooling: Threads) -> None:
         self.settings = settings
@@ -149,6 +153,21 @@ class S3Storage:
         headers = {"response-content-type": content_type, "response-content-disposition": disposition}
         given = {header: value for header, value in headers.items() if value is not None}
         return presigned_url(self.settings, f"{self.settings.prefix}/{name}", datetime.now(UTC), seconds, given)
+
+    async def signed_upload(
+        self, name: str, seconds: int, size: int, content_type: str, sha256: str | None = None
+    ) -> UploadRequest | None:
+        """As the interface says. None if the credentials are not in the settings."""
+        check_name(name)
+        if not self.settings.key:
+            return None
+        headers = {"content-type": content_type}
+        if sha256 is not None:
+            headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        signed = headers | {"content-length": str(size)}
+        key = f"{self.settings.prefix}/{name}"
+        # Browsers set Content-Length themselves, and do not let pages do so.
+        return UploadRequest("PUT", presigned_upload(self.settings, key, datetime.now(UTC), seconds, signed), headers)
 
     async def close(self) -> None:
         """Does nothing: idle connections are closed in time."""
