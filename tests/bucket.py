@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 from attrs import define, field
@@ -47,6 +48,9 @@ def bucket() -> Iterator[Bucket]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        # All servers of a process have the same buckets, also those of servers that have been stopped.
+        with urlopen(Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=30):
+            pass
         client = boto3.client(
             "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name=REGION
         )
