@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.error import ProcessExitedAlready
@@ -23,6 +23,7 @@ from directus_tx.errors import ServiceUnavailable
 from directus_tx.files.resizing import NotResizable
 
 log = Logger()
+T = TypeVar("T")
 
 PICTURES = 500
 """The number of pictures after which a process is replaced, because decoders may leak memory."""
@@ -51,6 +52,10 @@ class DecoderFailed(ServiceUnavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, headers={"Retry-After": "10"})
+
+
+class DecoderCrashed(NotResizable):
+    """A process that decodes pictures has crashed or had no memory left, which may be the fault of an earlier picture."""
 
 
 class Decoder(ProcessProtocol):
@@ -88,7 +93,8 @@ class Decoder(ProcessProtocol):
         return found
 
     def fill(self, data: bytes) -> None:
-        """Appends bytes to the picture. Raises OSError."""
+        """Appends bytes to the picture. Raises OSError, and DecoderFailed if the process has ended."""
+        self._check()
         rest = memoryview(data)
         while rest:
             written = os.pwrite(self._source.fileno(), rest, self._filled)
@@ -112,8 +118,7 @@ class Decoder(ProcessProtocol):
         allowed; and DecoderFailed if the process was killed from outside, could not start, or has not had enough processor time. Kills the
         process if it is cancelled.
         """
-        if not self.alive:
-            raise DecoderFailed(self._reason or "A process that decodes pictures has ended; try again.")
+        self._check()
         self.pictures += 1
         seconds = self.settings.thumbnail_seconds
         answer: Deferred[Mapping[str, Any]] = Deferred(lambda _: self.kill("The server is stopping."))
@@ -136,7 +141,7 @@ class Decoder(ProcessProtocol):
             raise NotResizable(found["refused"])
         if "memory" in found:
             self.kill("It had no memory left.")
-            raise NotResizable(
+            raise DecoderCrashed(
                 f"The picture takes more than {self.settings.thumbnail_memory} bytes of memory (files.thumbnail_memory)."
             )
         if wanted not in found:
@@ -145,14 +150,20 @@ class Decoder(ProcessProtocol):
         return found[wanted]
 
     def result(self, size: int) -> Iterator[bytes]:
-        """Yields the bytes of a result. Raises OSError."""
+        """Yields the bytes of a result. Raises OSError, and DecoderFailed if the process has ended."""
         position = 0
         while position < size:
+            self._check()
             piece = os.pread(self._result.fileno(), min(PIECE, size - position), position)
             if not piece:
                 raise OSError("the result of a decoder is shorter than it says")
             position += len(piece)
             yield piece
+
+    def _check(self) -> None:
+        """Raises DecoderFailed if the files of the process are closed, because it has ended."""
+        if not self.alive:
+            raise DecoderFailed(self._reason or "A process that decodes pictures has ended; try again.")
 
     def empty(self) -> None:
         """Discards the picture and the result. Raises OSError."""
@@ -217,7 +228,7 @@ class Decoder(ProcessProtocol):
             log.error("a process that decodes pictures was killed (signal {number}), perhaps for lack of memory", **told)
             return DecoderFailed("The process that decodes the picture was killed; try again later.")
         log.error("a process that decodes pictures has crashed (status {status}, signal {number}): {errors}", **told)
-        return NotResizable("The picture makes its decoder crash.")
+        return DecoderCrashed("The picture makes its decoder crash.")
 
     def _close(self) -> None:
         self._source.close()
@@ -254,22 +265,41 @@ class Decoders:
         return list(self._all)
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Decoder]:
-        """A context with a process, for one picture. Waits until one is free. Raises DecoderFailed, and OSError if none can be started."""
+    async def lend(self, *, fresh: bool = False) -> AsyncIterator[Decoder]:
+        """A context with a process, for one picture. Waits until one is free. *fresh*: one that has had no other picture. Raises
+        DecoderFailed, and OSError if none can be started."""
         async with self._turns:
             if self._stopped:
                 raise DecoderFailed("The server is stopping.")
-            decoder = self._take()
+            if fresh and self._idle:
+                self._idle.pop().kill("It is replaced.")
+            decoder = self._start() if fresh else self._take()
             try:
                 yield decoder
             finally:
                 self._put_back(decoder)
+
+    async def decode(self, work: Callable[[Decoder], Awaitable[T]]) -> T:
+        """Returns the result of *work*, which gets a process with one picture and its result. If the process crashes that has had other
+        pictures before, *work* is called again with a fresh one, because an earlier picture may have broken it. Raises the errors of `lend`
+        and of *work*."""
+        try:
+            async with self.lend() as decoder:
+                return await work(decoder)
+        except DecoderCrashed:
+            if decoder.pictures < 2:
+                raise
+        async with self.lend(fresh=True) as decoder:
+            return await work(decoder)
 
     def _take(self) -> Decoder:
         while self._idle:
             decoder = self._idle.pop()
             if decoder.alive:
                 return decoder
+        return self._start()
+
+    def _start(self) -> Decoder:
         decoder = Decoder(self.reactor, self.settings, self.program)
         self._all.add(decoder)
         decoder.ended.addCallback(lambda _: self._all.discard(decoder))

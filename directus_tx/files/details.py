@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from directus_tx.config import FileSettings
 from directus_tx.errors import InvalidPayload, ServiceUnavailable
-from directus_tx.files.decoding import Decoders
+from directus_tx.files.decoding import Decoder, Decoders
 from directus_tx.files.resizing import NotResizable
 
 log = Logger()
@@ -43,8 +43,9 @@ class Details:
 
     async def _read(self, storage: Any, name: str) -> Mapping[str, Any]:
         most = self.settings.max_picture_size
-        length = 0
-        async with self.decoders.lend() as decoder:
+
+        async def work(decoder: Decoder) -> Mapping[str, Any]:
+            length = 0
             async with aclosing(storage.read(name, 0, most + 1)) as pieces:
                 async for piece in pieces:
                     decoder.fill(piece)
@@ -52,3 +53,5 @@ class Details:
             if length > most:
                 raise NotResizable(f"The content has more than {most} bytes (files.max_picture_size).")
             return await decoder.read_details(self.settings.max_pixels)
+
+        return await self.decoders.decode(work)

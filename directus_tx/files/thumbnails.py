@@ -286,12 +286,17 @@ class Thumbnails:
             self._unusable.popitem(last=False)
 
     async def _make(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
-        try:
-            async with self.decoders.lend() as decoder, uploading(storage, thumbnail.name) as upload:
-                size = await self._resized(decoder, storage, thumbnail)
+
+        async def work(decoder: Decoder) -> Stored:
+            size = await self._resized(decoder, storage, thumbnail)
+            async with uploading(storage, thumbnail.name) as upload:
                 for piece in decoder.result(size):
                     await upload.write(piece)
-                stored: Stored = await upload.finish()
+                found: Stored = await upload.finish()
+                return found
+
+        try:
+            stored = await self.decoders.decode(work)
         except OSError as error:
             log.error("a process or a temporary file for a thumbnail cannot be used: {error}", error=error)
             raise ServiceUnavailable("The thumbnail cannot be made now; see the server's log.") from None

@@ -270,3 +270,44 @@ async def test_what_a_decoder_has_not_written_is_not_read() -> None:
             list(again.result(1))
     await decoders.stop()
     assert isinstance(decoder, Decoder)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_is_killed_while_it_is_lent() -> None:
+    decoders = Decoders(reactor, SETTINGS)
+    for after in (False, True):
+        async with decoders.lend() as decoder:
+            decoder.fill(picture("PNG"))
+            size = await decoder.run(ORDER) if after else 1
+            assert decoder.pid is not None
+            os.kill(decoder.pid, signal.SIGKILL)
+            await decoder.ended
+            with pytest.raises(DecoderFailed):
+                decoder.fill(b"more")
+            with pytest.raises(DecoderFailed):
+                list(decoder.result(size))
+            with pytest.raises(DecoderFailed):
+                await decoder.run(ORDER)
+    assert await made(decoders, picture("PNG"))
+    await decoders.stop()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("fault", ["os.abort()", "raise MemoryError"])
+async def test_a_picture_is_not_blamed_for_what_an_earlier_one_has_broken(fault: str) -> None:
+    """The process crashes at its second picture, whichever that is."""
+    decoders = Decoders(reactor, evolve(SETTINGS, thumbnail_processes=1), program(fault))
+
+    async def work(decoder: Decoder) -> int:
+        decoder.fill(picture("PNG"))
+        return await decoder.run(ORDER)
+
+    for _ in range(3):
+        assert await decoders.decode(work) > 0
+        assert len([each for each in decoders.running if each.alive]) == 1
+    await decoders.stop()
+    # One that has had no other picture is to blame.
+    decoders = Decoders(reactor, SETTINGS, program(fault).replace("number > 1", "number > 0"))
+    with pytest.raises(NotResizable):
+        await decoders.decode(work)
+    await decoders.stop()

@@ -284,7 +284,7 @@ def edited(content: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
     return bytes(found)
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=some.sampled_from(VALID), edits=EDITS, encoding=some.sampled_from(("PNG", "JPEG", "WEBP", "GIF", "BMP")))
 def test_damaged_pictures(content: bytes, edits: list[tuple[float, str, bytes]], encoding: str, decoder: Decoder) -> None:
     """Each has a thumbnail or none. If a decoder crashes, that is logged, and the next picture is decoded."""

@@ -206,7 +206,7 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: s
     storage has no content, and the errors of `Thumbnails`."""
     source = await _source(call, original)
     thumbnails = call.services.thumbnails
-    accept = ",".join(call.request.requestHeaders.getRawHeaders("accept", ()))
+    accept = ",".join(call.request.requestHeaders.getRawHeaders("accept", ())) if size.format == AUTO else ""
     thumbnail = thumbnails.plan(
         original.name,
         source.tag,
