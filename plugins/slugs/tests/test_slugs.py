@@ -50,14 +50,14 @@ def test_a_request_that_is_refused_takes_no_slug(articles: Project) -> None:
     assert slug_of(articles, title="Same") == "same"
 
 
-@pytest.mark.parametrize("slug", ["Bake", "a b", "-a", "a-", "a--b", "ü", "a/b", "x" * 31, "a\n", 5, ["a"], True])
-def test_slugs_that_are_sent_are_checked(articles: Project, slug: Any) -> None:
-    created = articles.post("/items/articles", {"title": "T", "slug": slug})
-    assert (created.status, created.code) == (422, 4)
-    articles.post("/items/articles", {"title": "T"})
-    updated = articles.patch("/items/articles/1", {"slug": slug})
-    assert (updated.status, updated.code) == (422, 4)
-    assert articles.get("/items/articles/1").data["slug"] == "t"
+def test_slugs_that_are_sent_are_checked(articles: Project) -> None:
+    slug_of(articles, title="T")
+    for slug in ("Bake", "a b", "-a", "a-", "a--b", "ü", "a/b", "x" * 31, "a\nb", 5, ["a"], True):
+        created = articles.post("/items/articles", {"title": "T", "slug": slug})
+        assert (created.status, created.code) == (422, 4), slug
+        updated = articles.patch("/items/articles/1", {"slug": slug})
+        assert (updated.status, updated.code) == (422, 4), slug
+    assert [each["slug"] for each in articles.get("/items/articles").data] == ["t"]
 
 
 def test_a_slug_belongs_to_one_item(articles: Project) -> None:
