@@ -251,6 +251,25 @@ class Session:
         assert self._connection is not None
         self._following.append(work)
 
+    async def savepoint(self, work: "Callable[[], Awaitable[T]]") -> T:
+        """Calls *work*, which is part of the transaction, and returns its result. If it raises, what it has done is undone, and the
+        transaction can go on, unless it is to be run again. One such part at a time."""
+        assert self._connection is not None
+        following, announced = len(self._following), self._announced
+        await self.query("SAVEPOINT part")
+        try:
+            result = await work()
+        except REPEATING:
+            raise
+        except Exception:
+            self._last = None
+            del self._following[following:]
+            self._announced = announced
+            await self.query("ROLLBACK TO SAVEPOINT part")
+            raise
+        await self.query("RELEASE SAVEPOINT part")
+        return result
+
     async def _end(self) -> None:
         """Waits for the statement that is running, which nobody else has waited for, and refuses further ones: the connection is that of
         another transaction soon."""

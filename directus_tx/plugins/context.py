@@ -92,8 +92,11 @@ class Context:
         return found.primary_key.field
 
     async def transaction(self, work: "Callable[[Context], Awaitable[T]]") -> T:
-        """Calls *work* with this context in a transaction and returns its result. If the context is in one already, *work* is part of it.
-        After a deadlock or serialization failure, *work* is called again. Raises ApiError and what *work* raises."""
+        """Calls *work* with this context in a transaction and returns its result. If the context is in one already, *work* is part of it,
+        but is undone by itself if it raises. After a deadlock or serialization failure, *work* is called again. Raises ApiError and what
+        *work* raises."""
+        if self.in_transaction:
+            return await _part(self._request, lambda: work(self))
         transaction = self._request.transaction(lambda inner: _awaited(work(evolve(self, request=inner))))
         running = defer.Deferred.fromCoroutine(transaction)
         self._open.add(running)
@@ -119,8 +122,8 @@ def _ignore(failure: Failure) -> None:
 @frozen
 class ItemsService:
     """Reads and writes the items of collections, system collections included, with the permissions of a context. Writes are validated, are
-    recorded in the history, and cause webhooks and hooks, as requests of clients do. Each write is a transaction, or part of that of the
-    context."""
+    recorded in the history, and cause webhooks and hooks, as requests of clients do. Each write is a transaction. In that of the context it
+    is a part that is undone by itself if it raises; make such writes one after the other."""
 
     _request: context.Context = field(alias="request", repr=False)
     _service: Items = field(alias="service", repr=False)
@@ -152,23 +155,32 @@ class ItemsService:
 
     async def create(self, collection: str, payload: Mapping[str, Any], options: WriteOptions | None = None) -> Item | None:
         """Creates an item, with the related items in its payload, and returns it; None if the caller may not read it. Raises ApiError."""
-        sent = dict(payload)
-        return _data(await create_items(self._service, self._request, collection, sent, Query(), options or WriteOptions()))
+        sent, how = dict(payload), options or WriteOptions()
+        return _data(
+            await _part(self._request, lambda: create_items(self._service, self._request, collection, sent, Query(), how))
+        )
 
     async def update(
         self, collection: str, key: Key, payload: Mapping[str, Any], options: WriteOptions | None = None
     ) -> Item | None:
         """Updates an item and returns it; None if the caller may not read it, or it is deleted softly now. Raises ItemNotFound and other
         ApiErrors."""
-        sent = dict(payload)
-        result = await update_items(
-            self._service, self._request, collection, [str(key)], sent, Query(), options or WriteOptions()
+        sent, how = dict(payload), options or WriteOptions()
+        return _data(
+            await _part(
+                self._request, lambda: update_items(self._service, self._request, collection, [str(key)], sent, Query(), how)
+            )
         )
-        return _data(result)
 
     async def delete(self, collection: str, key: Key, options: WriteOptions | None = None) -> None:
         """Deletes an item for good. Raises ItemNotFound and other ApiErrors."""
-        await delete_items(self._service, self._request, collection, [str(key)], options or WriteOptions())
+        how = options or WriteOptions()
+        await _part(self._request, lambda: delete_items(self._service, self._request, collection, [str(key)], how))
+
+
+async def _part(request: context.Context, work: "Callable[[], Awaitable[T]]") -> T:
+    """Calls *work*; in a transaction as a part that is undone by itself if it raises."""
+    return await (request.db.savepoint(work) if request.db.in_transaction else work())
 
 
 async def _awaited(value: Awaitable[T]) -> T:

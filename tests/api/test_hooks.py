@@ -617,6 +617,82 @@ async def test_hooks_read_and_write_as_the_caller_or_as_an_administrator_on_purp
 
 
 @ensureDeferred
+async def test_a_write_in_a_hook_is_undone_by_itself_if_it_fails(client: Client) -> None:
+    class Trying(Plugin):
+        @hookimpl
+        async def item_create(self, ctx: Context, collection: str, payload: dict[str, Any]) -> None:
+            if collection != "things":
+                return
+            # The second part is too long, when the note and the first part have been written.
+            parts = [{"name": "fits"}, {"name": "x" * 201}]
+            with pytest.raises(errors.InvalidPayload):
+                await ctx.items.create("notes", {"name": "gone", "parts": parts})
+            await ctx.items.create("notes", {"name": "once"})
+            with pytest.raises(errors.NotUnique):
+                await ctx.items.create("notes", {"name": "once"})
+
+            async def work(ctx: Context) -> None:
+                await ctx.items.create("notes", {"name": "also gone"})
+                raise KeyError("work")
+
+            with pytest.raises(KeyError):
+                await ctx.transaction(work)
+            payload["name"] = "made"
+
+        @hookimpl
+        def item_create_after(self, collection: str, payload: Any) -> None:
+            self.heard.append((collection, payload["name"]))
+
+    parts = {"field": "parts", "type": "o2m", "interface": "one-to-many"}
+    await client.collection("things", field("name"))
+    await client.collection("notes", field("name", unique=True), parts)
+    await client.collection("parts", field("name"), field("note", "m2o", "INT", 11))
+    relation = {"collection_many": "parts", "field_many": "note", "collection_one": "notes", "field_one": "parts"}
+    assert (await client.post("~/relations", relation)).status == 200
+    plugin = Trying()
+    use(client, plugin)
+    assert (await client.post("~/items/things", {"name": "a"})).data["name"] == "made"
+    assert plugin.heard == [("notes", "once"), ("things", "made")]
+    assert [note["name"] for note in (await client.get("~/items/notes")).data] == ["once"]
+    assert (await client.get("~/items/parts")).data == []
+    history = (await client.get("~/activity?filter[collection][in]=notes,parts&fields=collection")).data
+    assert history == [{"collection": "notes"}]
+
+
+@ensureDeferred
+async def test_answers_of_graphql_are_filtered_and_plugins_hear_of_adopted_tables(client: Client) -> None:
+    class Hearing(Plugin):
+        @hookimpl
+        def item_create(self, collection: str, payload: dict[str, Any]) -> None:
+            if collection == "things":
+                payload["name"] += "!"
+
+        @hookimpl
+        def item_read(self, collection: str, items: list[dict[str, Any]]) -> None:
+            for item in items if collection == "things" else ():
+                item["name"] = item["name"].upper()
+
+        @hookimpl
+        def collection_create_before(self, collection: str, payload: Any) -> None:
+            self.heard.append((collection, len(payload)))
+
+        @hookimpl
+        def collection_create_after(self, collection: str) -> None:
+            self.heard.append(collection)
+
+    await client.collection("things", field("name"))
+    plugin = Hearing()
+    use(client, plugin)
+    await client.post("~/items/things", {"name": "a"})
+    found = await client.post("~/gql", {"query": "{things{data{name}}}"})
+    assert found.json == {"data": {"things": {"data": [{"name": "A!"}]}}}
+    session = Session(client.backend.projects.get(client.project).database)
+    await session.transaction(lambda session: session.query("CREATE TABLE found (id serial PRIMARY KEY)"))
+    assert (await client.post("~/schema/adopt", {"tables": ["found"]})).status == 200
+    assert plugin.heard == [("found", 0), "found"]
+
+
+@ensureDeferred
 async def test_a_context_that_is_kept_longer_than_its_transaction_is_refused(client: Client, logged: list[str]) -> None:
     class Keeping(Plugin):
         @hookimpl
