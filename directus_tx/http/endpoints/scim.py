@@ -17,6 +17,9 @@ from directus_tx.scim.service import RESOURCES, USERS, names, search, search_of
 
 routes = Routes()
 SCIM = "/<project>/scim/v2"
+VARY = {"Vary": "Accept"}
+"""The header of all answers with resources, which have a form that depends on what the client accepts."""
+
 LISTED = record(schemas={"type": "array", "items": TEXT}, totalResults={"type": "integer"})
 _SHOWN = (
     ("attributes", "The attributes to return; comma-separated."),
@@ -60,7 +63,7 @@ def _shown(call: Call, resources: Resources) -> Shown:
 
 
 def _document(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Document:
-    return Document(value, headers or {}, status, MEDIA_TYPE)
+    return Document(value, {**VARY, **(headers or {})}, status, MEDIA_TYPE)
 
 
 def _resource(call: Call, resources: Resources, document: dict[str, Any], shown: Shown, status: int = 200) -> Answer:
@@ -71,7 +74,7 @@ def _resource(call: Call, resources: Resources, document: dict[str, Any], shown:
         headers["ETag"] = meta["version"]
         wanted = call.request.getHeader("if-none-match") if call.request.method in (b"GET", b"HEAD") else None
         if wanted is not None and encode.has_tag(wanted.encode(), meta["version"].encode()):
-            return Bare(304, headers)
+            return Bare(304, {**VARY, **headers})
     if status != 201:
         del headers["Location"]
     return _document(shown.of(resources.kind, document), status, headers)
