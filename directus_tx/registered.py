@@ -19,6 +19,7 @@ from directus_tx.compile.operators import OPERATORS
 from directus_tx.config import ConfigError, Settings, check_class, plugin_settings, unknown_plugin_settings
 from directus_tx.context import ADMINISTRATOR, Accountability, current_time
 from directus_tx.db.session import Session
+from directus_tx.errors import ServiceUnavailable, Unauthorized
 from directus_tx.extensions import ExtensionError, Extensions
 from directus_tx.files.storage.adapters import SHIPPED, StorageAdapter
 from directus_tx.http.custom import CustomRoute, check_places, custom_routes
@@ -65,11 +66,15 @@ class Server:
         return client
 
     def projects(self) -> list[str]:
-        """Returns the keys of the projects in which the plugin is enabled."""
+        """Returns the keys of the projects in which the plugin is enabled, without those whose project files are broken."""
         parts = self._started()
         projects: Projects = parts.projects
-        keys = projects.files.keys(private=True)
-        return [key for key in keys if parts.plugins.enabled(self.name, projects.get(key))]
+        found = []
+        for key in projects.files.keys(private=True):
+            with contextlib.suppress(ServiceUnavailable, Unauthorized):
+                if parts.plugins.enabled(self.name, projects.get(key)):
+                    found.append(key)
+        return found
 
     async def context(self, project: str) -> Context:
         """Returns a context in a project, with the administrator role but no user. Raises Unauthorized if there is no such project, and

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from directus_tx.access import Access, Grant
 from directus_tx.compile.bounds import Bounds, check_query
-from directus_tx.compile.custom import aggregate_of, fenced
+from directus_tx.compile.custom import aggregate_answer, aggregate_of, fenced
 from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, readable_column, where_of
 from directus_tx.compile.operators import base_column, check_unsealed, grouped, is_number, is_text
 from directus_tx.compile.plan import Item, ListPlan, Prepared, Row, Width, keep_plan
@@ -125,7 +125,10 @@ def compile_aggregate(access: Access, shape: AggregateShape, limits: LimitSettin
     for function, name in shape.aggregate:
         shown.append(_result(grant, function, name, custom))
         added = custom.get(function)
-        casts.append(added.show if added else None if name == "*" else _cast(grant.collection.columns[name], function))
+        if added is not None:
+            casts.append(aggregate_answer(function, added))
+        else:
+            casts.append(None if name == "*" else _cast(grant.collection.columns[name], function))
     by = [grouped("t0", field) for field in groups]
     table = grant.table("t0")
     sql = SQL("SELECT {} FROM {} WHERE {}").format(SQL(", ").join(shown), table.sql, where.sql)

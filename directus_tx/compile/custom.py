@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import evolve
+from twisted.logger import Logger
 
 from directus_tx.access import Access
 from directus_tx.compile.operators import OPERATORS, Operator, Value, base_column, check_unsealed, one, several, storable
 from directus_tx.compile.shape import CombinationShape, ConditionShape, ListShape, Narrowing
 from directus_tx.db.sql import SQL, Clause, Composable
-from directus_tx.errors import InvalidPayload, InvalidRequest, UnknownOperator
+from directus_tx.errors import ApiError, InternalError, InvalidPayload, InvalidRequest, UnknownOperator
 from directus_tx.query import BindValues
 from directus_tx.schema.custom import AggregateFunction, FilterOperator, parts_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Field, Snapshot
 from directus_tx.suggestions import suggestion
+
+log = Logger()
 
 
 def operator_of(schema: Snapshot, name: str) -> Operator:
@@ -66,6 +69,13 @@ def _condition(name: str, operator: FilterOperator) -> Callable[[str, Field, Val
                 found = operator.value(several(given) if operator.several else one(given))
             except ValueError as error:
                 raise InvalidRequest(f'The value of "{name}" for "{field.field}" is not valid: {error}') from None
+            except ApiError:
+                raise
+            except Exception as error:
+                log.error(
+                    "the operator {name} of a plugin failed to take a value: {error}", name=name, error=type(error).__name__
+                )
+                raise InternalError from error
             if isinstance(found, list):
                 return [each for each in found if not isinstance(each, str) or "\x00" not in each]
             return storable(found) if isinstance(found, str) else found
@@ -83,6 +93,25 @@ def aggregate_of(alias: str, field: Field, name: str, function: AggregateFunctio
     if family(field) not in function.families:
         raise InvalidPayload(f'"{name}" does not apply to "{field.field}" ({field.column_type}).')
     return _filled(function.sql, base_column(alias, field))
+
+
+def aggregate_answer(name: str, function: AggregateFunction) -> Callable[[Any], Any] | None:
+    """Returns the function that makes what answers have of a result; None if none is needed. If that of the plugin fails, the result is
+    shown as it is, and the log names the function."""
+    show = function.show
+    if show is None:
+        return None
+
+    def shown(value: Any) -> Any:
+        try:
+            return None if value is None else show(value)
+        except Exception as error:
+            log.error(
+                "the aggregate function {name} of a plugin cannot show a result: {error}", name=name, error=type(error).__name__
+            )
+            return value
+
+    return shown
 
 
 def _filled(sql: str, column: Composable) -> Composable:

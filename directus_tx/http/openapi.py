@@ -11,6 +11,7 @@ from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
 from directus_tx.http.operations import ANY, INDEX, INDEXES, WANTED_INDEX, Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Caller, Route
+from directus_tx.schema.custom import CustomSchema
 from directus_tx.schema.datatypes import family, is_json, maximum_length
 from directus_tx.schema.model import Field
 
@@ -304,7 +305,7 @@ class _Builder:
                 {"name": n, "in": "path", "required": True, "description": _described(n), "schema": {"type": "string"}}
                 for n in names
             ]
-            + _query_parameters(about),
+            + _query_parameters(about, self.access.schema.custom),
         }
         if about.payload is not None:
             operation["requestBody"] = {"required": True, "content": _json(self._schema(about.payload, grant, payload=True))}
@@ -380,12 +381,16 @@ def _error_response(about: str, code: int, message: str) -> Json:
     return {"description": about, "content": {"application/json": content}}
 
 
-def _query_parameters(about: Operation) -> list[Json]:
+def _query_parameters(about: Operation, custom: CustomSchema) -> list[Json]:
     chosen = {Parameters.NONE: (), Parameters.FIELDS: _LIST_PARAMETERS[:1], Parameters.QUERY: _LIST_PARAMETERS}[about.parameters]
     text: Json = {"type": "string"}
     named = (*chosen, *((name, text, description) for name, description in about.query))
     found: list[Json] = [{"name": n, "in": "query", "schema": schema, "description": each} for n, schema, each in named]
+    more = {"filter": tuple(custom.operators), "aggregate": tuple(custom.aggregates)}
     for name, description in _MAPS if about.parameters is Parameters.QUERY else ():
+        of_plugins = more.get(name)
+        if of_plugins:
+            description = f"{description.rstrip('.')}. Of plugins: {', '.join(of_plugins)}."
         found.append(
             {
                 "name": name,

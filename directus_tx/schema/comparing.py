@@ -15,7 +15,17 @@ from directus_tx.errors import InvalidRequest
 from directus_tx.query import Typed
 from directus_tx.schema.datatypes import base_type, family, is_float
 from directus_tx.schema.model import Field, NativeType
-from directus_tx.schema.parsing import BEYOND, MAX_DIMENSIONS, NOT_FINITE, SERVER_MADE, TRUTHS, array_text, clock_time, plain_text
+from directus_tx.schema.parsing import (
+    BEYOND,
+    MAX_DIMENSIONS,
+    NOT_FINITE,
+    SERVER_MADE,
+    TRUTHS,
+    array_text,
+    clock_time,
+    custom_value,
+    plain_text,
+)
 
 
 class _NoMatch:
@@ -51,7 +61,7 @@ def asked(field: Field, text: str, now: datetime | None = None) -> Any:
     the type, whatever the rows hold."""
     if field.custom is not None and field.custom.parse is not None:
         try:
-            text = plain_text(field.custom.parse(text))
+            text = plain_text(custom_value(field, field.custom.parse, text))
         except ValueError:
             return NO_MATCH
     kind = family(field)

@@ -10,11 +10,14 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 import orjson
+from twisted.logger import Logger
 
-from directus_tx.errors import InvalidFieldValue, InvalidPayload, InvalidRequest
+from directus_tx.errors import ApiError, InternalError, InvalidFieldValue, InvalidPayload, InvalidRequest
 from directus_tx.query import Typed
 from directus_tx.schema.datatypes import DATATYPES, LENGTH, base_type, enumerated, family, is_json, maximum_length
 from directus_tx.schema.model import Field, NativeType
+
+log = Logger()
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d\d:\d\d:\d\d")
@@ -34,18 +37,31 @@ def parse(field: Field, value: Any) -> Any:
     if value is None:
         return None
     if field.custom is not None and field.custom.parse is not None:
-        value = _custom(field, field.custom.parse, value)
+        try:
+            value = custom_value(field, field.custom.parse, value)
+        except ValueError as error:
+            raise InvalidRequest(f'"{field.field}" {error}') from None
         if value is None:
             return None
     return _parsed(field, value)
 
 
-def _custom(field: Field, parse: Callable[[Any], Any], value: Any) -> Any:
-    """Returns what the type of a plugin makes of a value."""
+def custom_value(field: Field, parse: Callable[[Any], Any], value: Any) -> Any:
+    """Returns what the type of a plugin makes of a value. Raises ValueError if it refuses the value. If it fails otherwise, raises
+    InternalError, and the log names the type."""
     try:
         return parse(value)
-    except ValueError as error:
-        raise InvalidRequest(f'"{field.field}" {error}') from None
+    except (ValueError, ApiError):
+        raise
+    except Exception as error:
+        log.error(
+            'the type {type} of the field "{field}" of "{collection}" failed to take a value: {error}',
+            type=field.type,
+            field=field.field,
+            collection=field.collection,
+            error=type(error).__name__,
+        )
+        raise InternalError from error
 
 
 def _parsed(field: Field, value: Any) -> Any:

@@ -67,7 +67,7 @@ class OnlyIn(Plugins):
     projects: set[str] | None = None
 
     def enabled(self, name: str, project: Any) -> bool:
-        return self.projects is None or project.key in self.projects
+        return super().enabled(name, project) if self.projects is None else project.key in self.projects
 
 
 @pytest.fixture
@@ -178,6 +178,21 @@ async def test_a_plugin_that_is_not_enabled_in_a_project_has_no_routes_there(cli
     assert not [path for path in paths if path.startswith("/custom")]
     # A route that is in no project is there all the same.
     assert (await client.get("/custom/reports/version")).status == 200
+
+
+@ensureDeferred
+async def test_a_project_file_says_which_plugins_are_enabled(client: Client) -> None:
+    path = client.backend.projects.files.directory / f"{client.project}.toml"
+    text = path.read_text()
+    paths = ("~/custom/reports/totals/directus_users", "~/custom/faulty")
+    for table, statuses in (
+        ('[plugins]\ndisabled = ["reports"]', [404, 200]),
+        ('[plugins]\nenabled = ["reports"]', [200, 404]),
+        ("[plugins]\nenabled = []", [404, 404]),
+        ("", [200, 200]),
+    ):
+        path.write_text(f"{text}\n{table}\n")
+        assert [(await client.get(each)).status for each in paths] == statuses, table
 
 
 def collected(plugins: Plugins) -> Registered:

@@ -29,6 +29,8 @@ class More:
     def register_operators(self) -> Any:
         return {
             "divides": FilterOperator("{value}::int / {column} >= 0", ("integer",), int),
+            "breaks": FilterOperator("{column} = {value}::int", ("integer",), [].index, total=True),
+            "fails": FilterOperator("{column} = {value}::int", ("integer",), lambda text: {}[text], total=True),
             "like_any": FilterOperator(
                 "{column} LIKE 'a%' || {value}::text || '%' AND {column} <> '%s{{}}'", ("text",), total=True
             ),
@@ -39,7 +41,15 @@ class More:
         def show(value: Any) -> Any:
             raise ZeroDivisionError(value)
 
-        return {"odd": FieldType("odd", {"ODD": "inet"}, None, show), "plain": FieldType("plain")}
+        return {
+            "odd": FieldType("odd", {"ODD": "inet"}, None, show),
+            "plain": FieldType("plain"),
+            "bad": FieldType("bad", parse=show),
+        }
+
+    @hookimpl
+    def register_aggregates(self) -> Any:
+        return {"odd": AggregateFunction("max({column})", ("integer",), lambda value: value / 0)}
 
 
 class OnlyIn(Plugins):
@@ -142,6 +152,8 @@ async def test_types_are_listed_and_described(client: Client) -> None:
     await shop(client)
     document = (await client.get("~/specs/oas")).json
     assert document["components"]["schemas"]["things"]["properties"]["price"] == {"type": "string"}
+    (described,) = [each for each in document["paths"]["/items/things"]["get"]["parameters"] if each["name"] == "filter"]
+    assert "matches, weekday." in described["description"]
     unknown = await client.post("~/fields/things", field("other", "prices", "PRICE", None))
     assert (unknown.status, 'did you mean "price"?' in unknown.json["error"]["message"]) == (422, True)
     length = await client.post("~/fields/things", field("other", "price", "PRICE", 5))
@@ -270,6 +282,28 @@ async def test_operators_work_behind_relations_and_in_deep(client: Client) -> No
         "anchor",
         "Buoy",
     ]
+
+
+@ensureDeferred
+async def test_functions_of_plugins_that_fail_are_named_in_the_log(client: Client) -> None:
+    await shop(client)
+    with logged() as lines:
+        failed = await client.get("~/items/things?filter[number][fails]=1")
+        refused = await client.get("~/items/things?filter[number][breaks]=1")
+        odd = await client.get("~/items/things?aggregate[odd]=number")
+        assert (await client.post("~/fields/things", field("bad", "bad", "VARCHAR", 20))).status == 200
+        wrong = await client.patch("~/items/things/1", {"bad": "secret"})
+        asked = await client.get("~/items/things?filter[bad][eq]=secret")
+    assert (failed.status, refused.status, wrong.status, asked.status) == (500, 422, 500, 500)
+    assert b"secret" not in wrong.body + asked.body
+    assert odd.data == [{"odd": {"number": 9}}]
+    text = "\n".join(lines)
+    for said in (
+        "the operator fails of a plugin failed to take a value: KeyError",
+        "the aggregate function odd of a plugin cannot show a result: ZeroDivisionError",
+        'the type bad of the field "bad" of "things" failed to take a value: ZeroDivisionError',
+    ):
+        assert said in text
 
 
 # --- aggregate functions
