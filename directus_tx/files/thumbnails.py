@@ -102,10 +102,10 @@ async def remove_thumbnails(storage: Any, source: str) -> None:
 async def remove_crops(storage: Any, source: str, focus: Focus) -> None:
     """Deletes the crops of a content around another point than *focus*."""
     kept = f"{_place(focus)}-"
-    async for each in storage.list(prefix_of(source)):
-        found = _CROP.search(each.name)
-        if found is not None and found[1] != kept:
-            await storage.delete(each.name)
+    crops = [(each.name, found[1]) async for each in storage.list(prefix_of(source)) if (found := _CROP.search(each.name))]
+    for name, place in crops:
+        if place != kept:
+            await storage.delete(name)
 
 
 def _place(focus: Focus) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -482,3 +483,22 @@ async def test_the_directory_of_a_tiff_may_be_anywhere(client: Client, far: int)
         file = (await upload(client, ("data", broken, "scan.tif"))).data
         assert (file["width"], file["data"]["thumbnails"]) == (None, None)
         assert (await asset(client, file)).status == 422
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("lock", ["missing", "directory"])
+async def test_thumbnails_are_made_without_locks_where_there_can_be_none(
+    client: Client, lock: str, tmp_path: pathlib.Path
+) -> None:
+    await put_picture(client)
+    project = client.backend.projects.get(client.project)
+    ((source, version),) = await rows(client, "SELECT name, sha256 FROM directus_file_contents")
+    if lock == "directory":
+        (tmp_path / module.LOCK).mkdir()
+    directory = tmp_path if lock == "directory" else tmp_path / "missing"
+    process = Thumbnails(reactor, client.backend.thumbnails.settings, directory)
+    found = await process.provide(
+        project.key, project.storage, process.plan(source, version, "image/png", module.Size(64, 64, "crop", 80))
+    )
+    assert {found.name} == await made(client)
+    await process.stop()
