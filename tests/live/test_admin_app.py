@@ -1,5 +1,5 @@
-"""The admin app in Chromium: an app like that of Directus 8 works under its Content-Security-Policy, signs in with a cookie, and reaches
-only its own server."""
+"""The admin app in Chromium: an app like that of Directus 8 works under its Content-Security-Policy, signs in with a cookie, loads an
+extension, and reaches only its own server."""
 
 import os
 import pathlib
@@ -13,6 +13,7 @@ from tests.conftest import KEY, field
 from tests.daemon import Daemon
 from tests.live.browser import needs_browser
 
+EXTENSIONS = pathlib.Path(__file__).parents[2] / "plugins" / "stars" / "directus_tx_stars" / "extensions"
 PAGE = """<!doctype html>
 <html><head><meta charset="utf-8"><title>App</title>
 <link rel="stylesheet" href="./css/app.91bc3f2a.css">
@@ -26,6 +27,19 @@ app.innerHTML = '<p id="text" style="color: rgb(1, 2, 3)">' + compile("you") + '
   + '<img src="x" onerror="window.handler = true">';
 const call = (method, path, body) => fetch(path, {method, headers: {"Content-Type": "application/json"}, credentials: "include",
   body: body && JSON.stringify(body)}).then(async (answer) => [answer.status, await answer.json()]);
+const load = (path) => new Promise((done, failed) => {
+  const script = document.createElement("script");
+  script.onload = () => done(window.__DirectusExtension__);
+  script.onerror = () => failed(new Error(path));
+  script.src = path;
+  document.head.append(script);
+});
+async function show(id) {
+  const all = (await call("GET", "../interfaces?project=shop"))[1].data;
+  const path = "../" + all.find((each) => each.id === id).path;
+  const component = await load(path.replace("meta.json", "display.js"));
+  return component.render.call({value: 2, options: {stars: 3}}, (tag, data, text) => text);
+}
 async function run() {
   const blob = new Blob([Uint8Array.from(atob("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"), (c) => c.charCodeAt(0))]);
   const image = document.getElementById("image");
@@ -37,6 +51,7 @@ async function run() {
     weight: getComputedStyle(app).fontWeight, foreign,
     signed_in: (await call("POST", "../shop/auth/authenticate", sign_in))[0],
     me: (await call("GET", "../shop/users/me?fields=email"))[1].data.email,
+    extension: await show("stars"),
     written: (await call("POST", "../shop/items/notes", {title: "from the app"}))[1].data.title,
   };
 }
@@ -58,7 +73,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     for name, content in files.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(content)
-    found.environment |= {"DIRECTUS_SERVER_ADMIN_APP": os.fspath(root)}
+    found.environment |= {"DIRECTUS_SERVER_ADMIN_APP": os.fspath(root), "DIRECTUS_SERVER_EXTENSIONS": os.fspath(EXTENSIONS)}
     found.start()
     found.create_project("shop")
     found.call("POST", "/shop/collections", {"collection": "notes", "fields": [KEY, field("title")]})
@@ -86,6 +101,7 @@ def test_an_app_runs_signs_in_and_writes_under_its_policy(daemon: Daemon, browse
         "foreign": "refused",
         "signed_in": 200,
         "me": "admin@example.com",
+        "extension": "★★☆",
         "written": "from the app",
     }
 
