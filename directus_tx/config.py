@@ -405,9 +405,9 @@ class GraphQLSettings:
     max_depth: int = setting(20, "Maximum number of levels of fields in each other, except fields about the schema.")
     max_fields: int = setting(1000, "Maximum number of fields that a document asks for, those of fragments counted each time.")
     max_aliases: int = setting(200, "Maximum number of aliases of a document, likewise.")
-    max_queries: int = setting(
-        100,
-        "Maximum number of lists that a document reads by themselves: root fields, and lists that it asks for again with other arguments.",
+    max_lists: int = setting(
+        200,
+        "Maximum number of lists that a document reads, each of which takes a statement: root fields, and lists of related items.",
     )
     max_items: int = setting(
         1_000_000,

@@ -116,9 +116,9 @@ class Planner:
             else:
                 of = self.catalog.mutations if writes else self.catalog.queries
                 roots.append(self._root(key, of[name], type.fields[name], nodes, selector))
-        number = sum([1 + _readings(each.reading) for each in roots if each.root is not None])
-        if number > self.settings.max_queries:
-            raise InvalidRequest(f"A document may read up to {self.settings.max_queries} lists (graphql.max_queries).")
+        number = sum([_lists(each.reading) for each in roots if each.root is not None])
+        if number > self.settings.max_lists:
+            raise InvalidRequest(f"A document may read up to {self.settings.max_lists} lists (graphql.max_lists).")
         return Operation(writes, tuple(roots), introspection)
 
     def _root(self, key: str, root: Root, definition: GraphQLField, nodes: Sequence[FieldNode], selector: Selector) -> Planned:
@@ -299,6 +299,6 @@ def _some_field(selected: Selected) -> str:
     return next((m.name for m in selected.type.members.values() if m.kind is Kind.VALUE and m.name), "*")
 
 
-def _readings(reading: Reading) -> int:
-    """Returns how many queries there are beside one."""
-    return sum([1 + _readings(each.reading) for each in reading.again])
+def _lists(reading: Reading) -> int:
+    """Returns the number of lists that are read by a query, by those that read lists of it again, and theirs."""
+    return 1 + len(reading.lists) + sum([_lists(each.reading) for each in reading.again])

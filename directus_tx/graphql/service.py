@@ -48,6 +48,10 @@ WAITING = 64
 """How much work may wait for the thread."""
 
 
+SIDE_BY_SIDE = 8
+"""How many root fields of a document are read at the same time. Further ones would keep connections from other requests."""
+
+
 @frozen
 class Outcome:
     """The answer of a request. `doubtful`: an error may have been caused by an outdated snapshot."""
@@ -215,9 +219,11 @@ class GraphQL:
         """Reads the root fields side by side. One that fails is null."""
         errors: list[dict[str, Any]] = []
         doubtful = False
+        places = defer.DeferredSemaphore(SIDE_BY_SIDE)
 
         async def one(key: str, read: Read) -> Any:
             nonlocal doubtful
+            await places.acquire()
             try:
                 return await read_root(service, ctx, read)
             except (ServiceUnavailable, ClientGone):
@@ -226,6 +232,8 @@ class GraphQL:
                 doubtful = doubtful or not isinstance(error, ApiError) or error.depends_on_schema
                 errors.append(self._error(ctx, error, key))
                 return None
+            finally:
+                places.release()
 
         if len(reads) == 1:
             ((key, read),) = reads.items()
@@ -365,8 +373,8 @@ def _introspect(catalog: Catalog, document: DocumentNode, variables: dict[str, A
 
 
 def _described(error: GraphQLError) -> dict[str, Any]:
-    """Returns an error of a document as it is shown."""
-    found: dict[str, Any] = {"message": error.message}
+    """Returns an error of a document as it is shown. Messages repeat parts of the document, so they are cut like those of other errors."""
+    found: dict[str, Any] = {"message": InvalidRequest(error.message).message}
     if error.locations:
         found["locations"] = [{"line": each.line, "column": each.column} for each in error.locations]
     return {**found, "extensions": {"code": InvalidRequest.code}}

@@ -241,6 +241,21 @@ async def test_long_lists_are_whole(client: Client) -> None:
     assert found["rows"]["meta"] == {"result_count": 2500}
 
 
+@ensureDeferred
+async def test_files_are_shown_with_their_addresses_and_thumbnails(client: Client) -> None:
+    picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    made = (await client.post("~/files", {"filename_disk": "dot.png", "filename_download": "dot.png", "data": picture})).data
+    await client.patch("~/users/1", {"avatar": made["id"]})
+    shown = "id title type width tags data{full_url url asset_url thumbnails{key width url} embed{html}}"
+    found = await data(client, f"{{directus_files{{data{{{shown}}}}} directus_users(id: 1){{data{{avatar{{{shown}}}}}}}}}")
+    (file,) = found["directus_files"]["data"]
+    assert found["directus_users"]["data"] == [{"avatar": file}]
+    assert (file["id"], file["type"], file["width"], file["tags"]) == (str(made["id"]), "image/png", 1, [])
+    assert file["data"]["full_url"] == made["data"]["full_url"]
+    assert [each["url"] for each in file["data"]["thumbnails"]] == [each["url"] for each in made["data"]["thumbnails"]]
+    assert file["data"]["embed"] is None
+
+
 # --- permissions
 
 
@@ -398,6 +413,10 @@ async def test_documents_that_are_too_large_are_refused_by_name(client: Client) 
         ("{books{data{id}}}" + "#" + "x" * 100_000, ""),
         ("{" * 20_000, ""),
         ("{a" * 3000, ""),
+        (
+            "{" + "".join([f"a{n}: authors{{data{{books{{pages{{id}} author{{books{{id}}}}}}}}}}" for n in range(59)]) + "}",
+            "max_lists",
+        ),
     ):
         assert setting in await refusal(client, document)
     for cycle in (

@@ -4,9 +4,10 @@ has no influence on any answer, the schema included."""
 import copy
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 from graphql import get_introspection_query
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
@@ -28,13 +29,25 @@ from tests.live.test_permissions import (
     Tree,
     Wanted,
     World,
+    Writer,
     aggregates,
     prepare,
     questions,
     world,
+    write,
+    writes,
 )
 
 __all__ = ["world"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mutations() -> Iterator[None]:
+    """Has the server of `world` allow mutations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIRECTUS_GRAPHQL_MUTATIONS", "on")
+        yield
+
 
 ITEMS = {name: f"{name.capitalize()}Item" for name in TABLES}
 SCHEMA = "{__schema{types{name fields{name type{kind name ofType{kind name}}} inputFields{name} enumValues{name}}}}"
@@ -331,3 +344,97 @@ def test_what_is_hidden_has_no_influence_on_any_answer(
     for document, one, other in zip(documents, before, answers(), strict=True):
         assert one[0] in (200, 401), (document, one)
         assert one == other, document
+
+
+TARGETS = {"topic": "TopicsInput", "kind": "KindsInput", "things": "ThingsInput"}
+
+
+class NotInSchema(Exception):
+    """The schema of the caller does not have this."""
+
+
+def given_as(schema: Schema, type: str, payload: Row) -> tuple[Row, Row]:
+    """Returns a payload as the variable of an input type, and as the model takes it: both refer to related items by objects. Raises
+    NotInSchema if the type lacks a field."""
+    sent: Row = {}
+    modelled: Row = {}
+    for name, value in payload.items():
+        field = "_delete" if name == "$delete" else name
+        if field not in schema.types[type]:
+            raise NotInSchema
+        target = TARGETS.get(name)
+        if target not in schema.types or value is None:
+            if isinstance(value, dict):
+                raise NotInSchema
+            sent[field], modelled[name] = value, value
+        elif isinstance(value, list):
+            pairs = [given_as(schema, str(target), each) for each in value]
+            sent[field], modelled[name] = [one for one, _ in pairs], [other for _, other in pairs]
+        else:
+            sent[field], modelled[name] = given_as(schema, str(target), value if isinstance(value, dict) else {"id": value})
+    return sent, modelled
+
+
+@settings(ANY, max_examples=15)
+@given(
+    caller=CALLERS,
+    others=RULES,
+    data=DATA,
+    wanted=st.lists(st.tuples(writes(), st.booleans()), min_size=14, max_size=16),
+)
+def test_mutations_do_what_the_rules_allow_or_nothing(
+    world: World, caller: Caller, others: Rules, data: Data, wanted: list[Any]
+) -> None:
+    prepare(world, caller, others, data)
+    schema = Schema(world, caller)
+    if schema.refused:
+        return
+    for (method, table, keys, body), comment in wanted:
+        input = f"{ITEMS[table].removesuffix('Item')}Input"
+        name, arguments, variables = _mutation(method, table, keys, body, input)
+        if name not in schema.types.get("Mutation", ()):
+            continue
+        try:
+            if isinstance(body, list):
+                pairs = [given_as(schema, input, each) for each in body]
+                variables["data"], body = [one for one, _ in pairs], [other for _, other in pairs]
+            elif body is not None:
+                variables["data"], body = given_as(schema, input, body)
+        except NotInSchema:
+            continue
+        writer = Writer(caller, copy.deepcopy(data), comment)
+        try:
+            write(writer, method, table, keys, body)
+            allowed = True
+        except Refused:
+            allowed = False
+        world.rewind()
+        selection = "" if method == "DELETE" else " {__typename}"
+        document = f"mutation({arguments[0]}) {{{name}({arguments[1]}){selection}}}"
+        path = "/gql" + ("?comment=because" if comment else "")
+        answered, text = world.call("POST", path, {"query": document, "variables": variables}, token=caller.token)
+        told = (document, variables, comment, text)
+        assert answered == 200, told
+        if allowed:
+            assert "errors" not in json.loads(text), told
+            assert world.stored() == writer.data, told
+            world.store(data)
+        else:
+            (error,) = json.loads(text)["errors"]
+            assert error["path"] == [name], told
+            assert error["extensions"]["code"] != 0, told
+            assert world.stored() == data, told
+
+
+def _mutation(method: str, table: str, keys: list[int], body: Any, input: str) -> tuple[str, tuple[str, str], Row]:
+    """Returns the name of a mutation, its variables and arguments, and the values of the variables that are keys."""
+    if method == "DELETE":
+        return f"delete_{table}_items", ("$ids: [ID!]!", "ids: $ids"), {"ids": keys}
+    data = f"$data: [{input}!]!" if isinstance(body, list) else f"$data: {input}!"
+    if method == "POST":
+        return f"create_{table}_item{'s' if isinstance(body, list) else ''}", (data, "data: $data"), {}
+    if not keys:
+        return f"update_each_{table}_item", (data, "data: $data"), {}
+    if len(keys) == 1:
+        return f"update_{table}_item", (f"$id: ID!, {data}", "id: $id, data: $data"), {"id": keys[0]}
+    return f"update_{table}_items", (f"$ids: [ID!]!, {data}", "ids: $ids, data: $data"), {"ids": keys}
