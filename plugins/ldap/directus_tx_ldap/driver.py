@@ -78,6 +78,9 @@ class LdapProvider:
         self.port = parts.port or PORTS[parts.scheme]
         self.issuer = f"{self.scheme}://{self.host}:{self.port}/{settings.base_dn}"
         self.trust = platformTrust() if not settings.ca_file else _authorities(settings.ca_file)
+        if bool(settings.bind_dn) != bool(settings.bind_password):
+            # A directory takes a name without a password for an anonymous sign-in.
+            raise ValueError("bind_dn and bind_password require each other")
         if not settings.base_dn:
             raise ValueError("base_dn is missing")
         for name in ("base_dn", "bind_dn", "group_base_dn"):

@@ -149,6 +149,7 @@ def test_settings_that_cannot_be_used_are_named(directus_server: Server, directo
         "host": {"url": "ldap://"},
         "base": {"base_dn": ""},
         "dn": {"bind_dn": "no name"},
+        "password": {"bind_password": ""},
         "filter": {"user_filter": "(mail={email}"},
         "placeholder": {"user_filter": "(mail=*)"},
         "groups": {"group_filter": "(member=x)"},

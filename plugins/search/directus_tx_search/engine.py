@@ -54,12 +54,11 @@ class Engine:
         """Deletes an index, if it exists. Raises EngineError."""
         await self._perform("DELETE", f"/indexes/{index}")
 
-    async def search(self, index: str, text: str, limit: int) -> list[str]:
-        """Returns the keys of the items whose documents fit a text, the best first. Raises EngineError."""
+    async def search(self, index: str, text: str, fields: Sequence[str], limit: int) -> list[str]:
+        """Returns the keys of the items whose documents have a text in some fields, the best first. Raises EngineError."""
         try:
-            found = await self._request(
-                "POST", f"/indexes/{index}/search", {"q": text, "limit": limit, "attributesToRetrieve": [KEY]}
-            )
+            wanted = {"q": text, "limit": limit, "attributesToSearchOn": list(fields), "attributesToRetrieve": [KEY]}
+            found = await self._request("POST", f"/indexes/{index}/search", wanted)
         except EngineError as error:
             if error.status == 404:
                 # There is no index as long as there is no document.

@@ -37,6 +37,11 @@ PAGE = 500
 MOST = 1000
 """The number of items that a search looks at: as many as Meilisearch returns."""
 
+CHUNK = 100
+"""The number of items that are read at once."""
+
+DEFAULT_LIMIT = 20
+
 
 @frozen
 class SearchSettings:
@@ -71,6 +76,8 @@ class Search:
             fields = tuple(name.strip() for name in names.split(",") if name.strip())
             if not collection or not fields:
                 raise ValueError(f'collections: "{text}" is not like "articles=title,body"')
+            if any("." in name for name in fields):
+                raise ValueError(f'collections: "{text}": fields of related items cannot be searched')
             if collection.startswith("directus_"):
                 raise ValueError(f"collections: {collection} is a system collection")
             self.fields[collection] = fields
@@ -187,25 +194,44 @@ class Search:
         return routes
 
     async def find_items(self, request: Request) -> Envelope:
-        """Returns the items that fit the parameter `q`, the best first, as far as the caller may read them. Takes `fields`, `limit` and
-        `offset`."""
+        """Returns the items that fit the parameter `q`, the best first. Takes `fields`, `limit` and `offset`.
+
+        What the caller may not read decides nothing: neither whether an item is found, nor whether the request is refused. The engine looks
+        at the fields that the caller may read, and an item counts only if the caller sees what the engine has looked at."""
         collection = self._collection(request)
-        query = request.query()
-        ctx = request.ctx
-        name = ctx.primary_key(collection)
+        query, ctx = request.query(), request.ctx
+        # Refuses callers who may not read the collection, whatever they search for.
+        first = await ctx.items.read(collection, Query(limit=1))
+        fields = [name for name in self.fields[collection] if first and name in first[0]]
+        if not fields:
+            return Envelope([])
         try:
-            keys = await self.engine.search(self.index_of(ctx.project, collection), query.q or "", MOST)
+            keys = await self.engine.search(self.index_of(ctx.project, collection), query.q or "", fields, MOST)
         except EngineError as error:
             raise errors.ServiceUnavailable("The search engine cannot be asked.") from error
-        if not keys:
+        offset, limit = query.offset or 0, DEFAULT_LIMIT if query.limit is None or query.limit < 0 else query.limit
+        seen: list[str] = []
+        for start in range(0, len(keys), CHUNK):
+            if len(seen) < offset + limit:
+                seen += await self._seen(ctx, collection, fields, keys[start : start + CHUNK])
+        page = seen[offset : offset + limit]
+        if not page:
             return Envelope([])
-        fields = (*(query.fields or ("*",)), name)
-        wanted = (Condition((name,), "in", tuple(keys)),)
-        found = await ctx.items.read(collection, Query(fields=fields, filter=wanted, limit=MOST))
-        places = {key: place for place, key in enumerate(keys)}
-        ranked = sorted(found, key=lambda item: places[str(item[name])])
-        first = query.offset or 0
-        return Envelope(ranked[first : first + (20 if query.limit is None or query.limit < 0 else query.limit)])
+        found = await self._read(ctx, collection, (*(query.fields or ("*",)), ctx.primary_key(collection)), page)
+        return Envelope([found[key] for key in page if key in found])
+
+    async def _seen(self, ctx: Context, collection: str, fields: Sequence[str], keys: Sequence[str]) -> list[str]:
+        """Returns those of some keys whose items the caller sees with the true values of some fields, in their order."""
+        names = (*fields, ctx.primary_key(collection))
+        shown = await self._read(ctx, collection, names, keys)
+        true = await self._read(ctx.as_administrator(), collection, names, keys)
+        return [key for key in keys if key in shown and shown[key] == true.get(key)]
+
+    async def _read(self, ctx: Context, collection: str, fields: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+        """Returns items by their keys, which are among the fields."""
+        name = ctx.primary_key(collection)
+        query = Query(fields=tuple(fields), filter=(Condition((name,), "in", tuple(keys)),), limit=len(keys))
+        return {str(item[name]): item for item in await ctx.items.read(collection, query)}
 
     async def index_anew(self, request: Request) -> Empty:
         """Has all items of a collection sent to the engine."""

@@ -94,7 +94,7 @@ class Meilisearch:
         words = body["q"].lower().split()
 
         def places(document: dict[str, Any]) -> list[int]:
-            text = " ".join(str(value).lower() for name, value in document.items() if not name.startswith("_"))
+            text = " ".join(str(document.get(name)).lower() for name in body["attributesToSearchOn"])
             return [text.find(word) for word in words]
 
         hits = [each for each in self.indexes[index].values() if -1 not in places(each)]

@@ -116,6 +116,25 @@ def test_items_are_found_as_far_as_the_caller_may_read_them(articles: Project, e
     assert articles.get("/custom/search/tags", q="a").status == 404
 
 
+def test_what_the_caller_may_not_read_decides_nothing(articles: Project, engine: Meilisearch) -> None:
+    """Otherwise, callers could guess the words of items and fields that are hidden from them."""
+    articles.post("/items/articles", [{"title": "Bread", "body": "flour"}, {"title": "Cake", "body": "sugar"}])
+    wait_for(lambda: len(titles(engine, articles)) == 2)
+    for text in ("flour", "nothing", ""):
+        answer = articles.public.get("/custom/search/articles", q=text)
+        assert (answer.status, answer.code) == (401, 3), text
+    reader = articles.user({"articles": {"read": "full", "read_field_blacklist": ["body"]}})
+    assert found(reader, "flour") == []
+    assert found(reader, "bread") == ["Bread"]
+    blind = articles.user({"articles": {"read": "full", "read_field_blacklist": ["body", "title"]}})
+    assert blind.get("/custom/search/articles", q="bread").data == []
+    author = articles.user({"articles": {"create": "full", "read": "mine"}})
+    assert author.post("/items/articles", {"title": "My bread", "body": "flour"}).status == 200
+    wait_for(lambda: len(titles(engine, articles)) == 3)
+    assert found(author, "flour") == ["My bread"]
+    assert found(author, "sugar") == []
+
+
 def test_a_collection_is_indexed_anew(articles: Project, engine: Meilisearch) -> None:
     """Also one with more items than a page; documents of items that are gone disappear."""
     index = f"{articles.project}-articles"
