@@ -1,6 +1,7 @@
 """The GraphQL service: answers requests. It keeps the catalogs of callers, and documents, with the snapshot of the project."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -32,7 +33,7 @@ from directus_tx.graphql.mutations import Mutation, run_mutations
 from directus_tx.graphql.planning import Operation, Planned, Planner, Reading
 from directus_tx.graphql.reading import Read, aggregate_query, read_root
 from directus_tx.graphql.requests import PersistedQueries, PersistedQueryNotFound, Request
-from directus_tx.graphql.types import catalog_of
+from directus_tx.graphql.types import catalog_of, grants_of
 from directus_tx.items import Writer, in_transaction
 from directus_tx.items.batches import together
 from directus_tx.items.service import Items
@@ -100,7 +101,8 @@ class GraphQL:
                 continue
             waiting = catalogs.making[access.key] = []
             try:
-                found = await self._in_thread(_make_catalog, access, self.settings.mutations == "on")
+                make = partial(catalog_of, ctx.schema, grants_of(access), mutations=self.settings.mutations == "on")
+                found = await self._in_thread(make)
                 catalogs.keep(access.key, found)
             finally:
                 del catalogs.making[access.key]
@@ -346,10 +348,6 @@ def _weight(document: Document) -> int:
 
 def _reads_items(access: Access) -> bool:
     return any(access.grant(name).read for name, each in access.schema.collections.items() if not each.system) or access.admin
-
-
-def _make_catalog(access: Access, mutations: bool) -> Catalog:
-    return catalog_of(access, mutations=mutations)
 
 
 def _every(reading: Reading) -> Sequence[Reading]:

@@ -53,15 +53,16 @@ from directus_tx.graphql.scalars import (
 )
 from directus_tx.query import Sort
 from directus_tx.schema.datatypes import family
-from directus_tx.schema.model import Field, Relation
+from directus_tx.schema.model import Field, Relation, Snapshot
 
 
 class Builder:
-    """Builds the catalog of one caller. *mutations*: whether the schema has mutations."""
+    """Builds the catalog of one caller. *granted* are its grants on all collections. *mutations*: whether the schema has mutations."""
 
-    def __init__(self, access: Access, *, mutations: bool) -> None:
-        self.access = access
-        self.relations = access.schema.relations_of
+    def __init__(self, schema: Snapshot, granted: Mapping[str, Grant], *, mutations: bool) -> None:
+        self.schema = schema
+        self.granted = granted
+        self.relations = schema.relations_of
         self.mutating = mutations
         self.left_out: list[str] = []
         self.objects: dict[str, ObjectType] = {}
@@ -117,11 +118,11 @@ class Builder:
 
     def _choose(self) -> None:
         """Chooses the collections that have types. Of two whose names clash, the first in the order of names has them."""
-        schema = self.access.schema
+        schema = self.schema
         roots: set[str] = set()
         # System collections come first, so that no other takes their names.
         for name in sorted(schema.collections, key=lambda each: (not each.startswith("directus_"), each)):
-            grant = self.access.grant(name)
+            grant = self.granted[name]
             if name in WITHOUT_ROOT or not grant.read:
                 continue
             root, type = graphql_name(name), type_name(name)
@@ -204,7 +205,7 @@ class Builder:
         self._wrapper(name, item)
 
     def _note(self, grant: Grant) -> str | None:
-        hidden = "note" in self.access.grant(COLLECTIONS).hidden
+        hidden = "note" in self.granted[COLLECTIONS].hidden
         return None if hidden else grant.collection.note or None
 
     def _wrapper(self, name: str, item: str) -> None:
@@ -246,7 +247,7 @@ class Builder:
         return Member(field.field, Kind.MANY, item, lacking=lacking), lambda: GraphQLList(self.types[item])
 
     def _field(self, field: Field, member: Member, make: Callable[[], Any], *, never_null: bool) -> Callable[[], GraphQLField]:
-        described = "note" not in self.access.grant(FIELDS).hidden
+        described = "note" not in self.granted[FIELDS].hidden
         note = field.note if described else None
 
         def made() -> GraphQLField:
@@ -331,7 +332,7 @@ class Builder:
                 type = value_type(field)
                 for operator, value in operators_of(field, type).items():
                     add(intern(f"{graphql}_{operator}"), Asked(name, operator), lambda value=value: value)  # type: ignore[misc]
-                for operator, custom in self.access.schema.custom.operators.items():
+                for operator, custom in self.schema.custom.operators.items():
                     if family(field) in custom.families and field.sealed is None:
                         add(intern(f"{graphql}_{operator}"), Asked(name, operator), lambda: GraphQLString)
         for graphql, name in self._named_quietly(visible).items():
@@ -561,6 +562,12 @@ class Builder:
         return Given(field.field), lambda: type
 
 
-def catalog_of(access: Access, *, mutations: bool) -> Catalog:
-    """Returns the catalog of what the caller may see. Making it takes milliseconds for each collection."""
-    return Builder(access, mutations=mutations).build()
+def grants_of(access: Access) -> Mapping[str, Grant]:
+    """Returns the grants of a caller on all collections."""
+    return {name: access.grant(name) for name in access.schema.collections}
+
+
+def catalog_of(schema: Snapshot, granted: Mapping[str, Grant], *, mutations: bool) -> Catalog:
+    """Returns the catalog of what a caller with these grants may see. Making it takes milliseconds for each collection. A thread may do
+    it, but not `grants_of`: the reactor uses the cache of grants."""
+    return Builder(schema, granted, mutations=mutations).build()

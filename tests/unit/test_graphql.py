@@ -19,7 +19,7 @@ from directus_tx.graphql.names import graphql_name, type_name
 from directus_tx.graphql.scalars import value_type
 from directus_tx.graphql.selecting import Selector
 from directus_tx.graphql.shaping import shape_of
-from directus_tx.graphql.types import catalog_of
+from directus_tx.graphql.types import catalog_of, grants_of
 from directus_tx.schema.model import Field
 from tests.unit.schemas import blog, collection
 
@@ -30,7 +30,8 @@ SETTINGS = GraphQLSettings()
 def catalog() -> Catalog:
     found = blog()
     more = {name: collection(name) for name in ("directus_collections", "directus_fields")}
-    return catalog_of(Access(evolve(found, collections={**found.collections, **more}), Accountability(1, 1)), mutations=True)
+    schema = evolve(found, collections={**found.collections, **more})
+    return catalog_of(schema, grants_of(Access(schema, Accountability(1, 1))), mutations=True)
 
 
 @given(st.text())
