@@ -305,6 +305,17 @@ async def test_rows_and_values_that_are_hidden_stay_hidden(client: Client) -> No
 
 
 @ensureDeferred
+async def test_the_schema_of_a_limited_token_has_what_it_is_limited_to(client: Client) -> None:
+    await library(client)
+    answer = await client.post("~/users/me/tokens", {"name": "books", "read_only": True, "collections": ["books"]})
+    token = answer.data["token"]
+    found = await data(client, "{books(limit: 1){data{title author}} __schema{mutationType{name}}}", token=token)
+    assert found == {"books": {"data": [{"title": "T1", "author": "2"}]}, "__schema": {"mutationType": None}}
+    await refusal(client, "{authors{data{name}}}", token=token)
+    await refusal(client, "mutation{delete_books_item(id: 1)}", token=token)
+
+
+@ensureDeferred
 async def test_callers_without_collections_are_refused_and_the_public_may_have_some(client: Client) -> None:
     await library(client)
     refused = await client.post("~/gql", {"query": "{books{data{id}}}"}, token=None)
@@ -502,3 +513,25 @@ class TestSettings:
         assert await data(client, "{books(limit: 1){__typename data{__typename id}}}", token=reader) == {
             "books": {"__typename": "Books", "data": [{"__typename": "BooksItem", "id": "1"}]}
         }
+
+
+class TestLongLists:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return evolve(settings, graphql=evolve(settings.graphql, max_answer_size=10_000))
+
+    @ensureDeferred
+    async def test_a_long_list_is_refused_if_it_is_too_large_or_needed_several_times(self, client: Client) -> None:
+        await client.collection("rows", field("text"), field("below", "o2m", None, None), field("above", "m2o", "INT", 11))
+        relation = {"collection_many": "rows", "field_many": "above", "collection_one": "rows", "field_one": "below"}
+        await client.post("~/relations", relation)
+        for _ in range(3):
+            assert (await client.post("~/items/rows", [{"text": "x" * 100}] * 500)).status == 200
+        for document, message in (
+            ("{rows(limit: -1){data{text}}}", "graphql.max_answer_size"),
+            ("{rows(limit: -1){data{a: below(limit: 1){id} b: below{id}}}}", "different arguments"),
+        ):
+            answer = await ask(client, document)
+            assert answer["data"] == {"rows": None}
+            assert message in answer["errors"][0]["message"]
+            assert answer["errors"][0]["path"] == ["rows"]
