@@ -170,7 +170,7 @@ class _Collector:
                 raise RegistrationError(plugin, "; ".join(error.mistakes)) from None
         unknown = unknown_plugin_settings(self.settings.plugin_tables, classes)
         if unknown and not self.plugins.failed:
-            # Without the classes of plugins that have failed, nobody knows what is theirs.
+            # The settings of plugins that have failed are not known.
             raise ConfigError(unknown)
         return found
 
