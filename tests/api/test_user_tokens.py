@@ -206,6 +206,9 @@ async def test_a_token_for_reading_writes_nothing(client: Client) -> None:
     for route in all_routes():
         if route.method in ("GET", "HEAD") or not route.in_project or route.caller is Caller.ANONYMOUS:
             continue
+        if route.path.endswith("s/.search"):
+            # A search by SCIM reads.
+            continue
         places = {"project": client.project, "ids": "1", "key": "1", "collection": "things", "name": "things", "names": "name"}
         path = route.path
         for name, value in places.items():
