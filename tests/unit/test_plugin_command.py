@@ -39,6 +39,14 @@ def test_the_module_and_the_distribution_are_named_after_it(directory: pathlib.P
     module = f"directus_tx_{name.replace('-', '_')}"
     assert (target / module / "__init__.py").is_file()
     assert f'{name} = "{module}"' in (target / "pyproject.toml").read_text()
+    assert sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()) == [
+        ".github/workflows/tests.yml",
+        ".gitignore",
+        "README.rst",
+        f"{module}/__init__.py",
+        "pyproject.toml",
+        f"tests/test_{module}.py",
+    ]
     assert target.stat().st_mode & 0o777 == 0o755
     for path in target.rglob("*"):
         assert "{{" not in path.name
