@@ -76,6 +76,7 @@ def test_a_server_has_what_plugins_register(daemon: Daemon) -> None:
     assert "/custom/hits/hits" in daemon.call("GET", "/p/specs/oas", token=None)["paths"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         daemon.call("GET", "/p/custom/nothing")
+    refused.value.close()
     assert refused.value.code == 404
     for name in NAMES.values():
         assert name in daemon.output
