@@ -134,12 +134,15 @@ class GroupResources(Resources):
             inner = scim.within(writer.ctx)
             locked = await self.lock(inner, key)
             kept = (await read_kept(writer.ctx, self.collection, [key])).get(key)
-            before = {
-                "displayName": locked.row["name"],
-                "externalId": locked.row["external_id"] if kept is None else kept.external_id,
-            }
+            hidden = access_of(writer.ctx).grant(self.collection).hidden_in(locked.row)
+            before: Document = {}
+            if "name" not in hidden:
+                before["displayName"] = locked.row["name"]
+            if "external_id" not in hidden:
+                before["externalId"] = locked.row["external_id"] if kept is None else kept.external_id
             after = apply(operations, before) if patch else before | given
-            changed = {name for name in touched if after.get(name) != before.get(name)}
+            # What is hidden counts as changed: whether it must be permitted does not depend on what is stored.
+            changed = {name for name in touched if name not in before or after.get(name) != before[name]}
             if "displayName" in changed and not after["displayName"]:
                 raise InvalidValue('A group needs a "displayName".')
             if changed:
@@ -162,7 +165,7 @@ class GroupResources(Resources):
 
     async def _change_members(self, writer: Writer, scim: Scim, role: Key, membership: Membership) -> None:
         """Gives users the role, and takes it from others. Raises InvalidValue if a user who joins does not exist, UpdateForbidden
-        if the caller may not change the role of a user, LastAdministrator."""
+        if the caller may not change the role of a user or may not know whether a user who leaves has it, LastAdministrator."""
         if not membership:
             return
         if role == PUBLIC and membership.joining:
@@ -187,8 +190,12 @@ class GroupResources(Resources):
         locked = await lock_rows(scim.ctx, grant, both, lambda row: refusals.no_item(grant))
         changes: list[tuple[Key, Item]] = []
         for key in both:
-            has = locked[key].row["role"] == role
-            if has != (key in keys):
+            row = locked[key].row
+            hidden = "role" in grant.hidden_in(row)
+            if hidden and key not in keys:
+                raise UpdateForbidden("You may not take users out of a group whose role you may not read.")
+            # A role that is hidden counts as changed: whether that must be permitted does not depend on what is stored.
+            if hidden or (row["role"] == role) != (key in keys):
                 changes.append((key, {"role": role if key in keys else None}))
         if changes:
             await writer.update(USER_COLLECTION, changes, several=True)

@@ -107,6 +107,11 @@ class Resources(ABC):
         role."""
         wanted = {value.lower() for value in _external_ids_in(filter)}
         rows = await find_external_ids(scim.ctx, self.collection, wanted)
+        if rows and access_of(scim.ctx).grant(self.collection).mask_of("external_id") is not None:
+            keys = Condition(("id",), "in", tuple([str(key) for key, _, _ in rows]))
+            items = await read_all(scim, self.collection, ("id", "external_id"), keys, len(rows))
+            shown = {item["id"] for item in items if "external_id" in item}
+            rows = [row for row in rows if row[0] in shown]
 
         def compare(operator: str, value: Value) -> Condition | Combination:
             if operator not in ("eq", "ne") or value is None or isinstance(value, bool):
@@ -195,7 +200,9 @@ class Resources(ABC):
         if not scim.dialect.standard:
             document["externalId"] = item["id"]
         else:
-            document["externalId"] = item.get("external_id") if kept is None else kept.external_id
+            # What the client has named a resource is as hidden as the field.
+            if "external_id" in item:
+                document["externalId"] = item["external_id"] if kept is None else kept.external_id
             document["schemas"] += [each.id for each in self.kind.extensions if attributes.get(each.id)]
         document |= attributes
         if scim.dialect.standard:

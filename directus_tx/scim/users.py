@@ -27,6 +27,9 @@ ROLE_COLLECTION = "directus_roles"
 ACTIVE, DEACTIVATED, NEW = "active", "suspended", "draft"
 """The statuses of users who are active, who have been deactivated, and who are created and not active."""
 
+UNKNOWN = ""
+"""The status of a stored user that is hidden from the caller."""
+
 
 class UserResources(Resources):
     """The users of a project."""
@@ -105,9 +108,10 @@ class UserResources(Resources):
             inner = scim.within(writer.ctx)
             locked = await self.lock(inner, key)
             kept = (await read_kept(writer.ctx, self.collection, [key])).get(key)
-            before = _stored_document(locked.row, kept)
+            hidden = access_of(writer.ctx).grant(self.collection).hidden_in(locked.row)
+            before = _known_document(locked.row, kept, hidden, everything=_sees_kept(inner))
             after = apply(operations, before) if patch else _merged(before, given)
-            await self._write(writer, inner, key, locked, kept, before, after, touched)
+            await self._write(writer, inner, key, locked, kept, hidden, before, after, touched)
             return await self.written(inner, key)
 
         return await in_transaction(scim.items, scim.ctx, scim.options, work)
@@ -119,13 +123,14 @@ class UserResources(Resources):
         key: Key,
         locked: Locked,
         kept: Kept | None,
+        hidden: frozenset[str],
         before: Document,
         after: Document,
         touched: set[str],
     ) -> None:
-        payload = _payload(after, touched, locked.row["status"])
-        present = {name: locked.row[name] for name in payload if name != "password"}
-        if "password" not in payload and payload == present:
+        payload = _payload(after, touched, UNKNOWN if "status" in hidden else locked.row["status"])
+        # What is hidden counts as changed: whether it must be permitted does not depend on what is stored.
+        if hidden.isdisjoint(payload) and payload == {name: locked.row[name] for name in payload}:
             payload = {}
         changed = {name for name in touched & (KEPT | {"externalId"}) if (after.get(name) or None) != (before.get(name) or None)}
         # Of names and addresses, only parts are kept.
@@ -139,7 +144,9 @@ class UserResources(Resources):
             grant = access_of(scim.ctx).grant(self.collection)
             grant.check_update(locked.row, {}, scim.options.comment, update=locked.update, delete=locked.delete)
         if changed:
-            await write_kept(writer.ctx, self.collection, key, Kept(after.get("externalId") or None, _kept_of(after)))
+            stored = locked.row["external_id"] if kept is None else kept.external_id
+            external_id = after.get("externalId") if "externalId" in touched else stored
+            await write_kept(writer.ctx, self.collection, key, Kept(external_id or None, _kept_of(after)))
 
 
 def _sees_kept(scim: Scim) -> bool:
@@ -157,19 +164,24 @@ def _groups(scim: Scim, role: Any) -> list[Document]:
     return [{"value": id, "$ref": scim.location(GROUPS, id), "display": role.get("name"), "type": "direct"}]
 
 
-def _stored_document(row: Mapping[str, Any], kept: Kept | None) -> Document:
-    """Returns the document of a stored user, to which changes are applied. It is not shown."""
-    found = {
-        "externalId": row["external_id"] if kept is None else kept.external_id,
-        "userName": row["email"],
-        "name": {"familyName": row["last_name"], "givenName": row["first_name"]},
-        "emails": [{"value": row["email"], "type": "work", "primary": True}],
-        "title": row["title"],
-        "locale": row["locale"],
-        "timezone": row["timezone"],
-        "active": row["status"] == ACTIVE,
+def _known_document(row: Mapping[str, Any], kept: Kept | None, hidden: frozenset[str], *, everything: bool) -> Document:
+    """Returns what the caller may know of a stored user, as the document to which changes are applied. It is not shown. What is *hidden*
+    is not in it, and what is kept only with *everything*: otherwise the errors of changes would tell what is stored."""
+    fields = {name: value for name, value in row.items() if name not in hidden}
+    email = {"value": fields["email"]} if "email" in fields else {}
+    names = {"familyName": "last_name", "givenName": "first_name"}
+    found: Document = {
+        "name": {part: fields[name] for part, name in names.items() if name in fields},
+        "emails": [{**email, "type": "work", "primary": True}],
+        **{name: fields[name] for name in ("title", "locale", "timezone") if name in fields},
     }
-    return found if kept is None else _with_kept(found, kept.attributes)
+    if "external_id" in fields:
+        found["externalId"] = fields["external_id"] if kept is None else kept.external_id
+    if "email" in fields:
+        found["userName"] = fields["email"]
+    if "status" in fields:
+        found["active"] = fields["status"] == ACTIVE
+    return _with_kept(found, kept.attributes) if kept is not None and everything else found
 
 
 def _with_kept(document: Document, kept: Mapping[str, Any]) -> Document:
@@ -185,8 +197,8 @@ def _merged(before: Document, given: Document) -> Document:
 
 
 def _payload(document: Document, touched: set[str], status: Any) -> Item:
-    """Returns the fields of a user that follow from the attributes *touched*. *status* is the present one, None for a new user.
-    Raises InvalidValue."""
+    """Returns the fields of a user that follow from the attributes *touched*. *status* is the present one, None for a new user
+    and UNKNOWN for one whose status is hidden. Raises InvalidValue."""
     payload: Item = {}
     address = _address(document.get("emails")) if "emails" in touched else None
     if address is None and "userName" in touched:
@@ -204,7 +216,7 @@ def _payload(document: Document, touched: set[str], status: Any) -> Item:
         payload["timezone"] = document.get("timezone") or "UTC"
     if "active" in touched:
         active = bool(document.get("active"))
-        if active != (status == ACTIVE):
+        if status == UNKNOWN or active != (status == ACTIVE):
             payload["status"] = ACTIVE if active else DEACTIVATED
     if document.get("password") and "password" in touched:
         payload["password"] = document["password"]

@@ -687,6 +687,113 @@ async def test_permissions_hold_for_what_is_read_and_written(client: Client) -> 
         assert (await scim(client, method, path, body, token="idp")).status == 403, (method, body)
 
 
+HIDDEN_FIELDS = ["email", "title", "last_name", "role", "locale", "timezone"]
+
+
+def replacing(path: str, value: Any) -> dict[str, Any]:
+    return {"op": "replace", "path": path, "value": value}
+
+
+@ensureDeferred
+async def test_changes_tell_nothing_of_hidden_values(client: Client) -> None:
+    """A change to the value that is stored is answered like one to another value."""
+    role = await provisioner(client)
+    phone = {"phoneNumbers": [{"value": "+49 1", "type": "work"}]}
+    known = {"title": "Chief", "locale": "de-DE", "timezone": "Europe/Berlin"}
+    await make(
+        client,
+        "ann",
+        name={"familyName": "Lee", "formatted": "Ann Lee"},
+        **known,
+        **phone,
+        **{ENTERPRISE: {"department": "Sales"}},
+    )
+    await make(client, "bob")
+    group = await make_group(client, "Editors", "ann-id")
+    for status in STATUSES:
+        lists = {"read_field_blacklist": HIDDEN_FIELDS, "write_field_blacklist": HIDDEN_FIELDS}
+        await permit(client, role, "directus_users", status, **lists)
+    await permit(client, role, "directus_users", "draft", update="none")
+    await permit(client, role, "directus_roles", read_field_blacklist=["name"], write_field_blacklist=["name"])
+    before = await execute(client, "SELECT * FROM directus_users, directus_roles ORDER BY 1, directus_roles.id")
+    for path, right, wrong in (
+        ("title", "Chief", "Boss"),
+        ("userName", "ann@example.com", "ann@example.org"),
+        ("emails", [{"value": "ann@example.com"}], [{"value": "ann@example.org"}]),
+        ("name.familyName", "Lee", "Lea"),
+        ("name", {"familyName": "Lee"}, {"familyName": "Lea"}),
+        ("name.formatted", "Ann Lee", "Ann Lea"),
+        ("locale", "de-DE", "fr-FR"),
+        ("timezone", "Europe/Berlin", "UTC"),
+        (f"{ENTERPRISE}:department", "Sales", "Research"),
+        ("phoneNumbers", [{"value": "+49 1", "type": "work"}], [{"value": "+49 2", "type": "work"}]),
+    ):
+        answers = [await patched(client, "/Users/ann-id", replacing(path, value), token="idp") for value in (right, wrong)]
+        assert [each.status for each in answers] == [403, 403], path
+        assert answers[0].json["detail"] == answers[1].json["detail"]
+        if "." not in path and ":" not in path:
+            sent = [await scim(client, "PUT", "/Users/ann-id", {path: value}, token="idp") for value in (right, wrong)]
+            assert [each.status for each in sent] == [403, 403], path
+    for path, texts in (('emails[value sw "{}"].type', ("ann", "x")), ('phoneNumbers[value ew "{}"].type', (" 1", "2"))):
+        answers = [await patched(client, "/Users/ann-id", replacing(path.format(t), "home"), token="idp") for t in texts]
+        assert [each.status for each in answers] == [400, 400], path
+    for value in ("Editors", "Other"):
+        assert (await patched(client, f"/Groups/{group}", replacing("displayName", value), token="idp")).status == 403
+        assert (await scim(client, "PUT", f"/Groups/{group}", {"displayName": value}, token="idp")).status == 403
+    for op in ("add", "remove"):
+        for id in ("ann-id", "bob-id"):
+            change = {"op": op, "path": "members", "value": [{"value": id}]}
+            assert (await patched(client, f"/Groups/{group}", change, token="idp")).status == 403, (op, id)
+    assert await execute(client, "SELECT * FROM directus_users, directus_roles ORDER BY 1, directus_roles.id") == before
+
+
+@ensureDeferred
+async def test_what_is_hidden_but_writable_is_written_and_nothing_else(client: Client) -> None:
+    role = await provisioner(client)
+    await make(
+        client, "ann", name={"givenName": "Ann", "familyName": "Lee"}, title="Chief", **{ENTERPRISE: {"department": "Sales"}}
+    )
+    for status in STATUSES:
+        await permit(client, role, "directus_users", status, read_field_blacklist=["title", "last_name", "locale", "external_id"])
+    await permit(client, role, "directus_users", "draft", read_field_blacklist=["title", "last_name", "locale"])
+    for status in STATUSES[1:]:
+        await permit(client, role, "directus_users", status, read_field_blacklist=["title", "last_name", "locale"])
+    for operation in (
+        replacing("name.givenName", "Anna"),
+        replacing("title", "Chief"),
+        replacing("locale", "de-DE"),
+        replacing(f"{ENTERPRISE}:division", "North"),
+    ):
+        answer = await patched(client, "/Users/ann-id", operation, token="idp")
+        assert answer.status == 200, (operation, answer.body)
+    shown = (await scim(client, "GET", "/Users/ann-id")).json
+    assert shown["name"] == {"givenName": "Anna", "familyName": "Lee"}
+    assert (shown["title"], shown["locale"], shown["externalId"]) == ("Chief", "de-DE", "ann-id")
+    assert shown[ENTERPRISE] == {"department": "Sales", "division": "North"}
+    removed = await patched(client, "/Users/ann-id", {"op": "remove", "path": "title"}, token="idp")
+    assert removed.status == 200
+    assert "title" not in (await scim(client, "GET", "/Users/ann-id")).json
+
+
+@ensureDeferred
+async def test_the_external_id_of_the_client_is_as_hidden_as_the_field(client: Client) -> None:
+    role = await provisioner(client)
+    await make(client, "ann")
+    await make(client, "bob", active=False)
+    await patched(client, "/Users/bob-id", replacing("externalId", "other"))
+    for status in ("draft", "suspended"):
+        await permit(client, role, "directus_users", status, read_field_blacklist=["external_id"])
+    listed = (await scim(client, "GET", "/Users", token="idp")).json["Resources"]
+    told = {each["userName"]: each.get("externalId") for each in listed}
+    assert (told["ann@example.com"], told["bob@example.com"]) == ("ann-id", None)
+    for text, wanted in {"ann-id": ["ann"], "other": [], "bob-id": []}.items():
+        assert await found(client, f'externalId eq "{text}"', token="idp") == wanted
+    for status in STATUSES:
+        await permit(client, role, "directus_users", status, read_field_blacklist=["external_id"])
+    assert b"ann-id" not in (await scim(client, "GET", "/Users", token="idp")).body
+    assert (await scim(client, "GET", filtered("Users", 'externalId eq "ann-id"'), token="idp")).status == 403
+
+
 @ensureDeferred
 async def test_users_see_and_change_themselves(client: Client) -> None:
     role = await make_role(client, "Staff")
