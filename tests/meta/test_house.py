@@ -3,6 +3,7 @@
 import ast
 import configparser
 import functools
+import importlib.metadata
 import inspect
 import io
 import pathlib
@@ -363,6 +364,31 @@ def test_imports_point_one_way() -> None:
             if here is not None and there is not None and there > here:
                 wrong.append(f"{name} imports {target}")
     assert wrong == []
+
+
+def required(requirements: list[str] | None) -> set[str]:
+    """Returns the names of the distributions that requirements name, in lower case with hyphens."""
+    names = (re.match(r"[\w.-]+", line.strip()) for line in requirements or [])
+    return {re.sub(r"[-_.]+", "-", name[0]).lower() for name in names if name}
+
+
+def test_the_libraries_that_modules_import_are_installed_with_the_server() -> None:
+    """Each is a requirement in setup.cfg, or a requirement of one of these, such as MarkupSafe of Jinja2."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    direct = required((setup["options"]["install_requires"] + extras["embedded"] + extras["s3"] + extras["testing"]).splitlines())
+    installed = direct.union(*(required(importlib.metadata.requires(name)) for name in direct))
+    distributions = importlib.metadata.packages_distributions()
+    missing = {}
+    for module, tree in modules().items():
+        nodes = list(ast.walk(tree))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+        for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"directus_tx"}:
+            if not installed & required(distributions.get(name, [])):
+                missing[module] = name
+    assert not missing
 
 
 def test_only_the_database_modules_see_the_driver() -> None:
