@@ -88,11 +88,11 @@ class Session:
         "_following",
         "_last",
         "_lock",
+        "_outside",
         "_read_only",
         "_retried",
         "_usage",
         "database",
-        "outside",
     )
 
     def __init__(
@@ -107,8 +107,7 @@ class Session:
         outside: "Session | None" = None,
     ) -> None:
         self.database = database
-        self.outside = outside or self
-        """The session that the transaction was begun with, which is in none; without a transaction the session itself."""
+        self._outside = outside
         self._ended = False
         self._following: list[Callable[[], Awaitable[None]]] = []
         self._connection = connection
@@ -250,6 +249,11 @@ class Session:
         """Has *work* called after the commit of the transaction, without its connection. It must raise nothing."""
         assert self._connection is not None
         self._following.append(work)
+
+    @property
+    def outside(self) -> "Session":
+        """The session that the transaction was begun with, which is in none; without a transaction the session itself."""
+        return self._outside or self
 
     async def savepoint(self, work: "Callable[[], Awaitable[T]]") -> T:
         """Calls *work*, which is part of the transaction, and returns its result. If it raises, what it has done is undone, and the
