@@ -13,24 +13,33 @@ _SHOWN = re.compile(
 )
 """The types that browsers show or play without running anything."""
 
+_SCRIPT = re.compile(r"(text|application)/(x-)?(javascript|ecmascript)|text/(javascript1\.\d|jscript|livescript)", re.I)
+"""The types with which browsers run what a script element, a worker or a service worker names, as the MIME Sniffing Standard lists them."""
+
 SVG = "image/svg+xml"
 
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """The Content-Security-Policy of contents: a browser that opens one runs no script in it and loads nothing for it."""
 
+PDF_POLICY = "default-src 'none'; frame-ancestors 'self'"
+"""The Content-Security-Policy of PDF. The viewers of browsers need scripts, so it has no sandbox."""
+
 
 def content_type(original: Original) -> str:
-    """Returns the value of the header Content-Type."""
+    """Returns the value of the header Content-Type. Scripts are plain text: pages of the same origin, such as the admin app, would run
+    them otherwise, also those whose Content-Security-Policy allows scripts of their own origin only."""
     kind = original.type if _TYPE.fullmatch(original.type) else UNKNOWN
+    if _SCRIPT.fullmatch(kind):
+        kind = "text/plain"
     return f"{kind}; charset=utf-8" if kind.startswith("text/") and original.charset in ("utf-8", "us-ascii") else kind
 
 
 def headers(original: Original) -> Mapping[str, str]:
     """Returns the headers that say what a browser does with a content. SVG is shown as a picture, but not run; HTML, XML and what is
-    unknown is downloaded. The viewers for PDF of browsers need scripts, so PDF has no sandbox."""
+    unknown is downloaded. Pages of the same origin may show a content in a frame."""
     kind = content_type(original).partition(";")[0]
-    found = {"Content-Disposition": content_disposition(original)}
-    return found if kind == "application/pdf" else {**found, "Content-Security-Policy": SANDBOX}
+    policy = PDF_POLICY if kind == "application/pdf" else SANDBOX
+    return {"Content-Disposition": content_disposition(original), "Content-Security-Policy": policy}
 
 
 def content_disposition(original: Original) -> str:

@@ -367,7 +367,8 @@ async def test_contents_are_asked_for_conditionally(client: Client) -> None:
         ("a.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "image/svg+xml", "inline"),
         ("a.xml", b"<?xml version='1.0'?><a/>", "text/xml", "attachment"),
         ("a.xhtml", b"<html/>", "application/octet-stream", "attachment"),
-        ("a.js", b"alert(1)", "text/javascript", "attachment"),
+        ("a.js", b"alert(1)", "text/plain", "inline"),
+        ("a.mjs", b"alert(1)", "text/plain", "inline"),
         ("a.png", b"<script>alert(1)</script>", "image/png", "inline"),
         ("a.txt", b"<script>alert(1)</script>", "text/plain", "inline"),
         ("a.unknown", b"<script>alert(1)</script>", "application/octet-stream", "attachment"),
@@ -377,8 +378,7 @@ async def test_no_content_runs_in_a_browser(client: Client, name: str, content: 
     file = (await upload(client, ("data", content, name))).data
     read = await client.get(file["data"]["asset_url"], token=None)
     assert read.body == content
-    if kind != "application/octet-stream":
-        assert read.headers["content-type"].partition(";")[0] == file["type"]
+    assert read.headers["content-type"].partition(";")[0] == kind
     assert read.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in read.headers["content-security-policy"]
     assert read.headers["content-disposition"].startswith(shown)

@@ -1,6 +1,6 @@
 """/uploads/:project/originals: the contents of files; /:project/assets: the same by a secret hash, and thumbnails."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from urllib.parse import quote
 
@@ -50,11 +50,15 @@ DETAILS = {
 BYTES = {"type": "string", "format": "binary"}
 
 
-REVALIDATED = "no-cache"
-"""The Cache-Control of contents that everybody may read: caches ask each time whether the content has changed."""
+ANYWHERE = {"Cross-Origin-Resource-Policy": "cross-origin"}
+"""The header of contents for which the address is all that a reader needs: pages of other origins may embed them, also those that embed
+nothing else without it (Cross-Origin-Embedder-Policy)."""
 
-PRIVATE = "private, no-cache"
-"""The Cache-Control of contents that only some callers may read: only their browser keeps them, and asks each time, so that the server
+REVALIDATED = {"Cache-Control": "no-cache", **ANYWHERE}
+"""The headers of contents that everybody may read: caches ask each time whether the content has changed."""
+
+PRIVATE = {"Cache-Control": "private, no-cache"}
+"""The headers of contents that only some callers may read: only their browser keeps them, and asks each time, so that the server
 checks each time whether the caller may still read them."""
 
 
@@ -84,7 +88,7 @@ async def asset(call: Call) -> Answer | Streamed:
     asked = {name: call.params.tree[name] for name in THUMBNAIL if name in call.params.tree}
     if not asked:
         return await _send(call, found, PRIVATE if private else REVALIDATED)
-    kept = f"public, max-age={call.services.thumbnails.settings.thumbnail_max_age}, immutable"
+    kept = {"Cache-Control": f"public, max-age={call.services.thumbnails.settings.thumbnail_max_age}, immutable", **ANYWHERE}
     return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), PRIVATE if private else kept)
 
 
@@ -115,9 +119,10 @@ async def shared(call: Call) -> Answer | Streamed:
     if share.download:
         found = evolve(found, filename_download=share.download, attachment=True)
     if not asked:
-        return await _send(call, found, PRIVATE, lasts=expires - now)
+        return await _send(call, found, {**PRIVATE, **ANYWHERE}, lasts=expires - now)
     seconds = min(expires - now, call.services.thumbnails.settings.thumbnail_max_age)
-    return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked), f"private, max-age={seconds}")
+    headers = {"Cache-Control": f"private, max-age={seconds}", **ANYWHERE}
+    return await _send_thumbnail(call, found, allowed_sizes(call.ctx.schema).find(asked), headers)
 
 
 @routes.get(
@@ -167,10 +172,10 @@ async def _source(call: Call, original: Original) -> _Source:
     return _Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
 
 
-async def _send(call: Call, original: Original, caching: str, lasts: int | None = None) -> Answer | Streamed:
-    """Returns the content of a file, or the part of it that the client asks for, or a redirect to where the storage sends it. *caching* is
-    the Cache-Control, *lasts* the seconds for which the client may read the content, if that is limited. Raises NotFound if the storage
-    has none."""
+async def _send(call: Call, original: Original, caching: Mapping[str, str], lasts: int | None = None) -> Answer | Streamed:
+    """Returns the content of a file, or the part of it that the client asks for, or a redirect to where the storage sends it. *caching* has
+    the headers that depend on who may read it, *lasts* the seconds for which the client may read the content, if that is limited. Raises
+    NotFound if the storage has none."""
     source = await _source(call, original)
     headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, caching)
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
@@ -201,9 +206,9 @@ async def _redirected(call: Call, original: Original, source: _Source, lasts: in
     return url
 
 
-async def _send_thumbnail(call: Call, original: Original, size: Size, caching: str) -> Answer | Streamed:
-    """Returns a thumbnail of a file, or the part of it that the client asks for. *caching* is the Cache-Control. Raises NotFound if the
-    storage has no content, and the errors of `Thumbnails`."""
+async def _send_thumbnail(call: Call, original: Original, size: Size, caching: Mapping[str, str]) -> Answer | Streamed:
+    """Returns a thumbnail of a file, or the part of it that the client asks for. *caching* has the headers that depend on who may read
+    it. Raises NotFound if the storage has no content, and the errors of `Thumbnails`."""
     source = await _source(call, original)
     thumbnails = call.services.thumbnails
     accept = ",".join(call.request.requestHeaders.getRawHeaders("accept", ())) if size.format == AUTO else ""
@@ -228,12 +233,12 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: s
     return _streamed(call, shown, headers, stored.name, part)
 
 
-def _headers(shown: Original, tag: str, modified: datetime, caching: str) -> dict[str, str]:
+def _headers(shown: Original, tag: str, modified: datetime, caching: Mapping[str, str]) -> dict[str, str]:
     """Returns the headers of an answer with a content, or with a thumbnail of it."""
     return {
         "ETag": tag,
         "Last-Modified": ranges.http_date(modified),
-        "Cache-Control": caching,
+        **caching,
         "Accept-Ranges": "bytes",
         **delivery.headers(shown),
     }
