@@ -129,9 +129,10 @@ class UserResources(Resources):
         touched: set[str],
     ) -> None:
         payload = _payload(after, touched, UNKNOWN if "status" in hidden else locked.row["status"])
-        # What is hidden counts as changed: whether it must be permitted does not depend on what is stored.
-        if hidden.isdisjoint(payload) and payload == {name: locked.row[name] for name in payload}:
-            payload = {}
+        # A PUT has all attributes, also those that the caller may not change. What is hidden counts as changed: whether it must be
+        # permitted does not depend on what is stored. So does a password, of which the row has the hash.
+        unknown = hidden | {"password"}
+        payload = {name: value for name, value in payload.items() if name in unknown or value != locked.row[name]}
         changed = {name for name in touched & (KEPT | {"externalId"}) if (after.get(name) or None) != (before.get(name) or None)}
         # Of names and addresses, only parts are kept.
         changed |= {name for name in touched & {"name", "emails"} if _kept_of(after).get(name) != _kept_of(before).get(name)}

@@ -603,6 +603,25 @@ async def test_a_role_that_may_write_users_is_enough(client: Client) -> None:
 
 
 @ensureDeferred
+async def test_a_put_with_the_present_address_changes_the_rest(client: Client) -> None:
+    """Identity providers send all attributes of a user, also the address, which only administrators change."""
+    await provisioner(client)
+    await make(client, "ann", name={"givenName": "Ann", "familyName": "Lee"}, password="first-secret")
+    whole = (await scim(client, "GET", "/Users/ann-id", token="idp")).json
+    for changes in ({"name": {"givenName": "Anna", "familyName": "Lee"}}, {"active": False}, {"active": True, "title": "Chief"}):
+        answer = await scim(client, "PUT", "/Users/ann-id", whole | changes, token="idp")
+        assert answer.status == 200, (changes, answer.body)
+        assert {name: answer.json[name] for name in changes} == changes
+    other = await scim(client, "PUT", "/Users/ann-id", {"userName": "other@example.com", "title": "Boss"}, token="idp")
+    password = await scim(client, "PUT", "/Users/ann-id", {"password": "another-secret", "title": "Boss"}, token="idp")
+    assert (other.status, password.status) == (403, 403)
+    shown = (await scim(client, "GET", "/Users/ann-id")).json
+    assert (shown["userName"], shown["title"]) == ("ann@example.com", "Chief")
+    ((stored,),) = await execute(client, "SELECT password FROM directus_users WHERE external_id = 'ann-id'")
+    assert (await scim(client, "PUT", "/Users/ann-id", {"password": stored}, token="idp")).status == 403
+
+
+@ensureDeferred
 async def test_nobody_gives_a_role_that_they_may_not_give(client: Client) -> None:
     await provisioner(client)
     await make(client, "ann")
