@@ -67,21 +67,22 @@ def parsed(text: str, catalog: Catalog, settings: GraphQLSettings) -> Document:
     except GraphQLError as error:
         raise Refused([error]) from None
     check_document(found, settings)
+    operations = [each for each in found.definitions if isinstance(each, OperationDefinitionNode)]
+    if settings.mutations == "off" and any(each.operation is OperationType.MUTATION for each in operations):
+        raise Refused([GraphQLError("Mutations are not allowed: the setting graphql.mutations is off.")])
     if validate(catalog.schema, found, RULES, max_errors=1, allow_empty_selection_sets=False):
         # Locations take memory, so they are found only for documents that are refused.
         located = _parse(text, settings, located=True)
         errors = validate(catalog.schema, located, RULES, max_errors=MAX_ERRORS, allow_empty_selection_sets=False)
         raise Refused(errors[:MAX_ERRORS])
     fragments = {each.name.value: each for each in found.definitions if isinstance(each, FragmentDefinitionNode)}
-    operations = {
-        each.name.value if each.name else "": each for each in found.definitions if isinstance(each, OperationDefinitionNode)
-    }
     if not operations:
         raise Refused([GraphQLError("The document has no operation.")])
-    if any(each.operation is OperationType.SUBSCRIPTION for each in operations.values()):
+    if any(each.operation is OperationType.SUBSCRIPTION for each in operations):
         raise Refused([GraphQLError("There are no subscriptions.")])
-    sets: list[SelectionSetNode] = [each.selection_set for each in (*operations.values(), *fragments.values())]
-    return Document(operations, fragments, variables_of_directives(sets), len(text))
+    sets: list[SelectionSetNode] = [each.selection_set for each in (*operations, *fragments.values())]
+    named = {each.name.value if each.name else "": each for each in operations}
+    return Document(named, fragments, variables_of_directives(sets), len(text))
 
 
 def _parse(text: str, settings: GraphQLSettings, *, located: bool) -> DocumentNode:
