@@ -151,7 +151,7 @@ class LdapProvider:
     async def _connected(self, connections: list[LDAPClient]) -> LDAPClient:
         """Returns a connection, encrypted if the settings say so."""
         tls = optionsForClientTLS(self.host, trustRoot=self.trust)
-        endpoint = HostnameEndpoint(self.reactor, self.host, self.port, timeout=self.settings.timeout)
+        endpoint: Any = HostnameEndpoint(self.reactor, self.host, self.port, timeout=self.settings.timeout)
         if self.scheme == "ldaps":
             endpoint = wrapClientTLS(tls, endpoint)
         client = LDAPClient()
