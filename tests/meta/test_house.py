@@ -139,6 +139,19 @@ LAYERS = (
 """The modules and packages in the order of their dependencies: each may import those before it."""
 
 WITHIN: dict[str, tuple[str, ...]] = {
+    "config": (
+        "values",
+        "environment",
+        "server",
+        "database",
+        "requests",
+        "messages",
+        "accounts",
+        "files",
+        "plugins",
+        "settings",
+        "loading",
+    ),
     "accounts": (
         "hashes",
         "passwords",
