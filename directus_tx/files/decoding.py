@@ -54,7 +54,12 @@ class DecoderFailed(ServiceUnavailable):
         super().__init__(message, headers={"Retry-After": "10"})
 
 
-class DecoderCrashed(NotResizable):
+class OrderFailed(NotResizable):
+    """An order takes too much, or makes the process crash. That may depend on the size and the format that it asks for: the same picture
+    may have smaller thumbnails."""
+
+
+class DecoderCrashed(OrderFailed):
     """A process that decodes pictures has crashed or had no memory left, which may be the fault of an earlier picture."""
 
 
@@ -114,9 +119,9 @@ class Decoder(ProcessProtocol):
     async def _ask(self, order: Mapping[str, Any], wanted: str) -> Any:
         """Gives the process an order. Returns the value of its answer with the name *wanted*.
 
-        Raises NotResizable if the picture is at fault: the process refuses it, crashes, or takes more memory or processor time than
-        allowed; and DecoderFailed if the process was killed from outside, could not start, or has not had enough processor time. Kills the
-        process if it is cancelled.
+        Raises NotResizable if the picture is at fault: the process refuses it, or, as OrderFailed, crashes or takes more memory or
+        processor time than allowed; and DecoderFailed if the process was killed from outside, could not start, or has not had enough
+        processor time. Kills the process if it is cancelled.
         """
         self._check()
         self.pictures += 1
@@ -220,7 +225,7 @@ class Decoder(ProcessProtocol):
             log.error("a process that decodes pictures could not start (status {status}, signal {number}): {errors}", **told)
             return DecoderFailed("A process that decodes pictures could not start; see the server's log.")
         if number == signal.SIGPROF:
-            return NotResizable(
+            return OrderFailed(
                 f"The picture takes more than {self.settings.thumbnail_seconds:g} seconds of processor time"
                 " (files.thumbnail_seconds)."
             )

@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import aclosing, asynccontextmanager
 from itertools import chain, repeat
 from typing import Any
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from directus_tx.config import FileSettings
 from directus_tx.db.connection import pause
 from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
-from directus_tx.files.decoding import PROGRAM, Decoder, Decoders
+from directus_tx.files.decoding import PROGRAM, Decoder, Decoders, OrderFailed
 from directus_tx.files.details import Details
 from directus_tx.files.encodings import Encoding, NotEncodable, choose
 from directus_tx.files.focus import CENTRE, Focus
@@ -46,7 +46,8 @@ LOCK_PAUSES = (0.02, 0.05, 0.1, 0.25)
 """Seconds between attempts to lock a thumbnail that another process makes. The last one is used for all further attempts."""
 
 REMEMBERED = 1000
-"""The number of contents of which no thumbnail can be made that are remembered, so that they are not decoded again."""
+"""The number of contents, or contents and formats, of which no thumbnail can be made that are remembered, so that they are not decoded
+again."""
 
 
 @frozen
@@ -61,6 +62,14 @@ class Thumbnail:
     encoding: Encoding
     focus: Focus
     tag: str
+
+
+@frozen
+class _Refusal:
+    """Why no thumbnail can be made that has *pixels* pixels or more."""
+
+    reason: str
+    pixels: int = 0
 
 
 @mutable
@@ -171,7 +180,7 @@ class Thumbnails:
         self.details = Details(settings, self.decoders)
         self._locks = Locks(reactor, directory / LOCK)
         self._making: dict[tuple[str, str], _Making] = {}
-        self._unusable: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        self._refusals: OrderedDict[Hashable, _Refusal] = OrderedDict()
         self._stopped = False
 
     async def stop(self) -> None:
@@ -223,9 +232,10 @@ class Thumbnails:
         found: Stored | None = await storage.describe(thumbnail.name)
         if found is not None:
             return found
-        unusable = self._unusable.get((project, thumbnail.source, thumbnail.version))
-        if unusable is not None:
-            raise InvalidPayload(unusable)
+        for refused in self._keys(project, thumbnail):
+            refusal = self._refusals.get(refused)
+            if refusal is not None and _pixels(thumbnail) >= refusal.pixels:
+                raise InvalidPayload(refusal.reason)
         key = (project, thumbnail.name)
         making = self._making.get(key)
         if making is None:
@@ -264,7 +274,7 @@ class Thumbnails:
         except CancelledError:
             result = _failure(ServiceUnavailable("The server is stopping."))
         except NotResizable as error:
-            self._remember(key[0], thumbnail, str(error))
+            self._remember(key[0], thumbnail, error)
             result = _failure(InvalidPayload(str(error)))
         except Exception as error:
             result = _failure(error)
@@ -279,11 +289,25 @@ class Thumbnails:
             else:
                 waiter.callback(result)
 
-    def _remember(self, project: str, thumbnail: Thumbnail, reason: str) -> None:
-        """Remembers why no thumbnail can be made of a content."""
-        self._unusable[project, thumbnail.source, thumbnail.version] = reason
-        while len(self._unusable) > REMEMBERED:
-            self._unusable.popitem(last=False)
+    def _keys(self, project: str, thumbnail: Thumbnail) -> tuple[Hashable, Hashable]:
+        """Returns the keys of the refusals of all thumbnails of a content, and of those in a format."""
+        content = project, thumbnail.source, thumbnail.version
+        return content, (*content, thumbnail.encoding.name)
+
+    def _remember(self, project: str, thumbnail: Thumbnail, error: NotResizable) -> None:
+        """Remembers why no thumbnail can be made of a content. If that may depend on the size and the format, which anybody may choose, it
+        holds for those in this format that are not much smaller: whoever asks for too large ones keeps nobody from smaller ones, and
+        cannot have the server try all sizes."""
+        content, in_format = self._keys(project, thumbnail)
+        if isinstance(error, OrderFailed):
+            key, refusal = in_format, _Refusal(str(error), _pixels(thumbnail) // 2)
+        else:
+            key, refusal = content, _Refusal(str(error))
+        former = self._refusals.get(key)
+        if former is None or refusal.pixels < former.pixels:
+            self._refusals[key] = refusal
+        while len(self._refusals) > REMEMBERED:
+            self._refusals.popitem(last=False)
 
     async def _make(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
 
@@ -328,6 +352,10 @@ class Thumbnails:
             "pixels": self.settings.max_pixels,
         }
         return await decoder.run(order)
+
+
+def _pixels(thumbnail: Thumbnail) -> int:
+    return thumbnail.size.width * thumbnail.size.height
 
 
 def _failure(error: Exception) -> Failure:

@@ -502,3 +502,40 @@ async def test_thumbnails_are_made_without_locks_where_there_can_be_none(
     )
     assert {found.name} == await made(client)
     await process.stop()
+
+
+TOO_MUCH = """
+import os, signal
+from directus_tx.files import decoder
+original = decoder.resized
+def resized(source, size, encoding, *rest):
+    if size.width * size.height >= 10_000 and encoding.name == "PNG":
+        {fault}
+    return original(source, size, encoding, *rest)
+decoder.resized = resized
+decoder.run()"""
+"""The program of a process in which thumbnails of 10000 pixels or more, in the format PNG, exceed a limit."""
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("fault", ["os.kill(os.getpid(), signal.SIGPROF)", "raise MemoryError", "os.abort()"])
+async def test_a_thumbnail_that_takes_too_much_keeps_nobody_from_smaller_ones(client: Client, fault: str) -> None:
+    await set_setting(client, "asset_whitelist", "")
+    file = await put_picture(client, size=(300, 300))
+    decoders = client.backend.thumbnails.decoders
+    decoders.program = TOO_MUCH.format(fault=fault)
+
+    async def status(side: int, more: str = "") -> int:
+        return int((await asset(client, file, f"w={side}&h={side}&f=crop&q=80{more}")).status)
+
+    assert await status(200) == 422
+    started = {each.pid for each in decoders.running}
+    # Those that are about as large are not tried.
+    assert [await status(side) for side in (200, 199, 150)] == [422, 422, 422]
+    assert {each.pid for each in decoders.running} <= started
+    assert await status(90) == 200
+    assert await status(200, "&format=webp") == 200
+    # The largest that can be made is found in few attempts.
+    assert await status(130) == 422
+    assert await status(101) == 422
+    assert await status(80) == 200
