@@ -1,8 +1,12 @@
 """Sphinx's configuration: `make docs` builds these pages as HTML in docs/_build."""
 
+import inspect
 import pathlib
 import re
 import sys
+from typing import Any
+
+from zope.interface.interface import InterfaceClass, Method
 
 project = "directus_tx"
 author = "the authors of directus_tx"
@@ -25,3 +29,18 @@ nitpicky = True
 
 # Pygments reads JSON in quotes over several lines as an error.
 suppress_warnings = ["misc.highlighting_failure"]
+
+
+def add_members_of_interface(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
+    """Adds the methods and attributes of an interface to its docstring: autodoc finds none, as an interface of zope is no class."""
+    if not isinstance(documented, InterfaceClass):
+        return
+    for member, about in documented.namesAndDescriptions(all=True):
+        kind, arguments = ("method", about.getSignatureString()) if isinstance(about, Method) else ("attribute", "")
+        lines += ["", f".. py:{kind}:: {member}{arguments}", ""]
+        lines += [f"   {line}" for line in inspect.cleandoc(about.getDoc()).splitlines()]
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", add_members_of_interface)

@@ -16,7 +16,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 @hookspec
 def register_settings() -> Any:
     """Returns an attrs class whose attributes are made with `setting`: the settings of the plugin, in the section [plugins.NAME] of the
-    configuration and in environment variables DIRECTUS_PLUGINS_NAME_..."""
+    configuration and in environment variables that begin with DIRECTUS_PLUGINS_NAME."""
 
 
 @hookspec

@@ -515,9 +515,32 @@ def test_every_page_of_the_documentation_is_in_its_index() -> None:
 def test_the_modules_that_the_reference_names_can_be_imported() -> None:
     """Sphinx imports the modules that the page names."""
     text = (ROOT / "docs" / "reference.rst").read_text()
-    named = re.findall(r"^\.\. auto(?:module|class|exception):: (directus_tx[a-z_.]+?)(?:\.[A-Z]\w*)?$", text, re.MULTILINE)
+    named = re.findall(
+        r"^\.\. auto(?:module|class|exception):: (directus_tx[a-z_.]+?)(?:\.[A-Z]\w*)?(?:\(\))?$", text, re.MULTILINE
+    )
     assert len(named) == 28
     subprocess.run([sys.executable, "-c", f"import {', '.join(named)}"], cwd=ROOT, timeout=60, check=True)
+
+
+def test_the_docstrings_that_the_reference_shows_are_well_formed() -> None:
+    """As docutils reads them: Sphinx puts them into the page."""
+    text = (ROOT / "docs" / "reference.rst").read_text()
+    named = re.findall(r"^\.\. auto\w+:: directus_tx\.([\w.]+)", text, re.MULTILINE)
+    known, faults, seen = modules(), {}, 0
+    for name in named:
+        module, _, member = (name, "", "") if name in known else name.rpartition(".")
+        (tree,) = [known[module]] if not member else [each for each in known[module].body if getattr(each, "name", "") == member]
+        for node in ast.walk(tree):
+            if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            said = io.StringIO()
+            options = {"warning_stream": said, "report_level": 2, "halt_level": 5}
+            docutils.core.publish_doctree(ast.get_docstring(node) or "", settings_overrides=options)
+            seen += 1
+            if said.getvalue():
+                faults[f"{name}: {getattr(node, 'name', '')}"] = said.getvalue()
+    assert faults == {}
+    assert seen > 100
 
 
 def test_every_hook_is_documented_with_its_arguments() -> None:
