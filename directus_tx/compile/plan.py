@@ -1,12 +1,13 @@
 """Plans: the statements of a compiled read, and how to build items from their rows."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from directus_tx.access import Access
+from directus_tx.compile.output import Output
 from directus_tx.db.sql import Bind, Statement
 from directus_tx.query import BindValues
 from directus_tx.schema.statistics import Timing
@@ -87,7 +88,8 @@ Build = Callable[[Sequence[Row]], tuple[list[Item | None], ...]]
 
 class Builder:
     """Builds the items of a layout. From the second use on it does so with a function that is generated for the layout, which takes half
-    the time of the general way. Generating it takes some tenths of a millisecond, so a layout that is used once does without."""
+    the time of the general way. Generating it takes some tenths of a millisecond, so a layout that is used once does without, unless it has
+    an output."""
 
     __slots__ = ("_build", "_used")
 
@@ -99,7 +101,7 @@ class Builder:
         """Does what `ItemLayout.build` does."""
         if self._build is not None:
             return self._build(rows)
-        if not self._used:
+        if not self._used and layout.output is None:
             self._used = True
             return layout.build(rows)
         self._build = generated(layout)
@@ -143,21 +145,35 @@ class _Source:
     def add(self, layout: "ItemLayout", item: str) -> None:
         """Adds the lines that assign the item of a layout to the variable *item*."""
         casts = dict(layout.casts)
-        entries: dict[str, str] = {}
+        values: dict[str, str] = {}
         for place, name in enumerate(layout.names, layout.start):
             value = f"row[{place}]"
-            entries[name] = f"{self._parameter(casts[name])}({value})" if name in casts else value
+            values[name] = f"{self._parameter(casts[name])}({value})" if name in casts else value
         for number, below in enumerate(layout.items):
-            entries[below.name] = f"{item}_{number}"
-            self.add(below, entries[below.name])
+            values[below.name] = f"{item}_{number}"
+            self.add(below, values[below.name])
             if below.lists:
-                self.hold(entries[below.name])
+                self.hold(values[below.name])
+        entries = values if layout.output is None else self._shown(layout.output, values)
         display = ", ".join([f"{self._parameter(name)}: {value}" for name, value in entries.items()])
         missing = "" if layout.key is None else f"None if row[{layout.key}] is None else "
         self.lines.append(f"  {item} = {missing}{{{display}}}")
         for flag, hidden in layout.masks:
             self.lines.append(f"  if row[{flag}] is not True and {item} is not None:")
             self.lines += [f"   {item}.pop({self._parameter(name)}, None)" for name in hidden]
+
+    def _shown(self, output: Output, values: Mapping[str, str]) -> dict[str, str]:
+        """Returns the expressions of the values that an output shows, given those of the fields. A list is None until it is read."""
+        entries: dict[str, str] = {}
+        for each in output.fields:
+            if each.name is None:
+                value = self._parameter(each.constant)
+            else:
+                value = values.get(each.name, "None")
+                if each.convert is not None:
+                    value = f"{self._parameter(each.convert)}({value})"
+            entries[each.key] = value
+        return entries
 
     def hold(self, item: str) -> None:
         """Adds the line that appends an item to a list that is returned."""
@@ -205,12 +221,16 @@ class ItemLayout:
     masks: tuple[tuple[int, tuple[str, ...]], ...] = ()
     """Fields that only some rows show, by the position of the flag that says whether a row does."""
 
+    output: Output | None = None
+    """What the items show, and under which names; None: the values under their own names. `with_output` sets it."""
+
     _builder: Builder = field(factory=Builder, eq=False, repr=False, init=False)
 
     @property
     def weight(self) -> int:
         """The approximate size in bytes, with nested items and the function that is generated for it."""
-        own = LAYOUT_WEIGHT + VALUE_WEIGHT * (len(self.names) + len(self.casts) + sum(len(names) for _, names in self.masks))
+        values = len(self.names) + len(self.casts) + sum(len(names) for _, names in self.masks)
+        own = LAYOUT_WEIGHT + VALUE_WEIGHT * (values + (0 if self.output is None else len(self.output.fields)))
         return own + sum(below.weight for below in self.items) + sum(each.plan.weight for each in self.lists)
 
     @property
@@ -267,7 +287,7 @@ class ItemLayout:
 
     def build(self, rows: Sequence[Row]) -> tuple[list[Item | None], ...]:
         """Returns the items of rows for each of `holders`, and last those of the layout itself: one for each row, None for rows without
-        one."""
+        one. Only generated functions build an output."""
         names, start, key = self.names, self.start, self.key
         items: list[Item | None]
         if key is None:
@@ -338,6 +358,32 @@ class ListPlan:
     """The position of the flag that says whether a row shows the list; None if all do."""
 
 
+def with_output(layout: ItemLayout, output: Output) -> ItemLayout | None:
+    """Returns the layout that builds the items of an output. None if no layout does: where some rows hide fields or may show none, where
+    related items are shown twice, and where the output and the layout differ in what is a related item."""
+    if layout.masks or layout.may_be_empty or any(each.flag is not None for each in layout.lists):
+        return None
+    related = {*[each.name for each in layout.items], *[each.name for each in layout.lists]}
+    opened = {each.name: each for each in output.fields if each.below is not None}
+    if len(opened) < sum([each.below is not None for each in output.fields]) or opened.keys() != related:
+        return None
+    if any(each.below is None and each.name in related for each in output.fields):
+        return None
+    items: list[ItemLayout] = []
+    lists: list[ListPlan] = []
+    for below in layout.items:
+        found = with_output(below, opened[below.name].below)  # type: ignore[arg-type]
+        if found is None:
+            return None
+        items.append(found)
+    for each in layout.lists:
+        found = with_output(each.plan.layout, opened[each.name].below)  # type: ignore[arg-type]
+        if found is None:
+            return None
+        lists.append(evolve(each, name=opened[each.name].key, plan=evolve(each.plan, layout=found)))
+    return evolve(layout, items=tuple(items), lists=tuple(lists), output=output)
+
+
 @frozen
 class Plan:
     """A compiled read: the statement of the items, and those of the counts of meta. `unreadable` are the expanded relations into
@@ -360,6 +406,9 @@ class Plan:
     unreadable: tuple[str, ...] = ()
     cursor_order: tuple[str, ...] = ()
     """The order that the cursors of the list name. Empty without a cursor. The last values of each row are those of its cursor."""
+
+    has_output: bool = False
+    """Whether the items are those of the output that was asked for. Otherwise they show the fields under their own names."""
 
     @property
     def weight(self) -> int:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from directus_tx.access import Access, Grant
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.bounds import Bounds, check_query
@@ -11,7 +13,8 @@ from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, 
 from directus_tx.compile.keyset import keyset_of
 from directus_tx.compile.operators import base_column, grouped, key_among
 from directus_tx.compile.order import default_sort, order_of
-from directus_tx.compile.plan import Plan, Prepared, keep_plan
+from directus_tx.compile.output import Output
+from directus_tx.compile.plan import Plan, Prepared, keep_plan, with_output
 from directus_tx.compile.shape import ReadShape, read_shape_of
 from directus_tx.compile.statements import FEW_TABLES, Compiler, array
 from directus_tx.config import LimitSettings
@@ -29,14 +32,16 @@ def plan_for(
     by_key: bool = False,
     created: bool = False,
     version: bool = False,
+    output: Output | None = None,
 ) -> Plan:
     """Returns the plan of a read, from the cache if possible. *by_key*: read the items with the keys in `BindValues`; *created*: the caller
-    has just created them; *version*: the last but one value of each row is the version of the item.
+    has just created them; *version*: the last but one value of each row is the version of the item; *output*: what the items show, unless
+    the plan says otherwise (`Plan.has_output`).
 
     Raises an ApiError if the caller may not read the collection, or the query does not fit it or exceeds a limit.
     """
     check_query(query, limits)
-    shape = read_shape_of(collection, query, by_key=by_key, created=created, version=version)
+    shape = read_shape_of(collection, query, by_key=by_key, created=created, version=version, output=output)
     return keep_plan(access, shape, lambda: compile_read(access, shape, limits))
 
 
@@ -79,6 +84,9 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         relations=conditions.relations,
         timing=None if shape.by_key else access.schema.statistics.of(lookup),
     )
+    layout = None if shape.output is None else with_output(items.layout, shape.output)
+    if layout is not None:
+        items = evolve(items, layout=layout)
     filtered = bool(shape.narrowing.filter or shape.narrowing.where or shape.narrowing.search or shape.groups)
     return Plan(
         items,
@@ -91,6 +99,7 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         tuple(found.statuses),
         tuple(selector.unreadable),
         () if keyset is None else keyset.names,
+        layout is not None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from directus_tx.compile.output import Output
 from directus_tx.query import Combination, Condition, Cursor, Query, Sort
 
 
@@ -90,7 +91,8 @@ def cursor_shape_of(cursor: Cursor | None) -> CursorShape | None:
 
 class ReadShape(NamedTuple):
     """The shape of a read. `by_key`: items are read by key, ignoring filter, q and status. `created`: the caller has just created them.
-    `version`: rows contain the version of their item. `languages`: translations are restricted to some languages."""
+    `version`: rows contain the version of their item. `languages`: translations are restricted to some languages. `output`: what the items
+    show, None for the fields under their own names."""
 
     collection: str
     fields: tuple[str, ...]
@@ -103,10 +105,17 @@ class ReadShape(NamedTuple):
     created: bool
     version: bool
     cursor: CursorShape | None
+    output: Output | None = None
 
 
 def read_shape_of(
-    collection: str, query: Query, *, by_key: bool = False, created: bool = False, version: bool = False
+    collection: str,
+    query: Query,
+    *,
+    by_key: bool = False,
+    created: bool = False,
+    version: bool = False,
+    output: Output | None = None,
 ) -> ReadShape:
     """Returns the shape of a read."""
     return ReadShape(
@@ -121,6 +130,7 @@ def read_shape_of(
         created,
         version,
         None if by_key else cursor_shape_of(query.cursor),
+        output,
     )
 
 

@@ -12,13 +12,14 @@ from attrs import frozen, mutable
 from graphql import FieldNode, GraphQLError, GraphQLField, OperationDefinitionNode, OperationType
 from graphql.execution.values import VariableValues, get_argument_values
 
+from directus_tx.compile.output import Output
 from directus_tx.config import GraphQLSettings, LimitSettings
 from directus_tx.errors import InvalidRequest
 from directus_tx.graphql.catalog import Catalog, Kind, Reads, Root, Writes
 from directus_tx.graphql.filters import conditions_of, sorts_of
 from directus_tx.graphql.names import filter_name, type_name
 from directus_tx.graphql.selecting import TYPENAME, Entry, Selected, Selector
-from directus_tx.graphql.shaping import Shape, shape_of
+from directus_tx.graphql.shaping import Shape, output_of, shape_of
 from directus_tx.query import Query
 
 Path = tuple[str, ...]
@@ -72,6 +73,8 @@ class Planned:
     """For collections and fields: whether they show each other."""
     nodes: tuple[FieldNode, ...] = ()
     """For fields about the schema: all nodes that are shown together."""
+    output: Output | None = None
+    """What the items show, None if a read cannot build that at once."""
 
 
 @frozen(eq=False)
@@ -150,6 +153,8 @@ class Planner:
             else:
                 linked = linked or any(each.below is not None for each in entry.below.entries)
             shapes[entry.key] = shape_of(entry.below)
+        shown = [each.below for each in selected.entries if each.below is not None and each.key in shapes]
+        at_once = root.does is Reads.ITEMS and len(shown) == 1 and not reading.again
         return Planned(
             key,
             root,
@@ -162,6 +167,7 @@ class Planner:
             tuple(names),
             selected.type.name,
             linked=linked,
+            output=output_of(shown[0]) if at_once else None,
         )
 
     def _gather(

@@ -48,7 +48,7 @@ async def read_root(service: Items, ctx: Context, read: Read) -> Any:
         again = [_again(service, ctx, each, read, keys) for each in planned.reading.again]
         found, *others = await together(read_items(service, ctx, root.collection, read.query, keys), *again)
     else:
-        found = await read_items(service, ctx, root.collection, read.query, keys)
+        found = await read_items(service, ctx, root.collection, read.query, keys, output=planned.output)
     if isinstance(found, LongList):
         if others:
             raise InvalidRequest(
@@ -58,16 +58,15 @@ async def read_root(service: Items, ctx: Context, read: Read) -> Any:
     items = [found.data] if keys is not None else found.data
     for each, other in zip(planned.reading.again, others, strict=True):
         _graft(items, other, each)
-    return _answer(planned, items, found.meta or {})
+    return _answer(planned, items, found.meta or {}, shaped=found.has_output)
 
 
-def _answer(planned: Planned, items: Sequence[Any], meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a list with its meta as they are shown."""
+def _answer(planned: Planned, items: Sequence[Any], meta: Mapping[str, Any], *, shaped: bool = False) -> dict[str, Any]:
+    """Returns a list with its meta as they are shown. *shaped*: the items are objects of the answer already."""
     answer: dict[str, Any] = {}
     for key in planned.order:
         if key in planned.shapes:
-            shape = planned.shapes[key]
-            answer[key] = shape(items)
+            answer[key] = items if shaped else planned.shapes[key](items)
         else:
             answer[key] = planned.metas[key]([meta])[0] if key in planned.metas else planned.typename
     return answer
@@ -85,7 +84,7 @@ async def _long(found: LongList, read: Read) -> dict[str, Any]:
         shown = meta or {}
         for key, shape in planned.shapes.items():
             if items:
-                text = orjson.dumps(shape(items))[1:-1]
+                text = orjson.dumps(items if found.has_output else shape(items))[1:-1]
                 parts[key].append(text)
                 size += len(text)
         if size > read.max_size:

@@ -1,10 +1,12 @@
-"""Makes the objects of an answer of those of the API. A function is generated for each selection, as `compile.plan` does for rows."""
+"""Makes the objects of an answer. The engine builds most of them at once (`output_of`). The others are made of those of the API, by a
+function that is generated for each selection, as `compile.plan` does for rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
+from directus_tx.compile.output import Output, OutputField
 from directus_tx.graphql.catalog import Kind
 from directus_tx.graphql.selecting import Entry, Selected
 
@@ -15,9 +17,40 @@ MAX_LOOPS = 12
 """The number of loops in each other, of which Python allows 20. Lists that are nested deeper have functions of their own."""
 
 
+def output_of(selected: Selected) -> Output | None:
+    """Returns what a selection shows as the output of a read. None if a read cannot show it: a list that is read again, objects that are
+    parts of values, and lists of one."""
+    found = []
+    for entry in selected.entries:
+        member = entry.member
+        if member is None:
+            found.append(OutputField(entry.key, None, constant=selected.type.name))
+            continue
+        if member.kind not in (Kind.VALUE, Kind.ONE, Kind.MANY) or entry.slot != member.name:
+            return None
+        below = None if entry.below is None else output_of(entry.below)
+        if below is None and entry.below is not None:
+            return None
+        found.append(OutputField(entry.key, member.name, member.convert, below))
+    return Output(tuple(found))
+
+
 def shape_of(selected: Selected) -> Shape:
-    """Returns the function that makes the objects of an answer. The text that is compiled consists of numbered names; names of fields are
-    bound as values."""
+    """Returns a function that makes the objects of an answer. It is generated when it is called first: answers that the engine builds never
+    call it."""
+    generated: Shape | None = None
+
+    def shape(items: Sequence[Any]) -> list[Any]:
+        nonlocal generated
+        if generated is None:
+            generated = _generated(selected)
+        return generated(items)
+
+    return shape
+
+
+def _generated(selected: Selected) -> Shape:
+    """Returns the generated function. The text that is compiled consists of numbered names; names of fields are bound as values."""
     source = _Source()
     name = source.function(selected)
     namespace: dict[str, Any] = {"__builtins__": {}, **source.bound}

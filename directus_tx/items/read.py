@@ -10,6 +10,7 @@ from directus_tx.access import Grant, access_of
 from directus_tx.access.refusals import check_key, no_item
 from directus_tx.compile.aggregates import aggregate_for
 from directus_tx.compile.keyset import MAX_LENGTH
+from directus_tx.compile.output import Output
 from directus_tx.compile.plan import Item, ItemLayout, Layout, ListedPlan, Plan, Prepared, Row
 from directus_tx.compile.read import plan_for
 from directus_tx.context import Context
@@ -54,6 +55,9 @@ class Result:
     cursors: "Cursors | None" = None
     """For a list with a cursor."""
 
+    has_output: bool = False
+    """Whether the items are those of the output that was asked for."""
+
 
 @frozen
 class Cursors:
@@ -64,10 +68,17 @@ class Cursors:
 
 
 async def read_items(
-    service: Items, ctx: Context, collection: str, query: Query, keys: Sequence[str] | None = None
+    service: Items,
+    ctx: Context,
+    collection: str,
+    query: Query,
+    keys: Sequence[str] | None = None,
+    *,
+    output: Output | None = None,
 ) -> "Result | LongList":
     """Returns the items that a query finds: a `LongList` if they are more or larger than what is held at once. With *keys*, returns those
-    items and ignores filter, q and status: one key returns the item, several return a list without missing items.
+    items and ignores filter, q and status: one key returns the item, several return a list without missing items. With *output*, the items
+    are those of the output, if `has_output` of the result says so. If not, they show the fields under their own names as otherwise.
 
     Raises CollectionNotFound; ItemNotFound for one key or `single`; and the errors of `plan_for`.
     """
@@ -91,7 +102,7 @@ async def read_items(
             check_key(access.require_read(collection))
         found = keys_of(grant.collection, keys)
         limit = len(keys) if query.limit is None else limit
-    reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key)
+    reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key, output=output)
     if cursor is not None:
         return await reading.load_page(cursor)
     if not one:
@@ -101,7 +112,7 @@ async def read_items(
     if not items:
         raise ItemNotFound(f'There is no such item in "{collection}".')
     version = version_of(access.grant(collection).collection, rows[0][-1], rows[0][-2]) if by_one_key else None
-    return Result(items[0], item_meta(query, collection), reading.notices, version)
+    return Result(items[0], item_meta(query, collection), reading.notices, version, has_output=reading.has_output)
 
 
 def _check_cursor(query: Query) -> None:
@@ -219,7 +230,7 @@ class _Reading:
             return LongList(self, shown_for)
         await self.present(items, shown_for)
         items = [] if self.plan.layout.shows_nothing else items
-        return Result(items, self.meta(len(items), counts), self.notices)
+        return Result(items, self.meta(len(items), counts), self.notices, has_output=self.has_output)
 
     async def load_page(self, cursor: Cursor) -> Result:
         """Returns the page of a list behind a cursor. It has fewer items than the limit if they would not be a short list."""
@@ -381,6 +392,11 @@ class _Reading:
         return {stored_key(grant.collection, row[-1]): item for row, item in zip(rows, items, strict=True)}
 
     @property
+    def has_output(self) -> bool:
+        """Whether the items are those of the output that was asked for."""
+        return self.counted is not None and self.counted.has_output
+
+    @property
     def notices(self) -> tuple[Notice, ...]:
         """Returns a warning that names the relations into collections that the caller may not read."""
         names = self.counted.unreadable if self.counted is not None else ()
@@ -408,6 +424,11 @@ class LongList:
     @property
     def notices(self) -> tuple[Notice, ...]:
         return self.reading.notices
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the items are those of the output that was asked for."""
+        return self.reading.has_output
 
     async def read(self, take: Take) -> None:
         """Passes the items to *take* in batches, at least one, which may be empty. They are read in one transaction, so they are
@@ -459,13 +480,24 @@ def _reading(
     created: bool = False,
     version: bool = False,
     written: bool = False,
+    output: Output | None = None,
 ) -> _Reading:
     """Prepares the read of a page of a list, or of items by key. *written*: the items have just been written, and all of them are
     returned. Raises the errors of `plan_for`."""
     rules = service.rules_of(collection)
+    if rules is not NO_RULES or not hooks.AT_READING.isdisjoint(service.plugins.named):
+        # Rules and plugins get the fields under their own names.
+        output = None
     needing = evolve(query, fields=(*query.fields, *rules.needed)) if rules.needed and query.fields else query
     plan = plan_for(
-        access_of(ctx), collection, needing, service.limits, by_key=keys is not None, created=created, version=version
+        access_of(ctx),
+        collection,
+        needing,
+        service.limits,
+        by_key=keys is not None,
+        created=created,
+        version=version,
+        output=output,
     )
     most = 0 if written else service.limits.max_rows
     values = ctx.bind_values(needing, keys or (), _up_to(most, limit), offset)

@@ -8,8 +8,11 @@ import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 
+from directus_tx.compile import read
+from directus_tx.compile.read import compile_read
 from directus_tx.config import Settings
 from directus_tx.db.session import Session
+from directus_tx.graphql import planning, shaping
 from tests.conftest import TOKEN, Client, Reply, field
 
 
@@ -239,6 +242,54 @@ async def test_long_lists_are_whole(client: Client) -> None:
     assert found["rows"]["a"] == [{"id": str(n)} for n in range(1, 2501)]
     assert found["rows"]["b"] == [{"text": f"row {n}"} for n in range(2500)]
     assert found["rows"]["meta"] == {"result_count": 2500}
+
+
+DOCUMENTS = (
+    "{books{data{%s id title}}}",
+    "{books{data{__typename %s year: title title: year a: id b: id c: price}}}",
+    "{books(sort: [id_desc], limit: 4){all: data{%s author{id mine: __typename name books{of: title}} pages{nr: number id}}}}",
+    "{books(id: 3){data{%s pages{id book{title pages{number} author{n: name}}}}}}",
+    "{authors{data{%s name books(limit: 1, sort: [year_desc]){title first: pages{id} status}}}}",
+    "{books(filter: {id_gt: 100}){data{%s title pages{id}}}}",
+    "{authors(limit: -1){data{%s books{owner{id email first_name}}}}}",
+    "query($on: Boolean! = true){books{data{%s title @skip(if: $on) ...more}}} fragment more on BooksItem{author{__typename}}",
+)
+"""Documents in which a comment can be placed."""
+
+
+@ensureDeferred
+async def test_the_engine_builds_the_same_objects_that_are_made_of_items(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await library(client)
+    await client.post("~/items/books", {"title": "No author"})
+    await client.post("~/items/authors", {"name": "No books"})
+
+    def unexpected(*arguments: Any) -> Any:
+        raise AssertionError("objects were made of items")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shaping, "_generated", unexpected)
+        at_once = [await ask(client, document.replace("%s", "")) for document in DOCUMENTS]
+    assert [list(each) for each in at_once] == [["data"]] * len(DOCUMENTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "output_of", lambda selected: None)
+        made = [await ask(client, document.replace("%s", "#\n")) for document in DOCUMENTS]
+    assert [json.dumps(each) for each in made] == [json.dumps(each) for each in at_once]
+
+
+@ensureDeferred
+async def test_documents_of_one_selection_share_a_plan(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await library(client)
+    compiled = []
+
+    def counting(*arguments: Any) -> Any:
+        compiled.append(arguments)
+        return compile_read(*arguments)
+
+    monkeypatch.setattr(read, "compile_read", counting)
+    for year in range(2001, 2005):
+        found = await data(client, f"{{books(filter: {{year_eq: {year}}}){{data{{t: title author{{name}}}}}}}}")
+        assert [each["t"] for each in found["books"]["data"]] == [f"T{year - 2000}"]
+    assert len(compiled) == 1
 
 
 @ensureDeferred

@@ -277,6 +277,8 @@ async def test_items_are_filtered_wherever_they_are_shown(client: Client) -> Non
     names = lambda reply: [item["name"] for item in reply.data]  # noqa: E731
     assert names(await client.get("~/items/things")) == ["N0", "N1", "N2"]
     assert names(await client.get("~/items/things/1,3")) == ["N0", "N2"]
+    shown = await client.post("~/gql", {"query": "{things(limit: 1){data{called: name}}}"})
+    assert shown.json == {"data": {"things": {"data": [{"called": "N0"}]}}}
     assert (await client.get("~/items/things/2?fields=name")).data == {"name": "N1"}
     assert (await client.get("~/items/things?single=1&fields=name")).data == {"name": "N0"}
     assert names(await client.get("~/items/things?cursor=&limit=2")) == ["N0", "N1"]

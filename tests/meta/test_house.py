@@ -176,6 +176,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "compile": (
         "conditions",
         "bounds",
+        "output",
         "shape",
         "operators",
         "custom",

@@ -11,7 +11,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, generated
+from directus_tx.compile.output import Output, OutputField
+from directus_tx.compile.plan import ItemLayout, ItemsPlan, ListPlan, Prepared, generated, with_output
 from directus_tx.db.sql import SQL, Statement
 
 HOSTILE = (
@@ -123,6 +124,86 @@ def check_pending(layout: ItemLayout, rows: list[tuple[Any, ...]], pending: list
 
 def layouts_of(layout: ItemLayout) -> list[ItemLayout]:
     return [each for below in layout.items for each in layouts_of(below)] + [layout]
+
+
+@st.composite
+def outputs(draw: st.DrawFn, layout: ItemLayout) -> Output:
+    """An output that opens each related item of a layout once, and shows values of it, unknown fields and constants besides."""
+    related: list[tuple[str, ItemLayout]] = [(each.name, each) for each in layout.items]
+    related += [(each.name, each.plan.layout) for each in layout.lists]
+    plain = [name for name in layout.names if name not in dict(related)]
+    keys = draw(st.lists(NAMES, unique=True, min_size=len(related), max_size=len(related) + 6))
+    found = [OutputField(key, name, None, draw(outputs(below))) for key, (name, below) in zip(keys, related, strict=False)]
+    for key in keys[len(related) :]:
+        if draw(st.booleans()) and plain:
+            found.append(OutputField(key, draw(st.sampled_from(plain)), draw(st.sampled_from([None, doubled, shown]))))
+        else:
+            found.append(draw(st.sampled_from([OutputField(key, None, constant=key + "!"), OutputField(key, "no such field")])))
+    return Output(tuple(draw(st.permutations(found))))
+
+
+def shown_by(output: Output, layout: ItemLayout, item: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What an output is documented to make of an item of a layout, lists left out as None."""
+    if item is None:
+        return None
+    below = {each.name: each for each in layout.items}
+    found = {}
+    for each in output.fields:
+        value = each.constant if each.name is None else item.get(each.name)
+        if each.below is not None:
+            value = shown_by(each.below, below[each.name], value) if each.name in below else None
+        found[each.key] = value if each.convert is None else each.convert(value)
+    return found
+
+
+@given(st.data())
+def test_an_output_is_what_is_shown_of_the_items(data: st.DataObject) -> None:
+    columns = data.draw(st.integers(1, 6))
+    layout = without_what_no_output_has(data.draw(layouts(columns)))
+    output = data.draw(outputs(layout))
+    rows = data.draw(st.lists(st.tuples(*[VALUES] * columns), max_size=4))
+    wanted = [shown_by(output, layout, expected(layout, row)) for row in rows]
+    built = with_output(layout, output)
+    assert (built is None) == layout.some_may_be_empty
+    if built is not None:
+        pending: list[tuple[ListPlan, list[Any]]] = []
+        items = built.items_of(rows, pending)
+        assert items == wanted
+        assert [list(each) for each in items] == [list(each) for each in wanted]
+        keys = {each.name: each.key for each in output.fields}
+        assert [each.name for each, holders in pending if holders is items] == [keys[each.name] for each in layout.lists]
+        assert built.empty_items_as_lists(items) is items
+
+
+def without_what_no_output_has(layout: ItemLayout) -> ItemLayout:
+    """A layout without fields that only some rows show, and without lists that have the name of something else."""
+    items = [without_what_no_output_has(each) for each in layout.items]
+    taken = {*layout.names, *(each.name for each in items)}
+    return evolve(layout, items=tuple(items), lists=tuple([each for each in layout.lists if each.name not in taken]), masks=())
+
+
+def test_what_cannot_be_built_at_once() -> None:
+    below = ItemLayout("author", 1, ("id",), (), 1)
+    layout = ItemLayout("", 0, ("id",), (), None, (below,), (a_list("books"),))
+    of_key = Output((OutputField("id", "id"),))
+    author, books = OutputField("author", "author", None, of_key), OutputField("books", "books", None, of_key)
+    whole = Output((author, books))
+    assert with_output(layout, whole) is not None
+    assert with_output(layout, Output((author, books, evolve(books, key="others")))) is None
+    assert with_output(layout, Output((author,))) is None
+    assert with_output(layout, Output((author, OutputField("books", "books")))) is None
+    assert with_output(layout, Output((*whole.fields, evolve(author, name="editor")))) is None
+    assert with_output(evolve(layout, masks=((0, ("id",)),)), whole) is None
+    assert with_output(evolve(layout, items=(evolve(below, masks=((0, ("id",)),)),)), whole) is None
+    assert with_output(evolve(layout, lists=(evolve(layout.lists[0], flag=0),)), whole) is None
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_of_outputs_are_values_and_never_text(name: str) -> None:
+    layout = ItemLayout("", 0, ("id",), ())
+    built = with_output(layout, Output((OutputField(name, "id"), OutputField(name + "2", None, constant=name))))
+    assert built is not None
+    assert built.items_of([(1,)], []) == [{name: 1, name + "2": name}]
 
 
 def test_a_list_is_stored_in_the_item_that_is_shown() -> None:
