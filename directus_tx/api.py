@@ -31,7 +31,8 @@ from directus_tx.http.routes import Caller, Routes
 from directus_tx.items.changes import WrittenItem
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
 from directus_tx.outbox.messages import Message
-from directus_tx.outgoing.client import Client, RequestFailed
+from directus_tx.outgoing.client import Client
+from directus_tx.outgoing.failures import RequestFailed
 from directus_tx.plugins.context import Context, ItemsService, Response
 from directus_tx.plugins.hookspecs import hookimpl
 from directus_tx.plugins.manager import API_VERSION

@@ -5,7 +5,7 @@ import binascii
 import re
 
 from directus_tx.errors import InvalidRequest
-from directus_tx.outgoing.client import Take
+from directus_tx.outgoing.bodies import Take
 
 PIECE = 64 * 1024
 _DATA_URI = re.compile(r"data:[^,]*,", re.ASCII)

@@ -6,7 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 from directus_tx.errors import InvalidRequest
 from directus_tx.files.names import extension
-from directus_tx.outgoing.client import Client, RequestFailed, Take
+from directus_tx.outgoing.bodies import Take
+from directus_tx.outgoing.client import Client
+from directus_tx.outgoing.failures import RequestFailed
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _ACCEPTED = re.compile(r"image/[\w.+-]+|application/pdf", re.IGNORECASE)

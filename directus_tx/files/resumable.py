@@ -26,7 +26,7 @@ from directus_tx.files import names, uploads
 from directus_tx.files.intake import Intake, check_type
 from directus_tx.files.storage.interfaces import FileNotStored
 from directus_tx.files.uploads import Part, Upload
-from directus_tx.outgoing.client import Take
+from directus_tx.outgoing.bodies import Take
 
 log = Logger()
 

@@ -34,7 +34,7 @@ from directus_tx.http.params import Params, cursor_links, links
 from directus_tx.http.payload import PayloadReader
 from directus_tx.items import Cursors, LongList, Result
 from directus_tx.items.service import Items
-from directus_tx.outgoing.client import Take
+from directus_tx.outgoing.bodies import Take
 from directus_tx.projects.project import Project
 from directus_tx.projects.registry import Projects
 from directus_tx.query import Query, WriteOptions

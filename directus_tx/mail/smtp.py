@@ -27,7 +27,8 @@ from twisted.python.failure import Failure
 
 from directus_tx.config import MailSettings
 from directus_tx.mail.server import NONE, STARTTLS, TLS, MailServer
-from directus_tx.outgoing.client import Trust, tls_reason
+from directus_tx.outgoing.connecting import Trust
+from directus_tx.outgoing.failures import tls_reason
 
 IDLE_TIMEOUT = 5.0
 """Seconds for which a connection is kept for further mails."""

@@ -9,7 +9,8 @@ from directus_tx.errors import CreateForbidden, InvalidRequest, UpdateForbidden
 from directus_tx.items.changes import Change, Event
 from directus_tx.items.history import Record
 from directus_tx.items.rules import CollectionRules
-from directus_tx.outgoing.client import Refused, check_url
+from directus_tx.outgoing.failures import Refused
+from directus_tx.outgoing.urls import check_url
 from directus_tx.webhooks import secrets
 
 REQUIREMENT = "A webhook requires permission to read all items and fields of its collection."

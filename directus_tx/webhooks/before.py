@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from directus_tx.context import Context
 from directus_tx.errors import InvalidRequest, ServiceUnavailable
 from directus_tx.items.history import logged
-from directus_tx.outgoing.client import Answer, Client, RequestFailed
+from directus_tx.outgoing.client import Answer, Client
+from directus_tx.outgoing.failures import RequestFailed
 from directus_tx.schema.model import Collection, Snapshot, Webhook
 from directus_tx.webhooks import secrets
 from directus_tx.webhooks.events import BODILESS, may_send

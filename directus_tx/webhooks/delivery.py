@@ -10,7 +10,8 @@ import orjson
 
 from directus_tx.db.session import Session
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
-from directus_tx.outgoing.client import Answer, Client, Refused, Unreachable
+from directus_tx.outgoing.client import Answer, Client
+from directus_tx.outgoing.failures import Refused, Unreachable
 from directus_tx.webhooks import secrets
 from directus_tx.webhooks.events import BODILESS, KIND
 from directus_tx.webhooks.signing import signed_headers

@@ -10,7 +10,8 @@ from directus_tx.items.changes import Event, Row
 from directus_tx.items.history import logged
 from directus_tx.outbox.copies import Copy, together
 from directus_tx.outbox.messages import Message
-from directus_tx.outgoing.client import RequestFailed, origin_of
+from directus_tx.outgoing.failures import RequestFailed
+from directus_tx.outgoing.urls import origin_of
 from directus_tx.schema.model import Collection, Snapshot, Webhook
 from directus_tx.schema.showing import answer
 

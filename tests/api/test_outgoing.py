@@ -21,8 +21,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 
 from directus_tx.config import OutgoingSettings
-from directus_tx.outgoing.client import Client, Refused, Unreachable, check_url, origin_of
+from directus_tx.outgoing.client import Client
+from directus_tx.outgoing.failures import Refused, Unreachable
 from directus_tx.outgoing.policy import AddressPolicy, parse_networks
+from directus_tx.outgoing.urls import check_url, origin_of
 
 LOOPBACK = OutgoingSettings(
     allowed_networks=("127.0.0.0/8", "::1"), connect_timeout=1.0, read_timeout=0.4, total_timeout=1.5, max_answer=1000
@@ -267,7 +269,7 @@ async def test_the_number_of_names_that_are_resolved_at_the_same_time_is_limited
 
     late = Late()
     monkeypatch.setattr(type(reactor), "nameResolver", late)
-    monkeypatch.setattr("directus_tx.outgoing.client.MAX_LOOKUPS", 2)
+    monkeypatch.setattr("directus_tx.outgoing.connecting.MAX_LOOKUPS", 2)
     async with serving(answering(OK)) as port, client() as http:
         for name in ("a.example", "b.example", "a.example"):
             with pytest.raises(Unreachable, match="within"):

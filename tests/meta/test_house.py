@@ -170,7 +170,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "mail": ("addresses", "server", "compose", "templates", "smtp", "users", "delivery"),
     "webhooks": ("signing", "secrets", "events", "before", "delivery"),
-    "outgoing": ("policy", "client"),
+    "outgoing": ("policy", "failures", "urls", "connecting", "bodies", "client"),
     "outbox": ("messages", "copies", "kinds", "queue", "records"),
     "access": ("view", "grant", "subjects", "history", "refusals", "addresses", "caller"),
     "compile": (

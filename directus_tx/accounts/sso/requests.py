@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from directus_tx.accounts.sso.interfaces import SignOnError
-from directus_tx.outgoing.client import Answer, Client, RequestFailed
+from directus_tx.outgoing.client import Answer, Client
+from directus_tx.outgoing.failures import RequestFailed
 
 _SHOWN = 200
 """The maximum length of a text of a provider in the log."""

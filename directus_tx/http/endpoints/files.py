@@ -22,7 +22,7 @@ from directus_tx.http.endpoints import items
 from directus_tx.http.operations import ITEM, LIST, TEXT, Operation, Parameters
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, update_items
-from directus_tx.outgoing.client import Take
+from directus_tx.outgoing.bodies import Take
 
 routes = Routes()
 ADDRESS = "/<project>/files"

@@ -14,7 +14,7 @@ from directus_tx.files.write import allowed_types, check_upload, create_file
 from directus_tx.http.answers import Answer, Envelope
 from directus_tx.http.operations import ITEM, TEXT, Operation, Parameters, record
 from directus_tx.http.routes import Call, Caller, Routes
-from directus_tx.outgoing.client import Take
+from directus_tx.outgoing.bodies import Take
 
 routes = Routes()
 
