@@ -188,10 +188,12 @@ class Plugins:
             trial.register(plugin, name)
             trial.check_pending()
         except pluggy.PluginValidationError as error:
-            raise PluginError(" ".join(str(error).split())) from None
+            raise PluginError(_mismatch(plugin) or " ".join(str(error).split())) from None
         self._manager.register(plugin, name)
         callers = self._manager.get_hookcallers(plugin) or ()
         hooks = tuple(sorted(each.name for each in callers))
+        if not hooks:
+            log.warn("{plugin} implements no hook: hooks are functions decorated with hookimpl", plugin=_named(name, source))
         own = plugin if isinstance(plugin, ModuleType) else type(plugin)
         version = version or str(getattr(own, "__version__", ""))
         self.loaded[name] = LoadedPlugin(name, source, version, files_of(plugin), hooks)
@@ -438,6 +440,22 @@ def _new_manager() -> pluggy.PluginManager:
     manager.add_hookspecs(hookspecs)
     manager.add_hookspecs(registrations)
     return manager
+
+
+def _mismatch(plugin: object) -> str:
+    """Returns why the functions of a plugin do not match the hooks; empty if there is another reason."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.register(plugin)
+    hooks = {name: each for name, each in vars(_new_manager().hook).items() if isinstance(each, pluggy.HookCaller)}
+    for caller in manager.get_hookcallers(plugin) or ():
+        spec = hooks[caller.name].spec if caller.name in hooks else None
+        if spec is None:
+            return f"there is no hook {caller.name}{suggestion(caller.name, hooks)}"
+        for found in caller.get_hookimpls():
+            unknown = [name for name in found.argnames if name not in spec.argnames]
+            if unknown:
+                return f"the hook {caller.name} has no argument {unknown[0]}; it has {', '.join(spec.argnames) or 'none'}"
+    return ""
 
 
 def _found(caller: pluggy.HookCaller) -> list[pluggy.HookImpl]:

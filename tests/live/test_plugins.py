@@ -237,7 +237,7 @@ REFUSED = {
     "raises": ("raise RuntimeError('no')", "RuntimeError: no"),
     "leaves": ("import sys; sys.exit()", "SystemExit"),
     "no plugin": ("x = 1", "it does not say for which version of directus_tx.api it is made"),
-    "unknown hook": (GOOD + "@hookimpl\ndef item_made(payload): pass\n", "unknown hook 'item_made'"),
+    "unknown hook": (GOOD + "@hookimpl\ndef item_made(payload): pass\n", "there is no hook item_made"),
     "registers what is no route": (GOOD + "@hookimpl\ndef register_routes(): return 5\n", "register_routes: "),
     "raises when it registers": (GOOD + "@hookimpl\ndef register_routes(): raise KeyError('r')\n", "KeyError: 'r'"),
 }

@@ -96,8 +96,15 @@ FAULTS = {
     "leaving": ("raise SystemExit(0)", "SystemExit: 0"),
     "no version": ("x = 1", "it does not say for which version of directus_tx.api it is made: directus_tx_api = 1"),
     "another version": ("directus_tx_api = 2", "it is made for version 2 of directus_tx.api, and this server has version 1"),
-    "an unknown hook": (GOOD + "@hookimpl\ndef item_creat(payload): pass\n", "unknown hook 'item_creat'"),
-    "an unknown argument": (GOOD.replace("(payload)", "(payload, colour)"), "colour"),
+    "an unknown hook": (GOOD + "@hookimpl\ndef item_creat(payload): pass\n", 'there is no hook item_creat; did you mean "item_create"?'),
+    "an unknown argument": (
+        GOOD.replace("(payload)", "(payload, colour)"),
+        "the hook item_create has no argument colour; it has ctx, collection, payload",
+    ),
+    "an argument of a hook without any": (
+        GOOD + "@hookimpl\ndef application_boot(ctx): pass\n",
+        "the hook application_boot has no argument ctx; it has none",
+    ),
     "a wrapper that does not yield": (GOOD.replace("@hookimpl", "@hookimpl(wrapper=True)"), "wrapper"),
     "an attribute that raises": (
         "import directus_tx.api\ndef __getattr__(name): raise RuntimeError(name)\n",
@@ -120,6 +127,23 @@ def test_a_plugin_that_cannot_be_used_is_named_with_its_error(directory: pathlib
     assert reason in plugins.failed["bad"]
     assert order(plugins) == ["good"]
     assert [(each["name"], each["error"] is None) for each in plugins.shown()] == [("good", True), ("bad", False)]
+
+
+def test_the_log_names_a_plugin_without_hooks(directory: pathlib.Path) -> None:
+    """Its author has forgotten to decorate functions."""
+    lines: list[str] = []
+    write(directory, good=GOOD, idle=GOOD.replace("@hookimpl\n", ""))
+    plugins = plugins_of(directory)
+    listen = lambda event: lines.append(formatEvent(event))  # noqa: E731
+    globalLogPublisher.addObserver(listen)
+    try:
+        plugins.load()
+    finally:
+        globalLogPublisher.removeObserver(listen)
+    assert list(plugins.loaded) == ["idle", "good"]
+    assert [line for line in lines if "no hook" in line] == [
+        f"the plugin idle ({directory / 'idle.py'}) implements no hook: hooks are functions decorated with hookimpl"
+    ]
 
 
 def test_all_mistakes_are_told_at_once(directory: pathlib.Path) -> None:
