@@ -1,7 +1,7 @@
 """Signed addresses at which anybody can read the content of a file, or one thumbnail of it, until they expire.
 
 The signature is an HMAC over everything that the address shows and over the private hash of the file. The address does not contain the
-hash, and holds no longer when the file gets another one. Nothing is stored.
+hash, and is no longer valid when the file gets another one. Nothing is stored.
 """
 
 import hmac

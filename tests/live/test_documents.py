@@ -120,6 +120,14 @@ def test_the_page_on_existing_databases_tells_the_truth(daemon: Daemon, postgres
     assert run("docs/existing.rst", daemon, environment) > 12
 
 
+def test_the_page_on_files_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/files.rst", daemon, {}) == 14
+
+
+def test_the_page_on_thumbnails_tells_the_truth(daemon: Daemon) -> None:
+    assert run("docs/thumbnails.rst", daemon, {}) == 9
+
+
 def test_the_page_on_private_assets_tells_the_truth(daemon: Daemon) -> None:
     assert run("docs/private_assets.rst", daemon, {}) > 13
     # The server of a web site, with its token and a picture.

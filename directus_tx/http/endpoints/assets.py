@@ -107,7 +107,7 @@ async def shared(call: Call) -> Answer | Streamed:
     given = {name: call.params.tree[name] for name in (*SIGNED, *THUMBNAIL) if name in call.params.tree}
     key, expires = whole_number(call.path["key"]), whole_number(str(given.get("expires", "")))
     now = int(call.ctx.now.timestamp())
-    refusal = ItemNotFound("There is no such file, or the address does not hold any longer.", headers=UNSTORED)
+    refusal = ItemNotFound("There is no such file, or the address is no longer valid.", headers=UNSTORED)
     if key is None or expires is None or expires <= now or not all(isinstance(each, str) for each in given.values()):
         raise refusal
     asked = {name: given[name] for name in THUMBNAIL if name in given}
