@@ -44,8 +44,8 @@ SUBJECTS: Mapping[str, Callable[[Snapshot, subjects.GrantOf], Subjects]] = {
 @frozen
 class Access:
     """The permissions of one caller in one snapshot. If `trusted`, the server itself writes and every permission check passes. `keys` are
-    the secret keys of the project, by which statements find and show the values of sealed fields. `fenced`: what statements ask of rows is
-    evaluated only for those that the caller may read."""
+    the secret keys of the project, by which statements find and show the values of sealed fields. `fenced`: PostgreSQL evaluates the
+    conditions of lists only for the rows that the caller may read."""
 
     schema: Snapshot
     accountability: Accountability

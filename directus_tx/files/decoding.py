@@ -112,7 +112,7 @@ class Decoder(ProcessProtocol):
         return size
 
     async def read_details(self, pixels: int) -> Mapping[str, Any]:
-        """Returns what the content tells of itself (see `metadata.read_metadata`). Raises the errors of `_ask`."""
+        """Returns the metadata in the content, as `metadata.read_metadata` does. Raises the errors of `_ask`."""
         found: Mapping[str, Any] = await self._ask({"work": "details", "pixels": pixels}, "details")
         return found
 

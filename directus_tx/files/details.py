@@ -1,4 +1,4 @@
-"""What the contents of files tell of themselves, read on request in the processes that decode pictures."""
+"""The metadata in the contents of files, read on request in the processes that decode pictures."""
 
 from collections.abc import Mapping
 from contextlib import aclosing

@@ -56,18 +56,18 @@ class NotEncodable(Exception):
 
 def choose(media_type: str, format: str, accept: str) -> Encoding:
     """Returns how a thumbnail of a file with a media type is encoded. *format* is that of its size, and *accept* the header Accept of the
-    client, which counts for "auto": AVIF or WebP if the header names these and they are not worth less to the client than the type of the
+    client, which counts for "auto": AVIF or WebP if the header names these and gives them no lower q-value than the type of the
     file. That type is also what a client gets that accepts none of the three. Raises NotEncodable."""
     own = ENCODINGS.get(media_type)
     if own is None:
         raise NotEncodable(f'No thumbnails are made of files of the type "{media_type}".')
     if format == AUTO:
-        worth = dict(_accepted(accept))
-        of_own = next((worth[name] for name in (own.media_type, "image/*", "*/*") if name in worth), 0.0)
-        named = [each for each in SMALL if worth.get(each.media_type, 0.0) > 0 and _is_available(each)]
+        weights = dict(_accepted(accept))
+        of_own = next((weights[name] for name in (own.media_type, "image/*", "*/*") if name in weights), 0.0)
+        named = [each for each in SMALL if weights.get(each.media_type, 0.0) > 0 and _is_available(each)]
         # The first of equal ones is taken.
-        best = max(named, key=lambda each: worth[each.media_type], default=own)
-        return best if best is own or worth[best.media_type] >= of_own else own
+        best = max(named, key=lambda each: weights[each.media_type], default=own)
+        return best if best is own or weights[best.media_type] >= of_own else own
     found = ASKED.get(format, own)
     if not _is_available(found):
         raise NotEncodable(f"This server cannot make pictures in the format {found.name}.")
@@ -79,7 +79,7 @@ def _is_available(encoding: Encoding) -> bool:
 
 
 def _accepted(accept: str) -> Iterator[tuple[str, float]]:
-    """Yields the media types in a header Accept, with what they are worth to the client, from 0 to 1. Leaves out what is malformed."""
+    """Yields the media types in a header Accept, with their q-values, from 0 to 1. Leaves out what is malformed."""
     for part in accept.lower().split(","):
         kind, *parameters = (each.strip() for each in part.split(";"))
         quality = 1.0

@@ -1,4 +1,4 @@
-"""Reads what a content tells of itself: EXIF data of pictures and the pages of PDF. Nothing here waits; `decoder` calls it in a process."""
+"""Reads the metadata in a content: EXIF data of pictures and the number of pages of a PDF. `decoder` calls it in a process of its own."""
 
 import io
 import re
@@ -22,7 +22,7 @@ _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 
 
 def read_metadata(source: BinaryIO, most: int) -> Mapping[str, Any]:
-    """Returns what a content tells of itself: its media type as `type`, and what of the following is known. Of a picture: `width` and
+    """Returns the metadata in a content: its media type as `type`, and what of the following is known. Of a picture: `width` and
     `height` in pixels as it is shown, upright; `orientation` from 1 to 8, as EXIF counts; `taken_on`, ISO 8601, with the offset from UTC if
     the camera has told it; `camera`, `lens`; and `latitude`, `longitude` in degrees, `altitude` in metres. Of a PDF: `pages`.
 

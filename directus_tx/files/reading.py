@@ -24,7 +24,7 @@ UNSTORED = {"Cache-Control": "no-store"}
 
 
 def are_private(schema: Snapshot) -> bool:
-    """Whether only callers who may read a file may read its content. Everything but nothing, 0 and false means yes."""
+    """Whether only callers who may read a file may read its content. False if the setting is missing, empty, 0 or false."""
     return schema.setting(SETTING).strip().lower() not in ("", "0", "false")
 
 

@@ -15,8 +15,8 @@ BUCKETS = 96
 
 
 class Costs:
-    """The calls of one hook of one plugin. `failures` are those that raised an exception which is not an error of the API, or were cut
-    off."""
+    """The calls of one hook of one plugin. `failures` are those that raised an exception which is not an error of the API, or were
+    cancelled after plugins.hook_timeout."""
 
     __slots__ = ("_buckets", "calls", "failures", "longest", "total")
 
@@ -36,7 +36,7 @@ class Costs:
         self._buckets[min(place, BUCKETS - 1)] += 1
 
     def within(self, share: float) -> float:
-        """Returns the seconds within which this share of the calls ended, at most a quarter too many; 0 if there are no calls."""
+        """Returns the seconds within which this share (0 to 1) of the calls ended, up to 25% too high; 0 if there are no calls."""
         left = math.ceil(self.calls * share)
         if not left:
             return 0.0

@@ -96,7 +96,10 @@ FAULTS = {
     "leaving": ("raise SystemExit(0)", "SystemExit: 0"),
     "no version": ("x = 1", "it does not say for which version of directus_tx.api it is made: directus_tx_api = 1"),
     "another version": ("directus_tx_api = 2", "it is made for version 2 of directus_tx.api, and this server has version 1"),
-    "an unknown hook": (GOOD + "@hookimpl\ndef item_creat(payload): pass\n", 'there is no hook item_creat; did you mean "item_create"?'),
+    "an unknown hook": (
+        GOOD + "@hookimpl\ndef item_creat(payload): pass\n",
+        'there is no hook item_creat; did you mean "item_create"?',
+    ),
     "an unknown argument": (
         GOOD.replace("(payload)", "(payload, colour)"),
         "the hook item_create has no argument colour; it has ctx, collection, payload",

@@ -128,7 +128,7 @@ async def shared(call: Call) -> Answer | Streamed:
 @routes.get(
     "/<project>/files/<key>/details",
     Caller.PUBLIC,
-    Operation("Read what the content of a file tells of itself: EXIF data of a picture, the pages of a PDF", DETAILS),
+    Operation("Read the metadata in the content of a file: EXIF data of a picture, the pages of a PDF", DETAILS),
     scoped=True,
 )
 async def details(call: Call) -> Answer:

@@ -96,7 +96,7 @@ class Engine:
         except RequestFailed as error:
             raise EngineError(str(error)) from error
         if answer.status >= 300:
-            # 408 and 429 ask for patience; keys and limits of the engine may be corrected.
+            # 408 and 429 mean: try again later. The key or the limits of the engine may be corrected meanwhile.
             final = answer.status in (400, 404, 405, 415)
             raise EngineError(f"the engine has answered {answer.status}: {answer.text[:200]}", answer.status, final=final)
         try:

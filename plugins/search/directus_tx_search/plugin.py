@@ -196,8 +196,8 @@ class Search:
     async def find_items(self, request: Request) -> Envelope:
         """Returns the items that fit the parameter `q`, the best first. Takes `fields`, `limit` and `offset`.
 
-        What the caller may not read decides nothing: neither whether an item is found, nor whether the request is refused. The engine looks
-        at the fields that the caller may read, and an item counts only if the caller sees what the engine has looked at."""
+        Neither the result nor an error depends on what the caller may not read: the engine searches in the fields that the caller may read,
+        and an item is returned only if the caller may read its values of these fields."""
         collection = self._collection(request)
         query, ctx = request.query(), request.ctx
         # Refuses callers who may not read the collection, whatever they search for.
@@ -208,7 +208,7 @@ class Search:
         try:
             keys = await self.engine.search(self.index_of(ctx.project, collection), query.q or "", fields, MOST)
         except EngineError as error:
-            raise errors.ServiceUnavailable("The search engine cannot be asked.") from error
+            raise errors.ServiceUnavailable("The search engine cannot be reached, or refuses the search.") from error
         offset, limit = query.offset or 0, DEFAULT_LIMIT if query.limit is None or query.limit < 0 else query.limit
         seen: list[str] = []
         for start in range(0, len(keys), CHUNK):
