@@ -106,7 +106,8 @@ class Slugs:
 
     @hookimpl
     async def item_update(self, ctx: Context, collection: str, key: Any, payload: dict[str, Any]) -> None:
-        """Checks a slug that is sent. One that is emptied is made anew. If only the source changes, the slug stays, because links contain it."""
+        """Checks a slug that is sent. One that is emptied is made anew. If only the source changes, the slug stays, because links contain
+        it."""
         field = self.fields.get(collection)
         if field is None or field.name not in payload:
             return
