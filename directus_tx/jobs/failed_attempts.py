@@ -14,5 +14,7 @@ def failed_attempts_job(reactor: Any, projects: Projects, settings: RateLimitSet
     return Job(
         "failed attempts",
         settings.prune_interval,
-        lambda: remove_from_all(reactor, projects, "failed attempts to sign in", remove_restored),
+        lambda: remove_from_all(
+            reactor, projects, "failed attempts to sign in", lambda _, session, limit: remove_restored(session, limit)
+        ),
     )

@@ -21,5 +21,5 @@ async def remove_old(reactor: Any, projects: Projects, days: float) -> dict[str,
     """Removes messages that were delivered more than *days* ago from the projects that are open, and returns their numbers. Dead and held
     messages are kept until somebody retries or drops them. A failure is logged, and the project is skipped."""
     return await remove_from_all(
-        reactor, projects, "the delivered messages", lambda session, limit: remove_delivered(session, days, limit)
+        reactor, projects, "the delivered messages", lambda _, session, limit: remove_delivered(session, days, limit)
     )

@@ -11,6 +11,7 @@ from directus_tx.context import current_time
 from directus_tx.db.session import Session
 from directus_tx.jobs.removal import remove_from_all
 from directus_tx.jobs.runner import Job
+from directus_tx.projects.project import Project
 from directus_tx.projects.registry import Projects
 
 
@@ -24,7 +25,7 @@ async def remove_expired(reactor: Any, projects: Projects, now: Callable[[], dat
     """Removes the expired sessions, tokens of users, used tokens and links of all projects that are open, and returns their numbers. In
     others, nobody has signed in. A failure is logged, and the project is skipped. *now* returns the time of day."""
 
-    async def remove(session: Session, limit: int) -> int:
+    async def remove(project: Project, session: Session, limit: int) -> int:
         return sum([await each.remove_expired(session, now(), limit) for each in (sessions, user_tokens, tokens, links)])
 
     return await remove_from_all(reactor, projects, "the expired sessions", remove)

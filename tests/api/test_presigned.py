@@ -97,7 +97,9 @@ async def test_a_file_that_the_client_has_sent_to_the_bucket_is_like_any_other(c
     again = await complete(client, answer)
     assert (again.status, again.code) == (404, 203)
     assert len(await uploaded(client)) == 1
-    assert await remove_expired(client.backend.projects, lambda: current_time() + timedelta(days=2)) == {client.project: 1}
+    assert await remove_expired(client.app.reactor, client.backend.projects, lambda: current_time() + timedelta(days=2)) == {
+        client.project: 1
+    }
     assert await uploaded(client) == []
     assert await rows(client, "SELECT count(*) FROM directus_presigned_uploads") == [(0,)]
     assert (await client.get(file["data"]["url"], token=None)).body == PICTURE

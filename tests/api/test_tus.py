@@ -573,7 +573,7 @@ async def test_expired_uploads_are_answered_with_410_and_removed(client: Client,
     made = await created(client, 10)
     assert (await send(client, made, 0, DATA[:10])).status == 204
     later = current_time() + timedelta(seconds=settings.files.upload_lifetime - 60)
-    assert (await remove_expired(client.backend.projects, lambda: later))[client.project] == 0
+    assert (await remove_expired(client.app.reactor, client.backend.projects, lambda: later))[client.project] == 0
     await Session(client.backend.projects.get(client.project).database).query(
         "UPDATE directus_uploads SET expires_on = expires_on - interval '10 days'"
     )
@@ -585,7 +585,7 @@ async def test_expired_uploads_are_answered_with_410_and_removed(client: Client,
     upload = storage.begin(uploads.part_name(uploads.id_of(path.rpartition("/")[2])))
     await upload.write(b"lost")
     await upload.finish()
-    assert (await remove_expired(client.backend.projects))[client.project] == 2
+    assert (await remove_expired(client.app.reactor, client.backend.projects))[client.project] == 2
     assert (await head(client, path)).status == 404
     assert len(await stored(client)) == 1
     assert await rows(client, "SELECT count(*) FROM directus_upload_parts") == [(0,)]
@@ -691,7 +691,7 @@ async def test_nothing_of_an_upload_to_a_bucket_stays_when_it_is_finished_delete
         answer = await send(client, finished, 2500, DATA[2500:3000])
         assert answer.status == 204, answer.body
         later = current_time() + timedelta(days=2)
-        assert (await remove_expired(client.backend.projects, lambda: later))["bucket"] == 2
+        assert (await remove_expired(client.app.reactor, client.backend.projects, lambda: later))["bucket"] == 2
         (name,) = files.objects()
         assert "/originals/" in name
         assert files.unfinished() == []
