@@ -15,6 +15,24 @@ COLLECTIONS, FIELDS, FILES, USERS = "directus_collections", "directus_fields", "
 WITHOUT_ROOT = frozenset({"directus_migrations", "directus_user_sessions", "directus_webhooks"})
 """System collections without a root field, as in Directus 8."""
 
+WRITTEN: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(
+        (
+            "directus_collection_presets",
+            "directus_folders",
+            "directus_permissions",
+            "directus_relations",
+            "directus_roles",
+            "directus_settings",
+        ),
+        frozenset({"create", "update", "update each", "delete"}),
+    ),
+    "directus_users": frozenset({"create", "update", "delete"}),
+    "directus_files": frozenset({"delete"}),
+}
+"""What the mutations of system collections do: the same as the routes that write their items. Files are written with their contents,
+collections and fields with the schema, so these have routes of their own only."""
+
 SHOWN_BY_KEY = frozenset({("directus_folders", "parent_folder")})
 """Many-to-one fields that show the key of the item instead of the item, as in Directus 8."""
 

@@ -38,6 +38,7 @@ from directus_tx.graphql.definitions import (
     SHOWN_BY_KEY,
     USERS,
     WITHOUT_ROOT,
+    WRITTEN,
     operators_of,
 )
 from directus_tx.graphql.names import filter_name, graphql_name, type_name
@@ -93,7 +94,7 @@ class Builder:
                 self._schema_root(name, query)
             else:
                 self._roots(grant, query)
-                if self.mutating and not grant.collection.system:
+                if self.mutating and (not grant.collection.system or name in WRITTEN):
                     self._mutations(grant, mutation)
         schema = GraphQLSchema(
             query=GraphQLObjectType("Query", query),
@@ -498,21 +499,26 @@ class Builder:
                 self.mutations[name] = Root(does, collection.collection, item)
                 mutation[name] = GraphQLField(type, {each: GraphQLArgument(found) for each, found in arguments.items()})
 
-        data = GraphQLNonNull(self._input(collection.collection))
+        possible = (
+            WRITTEN[collection.collection] if collection.system else frozenset({"create", "update", "update each", "delete"})
+        )
+        data = GraphQLNonNull(self._input(collection.collection)) if "create" in possible else None
         one, several = self.types[item], GraphQLList(self.types[item])
         keys = GraphQLNonNull(GraphQLList(GraphQLNonNull(GraphQLID)))
-        many = GraphQLNonNull(GraphQLList(data))
-        if grant.allows("create"):
+        many = None if data is None else GraphQLNonNull(GraphQLList(data))
+        if "create" in possible and grant.allows("create"):
             add(f"create_{root}_item", Writes.CREATE_ITEM, one, data=data)
             add(f"create_{root}_items", Writes.CREATE_ITEMS, several, data=many)
         if (
             (grant.allows("update") or grant.allows("delete"))
             and collection.key is not None
             and "update" not in collection.refused
+            and "update" in possible
         ):
             add(f"update_{root}_item", Writes.UPDATE_ITEM, one, id=GraphQLNonNull(GraphQLID), data=data)
             add(f"update_{root}_items", Writes.UPDATE_ITEMS, several, ids=keys, data=data)
-            add(f"update_each_{root}_item", Writes.UPDATE_EACH, several, data=many)
+            if "update each" in possible:
+                add(f"update_each_{root}_item", Writes.UPDATE_EACH, several, data=many)
         if grant.allows("delete"):
             add(f"delete_{root}_item", Writes.DELETE_ITEM, GraphQLID, id=GraphQLNonNull(GraphQLID))
             add(f"delete_{root}_items", Writes.DELETE_ITEMS, GraphQLList(GraphQLNonNull(GraphQLID)), ids=keys)
@@ -529,8 +535,9 @@ class Builder:
             self.types[name] = GraphQLInputObjectType(
                 name, lambda: {each: GraphQLInputField(make()) for each, make in makers.items()}
             )
+            # The password of a user is never shown, but it is written.
             unwritable = {
-                n for n in grant.collection.fields if n in grant.hidden or all(n in p.unwritable for p in grant.permissions)
+                n for n in grant.collection.fields if n in grant.concealed or all(n in p.unwritable for p in grant.permissions)
             }
             writable = [n for n, f in grant.collection.fields.items() if n not in unwritable and not f.computed]
             for graphql, each in self._named_quietly(writable).items():

@@ -13,6 +13,8 @@ from directus_tx.compile.read import compile_read
 from directus_tx.config import Settings
 from directus_tx.db.session import Session
 from directus_tx.graphql import planning, shaping
+from directus_tx.graphql.definitions import WITHOUT_ROOT, WRITTEN
+from directus_tx.http.endpoints.system import ADDRESSES
 from tests.conftest import TOKEN, Client, Reply, field
 
 
@@ -437,7 +439,7 @@ async def test_mutations_obey_the_permissions(client: Client) -> None:
     fields = (await data(client, '{__type(name: "BooksInput"){inputFields{name}}}', token=writer))["__type"]["inputFields"]
     assert "secret" not in {each["name"] for each in fields}
     roots = (await data(client, "{__schema{mutationType{fields{name}}}}", token=writer))["__schema"]["mutationType"]["fields"]
-    assert {each["name"] for each in roots} == {
+    assert {each["name"] for each in roots if "directus" not in each["name"]} == {
         "create_books_item",
         "create_books_items",
         "update_books_item",
@@ -447,6 +449,98 @@ async def test_mutations_obey_the_permissions(client: Client) -> None:
     answer = await ask(client, 'mutation{create_books_item(data: {author: {name: "Mallory"}}){id}}', token=writer)
     assert answer["errors"][0]["extensions"]["code"] == 301
     assert (await client.get("~/items/authors?filter[name]=Mallory")).data == []
+
+
+@ensureDeferred
+async def test_items_of_system_collections_are_written_by_the_rules_of_their_routes(client: Client) -> None:
+    await library(client)
+    made = await data(
+        client,
+        """mutation M($secret: String!) {
+          role: create_directus_roles_item(data: {name: "Editors"}) { id name }
+          folder: create_directus_folders_items(data: [{name: "A"}, {name: "B"}]) { name }
+          preset: create_directus_collection_presets_item(data: {collection: "books", title: "Mine"}) { title }
+          user: create_directus_users_item(data: {email: "eve@example.com", password: $secret, status: "active", role: "1"}) {
+            email role { name }
+          }
+        }""",
+        secret="correct-horse-8",
+    )
+    assert (made["role"]["name"], made["folder"]) == ("Editors", [{"name": "A"}, {"name": "B"}])
+    assert (made["preset"], made["user"]["email"]) == ({"title": "Mine"}, "eve@example.com")
+    signed_in = await client.post("~/auth/authenticate", {"email": "eve@example.com", "password": "correct-horse-8"}, token=None)
+    assert signed_in.status == 200
+    activity = (await client.get("~/activity?filter[action]=create&sort=-id&limit=4&fields=collection")).data
+    # Presets are not logged.
+    expected = ["directus_users", "directus_folders", "directus_folders", "directus_roles"]
+    assert [each["collection"] for each in activity] == expected
+
+    # The permissions count at once, and a permission that is refused by REST is refused here.
+    role = made["role"]["id"]
+    granted = 'mutation{create_directus_permissions_item(data: {role: %s, collection: "books", read: "full"}){collection read}}'
+    found = await data(client, granted % role)
+    assert found == {"create_directus_permissions_item": {"collection": "books", "read": "full"}}
+    nonsense = {"role": int(role), "collection": "books", "read": "everything"}
+    by_rest = (await client.post("~/permissions", nonsense)).json["error"]
+    answer = await ask(client, (granted % role).replace("full", "everything"))
+    assert (answer["errors"][0]["message"], answer["errors"][0]["extensions"]["code"]) == (by_rest["message"], by_rest["code"])
+    assert len((await client.get("~/permissions?filter[collection]=books")).data) == 1
+
+
+@ensureDeferred
+async def test_the_last_administrator_stays_whoever_deletes_it(client: Client) -> None:
+    await library(client)
+    for document, method, body in (
+        ("mutation{delete_directus_users_item(id: 1)}", client.delete, ()),
+        ('mutation{update_directus_users_item(id: 1, data: {role: "2"}){id}}', client.patch, ({"role": 2},)),
+        (
+            'mutation{update_directus_users_item(id: 1, data: {status: "suspended"}){id}}',
+            client.patch,
+            ({"status": "suspended"},),
+        ),
+    ):
+        refused = await method("~/users/1", *body)
+        answer = await ask(client, document)
+        assert answer["data"] is None
+        assert answer["errors"][0]["extensions"]["code"] == refused.json["error"]["code"]
+    assert (await client.get("~/users/1")).data["status"] == "active"
+
+
+@ensureDeferred
+async def test_a_role_writes_of_the_system_collections_what_rest_lets_it_write(client: Client) -> None:
+    await library(client)
+    writer = await role(
+        client,
+        {"collection": "books", "read": "full"},
+        {"collection": "directus_folders", "read": "full", "create": "full"},
+        {"collection": "directus_users", "read": "mine", "update": "mine"},
+    )
+    roots = (await data(client, "{__schema{mutationType{fields{name}}}}", token=writer))["__schema"]["mutationType"]["fields"]
+    names = {each["name"] for each in roots}
+    assert {each for each in names if "_users_" in each} == {"update_directus_users_item", "update_directus_users_items"}
+    assert "create_directus_folders_item" in names
+    assert not [
+        each for each in names for part in ("roles", "permissions", "settings", "relations") if f"directus_{part}_" in each
+    ]
+    me = (await client.get("~/users/me?fields=id", token=writer)).data["id"]
+    changed = f'mutation{{update_directus_users_item(id: {me}, data: {{first_name: "F"}}){{first_name}}}}'
+    assert (await data(client, changed, token=writer)) == {"update_directus_users_item": {"first_name": "F"}}
+    raised = f'mutation{{update_directus_users_item(id: {me}, data: {{role: "1"}}){{first_name}}}}'
+    other = 'mutation{update_directus_users_item(id: 1, data: {first_name: "F"}){first_name}}'
+    for document, path, body in ((raised, f"~/users/{me}", {"role": 1}), (other, "~/users/1", {"first_name": "F"})):
+        refused, answer = await client.patch(path, body, token=writer), await ask(client, document, token=writer)
+        assert (answer["data"], answer["errors"][0]["extensions"]["code"]) == (None, refused.code)
+    assert (await client.get(f"~/users/{me}")).data["role"] != 1
+
+
+def test_mutations_of_system_collections_are_those_of_the_routes() -> None:
+    letters = {"create": "c", "update": "u", "update each": "b", "delete": "d"}
+    by_route = {
+        each.collection: {does for does, letter in letters.items() if letter in each.methods}
+        for each in ADDRESSES
+        if each.collection not in WITHOUT_ROOT
+    }
+    assert {name: does for name, does in by_route.items() if does} == dict(WRITTEN)
 
 
 # --- limits, errors, persisted queries
