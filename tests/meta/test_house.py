@@ -3,6 +3,7 @@
 import ast
 import configparser
 import functools
+import graphlib
 import importlib.metadata
 import inspect
 import io
@@ -289,7 +290,44 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "serve",
         "main",
     ),
-    "jobs": ("runner", "removal", "retention", "sessions", "outbox", "uploads", "presigned", "indexes"),
+    "system": (
+        "references",
+        "presets",
+        "files",
+        "webhooks",
+        "relations",
+        "activity",
+        "permissions",
+        "settings",
+        "users",
+        "roles",
+    ),
+    "schema_service": (
+        "payloads",
+        "definitions",
+        "indexes",
+        "advice",
+        "rows",
+        "read",
+        "deletion",
+        "columns",
+        "adopt",
+        "locks",
+        "fields",
+        "collections",
+    ),
+    "jobs": (
+        "runner",
+        "removal",
+        "retention",
+        "sessions",
+        "failed_attempts",
+        "outbox",
+        "uploads",
+        "presigned",
+        "indexes",
+        "delivery",
+    ),
     "plugins": ("context", "hookspecs", "registrations", "costs", "discovery", "watchdog", "manager", "services"),
     "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }
@@ -367,6 +405,24 @@ def imported(tree: ast.Module) -> set[str]:
 def test_every_module_has_a_place() -> None:
     empty = {"directus_tx", "", "schema", "http", "db", "files", "__init__"}
     assert [name for name in modules() if name not in empty and place_of(name) is None] == []
+
+
+def test_the_order_of_a_package_names_all_of_its_modules() -> None:
+    """Packages whose modules are in LAYERS have their order there; a package with a single module needs none."""
+    for package in (path.parent for path in PACKAGE.glob("*/__init__.py")):
+        names = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+        names.discard("__init__")
+        if len(names) > 1 and not any(layer.startswith(f"{package.name}.") for layer in LAYERS):
+            assert set(WITHIN.get(package.name, ())) == names, package.name
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also not those of a package in a package, nor by imports within functions."""
+    graph = {name: imported(tree) - {name} for name, tree in modules().items()}
+    # This module describes all routes, its own among them, when it is asked.
+    graph["http.endpoints.specs"].remove("http.endpoints")
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert len(order) >= len(graph)
 
 
 def test_imports_point_one_way() -> None:
