@@ -22,7 +22,17 @@ from directus_tx.config import setting
 from directus_tx.context import Accountability
 from directus_tx.errors import ApiError
 from directus_tx.files.storage.adapters import StorageAdapter, StoragePlace, StorageThreads
-from directus_tx.files.storage.interfaces import PIECE, FileNotStored, FileReplaced, IFileStorage, IUpload, Stored, check_name
+from directus_tx.files.storage.interfaces import (
+    PIECE,
+    FileNotStored,
+    FileReplaced,
+    IDirectUploads,
+    IFileStorage,
+    IUpload,
+    Stored,
+    UploadRequest,
+    check_name,
+)
 from directus_tx.files.storage.local import LocalStorage
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Redirect, Text
 from directus_tx.http.custom import Request
@@ -68,6 +78,7 @@ __all__ = [
     "FilterOperator",
     "Flow",
     "IAuthenticationProvider",
+    "IDirectUploads",
     "IFileStorage",
     "IPasswordProvider",
     "IUpload",
@@ -97,6 +108,7 @@ __all__ = [
     "StorageThreads",
     "Stored",
     "Text",
+    "UploadRequest",
     "WriteOptions",
     "WrittenItem",
     "check_name",
