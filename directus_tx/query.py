@@ -81,7 +81,8 @@ class Query:
 
     groupby: tuple[str, ...] = ()
     deep: "tuple[tuple[tuple[str, ...], Query], ...]" = ()
-    """The filter, sort, limit and offset of lists of related items, by path."""
+    """The filter, sort, limit and offset of lists of related items, by path. `q` and `status` count, too, but no parameter of the API sets
+    them."""
 
     where: Combination | None = None
     """Conditions in parentheses, which no parameter of the API expresses. They are joined with AND to the filter."""

@@ -31,8 +31,9 @@ def _check_conditions(query: Query, limits: LimitSettings) -> None:
     if len(query.deep) > limits.max_lists:
         raise InvalidRequest(f"deep may narrow up to {limits.max_lists} lists (limits.max_lists).")
     for _, nested in query.deep:
-        if len(nested.sort) > limits.max_members:
-            raise InvalidRequest(f"sort may have up to {limits.max_members} members (limits.max_members).")
+        for name, members in (("sort", nested.sort), ("status", nested.status or ())):
+            if len(members) > limits.max_members:
+                raise InvalidRequest(f"{name} may have up to {limits.max_members} members (limits.max_members).")
         conditions += nested.filter
     if len(conditions) > limits.max_conditions:
         text = f"The filters of a query may have up to {limits.max_conditions} conditions, those of deep included"

@@ -57,6 +57,11 @@ def search(alias: str, grant: Grant, bind: Bind) -> Clause:
 # --- conditions
 
 
+def itself(query: Query) -> Query:
+    """Returns the query: conditions of a list that is no list of related items are in it."""
+    return query
+
+
 class Conditions:
     """Compiles the conditions of a statement. Each table gets its own alias. `relations` counts the relations that the conditions
     follow. Raises InvalidRequest if there are more than `bounds` allow."""
@@ -212,14 +217,15 @@ class Conditions:
             return TRUE
         return self._exists(behind, target, joint, operator.apply(behind, far, value))
 
-    def status(self, alias: str, grant: Grant, statuses: str) -> Clause:
-        """Compiles the parameter `status`: the statuses in it, or by default all that do not mean deleted."""
+    def status(self, alias: str, grant: Grant, statuses: str, of: Callable[[Query], Query] = itself) -> Clause:
+        """Compiles the parameter `status`: the statuses in it, or by default all that do not mean deleted. *of* returns the query that
+        has them."""
         field = grant.collection.status_field
         if field is None or statuses == "all":
             return TRUE
         if statuses == "given":
             grant.check_question(field.field)
-            return one_of(alias, field, lambda values: values.query.status or ())
+            return one_of(alias, field, lambda values: of(values.query).status or ())
         return not_deleted(alias, grant.collection)
 
 
@@ -251,8 +257,14 @@ def _count(text: str) -> int:
         raise InvalidPayload("has takes the number of related items.") from None
 
 
-def q_bind(values: BindValues) -> str | None:
-    return storable(part_pattern(values.query.q or ""))
+def q_of(of: Callable[[Query], Query] = itself) -> Bind:
+    """Returns the bind of the pattern that a search looks for. *of* returns the query that has it."""
+    return lambda values: storable(part_pattern(of(values.query).q or ""))
+
+
+def list_of(index: int) -> Callable[[Query], Query]:
+    """Returns the function that returns the query of a list: the one at *index* in `deep`."""
+    return lambda query: query.deep[index][1]
 
 
 # --- the whole of a query
@@ -263,7 +275,7 @@ def where_of(conditions: Conditions, grant: Grant, narrowing: Narrowing) -> Clau
     return all_of(
         [
             conditions.status("t0", grant, narrowing.status),
-            search("t0", grant, q_bind) if narrowing.search else TRUE,
+            search("t0", grant, q_of()) if narrowing.search else TRUE,
             conditions.chain("t0", grant, narrowing.filter, of_filter),
             TRUE if narrowing.where is None else conditions.combination("t0", grant, narrowing.where),
         ]

@@ -53,26 +53,32 @@ class Narrowing(NamedTuple):
 NOTHING = Narrowing((), (), False, "default")
 
 
+def status_of(query: Query) -> str:
+    """Returns the `status` of a query's `Narrowing`."""
+    return "default" if query.status is None else "all" if "*" in query.status else "given"
+
+
 def narrowing_of(query: Query) -> Narrowing:
     """Returns the conditions of a query."""
-    status = "default" if query.status is None else "all" if "*" in query.status else "given"
     where = None if query.where is None else combination_of(query.where)
-    return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status, where)
+    return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status_of(query), where)
 
 
 class ListShape(NamedTuple):
-    """The part of `deep` for one list. `paged`: whether it has a limit or an offset."""
+    """The part of `deep` for one list. `paged`: whether it has a limit or an offset. `search` and `status` are those of `Narrowing`."""
 
     path: tuple[str, ...]
     sort: tuple[Sort, ...]
     filter: Chain
     paged: bool
+    search: bool = False
+    status: str = "default"
 
 
 def list_shape_of(path: tuple[str, ...], query: Query) -> ListShape:
     """Returns the part of `deep` for the list at a path."""
     paged = bool(query.offset) or (query.limit is not None and query.limit >= 0)
-    return ListShape(path, query.sort, chain_of(query.filter), paged)
+    return ListShape(path, query.sort, chain_of(query.filter), paged, bool(query.q), status_of(query))
 
 
 class CursorShape(NamedTuple):

@@ -14,7 +14,7 @@ from directus_tx.access.view import not_deleted
 from directus_tx.compile import file_data
 from directus_tx.compile.bounds import Bounds
 from directus_tx.compile.fields import ListSelection, Selection
-from directus_tx.compile.filters import Conditions, asked_of
+from directus_tx.compile.filters import Conditions, asked_of, list_of, q_of, search
 from directus_tx.compile.keyset import Keyset
 from directus_tx.compile.operators import (
     base_column,
@@ -27,7 +27,7 @@ from directus_tx.compile.operators import (
 from directus_tx.compile.order import Order, Term, order_of
 from directus_tx.compile.plan import Cast, ItemLayout, ItemsPlan, ListPlan, Prepared, Width
 from directus_tx.compile.shape import ReadShape
-from directus_tx.db.sql import SQL, Bind, Clause, Composable, Statement, all_of, column, renamed
+from directus_tx.db.sql import SQL, TRUE, Bind, Clause, Composable, Statement, all_of, column, renamed
 from directus_tx.query import BindValues
 from directus_tx.schema.datatypes import is_long
 from directus_tx.schema.model import Field
@@ -153,15 +153,19 @@ class Compiler:
         else:
             source, key = select.add_value(alias, key_text(alias, here)), key_text("t0", there)
             looked_for = SQL("{} = ANY(%s::text[])").format(key)
-        conditions = [Clause(looked_for, (lambda values: array(values.keys),)), not_deleted("t0", target)]
+        path = ".".join(opened.path)
+        index = next((index for index, nested in enumerate(self.shape.deep) if ".".join(nested.path) == path), None)
+        chain = Conditions(self.access, self.bounds)
+        alive = not_deleted("t0", target)
+        if index is not None:
+            alive = chain.status("t0", grant, self.shape.deep[index].status, list_of(index))
+        conditions = [Clause(looked_for, (lambda values: array(values.keys),)), alive]
         language = target.field_of_type("lang")
         if self.shape.languages and language is not None and language.field not in grant.unaskable:
             conditions.append(one_of("t0", language, lambda values: values.query.lang))
-        path = ".".join(opened.path)
-        index = next((index for index, nested in enumerate(self.shape.deep) if ".".join(nested.path) == path), None)
         sort = () if index is None else self.shape.deep[index].sort
         within = order_of("t0", grant, sort, nulls_last=self.access.schema.sort_null_last)
-        where, chain = all_of(conditions), Conditions(self.access, self.bounds)
+        where = all_of(conditions)
         if index is not None:
             where = self.narrowed(grant, key, where, chain, within, index)
         # The order of the lists does not matter, but this one keeps PostgreSQL from reading the whole table along its key.
@@ -169,18 +173,19 @@ class Compiler:
         asked = asked_of(() if index is None else self.shape.deep[index].filter)
         # Among the alternatives of a filter, the condition that finds the list is in each one.
         found = (*asked, Asked(there.field, "key")) if all(each.logical == "and" for each in asked[1:]) else asked
-        timing = self.access.schema.statistics.of(Lookup(target.collection, found))
+        searched = index is not None and self.shape.deep[index].search
+        timing = self.access.schema.statistics.of(Lookup(target.collection, found, (), searched))
         items = self.items(opened.selection, where, order, key=key, relations=chain.relations, timing=timing)
         return ListPlan(opened.name, items, source, flag)
 
     def narrowed(
         self, grant: Grant, holder: Composable, where: Clause, conditions: Conditions, order: Order, index: int
     ) -> Clause:
-        """Returns *where* restricted by the filter, limit and offset of `deep`, applied to each list. *holder*: the column that identifies
-        the list of a row; *index*: the index in `deep`."""
+        """Returns *where* restricted by the filter, search, limit and offset of `deep`, applied to each list. *holder*: the column that
+        identifies the list of a row; *index*: the index in `deep`."""
         nested = self.shape.deep[index]
         chain = conditions.chain("t0", grant, nested.filter, lambda query: query.deep[index][1].filter)
-        where = all_of([where, chain])
+        where = all_of([where, chain, search("t0", grant, q_of(list_of(index))) if nested.search else TRUE])
         if not nested.paged:
             return where
         key = base_column("t0", grant.collection.primary_key)

@@ -20,10 +20,11 @@ from directus_tx.query import Query
 
 @frozen
 class Mutation:
-    """A mutation with its arguments."""
+    """A mutation with its arguments, and the query that reads the written items back."""
 
     planned: Planned
     arguments: Mapping[str, Any]
+    query: Query
 
 
 async def run_mutations(
@@ -48,7 +49,6 @@ async def _run(catalog: Catalog, service: Items, writer: Writer, mutation: Mutat
     assert root is not None
     collection, does = root.collection, root.does
     grant = writer.access.grant(collection)
-    query = Query(fields=tuple(planned.reading.fields))
     if does in (Writes.DELETE_ITEM, Writes.DELETE_ITEMS):
         return await _delete(writer, grant, arguments, one=does is Writes.DELETE_ITEM)
     input = f"{type_name(collection)}Input"
@@ -67,7 +67,9 @@ async def _run(catalog: Catalog, service: Items, writer: Writer, mutation: Mutat
         payload = _without_key(grant, payloads[0])
         await writer.update(collection, [(key, payload) for key in keys], several=len(keys) > 1)
     one = does in (Writes.CREATE_ITEM, Writes.UPDATE_ITEM)
-    result = await read_back(service, writer.ctx, collection, query, keys, one=one, created=created, stored=writer.settled)
+    result = await read_back(
+        service, writer.ctx, collection, mutation.query, keys, one=one, created=created, stored=writer.settled, deep=True
+    )
     shape = planned.shapes[""]
     if one:
         return None if result.data is None else shape([result.data])[0]

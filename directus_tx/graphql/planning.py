@@ -133,8 +133,9 @@ class Planner:
         if root.does is Reads.AGGREGATES or isinstance(root.does, Writes):
             if isinstance(root.does, Writes):
                 self._gather(selected, reading, (), (), selected.type.key)
-                if reading.again or any(text for text, _, _ in reading.lists.values()):
-                    raise GraphQLError("Lists in the answer of a mutation take no arguments.", nodes[0])
+                if reading.again:
+                    text = "A list in the answer of a mutation cannot be asked for with different arguments."
+                    raise GraphQLError(text, nodes[0])
             return Planned(key, root, definition, nodes[0], reading, shapes={"": shape_of(selected)}, selected=selected)
         shapes: dict[str, Shape] = {}
         metas: dict[str, Shape] = {}
@@ -264,11 +265,14 @@ class Planner:
             most = asked.get("limit")
             items[path] = items[outer] * (INNER_ITEMS if most is None or most < 0 else most)
             if asked:
+                statuses = asked.get("status")
                 nested = Query(
                     filter=conditions_of(self.catalog, filter_name(collection), asked.get("filter"), limits),
                     sort=sorts_of(self.catalog, f"{type_name(collection)}Sort", asked.get("sort")),
                     limit=most,
                     offset=asked.get("offset"),
+                    status=None if statuses is None else tuple(statuses),
+                    q=asked.get("search") or None,
                 )
                 deep.append((path, nested))
         query = Query(

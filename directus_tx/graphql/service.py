@@ -294,11 +294,13 @@ class GraphQL:
         options: WriteOptions,
     ) -> Outcome:
         """Runs mutations in one transaction."""
-        mutations = [
-            Mutation(each, get_argument_values(each.definition, each.node, variables))
-            for each in operation.roots
-            if each.root is not None and each.definition is not None
-        ]
+        planner = Planner(catalog, self.settings)
+        mutations = []
+        for each in operation.roots:
+            if each.root is not None and each.definition is not None:
+                arguments = get_argument_values(each.definition, each.node, variables)
+                query, _ = planner.query_of(each, each.reading, variables, {}, self.limits, 1)
+                mutations.append(Mutation(each, arguments, query))
         current: str | None = None
 
         def begin(key: str) -> None:

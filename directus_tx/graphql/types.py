@@ -384,7 +384,18 @@ class Builder:
         order = self._sort(grant)
         if order is not None:
             found["sort"] = GraphQLArgument(GraphQLList(GraphQLNonNull(order)))
-        found["filter"] = GraphQLArgument(self._filter(target.collection))
+        return found | self._searching(grant)
+
+    def _searching(self, grant: Grant) -> dict[str, GraphQLArgument]:
+        """Returns the arguments of a list that say which items it has."""
+        collection = grant.collection
+        found = {
+            "search": GraphQLArgument(GraphQLString, description="A text to search for in the texts and numbers of items."),
+            "filter": GraphQLArgument(self._filter(collection.collection)),
+        }
+        if collection.status_field is not None and collection.status_field.field not in grant.unaskable:
+            type = GraphQLList(GraphQLNonNull(GraphQLString))
+            found["status"] = GraphQLArgument(type, description='Statuses of the items, or "*" for all.')
         return found
 
     # roots
@@ -397,14 +408,7 @@ class Builder:
         if collection.key is not None:
             whole = family(collection.key) == "integer" and collection.key.datatype != "BIGINT" and not collection.system
             arguments["id"] = GraphQLArgument(Int if whole else GraphQLID)
-        searching = {
-            "search": GraphQLArgument(GraphQLString, description="A text to search for in the texts and numbers of items."),
-            "filter": GraphQLArgument(self._filter(collection.collection)),
-        }
-        if collection.status_field is not None and collection.status_field.field not in grant.unaskable:
-            searching["status"] = GraphQLArgument(
-                GraphQLList(GraphQLNonNull(GraphQLString)), description='Statuses of the items, or "*" for all.'
-            )
+        searching = self._searching(grant)
         arguments |= {"limit": GraphQLArgument(Int), "offset": GraphQLArgument(Int), "lang": GraphQLArgument(GraphQLString)}
         order = self._sort(grant)
         if order is not None:

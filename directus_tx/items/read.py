@@ -141,15 +141,17 @@ async def read_back(
     one: bool,
     created: bool = False,
     stored: Mapping[Key, Mapping[str, Any]] | None = None,
+    deep: bool = False,
 ) -> Result:
     """Returns the written items in the order of *keys*, as far as the caller may read them. Soft-deleted items are left out. *created*: the
     caller has just created them, so they count as owned by the caller. *stored*: their rows as they are stored, by key, if known:
-    then no statement is run for items of which the caller may read everything and asks for nothing else."""
+    then no statement is run for items of which the caller may read everything and asks for nothing else. *deep*: `deep` of the query
+    narrows the lists of related items; otherwise it is ignored."""
     grant = access_of(ctx).grant(collection)
     if not grant.read:
         return Result(None)
     whole = (grant.as_creator if created else grant).whole
-    shown = Query(fields=query.fields, lang=query.lang, meta=query.meta)
+    shown = Query(fields=query.fields, lang=query.lang, meta=query.meta, deep=query.deep if deep else ())
     held = ctx.schema.collections[collection]
     by_key: dict[Key, Item] = {}
     for start in range(0, len(keys), BATCH):

@@ -137,6 +137,48 @@ async def test_lists_take_arguments_also_several_times(client: Client) -> None:
 
 
 @ensureDeferred
+async def test_lists_of_related_items_take_search_and_status(client: Client) -> None:
+    await library(client)
+    await client.patch("~/items/books/3", {"status": "gone"})
+    for arguments, titles in (
+        ("", ["T6", "T9"]),
+        ('(status: ["*"])', ["T3", "T6", "T9"]),
+        ('(status: ["gone"])', ["T3"]),
+        ('(status: ["gone", "live"], sort: [year_desc], limit: 2)', ["T9", "T6"]),
+        ("(status: [])", []),
+        ('(search: "t9")', ["T9"]),
+        ('(search: "T", limit: 1, offset: 1)', ["T9"]),
+        ('(search: "t3", status: ["*"])', ["T3"]),
+        ('(search: "%")', []),
+        ('(search: "", filter: {or: [{title_eq: "T6"}, {title_eq: "T7"}]})', ["T6"]),
+        ('(search: "9", filter: {or: [{title_eq: "T6"}, {title_eq: "T7"}]})', []),
+    ):
+        found = await data(client, f"{{authors(id: 1){{data{{books{arguments}{{title}}}}}}}}")
+        assert [each["title"] for each in found["authors"]["data"][0]["books"]] == titles, arguments
+    # Two lists, each with its own search and statuses, as variables.
+    document = """query($text: String, $statuses: [String!]) {
+      authors {data {found: books(search: $text) {title} some: books(status: $statuses) {title pages(search: "77") {number}}}}
+    }"""
+    found = await data(client, document, text="T7", statuses=["gone"])
+    assert [each["found"] for each in found["authors"]["data"]] == [[], [{"title": "T7"}], []]
+    assert [each["some"] for each in found["authors"]["data"]] == [[{"title": "T3", "pages": []}], [], []]
+    answer = await ask(client, "query($s: [String!]){authors{data{books(status: $s){title}}}}", s=["live"] * 20_000)
+    assert "limits.max_members" in answer["errors"][0]["message"]
+
+
+@ensureDeferred
+async def test_statuses_that_a_role_may_not_read_are_not_in_lists(client: Client) -> None:
+    await library(client)
+    await client.patch("~/items/books/3", {"status": "gone"})
+    reader = await role(
+        client, {"collection": "authors", "read": "full"}, {"collection": "books", "read": "full", "status": "live"}
+    )
+    for arguments in ('(status: ["*"])', '(status: ["gone", "live"])'):
+        found = await data(client, f"{{authors(id: 1){{data{{books{arguments}{{title}}}}}}}}", token=reader)
+        assert found["authors"]["data"][0]["books"] == [{"title": "T6"}, {"title": "T9"}]
+
+
+@ensureDeferred
 async def test_the_number_of_statements_depends_on_levels_and_not_on_rows(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -541,6 +583,27 @@ def test_mutations_of_system_collections_are_those_of_the_routes() -> None:
         if each.collection not in WITHOUT_ROOT
     }
     assert {name: does for name, does in by_route.items() if does} == dict(WRITTEN)
+
+
+@ensureDeferred
+async def test_lists_in_the_answer_of_a_mutation_take_arguments(client: Client) -> None:
+    await library(client)
+    document = """mutation M($most: Int) {
+      one: update_authors_item(id: 1, data: {name: "A"}) {
+        name books(sort: [year_desc], limit: $most) { title pages(limit: 1) { number } }
+      }
+      all: update_authors_items(ids: [2, 3], data: {name: "B"}) { books(filter: {year_gt: 2006}) { title } }
+      new: create_authors_item(data: {name: "C", books: [{title: "x"}, {title: "y"}]}) { books(search: "Y") { title } }
+    }"""
+    found = await data(client, document, most=1)
+    assert found == {
+        "one": {"name": "A", "books": [{"title": "T9", "pages": [{"number": 9}]}]},
+        "all": [{"books": [{"title": "T7"}]}, {"books": [{"title": "T8"}]}],
+        "new": {"books": [{"title": "y"}]},
+    }
+    twice = 'mutation{update_authors_item(id: 1, data: {name: "Z"}){a: books(limit: 1){title} b: books{title}}}'
+    assert "different arguments" in await refusal(client, twice)
+    assert (await client.get("~/items/authors/1")).data["name"] == "A"
 
 
 # --- limits, errors, persisted queries
