@@ -1,5 +1,6 @@
 """Uploads to a server as a real process: its memory, and what kill -9 leaves."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -7,6 +8,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
@@ -20,6 +22,7 @@ TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 PIECE = bytes(range(256)) * 1024
 SIZE = 256 * 2**20
 MEMORY = 64 * 2**20
+SLOW = 30
 
 
 @pytest.fixture
@@ -97,6 +100,41 @@ def test_a_client_that_does_not_read_lets_nothing_pile_up(daemon: Daemon) -> Non
     for answer, each in zip(answers, slow, strict=True):
         answer.close()
         each.close()
+
+
+def test_slow_uploads_do_not_keep_others_from_reading_and_are_dropped(tmp_path: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.environment["DIRECTUS_SERVER_REQUEST_TIMEOUT"] = "5"
+    daemon.start()
+    daemon.create_project("p")
+    slow = [begin_upload(daemon, SIZE) for _ in range(SLOW)]
+    for each in slow:
+        each.send(PIECE[:1000])
+    ended = threading.Event()
+
+    def trickle() -> None:
+        while not ended.wait(0.2):
+            for each in slow:
+                with contextlib.suppress(OSError):
+                    each.send(b"ab")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        for _ in range(SLOW):
+            assert daemon.call("GET", "/p/files")["data"] == []
+        # They send something all the time, but less than server.min_body_rate.
+        for each in slow:
+            # The answer is lost if the client sends when the connection is closed already.
+            with contextlib.suppress(ConnectionResetError):
+                assert each.sock.recv(4096).startswith(b"HTTP/1.1 408")
+    finally:
+        ended.set()
+        thread.join()
+        for each in slow:
+            each.close()
+        daemon.stop()
+    assert not [path for path in (tmp_path / "var" / "storage").rglob("*") if path.is_file()]
 
 
 def test_after_a_kill_in_the_middle_of_an_upload_there_is_nothing_of_it(daemon: Daemon) -> None:
