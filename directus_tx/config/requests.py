@@ -21,6 +21,11 @@ class LimitSettings:
     max_lists: int = setting(50, "Maximum number of one-to-many fields that a query expands. Each takes a statement.")
     max_columns: int = setting(1500, "Maximum number of columns that a statement reads, at most 1500: PostgreSQL allows 1664.")
     max_rows: int = setting(0, "Maximum number of items in a list, including with limit=-1. 0: no limit.")
+    max_repeated_size: int = setting(
+        32 * 2**20,
+        "Maximum size of related items in one item that are shown there more than once, for example the books of an author in each of the"
+        " books, counted each further time, in bytes.",
+    )
     max_keys: int = setting(500, "Maximum number of keys in the path of a request.")
     max_payload_size: int = setting(
         16 * 2**20, "Maximum size of a JSON body, or of the fields of a form without its files, in bytes."

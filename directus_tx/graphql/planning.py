@@ -167,6 +167,7 @@ class Planner:
             metas,
             tuple(names),
             selected.type.name,
+            selected,
             linked=linked,
             output=output_of(shown[0]) if at_once else None,
         )

@@ -11,6 +11,7 @@ from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.graphql.catalog import Reads
 from directus_tx.graphql.definitions import COLLECTIONS
 from directus_tx.graphql.planning import Again, Planned, Reading
+from directus_tx.graphql.selecting import Selected
 from directus_tx.items import Item, LongList, read_items
 from directus_tx.items.batches import together
 from directus_tx.items.service import Items
@@ -18,6 +19,10 @@ from directus_tx.query import Query
 from directus_tx.schema_service import read_collections, read_fields
 
 COUNT_ALL = "count_all"
+MAX_SCHEMA_OBJECTS = 50_000
+"""The maximum number of collections and fields in an answer. They show each other, so their number grows exponentially with the depth of a
+selection."""
+
 FUNCTIONS = frozenset({"count", "countDistinct", "sum", "avg", "min", "max"})
 
 
@@ -32,14 +37,29 @@ class Read:
     max_size: int
 
 
-async def read_root(service: Items, ctx: Context, read: Read) -> Any:
-    """Returns the value of a root field. Raises the errors of `read_items`."""
+class SchemaObjects:
+    """Counts the collections and fields of one answer."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def add(self, number: int) -> None:
+        """Raises InvalidRequest if there are too many."""
+        self.number += number
+        if self.number > MAX_SCHEMA_OBJECTS:
+            raise InvalidRequest(
+                f"An answer may have up to {MAX_SCHEMA_OBJECTS} collections and fields: ask for them less deeply."
+            )
+
+
+async def read_root(service: Items, ctx: Context, read: Read, described: SchemaObjects) -> Any:
+    """Returns the value of a root field. *described* counts what the answer shows of the schema. Raises the errors of `read_items`."""
     root = read.planned.root
     assert root is not None
     if root.does is Reads.AGGREGATES:
         return await _aggregates(service, ctx, read)
     if root.does is not Reads.ITEMS:
-        return await _schema_items(ctx, read)
+        return await _schema_items(ctx, read, described)
     key = read.arguments.get("id")
     keys = None if key is None else [str(key)]
     planned = read.planned
@@ -199,8 +219,9 @@ def _grouped(item: Mapping[str, Any], groupby: Sequence[str]) -> dict[str, Any]:
 # --- collections and fields
 
 
-async def _schema_items(ctx: Context, read: Read) -> dict[str, Any]:
-    """Returns collections or fields, each with what it belongs to if the selection opens it."""
+async def _schema_items(ctx: Context, read: Read, described: SchemaObjects) -> dict[str, Any]:
+    """Returns collections or fields, each with what it belongs to if the selection opens it. Raises InvalidRequest if they are too
+    many."""
     planned, arguments = read.planned, read.arguments
     root = planned.root
     assert root is not None
@@ -219,7 +240,26 @@ async def _schema_items(ctx: Context, read: Read) -> dict[str, Any]:
         items = items[start:] if query.limit is None or query.limit < 0 else items[start : start + query.limit]
     if planned.linked:
         items = await _linked(ctx, items, collections=root.collection == COLLECTIONS)
+    assert planned.selected is not None
+    for entry in planned.selected.entries:
+        if entry.below is not None and entry.key in planned.shapes:
+            described.add(sum([_shown_objects(entry.below, item) for item in items]))
     return _answer(planned, items, found.meta or {})
+
+
+def _shown_objects(selected: Selected, item: Item) -> int:
+    """Returns the number of collections and fields that a selection shows of a collection or a field, itself included. All fields of a
+    collection show the same, so this does not take longer than the selection is large."""
+    number = 1
+    for entry in selected.entries:
+        if entry.member is None or entry.below is None:
+            continue
+        below = item.get(entry.member.name)
+        if isinstance(below, dict):
+            number += _shown_objects(entry.below, below)
+        elif isinstance(below, list) and below:
+            number += len(below) * _shown_objects(entry.below, below[0])
+    return number
 
 
 async def _linked(ctx: Context, items: Sequence[Item], *, collections: bool) -> list[Item]:

@@ -31,7 +31,7 @@ from directus_tx.graphql.documents import Document, Refused, parsed
 from directus_tx.graphql.keeping import Catalogs
 from directus_tx.graphql.mutations import Mutation, run_mutations
 from directus_tx.graphql.planning import Operation, Planned, Planner, Reading
-from directus_tx.graphql.reading import Read, aggregate_query, read_root
+from directus_tx.graphql.reading import Read, SchemaObjects, aggregate_query, read_root
 from directus_tx.graphql.requests import PersistedQueries, PersistedQueryNotFound, Request
 from directus_tx.graphql.types import catalog_of, grants_of
 from directus_tx.items import Writer, in_transaction
@@ -222,12 +222,13 @@ class GraphQL:
         errors: list[dict[str, Any]] = []
         doubtful = False
         places = defer.DeferredSemaphore(SIDE_BY_SIDE)
+        schema_objects = SchemaObjects()
 
         async def one(key: str, read: Read) -> Any:
             nonlocal doubtful
             await places.acquire()
             try:
-                return await read_root(service, ctx, read)
+                return await read_root(service, ctx, read, schema_objects)
             except (ServiceUnavailable, ClientGone):
                 raise
             except Exception as error:

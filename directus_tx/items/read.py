@@ -285,7 +285,7 @@ class _Reading:
 
     async def load(self) -> tuple[list[Row], list[Item]]:
         """Returns the rows and the items, related items included, for one item and for items by key. Lists of related items that are long
-        are JSON."""
+        are JSON. Raises InvalidRequest if too much is repeated in them."""
         values = self.values
         rows = await select_rows(self.ctx.db, self.plan, values)
         size = self.plan.width.measure(rows)
@@ -294,9 +294,11 @@ class _Reading:
         except TooMuch:
             pass
 
+        repeated = self.service.limits.max_repeated_size
+
         async def work(session: Session) -> tuple[list[Row], list[Item]]:
             rows = await session.query(self.plan.select.statement, self.plan.select.parameters(values))
-            return rows, await LongReader(session).complete_as_json(self.plan, values, rows)
+            return rows, await LongReader(session, repeated).complete_as_json(self.plan, values, rows)
 
         if self.ctx.db.in_transaction:
             return await work(self.ctx.db)
@@ -445,7 +447,9 @@ class LongList:
             nonlocal passed
             meta = await self._meta(session)
             shown = False
-            async for _, items in LongReader(session).batches(reading.plan, reading.values):
+            async for _, items in LongReader(session, reading.service.limits.max_repeated_size).batches(
+                reading.plan, reading.values
+            ):
                 if reading.plan.layout.shows_nothing:
                     break
                 await reading.present(items, self.shown_for)

@@ -743,3 +743,33 @@ class TestLongLists:
             assert answer["data"] == {"rows": None}
             assert message in answer["errors"][0]["message"]
             assert answer["errors"][0]["path"] == ["rows"]
+
+
+@ensureDeferred
+async def test_collections_and_fields_that_show_each_other_are_bounded(client: Client) -> None:
+    """The answer grows exponentially with the depth of a document."""
+    await library(client)
+
+    def inner(times: int) -> str:
+        below = f" collection {{{inner(times - 1)}}}" if times else ""
+        return f"collection fields {{field{below}}}"
+
+    def document(times: int) -> str:
+        return f"directus_collections {{data {{{inner(times)}}}}}"
+
+    every = (await data(client, f"{{{document(1)}}}"))["directus_collections"]["data"]
+    (books,) = [each for each in every if each["collection"] == "books"]
+    names = [each["field"] for each in books["fields"]]
+    assert "title" in names
+    assert all([below["field"] for below in each["collection"]["fields"]] == names for each in books["fields"])
+    text = "An answer may have up to 50000 collections and fields"
+    for times in (5, 7):
+        answer = await ask(client, f"{{{document(times)} authors {{data {{name}}}}}}")
+        assert text in answer["errors"][0]["message"]
+        assert (answer["data"]["directus_collections"], "data" in answer["data"]["authors"]) == (None, True)
+        fields = f"directus_fields {{data {{collection {{{inner(times)}}}}}}}"
+        assert text in (await ask(client, f"{{{fields}}}"))["errors"][0]["message"]
+    # All root fields count together.
+    assert "errors" not in await ask(client, f"{{{document(2)}}}")
+    many = " ".join([f"a{number}: {document(2)}" for number in range(50)])
+    assert text in (await ask(client, f"{{{many}}}"))["errors"][0]["message"]

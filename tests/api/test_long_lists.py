@@ -75,6 +75,7 @@ LISTS = (
     "~/items/authors?fields=*.*.*&deep[articles][limit]=3&deep[articles][sort]=-id",
     "~/items/authors?fields=articles.author",
     "~/items/articles?fields=author.articles.tags.tag.more,title&limit=40&sort=-n,title",
+    "~/items/articles?fields=author.articles.author.articles.title&limit=20&sort=-id",
     "~/items/articles?fields=author.name&groups=author&meta=*",
     "~/items/articles?limit=-1&aggregate[count]=*&groupby=title",
     "~/items/articles?limit=-1&aggregate[max]=title&aggregate[sum]=n&groupby=author,n&meta=*&sort=-author",
@@ -367,3 +368,41 @@ async def test_rows_that_others_read_do_not_make_a_list_long(client: Client) -> 
         assert (await client.get(parents + "b")).status == 200
         after = await client.get(parents + "a")
         assert (after.body, after.headers.get("etag")) == (before.body, before.headers["etag"])
+
+
+def to_and_fro(times: int) -> str:
+    return "articles.author." * times + "articles.id"
+
+
+@ensureDeferred
+@pytest.mark.limits(max_repeated_size=20_000)
+async def test_lists_that_are_repeated_count_each_time(client: Client, small: Any) -> None:
+    """A path that goes to and fro makes an answer that is exponentially larger than what is read for it."""
+    await client.collection("authors", field("name"), {"field": "articles", **O2M})
+    await client.collection("articles", field("author", "m2o", "INT", 11))
+    relation = {"collection_many": "articles", "field_many": "author", "collection_one": "authors", "field_one": "articles"}
+    assert (await client.post("~/relations", relation)).status == 200
+    await client.post(
+        "~/items/authors", [{"name": "Ada", "articles": [{} for _ in range(30)]}, {"name": "Bob", "articles": [{}]}]
+    )
+    small(1000, 300 * plan.ROW)
+    one = (await client.get(f"~/items/authors/1?fields={to_and_fro(1)}")).data
+    ids = [{"id": key} for key in range(1, 31)]
+    assert one == {"articles": [{"author": {"articles": ids}}] * 30}
+    for times in (2, 3, 4):
+        for path in (f"~/items/authors/1?fields={to_and_fro(times)}", f"~/items/authors/1,2?fields={to_and_fro(times)}"):
+            answer = await client.get(path)
+            assert (answer.status, answer.code) == (422, 4), (times, answer.body[:100])
+            assert "limits.max_repeated_size" in answer.json["error"]["message"]
+        for query in (to_and_fro(times), f"{to_and_fro(times)}&limit=-1", f"{to_and_fro(times)}&filter[name]=Ada"):
+            assert (await client.get(f"~/items/authors?fields={query}")).status == 422, query
+        # What does not repeat much is shown at any depth.
+        answer = await client.get(f"~/items/authors/2?fields={to_and_fro(times)}")
+        assert answer.status == 200
+        expected: Any = {"articles": [{"id": 31}]}
+        for _ in range(times):
+            expected = {"articles": [{"author": expected}]}
+        assert answer.data == expected
+    # Lists that are long without repeating anything are no matter of this limit.
+    await client.post("~/items/articles", [{"author": 2} for _ in range(2000)])
+    assert len((await client.get("~/items/authors/2?fields=articles.id")).data["articles"]) == 2001
