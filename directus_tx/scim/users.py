@@ -82,6 +82,7 @@ class UserResources(Resources):
         payload = _payload(document, set(document), None)
         if not payload.get("email"):
             raise InvalidValue('A user needs a "userName", an e-mail address.')
+        _check_address(payload)
         external_id = given_external_id(self.collection, scim, body, document)
         provided = {} if external_id is None else {"external_id": external_id}
 
@@ -133,6 +134,7 @@ class UserResources(Resources):
         # permitted does not depend on what is stored. So does a password, of which the row has the hash.
         unknown = hidden | {"password"}
         payload = {name: value for name, value in payload.items() if name in unknown or value != locked.row[name]}
+        _check_address(payload)
         changed = {name for name in touched & (KEPT | {"externalId"}) if (after.get(name) or None) != (before.get(name) or None)}
         # Of names and addresses, only parts are kept.
         changed |= {name for name in touched & {"name", "emails"} if _kept_of(after).get(name) != _kept_of(before).get(name)}
@@ -222,6 +224,12 @@ def _payload(document: Document, touched: set[str], status: Any) -> Item:
     if document.get("password") and "password" in touched:
         payload["password"] = document["password"]
     return payload
+
+
+def _check_address(payload: Item) -> None:
+    """Raises InvalidValue for an address without an at sign: the error of the validation would name a field that clients do not know."""
+    if "@" not in str(payload.get("email", "@")):
+        raise InvalidValue('"userName" must be an e-mail address, unless "emails" has one.')
 
 
 def _address(emails: Any) -> str | None:

@@ -622,6 +622,17 @@ async def test_a_put_with_the_present_address_changes_the_rest(client: Client) -
 
 
 @ensureDeferred
+async def test_a_name_that_is_no_address_is_refused_by_its_name(client: Client) -> None:
+    await make(client, "ann")
+    for method, path in (("POST", "/Users"), ("PUT", "/Users/ann-id")):
+        refused = await scim(client, method, path, {"userName": "ann", "active": True})
+        assert (refused.status, refused.json["scimType"]) == (400, "invalidValue")
+        assert refused.json["detail"] == '"userName" must be an e-mail address, unless "emails" has one.'
+    named = {"userName": "bob", "emails": [{"value": "bob@example.com", "primary": True}]}
+    assert (await scim(client, "POST", "/Users", named)).json["userName"] == "bob@example.com"
+
+
+@ensureDeferred
 async def test_nobody_gives_a_role_that_they_may_not_give(client: Client) -> None:
     await provisioner(client)
     await make(client, "ann")
