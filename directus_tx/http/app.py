@@ -41,7 +41,7 @@ from directus_tx.http import admin_app, cors, encode, extension_files, tus
 from directus_tx.http.admin_app import AdminApp
 from directus_tx.http.answers import Answer, Envelope, Redirect, Streamed
 from directus_tx.http.client import Proxies, named_project, token_of
-from directus_tx.http.custom import CUSTOM
+from directus_tx.http.custom import CUSTOM, log_failure
 from directus_tx.http.endpoints import all_routes
 from directus_tx.http.extension_files import ExtensionFiles
 from directus_tx.http.operations import ANY, Operation
@@ -161,7 +161,9 @@ class App:
         """Makes the answer of a request and sends it, unless the client has disconnected."""
         try:
             body = await self._answer(route, request, path)
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException:
             body = self._failed(request, Failure())
         request.close_body()
         if not request.gone:
@@ -190,12 +192,15 @@ class App:
                         raise
                     failure = error
             raise ServiceUnavailable("The schema of the project is being changed; try again.") from failure
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # Also what plugins raise and Python derives from BaseException, such as SystemExit: each request is answered.
             if call is not None and (call.receiving is not None or call.addition is not None):
                 await call.drop_content()
             if route.guarded and call is not None and _is_wrong_secret(error):
                 await self._attempt_failed(call)
-            body = self._answer_failed(request, error, None if call is None else call.ctx)
+            body = self._answer_failed(route, request, error, None if call is None else call.ctx)
             drop_tracebacks(error)
             return body
         finally:
@@ -210,13 +215,15 @@ class App:
         else:
             await self.throttle.fail_account(call.ctx, call.account, network)
 
-    def _answer_failed(self, request: Any, error: Exception, ctx: Context | None) -> bytes:
+    def _answer_failed(self, route: Route, request: Any, error: BaseException, ctx: Context | None) -> bytes:
         """Writes the error for an exception. Returns no bytes if the client has disconnected."""
         if isinstance(error, ClientGone):
             self._log(request, CLIENT_GONE)
             return b""
         if isinstance(error, ApiError) and not isinstance(error, InternalError):
             return self.refuse(request, error if ctx is None else access_of(ctx).naming_denied(error))
+        if not isinstance(error, InternalError):
+            log_failure(route, request, error)
         plugins = self.services.items.plugins
         filters = [] if isinstance(error, InternalError) else plugins.implementing(ctx, "item_read", "response")
         if filters:
@@ -232,7 +239,7 @@ class App:
         if call.ctx is not None and "response" in self.services.items.plugins.named:
             answer = await self._filtered(route, call, answer)
         if isinstance(answer, Streamed):
-            return await self._stream(call.request, answer, call.public)
+            return await self._stream(route, call.request, answer, call.public)
         _set_headers(call.request, answer.headers)
         body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
@@ -390,7 +397,7 @@ class App:
         packed = await encode.Packer(self.reactor).whole(found.body) if large and _takes_gzip(request) else None
         return self._finish(request, found.status, found.body, found.content_type, packed)
 
-    async def _stream(self, request: Any, answer: Streamed, public: bool) -> bytes:
+    async def _stream(self, route: Route, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
         sender = Sender(request, self.spool if answer.spooled else NO_SPOOL)
@@ -425,10 +432,13 @@ class App:
             pass
         except ClientGone:
             status = CLIENT_GONE
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
             if not started:
                 raise
             status = InternalError.status
+            log_failure(route, request, error)
             log.failure("request {request_id} failed while its answer was being sent", request_id=request.request_id)
             request.channel.abort("cannot be sent the rest of an answer that failed")
         finally:
@@ -543,7 +553,7 @@ def _follows_from_snapshot(error: Exception) -> bool:
     return isinstance(error, ApiError) and error.status < 500 and error.diagnostics is None
 
 
-def _is_wrong_secret(error: Exception) -> bool:
+def _is_wrong_secret(error: BaseException) -> bool:
     """Whether a guarded route has refused a wrong secret. A client that asks first whether a one-time password is needed has guessed
     nothing."""
     return isinstance(error, ApiError) and error.status in REFUSED and not isinstance(error, OneTimePasswordRequired)

@@ -10,7 +10,7 @@ from attrs import field, fields, frozen
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from directus_tx.errors import ApiError, NotFound
+from directus_tx.errors import NotFound
 from directus_tx.http.answers import Answer, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Endpoint, Route, Routes
@@ -141,7 +141,7 @@ def _custom(plugin: str, route: Route, enabled: Enabled) -> CustomRoute:
     rest = route.path.removeprefix(IN_PROJECT) if in_project else route.path
     path = f"{IN_PROJECT if in_project else ''}/{CUSTOM}/{plugin}{'' if rest == '/' else rest}"
     values = {each.name: getattr(route, each.name) for each in fields(Route) if each.init}
-    values |= {"path": path, "endpoint": _checked(plugin, route)}
+    values |= {"path": path, "endpoint": _checked(route)}
     return CustomRoute(**values, plugin=plugin, enabled=enabled)
 
 
@@ -172,31 +172,31 @@ def _check(route: Route) -> None:
         raise ValueError(f"{said}: the endpoint must be a function")
 
 
-def _checked(plugin: str, route: Route) -> Endpoint:
-    """Returns the endpoint of a route. The log names the plugin if it raises an exception that is no ApiError,
-    or returns no answer."""
+def _checked(route: Route) -> Endpoint:
+    """Returns the endpoint of a route, which raises TypeError if that of the plugin returns no answer."""
     endpoint: Callable[[Request], Any] = route.endpoint
 
     async def call_endpoint(call: Call) -> Answer | Streamed:
         ctx = None if call.ctx is None else Context(call.ctx, call.items)
-        try:
-            found = endpoint(Request(call.path, call, ctx))
-            if inspect.isawaitable(found):
-                found = await found
-            if not isinstance(found, (Answer, Streamed)):
-                raise TypeError(f"the endpoint must return an Answer, not {type(found).__name__}")
-            return found
-        except (ApiError, CancelledError):
-            raise
-        except Exception as error:
-            log.error(
-                "request {request_id}: the plugin {plugin} failed in {method} {path}: {error}",
-                request_id=call.request.request_id,
-                plugin=plugin,
-                method=route.method,
-                path=route.path,
-                error=f"{type(error).__name__}: {error}",
-            )
-            raise
+        found = endpoint(Request(call.path, call, ctx))
+        if inspect.isawaitable(found):
+            found = await found
+        if not isinstance(found, (Answer, Streamed)):
+            raise TypeError(f"the endpoint must return an Answer, not {type(found).__name__}")
+        return found
 
     return call_endpoint
+
+
+def log_failure(route: Route, request: Any, error: BaseException) -> None:
+    """Names the plugin in the log if a request to one of its routes has failed: its endpoint has raised *error*, or its answer cannot be
+    written."""
+    if isinstance(route, CustomRoute) and not isinstance(error, CancelledError):
+        log.error(
+            "request {request_id}: the plugin {plugin} failed in {method} {path}: {error}",
+            request_id=request.request_id,
+            plugin=route.plugin,
+            method=route.method,
+            path=route.path,
+            error=f"{type(error).__name__}: {error}",
+        )

@@ -20,7 +20,7 @@ from directus_tx.db.session import Session
 from directus_tx.db.sqlstate import without_values
 from directus_tx.errors import ApiError
 from directus_tx.outbox.copies import divide
-from directus_tx.outbox.kinds import Attempt, Delivery, Kinds, Outcome
+from directus_tx.outbox.kinds import Attempt, Delivery, Kind, Kinds, Outcome
 from directus_tx.outbox.queue import NEXT_DUE, Claimed, Result, claim, expire, settle
 from directus_tx.projects.project import Project
 from directus_tx.projects.registry import Projects
@@ -322,15 +322,19 @@ class ProjectDeliveries:
         kind = self.deliverer.kinds.get(delivery.message.kind)
         if kind is None:
             return Attempt(Outcome.HELD, error=f'There is no kind of message "{delivery.message.kind}" on this server.')
-        work = defer.Deferred.fromCoroutine(kind.deliver(self.project, delivery))
+        work = defer.Deferred.fromCoroutine(_delivered(kind, self.project, delivery))
         timer = self.reactor.callLater(kind.time_limit, work.cancel)
         try:
             return await work
-        except defer.CancelledError:
-            if timer.active():
-                raise
-            return Attempt(Outcome.RETRY, error=f"The delivery took longer than {kind.time_limit:g} seconds.")
-        except Exception:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if isinstance(error, defer.CancelledError):
+                if not timer.active():
+                    return Attempt(Outcome.RETRY, error=f"The delivery took longer than {kind.time_limit:g} seconds.")
+                if self._ended:
+                    raise
+            # A kind may be one of a plugin. SystemExit and the cancellations of other event loops are failures like others.
             log.failure(
                 "project {key}: delivering message {id} ({kind})",
                 key=self.project.key,
@@ -386,3 +390,11 @@ def _tell_dead(project: str, delivery: Delivery, attempt: Attempt | None) -> Non
         attempts=delivery.attempt,
         error=attempt.error if attempt else "",
     )
+
+
+async def _delivered(kind: Kind, project: Project, delivery: Delivery) -> Attempt:
+    """Returns the result of an attempt. Raises TypeError if the kind returns something else, and what it raises."""
+    attempt = await kind.deliver(project, delivery)
+    if not isinstance(attempt, Attempt):
+        raise TypeError(f"deliver must return an Attempt, not {type(attempt).__name__}")
+    return attempt

@@ -1,12 +1,14 @@
 """What delivers the messages of a kind."""
 
+import math
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import Attribute, field, frozen
+from attrs.validators import instance_of
 
 from directus_tx.outbox.messages import Message
 
@@ -23,16 +25,28 @@ class Outcome(Enum):
     """The message cannot be delivered with the present settings. It is kept until somebody retries it."""
 
 
+def _is_status(_: "Attempt", __: "Attribute[int | None]", value: object) -> None:
+    if value is not None and (not isinstance(value, int) or not -(2**31) <= value < 2**31):
+        raise ValueError(f"status must be a whole number of at most 32 bits, not {value!r}")
+
+
+def _is_pause(_: "Attempt", __: "Attribute[float | None]", value: object) -> None:
+    if value is not None and (not isinstance(value, (int, float)) or not math.isfinite(value)):
+        raise ValueError(f"retry_after must be a number of seconds, not {value!r}")
+
+
 @frozen
 class Attempt:
     """The result of an attempt. `status` is the status of the receiver's answer (of HTTP or SMTP) and `answer` its beginning, at most
-    1 kB. `error` says in words why the message was not delivered. `retry_after` is the number of seconds that the receiver asks for."""
+    1 kB. `error` says in words why the message was not delivered. `retry_after` is the number of seconds that the receiver asks for.
 
-    outcome: Outcome
-    status: int | None = None
-    answer: str = ""
-    error: str = ""
-    retry_after: float | None = None
+    Raises TypeError or ValueError for other values: results are written together, and one that cannot be written would keep the others."""
+
+    outcome: Outcome = field(validator=instance_of(Outcome))
+    status: int | None = field(default=None, validator=_is_status)
+    answer: str = field(default="", validator=instance_of(str))
+    error: str = field(default="", validator=instance_of(str))
+    retry_after: float | None = field(default=None, validator=_is_pause)
 
 
 @frozen

@@ -1,5 +1,6 @@
 """Routes of plugins, over HTTP."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from twisted.internet import defer, reactor
 from directus_tx.api import hookimpl
 from directus_tx.config import PluginSettings, Settings
 from directus_tx.errors import InvalidPayload
-from directus_tx.http.answers import Envelope
+from directus_tx.http.answers import Envelope, Text
 from directus_tx.http.custom import Request
 from directus_tx.http.operations import TEXT, Operation, record
 from directus_tx.http.routes import Caller, Route, Routes
@@ -41,6 +42,22 @@ class Faulty:
         @routes.get("/<project>/raises", Caller.PUBLIC, ABOUT)
         async def raises(request: Request) -> Envelope:
             raise ZeroDivisionError("a secret")
+
+        @routes.get("/<project>/exits", Caller.PUBLIC, ABOUT)
+        async def exits(request: Request) -> Envelope:
+            raise SystemExit("a secret")
+
+        @routes.get("/<project>/ends", Caller.PUBLIC, ABOUT)
+        def end(request: Request) -> Any:
+            raise asyncio.CancelledError
+
+        @routes.get("/<project>/unknown", Caller.PUBLIC, ABOUT)
+        async def unknown(request: Request) -> Envelope:
+            return Envelope({"value": object()})
+
+        @routes.get("/<project>/text", Caller.PUBLIC, ABOUT)
+        async def text(request: Request) -> Any:
+            return Text(5, "text/plain")  # type: ignore[arg-type]
 
         @routes.get("/<project>/refuses", Caller.PUBLIC, ABOUT)
         async def refuses(request: Request) -> Envelope:
@@ -139,7 +156,7 @@ async def test_methods_headers_and_errors_are_those_of_the_api(client: Client) -
     assert (refused.status, refused.code) == (422, InvalidPayload.code)
 
 
-@pytest.mark.parametrize("name", ["raises", "wrong"])
+@pytest.mark.parametrize("name", ["raises", "wrong", "exits", "ends", "unknown", "text"])
 @ensureDeferred
 async def test_an_endpoint_that_fails_is_named_in_the_log_and_tells_clients_nothing(client: Client, name: str) -> None:
     with logged() as lines:

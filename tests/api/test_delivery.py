@@ -1,5 +1,6 @@
 """Messages of the outbox are delivered: in order, within limits, again after failures, and by one process at a time."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -80,6 +81,46 @@ async def test_a_committed_message_is_delivered_once_and_a_rolled_back_one_never
         client, "SELECT outcome, status, answer, duration >= 0, started_on <= now() FROM directus_outbox_attempts"
     )
     assert attempts == [("delivered", 200, "thanks", True, True)] * 3
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: _raise(ZeroDivisionError()),
+        lambda: _raise(SystemExit(1)),
+        lambda: _raise(asyncio.CancelledError()),
+        lambda: _raise(defer.CancelledError()),
+        lambda: None,
+        lambda: "delivered",
+        lambda: Attempt("delivered"),  # type: ignore[arg-type]
+        lambda: Attempt(Outcome.DELIVERED, answer=b"thanks"),  # type: ignore[arg-type]
+        lambda: Attempt(Outcome.DELIVERED, "200"),  # type: ignore[arg-type]
+        lambda: Attempt(Outcome.DELIVERED, 2**31),
+        lambda: Attempt(Outcome.RETRY, error=ValueError("x")),  # type: ignore[arg-type]
+        lambda: Attempt(Outcome.RETRY, retry_after=float("nan")),
+        lambda: Attempt(Outcome.RETRY, retry_after="1"),  # type: ignore[arg-type]
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_kind_that_fails_in_any_way_does_not_keep_other_messages(client: Client, fault: Callable[[], Any]) -> None:
+    async def answer(delivery: Delivery) -> Any:
+        return fault() if delivery.message.payload["n"] == "faulty" else DELIVERED
+
+    receiver = Receiver(answer)
+    settings = OutboxSettings(first_pause=0.01, max_attempts=3, concurrency=1, poll_interval=0.1)
+    with capturedLogs() as events:
+        async with delivering(client, receiver, settings=settings):
+            await send(client, [message("faulty")])
+            await send(client, [message(1), message(2)])
+            await all_ended(client)
+    failed = ("dead", 3, "The server has failed; its log says why.")
+    assert await rows(client) == [failed, ("delivered", 1, None), ("delivered", 1, None)]
+    assert receiver.begun.count("faulty") == 3
+    assert any("delivering message" in (formatEvent(event) or "") and "(test)" in (formatEvent(event) or "") for event in events)
 
 
 @pytest_twisted.ensureDeferred
