@@ -79,7 +79,8 @@ async def kill(database: Database) -> int:
     async with connected(reactor, {**database.parameters, "application_name": "killer"}) as connection:
         found = [pid for (pid,) in await connection.run("SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)]
         await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (found,))
-        while await connection.run("SELECT 1 FROM pg_stat_activity WHERE pid = ANY (%s)", (found,)):
+        # A process leaves pg_stat_activity before its connection is closed.
+        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in found):
             await pause(0.01)
     return len(found)
 
