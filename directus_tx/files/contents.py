@@ -10,6 +10,7 @@ from attrs import frozen
 from directus_tx.compile import file_data
 from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
+from directus_tx.errors import NotFound
 from directus_tx.files.content import NO_PICTURE, Picture
 from directus_tx.files.focus import Focus
 from directus_tx.files.names import adopted_storage_name
@@ -50,6 +51,28 @@ class Original:
     private_hash: str = attribute(default="", repr=False)
     metadata: str | None = None
     attachment: bool = False
+
+
+@frozen
+class Source:
+    """The bytes of a content or of a thumbnail: their number, a text that is another one for other bytes, when they were stored, and their
+    version in the storage, None if it never changes."""
+
+    size: int
+    tag: str
+    modified: datetime
+    version: str | None = None
+
+
+async def source_of(storage: Any, original: Original) -> Source:
+    """Returns what is known of the bytes of a content. The storage is only asked for one that the server has not stored itself. Raises
+    NotFound if it has none."""
+    if original.size is not None and original.sha256 is not None and original.stored_on is not None:
+        return Source(original.size, original.sha256, original.stored_on.replace(microsecond=0))
+    stored = await storage.describe(original.name)
+    if stored is None:
+        raise NotFound("The content of the file is missing.")
+    return Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
 
 
 async def assign(ctx: Context, file: Any, content: Content) -> None:

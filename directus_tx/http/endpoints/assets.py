@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from urllib.parse import quote
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from directus_tx.errors import ApiError, ItemNotFound, NotFound
 from directus_tx.files import contents, delivery
-from directus_tx.files.contents import Original
+from directus_tx.files.contents import Original, Source, source_of
 from directus_tx.files.focus import focus_of
 from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
 from directus_tx.files.sharing import Share
@@ -150,33 +150,11 @@ async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
     return found
 
 
-@frozen
-class _Source:
-    """The content of a file: its size in bytes, a text that is another one for other bytes, when it was stored, and its version in the
-    storage, None if it never changes."""
-
-    size: int
-    tag: str
-    modified: datetime
-    version: str | None = None
-
-
-async def _source(call: Call, original: Original) -> _Source:
-    """Returns what is known of a content. The storage is only asked for one that the server has not stored itself. Raises NotFound if it
-    has none."""
-    if original.size is not None and original.sha256 is not None and original.stored_on is not None:
-        return _Source(original.size, original.sha256, original.stored_on.replace(microsecond=0))
-    stored = await call.project.storage.describe(original.name)
-    if stored is None:
-        raise NotFound("The content of the file is missing.")
-    return _Source(stored.size, stored.version, stored.modified.replace(microsecond=0), stored.version)
-
-
 async def _send(call: Call, original: Original, caching: Mapping[str, str], lasts: int | None = None) -> Answer | Streamed:
     """Returns the content of a file, or the part of it that the client asks for, or a redirect to where the storage sends it. *caching* has
     the headers that depend on who may read it, *lasts* the seconds for which the client may read the content, if that is limited. Raises
     NotFound if the storage has none."""
-    source = await _source(call, original)
+    source = await source_of(call.project.storage, original)
     headers = _headers(original, f'"{quote(source.tag[:40])}"', source.modified, caching)
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
@@ -187,7 +165,7 @@ async def _send(call: Call, original: Original, caching: Mapping[str, str], last
     return _streamed(call, original, headers, original.name, source)
 
 
-async def _redirected(call: Call, original: Original, source: _Source, lasts: int | None) -> str | None:
+async def _redirected(call: Call, original: Original, source: Source, lasts: int | None) -> str | None:
     """Returns the URL at which the storage sends a content, also parts of it, with the same type and Content-Disposition. None if the
     server sends it itself: because it is small, the storage has no such URLs, the client asks for the headers only, for which the URL is
     not valid, or the content needs headers that the storage does not send."""
@@ -209,7 +187,7 @@ async def _redirected(call: Call, original: Original, source: _Source, lasts: in
 async def _send_thumbnail(call: Call, original: Original, size: Size, caching: Mapping[str, str]) -> Answer | Streamed:
     """Returns a thumbnail of a file, or the part of it that the client asks for. *caching* has the headers that depend on who may read
     it. Raises NotFound if the storage has no content, and the errors of `Thumbnails`."""
-    source = await _source(call, original)
+    source = await source_of(call.project.storage, original)
     thumbnails = call.services.thumbnails
     accept = ",".join(call.request.requestHeaders.getRawHeaders("accept", ())) if size.format == AUTO else ""
     thumbnail = thumbnails.plan(
@@ -229,7 +207,7 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: M
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
     stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail)
-    part = _Source(stored.size, thumbnail.tag, source.modified, stored.version)
+    part = Source(stored.size, thumbnail.tag, source.modified, stored.version)
     return _streamed(call, shown, headers, stored.name, part)
 
 
@@ -244,7 +222,7 @@ def _headers(shown: Original, tag: str, modified: datetime, caching: Mapping[str
     }
 
 
-def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, source: _Source) -> Answer | Streamed:
+def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, source: Source) -> Answer | Streamed:
     """Returns what the storage has under a name, or the part of it that the client asks for."""
     try:
         part = ranges.part_of(call.request, source.size, headers["ETag"], source.modified)
