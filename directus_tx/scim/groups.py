@@ -119,6 +119,7 @@ class GroupResources(Resources):
             for each in operations_of(self.kind, body):
                 if each.name == MEMBERS:
                     membership = membership.then(*_changed_members(scim, each))
+                    _check_number(scim, len(membership.joining) + len(membership.leaving))
                 else:
                     operations.append(each)
         else:
@@ -241,9 +242,14 @@ def _ids(scim: Scim, members: Iterable[Mapping[str, Any]]) -> list[str]:
         if not id:
             raise InvalidValue('A member needs a "value", the id of a user.')
         found.append(id)
-    if len(found) > scim.max_members:
-        raise InvalidValue(f"A request may name up to {scim.max_members} members (scim.max_members).")
+    _check_number(scim, len(found))
     return found
+
+
+def _check_number(scim: Scim, number: int) -> None:
+    """Raises InvalidValue if a request names more members than it may."""
+    if number > scim.max_members:
+        raise InvalidValue(f"A request may name up to {scim.max_members} members (scim.max_members).")
 
 
 def _changed_members(scim: Scim, operation: Operation) -> tuple[str, list[str] | None]:

@@ -5,13 +5,17 @@ from typing import Any
 
 from attrs import frozen
 
-from directus_tx.scim.documents import Document, checked_extension, checked_single, checked_value, resolve
+from directus_tx.scim.documents import MAX_VALUES, Document, checked_extension, checked_single, checked_value, resolve
 from directus_tx.scim.errors import InvalidFilter, InvalidOperation, InvalidPath, InvalidValue, NoTarget, NotMutable
 from directus_tx.scim.filters import Comparison, Filter, Group, Path, Target, matches, parse_target
 from directus_tx.scim.schemas import READ_ONLY, Attribute, ResourceType, Schema
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 MAX_OPERATIONS = 1000
+MAX_PARTS = 2000
+"""The maximum number of values of attributes, members excepted, and of comparisons in value filters, in all operations together. Each is
+compared with each value that is there."""
+
 ACTIONS = ("add", "replace", "remove")
 
 
@@ -50,11 +54,27 @@ def operations_of(kind: ResourceType, body: Mapping[str, Any]) -> list[Operation
     if len(listed) > MAX_OPERATIONS:
         raise InvalidOperation(f"A PATCH may have up to {MAX_OPERATIONS} operations.")
     found: list[Operation] = []
+    parts = 0
     for each in listed:
-        found += _operations(kind, each)
+        for operation in _operations(kind, each):
+            found.append(operation)
+            parts += _number_of_parts(operation)
         if len(found) > MAX_OPERATIONS:
             raise InvalidOperation(f"A PATCH may change up to {MAX_OPERATIONS} attributes.")
+        if parts > MAX_PARTS:
+            raise InvalidOperation(f"A PATCH may have up to {MAX_PARTS} values and comparisons.")
     return found
+
+
+def _number_of_parts(operation: Operation) -> int:
+    values = operation.value if isinstance(operation.value, list) and operation.name != "members" else ()
+    return len(values) + _number_of_comparisons(operation.filter)
+
+
+def _number_of_comparisons(filter: Filter | None) -> int:
+    if isinstance(filter, Group):
+        return sum([_number_of_comparisons(each) for each in filter.members])
+    return int(filter is not None)
 
 
 def _operations(kind: ResourceType, described: Any) -> Iterator[Operation]:
@@ -158,7 +178,10 @@ def _change(document: Document, operation: Operation) -> None:
     assert attribute is not None
     name, present = attribute.name, document.get(attribute.name)
     if attribute.several:
-        document[name] = _changed_values(attribute, list(present or []), operation)
+        document[name] = values = _changed_values(attribute, list(present or []), operation)
+        if len(values) > MAX_VALUES:
+            # Each value is compared with each that is added.
+            raise InvalidValue(f'"{name}" may have up to {MAX_VALUES} values.')
     elif operation.part is not None:
         value = None if operation.action == "remove" else checked_value(operation.part, operation.value)
         document[name] = {**(present or {}), operation.part.name: value}

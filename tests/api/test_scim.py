@@ -556,6 +556,27 @@ async def test_large_groups_are_changed_but_not_shown(client: Client) -> None:
 
 
 @ensureDeferred
+async def test_all_operations_together_name_a_bounded_number_of_members(client: Client) -> None:
+    limited(client, max_members=10)
+    group = await make_group(client, "Editors")
+
+    def naming(first: int, number: int) -> list[dict[str, Any]]:
+        ids = [f"u{n}" for n in range(first, first + number)]
+        chosen = " or ".join([f'value eq "{id}"' for id in ids])
+        return [{"op": "add", "path": "members", "value": ids}, {"op": "remove", "path": f"members[{chosen}]"}]
+
+    for operations in (
+        [*naming(0, 6), naming(6, 6)[0]],
+        [naming(0, 6)[1], naming(6, 6)[1]],
+        naming(0, 11)[1:],
+        naming(0, 11)[:1],
+    ):
+        answer = await patched(client, f"/Groups/{group}", *operations)
+        assert (answer.status, "scim.max_members" in answer.json["detail"]) == (400, True)
+    assert (await patched(client, f"/Groups/{group}", *naming(0, 6), *naming(0, 6))).status == 200
+
+
+@ensureDeferred
 async def test_members_beyond_a_batch_are_all_there(client: Client) -> None:
     group = await make_group(client, "Editors")
     sql = "INSERT INTO directus_users (email, external_id) SELECT 'u' || n || '@example.com', 'u' || n FROM generate_series(1, 1234) n"

@@ -271,6 +271,26 @@ def test_any_operation_is_applied_or_refused(operation: dict[str, Any]) -> None:
 # --- documents
 
 
+def test_the_values_and_comparisons_of_operations_are_bounded() -> None:
+    """Each value that is added is compared with those that are there, and each comparison is made with each of them."""
+
+    def adding(number: int, of: int) -> list[dict[str, Any]]:
+        return [{"op": "add", "path": "photos", "value": [f"{n}.{m}" for m in range(of)]} for n in range(number)]
+
+    assert len(after(*adding(10, 10))["photos"]) == 100
+    # Those that are there already are not added.
+    assert len(after(*adding(10, 10), *adding(10, 10))["photos"]) == 100
+    for operations in (adding(101, 1), adding(2, 60), [*adding(1, 100), *adding(3, 40)]):
+        with pytest.raises(InvalidValue, match="100 values"):
+            after(*operations)
+    chosen = " or ".join(['value eq "x"'] * 100)
+    comparing = {"op": "remove", "path": f"photos[{chosen}]"}
+    assert after(*[comparing] * 20)["photos"] == []
+    for operations in ([comparing] * 21, [*[comparing] * 19, *adding(2, 60)], adding(30, 100)):
+        with pytest.raises(InvalidOperation, match="2000"):
+            after(*operations)
+
+
 def test_documents_are_checked() -> None:
     body = {
         "schemas": [USER],
