@@ -90,7 +90,7 @@ async def test_only_what_is_harmless_without_a_policy_is_sent_by_the_bucket(clie
     for name, content, shown in (
         ("a.html", b"<script>alert(1)</script>", "attachment"),
         ("a.xml", b"<a/>", "attachment"),
-        ("a.js", b"alert(1)", "attachment"),
+        ("a.js", b"alert(1)", "inline"),  # as plain text
         ("a.txt", b"<script>", "inline"),
         ("a.pdf", b"%PDF-1.4\n", "inline"),
         ("a.mp4", b"\0\0\0\x18ftypmp42", "inline"),
