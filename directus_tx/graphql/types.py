@@ -76,7 +76,8 @@ class Builder:
         self.node = GraphQLInterfaceType("Node", {"id": GraphQLField(GraphQLID)}, description="An item with the field id.")
         self.grants: dict[str, Grant] = {}
         """The grants of the collections that have types, by name."""
-        self.reserved = {"Query", "Mutation", "Subscription", "Node", *OBJECTS, *(each.name for each in SCALARS)}
+        self.built_in = frozenset({"Query", "Mutation", "Subscription", "Node", *OBJECTS, *(each.name for each in SCALARS)})
+        self.reserved = set(self.built_in)
         self.input_fields: dict[Any, GraphQLInputField] = {}
         self.plain_fields: dict[Any, GraphQLField] = {}
 
@@ -130,7 +131,9 @@ class Builder:
             suffixes = ("", "Item", "Filter", "Sort", "Aggregate", "Counts", "Numbers", "Values", "Group", "Input")
             names = {type + suffix for suffix in suffixes} | {filter_name(name)}
             if root in roots or names & self.reserved:
-                self.left_out.append(f'The collection "{name}" is left out: another has the GraphQL name {root} or {type}.')
+                own = sorted(names & self.built_in)
+                why = f"the schema has a type {own[0]} of its own" if own else f"another has the GraphQL name {root} or {type}"
+                self.left_out.append(f'The collection "{name}" is left out: {why}.')
                 continue
             roots |= {root}
             self.reserved |= names

@@ -683,13 +683,17 @@ async def test_names_that_graphql_does_not_allow_are_replaced_and_clashes_are_le
     session = Session(client.backend.projects.get(client.project).database)
     await session.query('CREATE TABLE "my-things" (id serial PRIMARY KEY, "größe" text, "2nd" text, "a-b" text, "a_b" text)')
     await session.query('CREATE TABLE "my_things" (id serial PRIMARY KEY)')
+    for name in ("query", "node", "date", "metadata"):
+        await session.query(f"CREATE TABLE {name} (id serial PRIMARY KEY)")
     await session.query("""INSERT INTO "my-things" ("größe", "2nd", "a-b", "a_b") VALUES ('g', '2', 'first', 'second')""")
     await client.get("~/collections")
     await session.query("SELECT directus_touch('schema')")
     found = await data(client, '{my_things(filter: {_2nd_eq: "2"}){data{gr_u00f6_u00dfe _2nd a_b}}}')
     assert found["my_things"]["data"] == [{"gr_u00f6_u00dfe": "g", "_2nd": "2", "a_b": "first"}]
     text = (await client.get("~/specs/graphql")).body.decode()
-    assert 'The collection "my_things" is left out' in text
+    assert 'The collection "my_things" is left out: another has the GraphQL name my_things or MyThings.' in text
+    for name, type in (("query", "Query"), ("node", "Node"), ("date", "Date"), ("metadata", "Metadata")):
+        assert f'The collection "{name}" is left out: the schema has a type {type} of its own.' in text
     assert 'The field "a_b" of "my-things" is left out' in text
 
 
