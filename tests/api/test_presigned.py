@@ -138,6 +138,16 @@ async def test_the_content_that_was_sent_must_be_the_one_that_was_announced(clie
 
 
 @pytest_twisted.ensureDeferred
+async def test_attributes_are_refused_before_the_bytes_are_read(client: Client, files: Bucket) -> None:
+    use_bucket(client, files)
+    answer = await presign(client)
+    for wrong, named in (({"title": "x" * 300}, "title"), ({"nope": 1}, "nope"), ({}, "has not been sent")):
+        answered = await complete(client, answer, **wrong)
+        assert answered.status == 422
+        assert named in answered.json["error"]["message"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_refused_file_can_be_completed_with_other_attributes(client: Client, files: Bucket) -> None:
     use_bucket(client, files)
     answer = await presign(client)

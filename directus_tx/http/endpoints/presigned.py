@@ -10,7 +10,7 @@ from directus_tx.errors import ApiError, BadRequest, InvalidRequest, PayloadTooL
 from directus_tx.files import names, presigned
 from directus_tx.files.content import is_allowed
 from directus_tx.files.storage.interfaces import IDirectUploads
-from directus_tx.files.write import allowed_types, check_upload, create_file
+from directus_tx.files.write import allowed_types, check_new, check_upload, create_file
 from directus_tx.http.answers import Answer, Envelope
 from directus_tx.http.operations import ITEM, TEXT, Operation, Parameters, record
 from directus_tx.http.routes import Call, Caller, Routes
@@ -78,6 +78,10 @@ async def complete(call: Call) -> Answer:
         raise InvalidRequest('"token" is required: that of the upload.')
     upload = await presigned.find(call.ctx, token, _user(call))
     storage = call.project.storage
+    given = {"filename_download": upload.filename, **payload, "filename_disk": upload.filename}
+    given.pop("data", None)
+    # Before the bytes are read, which takes long if they are many.
+    await check_new(call.items, call.ctx, given, call.options())
 
     async def send(take: Take) -> None:
         async with contextlib.aclosing(presigned.read(storage, upload)) as pieces:
@@ -87,8 +91,6 @@ async def complete(call: Call) -> Answer:
     content = await call.store(storage, allowed_types(call.ctx.schema), upload.filename, send, upload.size)
     if upload.sha256 is not None and content.sha256 != upload.sha256:
         raise InvalidRequest('The file in the storage has another SHA-256 ("sha256").')
-    given = {"filename_download": upload.filename, **payload, "filename_disk": upload.filename}
-    given.pop("data", None)
     result = await create_file(
         call.items,
         call.ctx,
