@@ -201,11 +201,15 @@ class GraphQL:
                 if planned.root.does is Reads.AGGREGATES:
                     query = aggregate_query(planned, query, arguments.get("groupby") or ())
             total += items
-            if total > self.settings.max_items:
-                text = f"A document may ask for up to {self.settings.max_items} items by its limits"
-                raise InvalidRequest(f"{text} (graphql.max_items): ask for smaller pages.")
+            self._check_items(total)
             found[planned.key] = Read(planned, arguments, query, again, self.settings.max_answer_size)
         return found
+
+    def _check_items(self, number: float) -> None:
+        """Raises InvalidRequest if a document asks for more items than it may."""
+        if number > self.settings.max_items:
+            text = f"A document may ask for up to {self.settings.max_items} items by its limits"
+            raise InvalidRequest(f"{text} (graphql.max_items): ask for smaller pages.")
 
     async def _read(
         self,
@@ -297,10 +301,13 @@ class GraphQL:
         """Runs mutations in one transaction."""
         planner = Planner(catalog, self.settings)
         mutations = []
+        total = 0.0
         for each in operation.roots:
             if each.root is not None and each.definition is not None:
                 arguments = get_argument_values(each.definition, each.node, variables)
-                query, _ = planner.query_of(each, each.reading, variables, {}, self.limits, 1)
+                query, items = planner.query_of(each, each.reading, variables, {}, self.limits, 1)
+                total += items * _number_written(arguments)
+                self._check_items(total)
                 mutations.append(Mutation(each, arguments, query))
         current: str | None = None
 
@@ -356,6 +363,12 @@ def _reads_items(access: Access) -> bool:
 def _every(reading: Reading) -> Sequence[Reading]:
     """Returns the readings of a reading that are read again, and theirs."""
     return [found for each in reading.again for found in (each.reading, *_every(each.reading))]
+
+
+def _number_written(arguments: Mapping[str, Any]) -> int:
+    """Returns the number of items that a mutation with these arguments writes, without related ones."""
+    several = arguments.get("ids", arguments.get("data"))
+    return len(several) if isinstance(several, list) else 1
 
 
 def _variables(catalog: Catalog, node: OperationDefinitionNode, request: Request) -> VariableValues:

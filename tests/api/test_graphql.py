@@ -603,6 +603,8 @@ async def test_lists_in_the_answer_of_a_mutation_take_arguments(client: Client) 
     }
     twice = 'mutation{update_authors_item(id: 1, data: {name: "Z"}){a: books(limit: 1){title} b: books{title}}}'
     assert "different arguments" in await refusal(client, twice)
+    many = 'mutation{update_authors_items(ids: [1, 2], data: {name: "Z"}){books(limit: 60000){id}}}'
+    assert "graphql.max_items" in await refusal(client, many)
     assert (await client.get("~/items/authors/1")).data["name"] == "A"
 
 
