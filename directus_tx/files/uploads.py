@@ -32,6 +32,7 @@ LEAST_MEAN = 256 * 1024
 """An upload may have FEW_PARTS parts, and one more for each LEAST_MEAN bytes, so that nobody fills the storage with tiny files."""
 
 _COLUMNS = 'id, size, "offset", metadata, extract(epoch FROM expires_on)::bigint, file'
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('directus_uploads/' || coalesce(%s::text, ''), 0))"
 _COUNT = 'SELECT count(*) FROM directus_uploads WHERE "user" IS NOT DISTINCT FROM %s AND file IS NULL AND NOT ended'
 _INSERT = """
 INSERT INTO directus_uploads (id, "user", metadata, size, "offset", created_on, expires_on) VALUES (%s, %s, %s, %s, 0, %s, %s)"""
@@ -117,6 +118,7 @@ async def create(
     id = id_of(name)
 
     async def work(session: Session) -> None:
+        await session.query(_LOCK, (user,))
         ((number,),) = await session.query(_COUNT, (user,))
         if number >= most:
             raise TooManyRequests(
