@@ -23,7 +23,7 @@ from PIL import Image
 from directus_tx.files.decoding import PROGRAM
 from tests.api.test_assets import SMALL, asset, limit, made, shape
 from tests.api.test_files import upload
-from tests.conftest import Client
+from tests.conftest import Client, examples
 from tests.unit.test_resizing import chunk, encoded, jpeg, png, segment, swapped_profile, tiled, webp, wide_frame
 
 FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
@@ -284,7 +284,7 @@ def edited(content: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
     return bytes(found)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=some.sampled_from(VALID), edits=EDITS, encoding=some.sampled_from(("PNG", "JPEG", "WEBP", "GIF", "BMP")))
 def test_damaged_pictures(content: bytes, edits: list[tuple[float, str, bytes]], encoding: str, decoder: Decoder) -> None:
     """Each has a thumbnail or none. If a decoder crashes, that is logged, and the next picture is decoded."""

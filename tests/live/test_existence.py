@@ -13,6 +13,7 @@ from attrs import frozen
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.live.test_permissions import (
     ANY,
     CALLERS,
@@ -128,7 +129,7 @@ def ask(world: World, caller: Caller, step: Step) -> Answered:
     return answer.status, found
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=examples(60))
 @given(caller=CALLERS, others=RULES, data=DATA, wanted=st.lists(ANY_STEP, min_size=20, max_size=24))
 def test_no_write_tells_whether_a_hidden_item_is_there(
     world: World, caller: Caller, others: Rules, data: Data, wanted: list[Step]

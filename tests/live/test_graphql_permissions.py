@@ -12,6 +12,7 @@ from graphql import get_introspection_query
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.live.test_permissions import (
     ANY,
     CALLERS,
@@ -144,7 +145,7 @@ def shown(reader: Reader, table: str, rows: Sequence[Row], schema: Schema, tree:
     return [as_shown(schema, ITEMS[table], tree, reader.show(table, row["$id"], tree)) for row in rows]
 
 
-@settings(ANY, max_examples=15)
+@settings(ANY, max_examples=examples(15))
 @given(caller=CALLERS, others=RULES, data=DATA)
 def test_schemas_and_items_show_what_the_rules_say_and_no_more(world: World, caller: Caller, others: Rules, data: Data) -> None:
     reader = prepare(world, caller, others, data)
@@ -228,7 +229,7 @@ def arguments(schema: Schema, table: str, question: Question) -> list[str] | Non
     return found
 
 
-@settings(ANY, max_examples=15)
+@settings(ANY, max_examples=examples(15))
 @given(
     caller=CALLERS,
     others=RULES,
@@ -314,7 +315,7 @@ DOCUMENTS = [
 ]
 
 
-@settings(ANY, max_examples=12)
+@settings(ANY, max_examples=examples(12))
 @given(caller=CALLERS, others=RULES, data=DATA, other_data=DATA)
 def test_what_is_hidden_has_no_influence_on_any_answer(
     world: World, caller: Caller, others: Rules, data: Data, other_data: Data
@@ -375,7 +376,7 @@ def given_as(schema: Schema, type: str, payload: Row) -> tuple[Row, Row]:
     return sent, modelled
 
 
-@settings(ANY, max_examples=15)
+@settings(ANY, max_examples=examples(15))
 @given(
     caller=CALLERS,
     others=RULES,

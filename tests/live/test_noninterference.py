@@ -13,7 +13,7 @@ from attrs import frozen
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
-from tests.conftest import KEY, field
+from tests.conftest import KEY, examples, field
 from tests.live.test_permissions import (
     ANY,
     CALLERS,
@@ -480,7 +480,7 @@ def _only_drawn_permissions(world: World) -> Iterator[None]:
         put(world, name, [])
 
 
-@settings(ANY, max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(ANY, max_examples=examples(30), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     caller=CALLERS,
     system=SYSTEM,

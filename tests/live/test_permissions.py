@@ -13,7 +13,7 @@ from attrs import frozen
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from tests.conftest import KEY, field
+from tests.conftest import KEY, examples, field
 from tests.daemon import SUPER_ADMIN_TOKEN, TOKEN, Daemon
 
 Row = dict[str, Any]
@@ -732,7 +732,7 @@ def refusal(caller: Caller, table: str) -> set[int]:
 # --- the properties
 
 
-@settings(ANY, max_examples=50)
+@settings(ANY, max_examples=examples(50))
 @given(caller=CALLERS, others=RULES, data=DATA)
 def test_lists_and_items_show_what_the_rules_say_and_no_more(world: World, caller: Caller, others: Rules, data: Data) -> None:
     reader = prepare(world, caller, others, data)
@@ -821,7 +821,7 @@ def aggregates(draw: st.DrawFn, table: str) -> tuple[Question, list[tuple[str, s
 ON_ANY_TABLE = st.sampled_from(list(TABLES))
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=examples(60))
 @given(
     caller=CALLERS,
     others=RULES,
@@ -888,7 +888,7 @@ def requests(draw: st.DrawFn) -> str:
     return f"/items/{path}?" + urllib.parse.urlencode(draw(st.lists(PARAMETERS, max_size=4)))
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=examples(60))
 @given(
     caller=CALLERS,
     others=RULES,
@@ -1025,7 +1025,7 @@ def check_write(
     world.store(data)
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=examples(60))
 @given(
     caller=CALLERS,
     others=RULES,
@@ -1060,7 +1060,7 @@ STATUS_RULES: st.SearchStrategy[Rules] = st.fixed_dictionaries(
 FORMS = st.sampled_from(["open", "gone", "1", "0", 1, 0, True, False, "2", 2])
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=examples(60))
 @given(
     rules=STATUS_RULES,
     data=DATA,

@@ -14,7 +14,7 @@ from attrs import frozen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import KEY, field
+from tests.conftest import KEY, examples, field
 from tests.daemon import TOKEN, Daemon
 
 WORDS = ["Alpha", "alpha", "beta", "Gamma Ray", "", "100%", "a_b", "Élan", "é", None]
@@ -96,7 +96,7 @@ PARAMETERS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parameters=st.lists(PARAMETERS, max_size=6))
 def test_any_query_string_is_answered_or_refused_with_a_code(daemon: Daemon, parameters: list[tuple[str, str]]) -> None:
     query = urllib.parse.urlencode(parameters, errors="replace")
@@ -207,7 +207,7 @@ def found_by_hand(chain: list[Wanted]) -> list[int]:
     return keys
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chain=st.lists(CONDITIONS, min_size=1, max_size=4, unique_by=lambda wanted: wanted.field))
 def test_filters_find_what_the_rules_say(daemon: Daemon, chain: list[Wanted]) -> None:
     parameters = [("fields", "id"), ("limit", "-1"), ("sort", "id"), ("meta", "filter_count")]
@@ -221,7 +221,7 @@ def test_filters_find_what_the_rules_say(daemon: Daemon, chain: list[Wanted]) ->
     assert body["meta"]["filter_count"] == len(body["data"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sorts=st.lists(st.sampled_from(["name", "-name", "n", "-n", "price", "-price", "-day", "id", "-id"]), min_size=1, max_size=3),
     limit=st.integers(1, 15),

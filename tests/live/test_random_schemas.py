@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from directus_tx.compile.operators import OPERATORS
 from directus_tx.schema.datatypes import FIELD_TYPES
+from tests.conftest import examples
 from tests.live.live_project import LiveProject, live_project
 from tests.live.test_totality import LITERALS
 
@@ -113,7 +114,9 @@ def identifier(name: str) -> str:
 
 
 # Without shrinking: each example takes a hundred requests.
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=examples(25), deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(schema=SCHEMAS, data=st.data())
 def test_no_request_on_a_table_made_by_sql_is_a_server_error(world: LiveProject, schema: Any, data: st.DataObject) -> None:
     key, names, columns = schema

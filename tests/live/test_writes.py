@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import KEY, field
+from tests.conftest import KEY, examples, field
 from tests.daemon import TOKEN, Daemon
 
 LABELS = {"authors": "name", "articles": "title", "tags": "name", "articles_tags": "note"}
@@ -383,7 +383,7 @@ def in_history(row: dict[str, Any]) -> dict[str, Any]:
     return {n: v if v is None else str(v) for n, v in row.items()}
 
 
-@settings(max_examples=50, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(sequence=st.lists(STEPS, min_size=3, max_size=8))
 @example(sequence=[Step("PATCH", "articles", [1], {"author": {"id": 1, "articles": [{"id": 1, "$delete": True}]}})])
 @example(sequence=[Step("PATCH", "authors", [], [{"id": 1, "name": "?"}, {"id": 1, "name": "?"}])])
@@ -468,7 +468,7 @@ def state(daemon: Daemon) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in ALWAYS_SET}
 
 
-@settings(max_examples=50, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(first=CHANGES, changes=st.lists(CHANGES, min_size=1, max_size=6), draw=st.randoms(use_true_random=False))
 @example(first={"labels": ["a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t"]}, changes=[{"labels": []}], draw=None)
 def test_an_item_reverts_to_each_state_it_was_in(
