@@ -504,6 +504,7 @@ async def test_force_replaces_the_project_that_a_database_holds_and_nothing_else
 # --- many
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_120_projects_answer_at_once_on_a_server_of_100_connections(projects: Projects) -> None:
     async with connected(reactor, projects.databases.server) as connection:

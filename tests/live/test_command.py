@@ -47,6 +47,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_it_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
     def directus(*arguments: str, text: str = "") -> Any:
         done = run(daemon.directory, *arguments, "--json", "--data-dir", str(daemon.directory / "var"), text=text)
@@ -92,6 +93,7 @@ def test_it_manages_projects_beside_a_running_server(daemon: Daemon) -> None:
     assert daemon.call("GET", "/server/projects", token=None)["data"] == ["p"]
 
 
+@pytest.mark.slow
 def test_it_makes_and_revokes_tokens_and_sessions_beside_a_running_server(daemon: Daemon) -> None:
     def directus(*arguments: str) -> Any:
         done = run(daemon.directory, *arguments, "--json", "--data-dir", str(daemon.directory / "var"))
