@@ -54,6 +54,11 @@ class FileSettings:
         50_000_000, "Maximum number of pixels of the pictures of which thumbnails are made. No more are ever decoded."
     )
     max_thumbnail_side: int = setting(4096, "Maximum width and height of thumbnails, in pixels.")
+    small_cache_size: int = setting(
+        16 * 2**20,
+        "Memory of each process for the small contents and thumbnails, of up to 64 KiB, that are read most, in bytes. 0: they are read"
+        " from the storage each time.",
+    )
     max_share_seconds: int = setting(
         7 * 86400, "Maximum time for which POST /files/:id/share makes an address at which anybody can read the file, in seconds."
     )

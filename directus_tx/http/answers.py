@@ -23,11 +23,13 @@ ReadItems = Callable[[Take], Awaitable[None]]
 
 @frozen
 class Rendered:
-    """An answer as it is sent. If `content_type` is None, it has no body."""
+    """An answer as it is sent. If `content_type` is None, it has no body. It is compressed if the client accepts that, unless it is not
+    `compressible`."""
 
     status: int
     content_type: str | None
     body: bytes
+    compressible: bool = True
 
 
 class Answer(ABC):
@@ -181,21 +183,45 @@ class Bare(Answer):
 
 
 @frozen
+class FileBytes(Answer):
+    """The bytes of a small file, or a part of them."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, str] = field(factory=dict)
+    status: int = 200
+
+    def render(self, *, public: bool) -> Rendered:
+        return Rendered(self.status, self.content_type, self.body, compressible=False)
+
+
+@frozen
 class FileStream(Streamed):
     """The bytes of a file, or a part of them, which are read no faster than the client receives them. *pieces* returns a generator of
-    them."""
+    them. *head*: only the headers are wanted, so nothing is read."""
 
     pieces: Callable[[], AsyncGenerator[bytes, None]]
     length: int
     content_type: str
     headers: Mapping[str, str] = field(factory=dict)
     status: int = 200
+    head: bool = False
     compressible: bool = field(default=False, init=False)
     spooled: bool = field(default=False, init=False)
 
     async def write(self, write: Write, *, public: bool) -> None:
-        # The headers of a HEAD request are sent before anything is read.
-        await write(b"")
+        """Writes the bytes. Raises FileIncomplete if there are fewer than `length`: a client would take the next answer for them."""
+        if self.head or not self.length:
+            await write(b"")
+            return
+        left = self.length
         async with contextlib.aclosing(self.pieces()) as pieces:
             async for piece in pieces:
+                left -= len(piece)
                 await write(piece)
+        if left:
+            raise FileIncomplete(f"{left} of {self.length} bytes of a file are missing in the storage")
+
+
+class FileIncomplete(Exception):
+    """The storage has fewer bytes of a file than it should have."""

@@ -394,8 +394,9 @@ class App:
             wanted = request.getHeader(b"if-none-match")
             if wanted is not None and encode.has_tag(wanted, tag):
                 return self._finish(request, 304, b"", None)
-        packed = await encode.Packer(self.reactor).whole(found.body) if large and _takes_gzip(request) else None
-        return self._finish(request, found.status, found.body, found.content_type, packed)
+        packs = large and found.compressible and _takes_gzip(request)
+        packed = await encode.Packer(self.reactor).whole(found.body) if packs else None
+        return self._finish(request, found.status, found.body, found.content_type, packed, compressible=found.compressible)
 
     async def _stream(self, route: Route, request: Any, answer: Streamed, public: bool) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
@@ -512,16 +513,25 @@ class App:
             request.setHeader(b"Tus-Resumable", tus.VERSION)
             request.setHeader(b"Cache-Control", b"no-store")
 
-    def _finish(self, request: Any, status: int, body: bytes, content_type: str | None, packed: bytes | None = None) -> bytes:
-        """Sets the headers and returns the body to send, compressed if the client accepts that. *packed* is the compressed body if it has
-        been made already."""
+    def _finish(
+        self,
+        request: Any,
+        status: int,
+        body: bytes,
+        content_type: str | None,
+        packed: bytes | None = None,
+        *,
+        compressible: bool = True,
+    ) -> bytes:
+        """Sets the headers and returns the body to send, compressed if it is *compressible* and the client accepts that. *packed* is the
+        compressed body if it has been made already."""
         self._begin(request, status)
         if content_type is None:
             request.responseHeaders.removeHeader(b"content-type")
             request.defaultContentType = None
         else:
             request.setHeader(b"Content-Type", content_type)
-        if len(body) >= encode.GZIP_FROM:
+        if compressible and len(body) >= encode.GZIP_FROM:
             request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
             if _takes_gzip(request):
                 body = encode.compressed(body) if packed is None else packed

@@ -20,6 +20,7 @@ from directus_tx.files import quota
 from directus_tx.files.contents import Content
 from directus_tx.files.intake import Intake, Receiving
 from directus_tx.files.resumable import Addition
+from directus_tx.files.small import SmallContents
 from directus_tx.files.thumbnails import Thumbnails
 from directus_tx.graphql.service import GraphQL
 from directus_tx.health import Health
@@ -56,6 +57,7 @@ class Services:
     sign_on: SingleSignOn = field(kw_only=True)
     intake: Intake = field(kw_only=True)
     thumbnails: Thumbnails = field(kw_only=True)
+    small: SmallContents = field(kw_only=True)
     extensions: Extensions = field(factory=Extensions, kw_only=True)
     custom: "tuple[Route, ...]" = field(kw_only=True, default=())
     """The routes of plugins."""
@@ -63,6 +65,10 @@ class Services:
     @health.default
     def _health(self) -> Health:
         return Health(self.projects)
+
+    @small.default
+    def _small(self) -> SmallContents:
+        return SmallContents(self.settings.files.small_cache_size)
 
     @cookies.default
     def _cookies(self) -> Cookies:

@@ -197,6 +197,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "content",
         "focus",
         "contents",
+        "small",
         "reading",
         "sharing",
         "delivery",

@@ -70,7 +70,7 @@ class LocalStorage:
             while data:
                 for offset in range(0, len(data), PIECE):
                     yield data[offset : offset + PIECE]
-                data = await self._go_on(reader.read)
+                data = b"" if reader.complete else await self._go_on(reader.read)
         finally:
             reader.close()
 
@@ -194,6 +194,11 @@ class _Reader:
                 return b"" if self._closing else self._read()
         finally:
             self._close_if_idle()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes of the range have been read, so that no thread has to find that out."""
+        return self._end is not None and self._position >= self._end
 
     def _read(self) -> bytes:
         if self._descriptor < 0:

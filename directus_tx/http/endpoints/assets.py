@@ -12,8 +12,9 @@ from directus_tx.files.contents import Original, Source, source_of
 from directus_tx.files.focus import focus_of
 from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
 from directus_tx.files.sharing import Share
+from directus_tx.files.small import SMALL
 from directus_tx.http import ranges
-from directus_tx.http.answers import Answer, Bare, Envelope, FileStream, Streamed
+from directus_tx.http.answers import Answer, Bare, Envelope, FileBytes, FileStream, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
@@ -162,7 +163,7 @@ async def _send(call: Call, original: Original, caching: Mapping[str, str], last
     if address is not None:
         # The next request needs a new address.
         return Bare(307, {"Location": address, "Cache-Control": "no-store"})
-    return _streamed(call, original, headers, original.name, source)
+    return await _content(call, original, headers, original.name, source)
 
 
 async def _redirected(call: Call, original: Original, source: Source, lasts: int | None) -> str | None:
@@ -206,9 +207,12 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: M
         headers["Vary"] = "Accept"
     if ranges.is_unchanged(call.request, headers["ETag"], source.modified):
         return Bare(304, headers)
+    kept = call.services.small.find(call.project.key, thumbnail.name, thumbnail.tag)
+    if kept is not None:
+        return await _content(call, shown, headers, thumbnail.name, Source(len(kept), thumbnail.tag, source.modified))
     stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail)
     part = Source(stored.size, thumbnail.tag, source.modified, stored.version)
-    return _streamed(call, shown, headers, stored.name, part)
+    return await _content(call, shown, headers, stored.name, part)
 
 
 def _headers(shown: Original, tag: str, modified: datetime, caching: Mapping[str, str]) -> dict[str, str]:
@@ -222,8 +226,9 @@ def _headers(shown: Original, tag: str, modified: datetime, caching: Mapping[str
     }
 
 
-def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, source: Source) -> Answer | Streamed:
-    """Returns what the storage has under a name, or the part of it that the client asks for."""
+async def _content(call: Call, shown: Original, headers: dict[str, str], name: str, source: Source) -> Answer | Streamed:
+    """Returns what the storage has under a name, or the part of it that the client asks for. Raises the errors of `SmallContents` for a
+    small one."""
     try:
         part = ranges.part_of(call.request, source.size, headers["ETag"], source.modified)
     except ranges.NoSuchPart:
@@ -231,8 +236,13 @@ def _streamed(call: Call, shown: Original, headers: dict[str, str], name: str, s
     if part is not None:
         headers |= {"Content-Range": f"bytes {part.start}-{part.end - 1}/{source.size}"}
     start, end = (0, source.size) if part is None else (part.start, part.end)
+    status = 200 if part is None else 206
+    storage, head = call.project.storage, call.request.method == b"HEAD"
+    if source.size <= SMALL and not head:
+        whole = await call.services.small.read(call.project.key, storage, name, source)
+        return FileBytes(whole if part is None else whole[start:end], delivery.content_type(shown), headers, status)
 
     def pieces() -> AsyncGenerator[bytes, None]:
-        return call.project.storage.read(name, start, end, version=source.version)
+        return storage.read(name, start, end, version=source.version)
 
-    return FileStream(pieces, end - start, delivery.content_type(shown), headers, 200 if part is None else 206)
+    return FileStream(pieces, end - start, delivery.content_type(shown), headers, status, head)
