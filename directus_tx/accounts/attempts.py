@@ -22,11 +22,14 @@ WHERE excluded.code_step IS NULL OR s.code_step IS NULL OR excluded.code_step > 
 """
 # An attacker must not be able to suspend the last active administrator.
 _SUSPEND = f"""
+WITH suspended AS (
 UPDATE {USERS} AS u SET status = 'suspended' FROM directus_user_sign_ins AS s
 WHERE u.id = %(user)s AND s."user" = u.id AND s.failures > %(allowed)s AND u.status = 'active' AND (
     u.role IS DISTINCT FROM {ADMINISTRATOR}
     OR EXISTS (SELECT FROM {USERS} WHERE role = {ADMINISTRATOR} AND status = 'active' AND id <> u.id)
-) RETURNING u.id"""
+) RETURNING u.id),
+locked AS (UPDATE directus_user_sign_ins SET locked = TRUE WHERE "user" IN (SELECT id FROM suspended))
+SELECT id FROM suspended"""
 
 
 def allowed(schema: Snapshot) -> int | None:

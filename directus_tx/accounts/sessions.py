@@ -2,7 +2,9 @@
 
 A session belongs to a cookie, which identifies the user, or to a JWT. The table holds SHA-256 hashes of cookies and JWTs: both have too
 many possible values to be guessed from their hashes. A JWT names its session in the claim `sid`, and so do the JWTs that are made of it
-by `refresh`; it identifies the user until it expires, but it can be refreshed only as long as the session lasts.
+by `refresh`; it identifies the user until it expires, but it can be refreshed only as long as the session lasts. A JWT ends earlier when
+the security stamp of its user changes: with the password, unless its session has changed it, and when the user gets another status than
+active.
 """
 
 import hashlib
@@ -53,7 +55,8 @@ _COOKIE = re.compile(r"[\w-]{43}", re.ASCII)
 """Matches cookies as `_new_secret` makes them."""
 
 _NEXT = """
-SELECT nextval(pg_get_serial_sequence('directus_user_sessions', 'id')), coalesce(token, '') = '' FROM directus_users WHERE id = %s"""
+SELECT nextval(pg_get_serial_sequence('directus_user_sessions', 'id')), coalesce(token, '') = '', security_stamp
+FROM directus_users WHERE id = %s"""
 _INSERT = """
 INSERT INTO directus_user_sessions (id, "user", token_type, token, ip_address, user_agent, created_on, token_expired_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
@@ -72,6 +75,10 @@ UPDATE directus_user_sessions SET token_expired_at = greatest(token_expired_at, 
 WHERE id = %s AND "user" = %s AND token_type = %s RETURNING id"""
 _LASTS = """
 SELECT id FROM directus_user_sessions WHERE id = %s AND "user" = %s AND token_type = %s"""
+_STAMP = """
+SELECT status, security_stamp, security_stamp = %s OR coalesce(stamp_session = %s, FALSE) FROM directus_users WHERE id = %s"""
+_NEW_STAMP = """
+UPDATE directus_users SET security_stamp = DEFAULT, stamp_session = %s WHERE id = ANY(%s)"""
 SHOWN = ("id", "user", "token_type", "ip_address", "user_agent", "created_on", "token_expired_at")
 
 
@@ -94,7 +101,7 @@ async def start(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> s
     rows = await ctx.db.query(_NEXT, (user,))
     if not rows:
         raise InactiveUser
-    ((id, lacks_token),) = rows
+    ((id, lacks_token, stamp),) = rows
     if cookie:
         token, ends = _new_secret(), ctx.now + lifetime(ctx.schema)
         if lacks_token:
@@ -103,7 +110,7 @@ async def start(ctx: Context, project: KeyRing, user: int, *, cookie: bool) -> s
             await ctx.db.query(sql, (USER_TOKEN.sealed(ctx.keys, secret), USER_TOKEN.mark(ctx.keys, secret), user))
     else:
         ttl = token_ttl(ctx.schema)
-        token, ends = tokens.issue(project, user, ttl, ctx.now, id), ctx.now + timedelta(minutes=ttl)
+        token, ends = tokens.issue(project, user, ttl, ctx.now, id, stamp=stamp), ctx.now + timedelta(minutes=ttl)
     who = ctx.accountability
     row = (id, user, COOKIE if cookie else JWT, _hash(token), who.ip, who.user_agent, ctx.now, ends)
     await ctx.db.query_at_commit(_INSERT, row)
@@ -185,17 +192,20 @@ async def refresh(ctx: Context, project: KeyRing, token: str) -> str:
     the database could only be read, is given one as soon as it can be written.
     """
     claims = tokens.read(project, token, ctx.now)
-    rows = await ctx.db.query("SELECT status FROM directus_users WHERE id = %s", (claims["id"],))
+    rows = await ctx.db.query(_STAMP, (claims["stamp"], claims["sid"], claims["id"]))
     if not rows:
         raise InvalidToken
-    if rows[0][0] != "active":
+    ((status, stamp, valid),) = rows
+    if status != "active":
         raise InactiveUser
+    if not valid:
+        raise InvalidToken("The account of the token has changed since: sign in again.")
     user, id, ttl = claims["id"], claims["sid"], token_ttl(ctx.schema)
     if id is None:
         try:
             return await ctx.transaction(lambda ctx: start(ctx, project, user, cookie=False))
         except UNWRITABLE:
-            return tokens.issue(project, user, ttl, ctx.now)
+            return tokens.issue(project, user, ttl, ctx.now, stamp=stamp)
     ends = ctx.now + timedelta(minutes=ttl)
 
     async def work(ctx: Context) -> list[Any]:
@@ -207,7 +217,15 @@ async def refresh(ctx: Context, project: KeyRing, token: str) -> str:
         lasts = await ctx.db.query(_LASTS, (id, user, JWT))
     if not lasts:
         raise InvalidToken("The session of the token has been ended.")
-    return tokens.issue(project, user, ttl, ctx.now, id)
+    return tokens.issue(project, user, ttl, ctx.now, id, stamp=stamp)
+
+
+async def issue_without(ctx: Context, project: KeyRing, user: int, ttl: int) -> str:
+    """Returns a JWT of a user that is valid for *ttl* minutes and has no session. Raises InactiveUser if the user has been deleted."""
+    rows = await ctx.db.query("SELECT security_stamp FROM directus_users WHERE id = %s", (user,))
+    if not rows:
+        raise InactiveUser
+    return tokens.issue(project, user, ttl, ctx.now, stamp=rows[0][0])
 
 
 async def end(ctx: Context, user: int, session: int) -> None:
@@ -220,6 +238,14 @@ async def end_all(ctx: Context, users: Iterable[int], *, but: int | None = None)
     """Ends the sessions of users, except the session *but*."""
     sql = 'DELETE FROM directus_user_sessions WHERE "user" = ANY(%s) AND id IS DISTINCT FROM %s'
     await ctx.transaction(lambda ctx: ctx.db.query(sql, (list(users), but)))
+
+
+async def sign_out(ctx: Context, users: Iterable[int], *, but: int | None = None) -> None:
+    """Ends the sessions of users, except the session *but*, and makes their JWTs invalid, except those of that session. *ctx* is in a
+    transaction."""
+    signed_out = list(users)
+    await end_all(ctx, signed_out, but=but)
+    await ctx.db.query(_NEW_STAMP, (but, signed_out))
 
 
 async def end_own(ctx: Context, project: KeyRing, token: str) -> None:

@@ -267,7 +267,7 @@ async def admit(
         # The database role of the server may not write sessions.
         token = await _recorded(ctx, user["id"], lambda ctx: record(ctx, records))
     if token is None:
-        token = tokens.issue(project, user["id"], sessions.token_ttl(ctx.schema), ctx.now)
+        token = await sessions.issue_without(ctx, project, user["id"], sessions.token_ttl(ctx.schema))
     role = user["role"]
     shown = {name: user[name] for name in SHOWN} | {"id": str(user["id"]), "role": None if role is None else str(role)}
     return SignIn(token, shown, not user["2fa_secret"] and two_factor.is_enforced(ctx.schema, role))

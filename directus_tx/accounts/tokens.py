@@ -25,6 +25,7 @@ _SELECT = """SELECT id, role, coalesce("2fa_secret", '') <> '' FROM directus_use
 _BY_TOKEN = f"""
 {_SELECT} WHERE (token_fingerprint = ANY(%s) OR (token_fingerprint IS NULL AND token = ANY(%s))) AND status = 'active'
 ORDER BY token_fingerprint IS NULL LIMIT 1"""
+_BY_JWT = f"{_SELECT} WHERE id = %s AND status = 'active' AND (security_stamp = %s OR stamp_session = %s)"
 _JWT = "eyJ"
 """The beginning of a JWT: `{"` in base64."""
 
@@ -52,9 +53,9 @@ class KeyRing(Protocol):
     accounts_version: int
 
 
-def issue(project: KeyRing, user: int, ttl: int, now: datetime, session: int | None = None) -> str:
-    """Returns a JWT for *user* that is valid for *ttl* minutes from *now*, an aware datetime. *session* is the id of its session, None if
-    it has none."""
+def issue(project: KeyRing, user: int, ttl: int, now: datetime, session: int | None = None, *, stamp: int = 0) -> str:
+    """Returns a JWT for *user* that is valid for *ttl* minutes from *now*, an aware datetime, as long as the user has the security stamp
+    *stamp*. *session* is the id of its session, None if it has none."""
     claims: dict[str, Any] = {
         "id": user,
         "exp": int(now.timestamp()) + ttl * 60,
@@ -65,6 +66,8 @@ def issue(project: KeyRing, user: int, ttl: int, now: datetime, session: int | N
     }
     if session is not None:
         claims["sid"] = session
+    if stamp:
+        claims["stamp"] = stamp
     return jwt.encode(claims, project.keys.current, ALGORITHM)
 
 
@@ -84,8 +87,8 @@ def issue_once(project: KeyRing, type: str, user: int, lasts: timedelta, now: da
 
 
 def read(project: KeyRing, token: str, now: datetime, type: str = "auth") -> dict[str, Any]:
-    """Returns the claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are integers; so is `sid`, the id of the
-    session, or None.
+    """Returns the claims of a JWT of this project and type. `id` and `exp` (seconds since 1970) are integers; so are `sid`, the id of the
+    session, or None, and `stamp`, the security stamp that its user must have.
 
     Raises ExpiredToken or InvalidToken.
     """
@@ -96,6 +99,8 @@ def read(project: KeyRing, token: str, now: datetime, type: str = "auth") -> dic
     if not _is_whole(id) or not 0 < id <= MAX_ID or not _is_whole(expires):
         raise InvalidToken
     if claims.setdefault("sid", None) is not None and not _is_whole(claims["sid"]):
+        raise InvalidToken
+    if not _is_whole(claims.setdefault("stamp", 0)):
         raise InvalidToken
     if expires <= now.timestamp():
         raise ExpiredToken
@@ -172,7 +177,7 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
         except (ExpiredToken, InvalidToken):
             return None
         expires, opened = claims["exp"], claims["sid"]
-        rows = await session.query(f"{_SELECT} WHERE id = %s AND status = 'active'", (claims["id"],))
+        rows = await session.query(_BY_JWT, (claims["id"], claims["stamp"], opened))
     elif "\x00" in token or len(token) > MAX_TOKEN:
         return None
     else:

@@ -7,6 +7,7 @@ A token is random and has too many possible values to be guessed, so the table h
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -183,6 +184,11 @@ async def revoke(ctx: Context, token: int, *, user: int | None = None) -> bool:
     if gone:
         log.info("project {project}: token {token} is revoked", project=ctx.project, token=token)
     return gone
+
+
+async def end_all(ctx: Context, users: Iterable[int]) -> None:
+    """Ends all tokens of users. *ctx* is in a transaction."""
+    await ctx.db.query('DELETE FROM directus_user_tokens WHERE "user" = ANY(%s)', (list(users),))
 
 
 async def remove_expired(session: Session, now: datetime, limit: int) -> int:

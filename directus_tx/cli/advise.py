@@ -12,7 +12,7 @@ from twisted.web.client import Agent, PartialDownloadError, ResponseFailed, read
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 
-from directus_tx.accounts import tokens
+from directus_tx.accounts import sessions
 from directus_tx.cli.command import Environment, Failed, online
 from directus_tx.context import ADMINISTRATOR, Context
 
@@ -44,7 +44,7 @@ async def advise(environment: Environment, key: str, every: bool, url: str | Non
     base = (url or url_of(environment.backend.settings.server.listen)).rstrip("/")
     ctx = await environment.context(key)
     project = environment.backend.projects.get(key)
-    token = tokens.issue(project, await _administrator(ctx), 1, ctx.now)
+    token = await sessions.issue_without(ctx, project, await _administrator(ctx), 1)
     with output.working(f"asking {base}"):
         found = await _ask(ctx, f"{base}/{quote(key)}/server/advice{'?all=1' if every else ''}", token)
     rows = [

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from directus_tx.access import Grant, access_of
 from directus_tx.access.grant import ACCOUNT_SECRETS
-from directus_tx.accounts import attempts, links, sessions, two_factor
+from directus_tx.accounts import attempts, links, sessions, two_factor, user_tokens
 from directus_tx.context import ADMINISTRATOR, Context
 from directus_tx.errors import (
     CreateForbidden,
@@ -105,14 +105,15 @@ class UserRules(CollectionRules):
             await _lock_administrators(ctx)
 
     async def after(self, ctx: Context, events: Sequence[Event]) -> Sequence[Record]:
-        """Ends the sessions of users whose password is changed, except the session that changes it, and of users who are deleted or no
-        longer active; and the links that were mailed to users whose account has changed since. Forgets the used one-time passwords of users
-        who get a new secret. Returns a record by the user for each change of status.
+        """Signs out users whose password is changed, except the session that changes it, and users who are no longer active, whose tokens
+        end, too. (What deleted users had is removed by the database.) Ends the links that were mailed to users whose account has changed
+        since. Forgets the used one-time passwords of users who get a new secret. Returns a record by the user for each change of status.
 
         Raises DeleteForbidden if a caller who is not an administrator deletes an administrator, and LastAdministrator if no active
         administrator would be left."""
         records = []
-        signed_out = []
+        new_passwords = []
+        inactive = []
         new_secrets = []
         outdated: dict[str, list[Key]] = {links.RESET: [], links.INVITATION: []}
         receipts = []
@@ -125,8 +126,10 @@ class UserRules(CollectionRules):
                 if after is None and not ctx.accountability.admin:
                     raise DeleteForbidden("Only administrators may delete administrators.")
                 lost |= after is None or (after["role"], after["status"]) != (ADMINISTRATOR, "active")
-            if after is None or before["password"] != after["password"] or after["status"] != "active":
-                signed_out.append(event.key)
+            if after is not None and after["status"] != "active" and "status" in event.payload:
+                inactive.append(event.key)
+            elif after is not None and before["password"] != after["password"]:
+                new_passwords.append(event.key)
             if after is not None and "2fa_secret" in event.payload:
                 new_secrets.append(event.key)
             if after is not None:
@@ -139,8 +142,12 @@ class UserRules(CollectionRules):
                 records.append(Record("status-update", USERS, str(event.key), by=event.key))
         if lost:
             await _keep_an_administrator(ctx)
-        if signed_out:
-            await sessions.end_all(ctx, signed_out, but=ctx.accountability.session)
+        if new_passwords:
+            await sessions.sign_out(ctx, new_passwords, but=ctx.accountability.session)
+        if inactive:
+            # Somebody who is suspended already, because of failed sign-ins, has kept the tokens.
+            await sessions.sign_out(ctx, inactive)
+            await user_tokens.end_all(ctx, inactive)
         if new_secrets:
             await attempts.forget_codes(ctx, new_secrets)
         for kind, users in outdated.items():

@@ -73,6 +73,38 @@ async def test_one_failure_more_than_is_allowed_suspends(client: Client) -> None
 
 
 @ensureDeferred
+async def test_strangers_who_fail_to_sign_in_end_no_tokens_of_programs(client: Client) -> None:
+    """Anybody who knows an address can suspend its user. What is suspended so works again afterwards, without new tokens."""
+    user = await make_ada(client, role=1)
+    await set_allowed(client, "1")
+    named = (await client.post("~/users/me/tokens", {"name": "import"}, token="ada-token")).data["token"]
+
+    async def states() -> list[int]:
+        return [(await client.get("~/users/me?fields=id", token=token)).status for token in ("ada-token", named)]
+
+    async def change(**payload: Any) -> None:
+        assert (await client.patch(f"~/users/{user}", payload)).status == 200
+
+    for _ in range(2):
+        assert await states() == [200, 200]
+        assert await codes(client, "a", "b") == [100, 103]
+        assert await states() == [401, 401]
+        await change(title="Countess")
+        await change(status="active")
+    assert await states() == [200, 200]
+    # An administrator who confirms the suspension ends the tokens.
+    assert await codes(client, "a", "b") == [100, 103]
+    await change(status="suspended")
+    await change(status="active")
+    assert await states() == [200, 401]
+    # A suspension by an administrator ends them also if one by failures came before it.
+    named = (await client.post("~/users/me/tokens", {"name": "import"}, token="ada-token")).data["token"]
+    await change(status="suspended")
+    await change(status="active")
+    assert await states() == [200, 401]
+
+
+@ensureDeferred
 async def test_who_is_suspended_by_an_administrator_is_told_so_otherwise(client: Client) -> None:
     user = await make_ada(client, status="suspended")
     assert [(await sign_in(client)).status for _ in range(2)] == [404, 404]

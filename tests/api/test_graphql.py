@@ -471,6 +471,19 @@ async def test_a_mutation_that_fails_undoes_all_of_them(client: Client) -> None:
 
 
 @ensureDeferred
+async def test_a_mutation_that_deactivates_a_user_ends_the_tokens_of_the_user_for_good(client: Client) -> None:
+    ada = {"email": "ada@example.com", "password": "ada-secret"}
+    await client.post("~/users", ada | {"status": "active", "role": 1})
+    token = (await client.post("~/auth/authenticate", ada, token=None)).data["token"]
+    states = []
+    for status in ("draft", "active"):
+        change = f'mutation{{update_directus_users_item(id: 2, data: {{status: "{status}"}}){{id status}}}}'
+        assert await data(client, change) == {"update_directus_users_item": {"id": "2", "status": status}}
+        states.append((await client.get("~/users/me", token=token)).status)
+    assert states == [401, 401]
+
+
+@ensureDeferred
 async def test_mutations_obey_the_permissions(client: Client) -> None:
     await library(client)
     writer = await role(

@@ -437,7 +437,8 @@ async def test_a_token_of_a_session_that_was_ended_cannot_be_refreshed(client: C
         second = (await refreshed(first)).data["token"]
         await end(second, way)
         for token in (first, second):
-            assert ((await refreshed(token)).code, (await client.get(ME, token=token)).status) == (101, 200), way
+            ended = 401 if way in ("password", "status") else 200
+            assert ((await refreshed(token)).code, (await client.get(ME, token=token)).status) == (101, ended), way
         assert (await refreshed(other)).status == (200 if way == "~/auth/logout" else 401), way
 
 
@@ -465,6 +466,7 @@ async def test_sessions_that_are_refreshed_last_as_long_as_their_tokens(client: 
 @ensureDeferred
 async def test_a_token_from_before_sessions_gets_one_when_it_is_refreshed(client: Client) -> None:
     user = await make_ada(client)
+    await execute(client, "UPDATE directus_users SET security_stamp = 0 WHERE id = %s", (user,))
     project = client.backend.projects.get(client.project)
     claims = {"id": user, "exp": int(current_time().timestamp()) + 60, "ttl": 20, "type": "auth", "project": project.key}
     old = jwt.encode(claims, project.keys.current, "HS256")
@@ -755,3 +757,157 @@ async def test_the_sessions_of_others_are_not_listed(client: Client) -> None:
         await listed(client, Origin="a", Cookie=cookie),
     ):
         assert nothing is None
+
+
+# --- JWTs that end before they expire
+
+
+async def works(client: Client, *tokens: str) -> list[bool]:
+    """Whether each of the tokens identifies its user."""
+    answers = [await client.get(ME, token=token) for token in tokens]
+    assert {answer.status for answer in answers} <= {200, 401}
+    return [answer.status == 200 for answer in answers]
+
+
+async def refreshed(client: Client, token: str) -> Reply:
+    return await client.post("~/auth/refresh", {"token": token}, token=None)
+
+
+def without_session(client: Client, token: str) -> str:
+    """The JWT as a server issues it where it cannot store sessions."""
+    keys = client.backend.projects.get(client.project).keys
+    claims = jwt.decode(token, keys.current, ["HS256"])
+    del claims["sid"]
+    return jwt.encode(claims, keys.current, "HS256")
+
+
+async def by_rest(client: Client, user: int, status: str) -> None:
+    assert (await client.patch(f"~/users/{user}", {"status": status})).status == 200
+
+
+async def by_another_program(client: Client, user: int, status: str) -> None:
+    await execute(client, "UPDATE directus_users SET status = %s WHERE id = %s", (status, user))
+
+
+async def by_scim(client: Client, user: int, status: str) -> None:
+    ((external,),) = await execute(client, "SELECT external_id FROM directus_users WHERE id = %s", (user,))
+    operations = [{"op": "replace", "path": "active", "value": status == "active"}]
+    answer = await client.patch(f"~/scim/v2/Users/{external}", {"Operations": operations})
+    assert answer.status == 200, answer.body
+
+
+async def by_the_user(client: Client, user: int, status: str) -> None:
+    """The user suspends the own account, in a session."""
+    caller: Any = {} if status == "active" else {"token": None, "headers": {"Cookie": await cookie_of(client)}}
+    assert (await client.patch(f"~/users/{user}", {"status": status}, **caller)).status == 200
+
+
+async def by_failed_sign_ins(client: Client, user: int, status: str) -> None:
+    if status == "active":
+        await by_rest(client, user, status)
+        return
+    await set_setting(client, "login_attempts_allowed", 1)
+    for code in (100, 103):
+        answer = await client.post("~/auth/authenticate", ADA | {"password": "wrong"}, token=None)
+        assert answer.code == code
+
+
+WAYS = [by_rest, by_another_program, by_scim, by_the_user, by_failed_sign_ins]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@ensureDeferred
+async def test_what_was_issued_before_a_deactivation_stays_invalid_after_it(client: Client, way: Any) -> None:
+    user = await make_ada(client)
+    token = (await sign_in(client)).data["token"]
+    renewed = (await refreshed(client, token)).data["token"]
+    before = [token, renewed, without_session(client, token)]
+    cookie = await cookie_of(client)
+    assert await works(client, *before) == [True] * 3
+    await way(client, user, "suspended")
+    assert await works(client, *before) == [False] * 3
+    await way(client, user, "active")
+    assert await works(client, *before) == [False] * 3
+    assert await status(client, cookie) == 401
+    assert [(await refreshed(client, each)).code for each in before] == [101] * 3
+    assert await execute(client, "SELECT FROM directus_user_sessions") == []
+    # Whoever signs in anew is in, with tokens that hold.
+    newer = (await sign_in(client)).data["token"]
+    assert await works(client, newer, (await refreshed(client, newer)).data["token"], *before) == [True, True, *[False] * 3]
+
+
+@ensureDeferred
+async def test_a_user_with_the_id_of_a_deleted_one_has_none_of_its_sessions(client: Client) -> None:
+    for way in ("by the API", "by another program"):
+        user = await make_ada(client)
+        token, cookie = (await sign_in(client)).data["token"], await cookie_of(client)
+        assert await works(client, token) == [True]
+        if way == "by the API":
+            assert (await client.delete(f"~/users/{user}")).status == 204
+        else:
+            await execute(client, "DELETE FROM directus_users WHERE id = %s", (user,))
+        assert await make_ada(client, id=user, email="b@example.com") == user
+        assert await works(client, token) == [False]
+        assert await status(client, cookie) == 401
+        assert (await refreshed(client, token)).code == 101
+        assert (await client.delete(f"~/users/{user}")).status == 204
+
+
+@ensureDeferred
+async def test_a_new_password_ends_all_jwts_but_those_of_the_session_that_sets_it(client: Client) -> None:
+    user = await make_ada(client)
+    one, two = [(await sign_in(client)).data["token"] for _ in range(2)]
+    renewed = (await refreshed(client, one)).data["token"]
+    alone = without_session(client, two)
+    assert (await client.patch(f"~/users/{user}", {"password": "new-secret"}, token=one)).status == 200
+    assert await works(client, one, renewed, two, alone) == [True, True, False, False]
+    assert [(await refreshed(client, each)).code for each in (two, alone)] == [101, 101]
+    # The session goes on: what is made of its tokens holds as well.
+    newest = (await refreshed(client, one)).data["token"]
+    assert await works(client, newest) == [True]
+    # Another session changes it next.
+    three = (await sign_in(client, password="new-secret")).data["token"]
+    assert (await client.patch("~/users/me", {"password": "newer-secret"}, token=three)).status == 200
+    assert await works(client, one, renewed, newest, three) == [False, False, False, True]
+    # By somebody else: all of them.
+    assert (await client.patch(f"~/users/{user}", {"password": "newest-secret"})).status == 200
+    assert await works(client, three) == [False]
+    # What is no new password ends none, nor does a sign-in that replaces an outdated hash.
+    four = (await sign_in(client, password="newest-secret")).data["token"]
+    for payload in ({"title": "x"}, {"email": "ada@example.com"}, {"token": "another"}, {"status": "active"}):
+        assert (await client.patch(f"~/users/{user}", payload)).status == 200
+    await execute(client, "UPDATE directus_users SET password = %s WHERE id = %s", (hashes.hash_bcrypt("old", 4), user))
+    await sign_in(client, password="old")
+    assert await works(client, four) == [True]
+
+
+@ensureDeferred
+async def test_tokens_of_before_security_stamps_are_valid_until_the_account_changes(client: Client) -> None:
+    user = await make_ada(client)
+    await execute(client, "UPDATE directus_users SET security_stamp = 0 WHERE id = %s", (user,))
+    token = (await sign_in(client)).data["token"]
+    keys = client.backend.projects.get(client.project).keys
+    assert "stamp" not in jwt.decode(token, keys.current, ["HS256"])
+    assert await works(client, token) == [True]
+    await by_another_program(client, user, "draft")
+    await by_another_program(client, user, "active")
+    assert await works(client, token) == [False]
+
+
+@ensureDeferred
+async def test_a_token_is_invalid_at_once_where_the_stamp_is_changed_in_the_database(client: Client) -> None:
+    user = await make_ada(client)
+    token = (await sign_in(client)).data["token"]
+    assert await works(client, token) == [True]
+    await execute(client, "UPDATE directus_users SET security_stamp = DEFAULT WHERE id = %s", (user,))
+    assert await works(client, token) == [False]
+
+
+@ensureDeferred
+async def test_the_security_stamp_is_not_shown(client: Client) -> None:
+    user = await make_ada(client)
+    shown = (await client.get(f"~/users/{user}?fields=*")).data
+    assert not {"security_stamp", "stamp_session"} & shown.keys()
+    assert (await client.get(f"~/users/{user}?fields=security_stamp")).status == 422
+    assert (await client.get("~/users?filter[security_stamp]=0")).status == 422
+    assert (await client.patch(f"~/users/{user}", {"security_stamp": 1})).status == 422

@@ -259,8 +259,10 @@ async def test_older_system_tables_are_migrated_where_they_are(place: Place) -> 
             directus_presigned_uploads;
         DROP FUNCTION directus_wake_outbox, directus_outbox_written, directus_owner_changed CASCADE;
         DROP FUNCTION directus_sessions_ended, directus_status_changed, directus_token_written CASCADE;
-        DROP FUNCTION directus_tokens_ended, directus_user_deactivated CASCADE;
-        ALTER TABLE directus_users DROP COLUMN token_fingerprint;
+        DROP FUNCTION directus_tokens_ended, directus_user_deactivated, directus_new_security_stamp CASCADE;
+        DROP TRIGGER directus_touched ON directus_users;
+        CREATE TRIGGER directus_touched AFTER INSERT ON directus_users FOR EACH STATEMENT EXECUTE FUNCTION directus_touched('accounts');
+        ALTER TABLE directus_users DROP COLUMN token_fingerprint, DROP COLUMN security_stamp, DROP COLUMN stamp_session;
         CREATE UNIQUE INDEX directus_users_token ON directus_users (token);
         DROP INDEX directus_users_unsealed_2fa_secret;
         UPDATE directus_users SET token = '{TOKEN}' WHERE token IS NOT NULL;
