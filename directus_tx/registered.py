@@ -22,7 +22,7 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable, Unauthorized
 from directus_tx.extensions import ExtensionError, Extensions
 from directus_tx.files.storage.adapters import SHIPPED, StorageAdapter
-from directus_tx.http.custom import CustomRoute, check_places, custom_routes
+from directus_tx.http.custom import CustomRoute, Running, check_places, custom_routes
 from directus_tx.http.endpoints import all_routes
 from directus_tx.outbox.kinds import Kind
 from directus_tx.outgoing.client import Client
@@ -175,9 +175,10 @@ class _Collector:
         return found
 
     def _routes(self) -> Iterator[CustomRoute]:
+        running = Running(self.plugins.reactor, self.settings.plugins.route_timeout)
         for plugin, given in self._values("register_routes"):
             with _named(plugin, "register_routes"):
-                found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin)))
+                found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin), running))
                 check_places([*all_routes(), *found])
             yield from found
 

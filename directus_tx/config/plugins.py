@@ -41,6 +41,11 @@ class PluginSettings:
     hook_timeout: float = setting(
         10.0, "Seconds after which a hook that waits for something is cut off. 0: no limit. Requests that it has to allow fail."
     )
+    route_timeout: float = setting(
+        60.0,
+        "Seconds after which an endpoint of a plugin that waits for something is cut off, and the request is answered with 503. A plugin"
+        " can register a route with another limit. 0: no limit.",
+    )
     slow_hook: float = setting(1.0, "Seconds from which the log names a hook that has taken so long. 0: never.")
     block_limit: float = setting(
         2.0,

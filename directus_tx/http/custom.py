@@ -1,7 +1,7 @@
 """The routes of plugins, at /custom/NAME/... and /:project/custom/NAME/..., where NAME is the name of the plugin. Apart from that they are
 routes like those of the API: with the same callers, limits, errors and descriptions."""
 
-import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,11 +10,12 @@ from attrs import field, fields, frozen
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from directus_tx.errors import NotFound
+from directus_tx.errors import NotFound, ServiceUnavailable
 from directus_tx.http.answers import Answer, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Endpoint, Route, Routes
-from directus_tx.plugins.context import Context
+from directus_tx.plugins.context import Context, end_transactions
+from directus_tx.plugins.time_limits import within
 from directus_tx.query import Query
 
 log = Logger()
@@ -94,12 +95,24 @@ class CustomRoute(Route):
         Route.check(self, call)
 
 
-def custom_routes(plugin: str, given: Any, enabled: Enabled) -> Iterator[CustomRoute]:
+class EndpointTimeout(ServiceUnavailable):
+    """An endpoint of a plugin has not answered in time."""
+
+
+@frozen
+class Running:
+    """What endpoints of plugins run with: the reactor, and plugins.route_timeout."""
+
+    reactor: Any
+    timeout: float
+
+
+def custom_routes(plugin: str, given: Any, enabled: Enabled, running: Running) -> Iterator[CustomRoute]:
     """Yields the routes of a plugin, which has registered *given*: a `Routes` or a list of them. Raises ValueError, whose message says
     what is wrong with them."""
     taken = set[str]()
     for each in _all_of(given):
-        route = _custom(plugin, each, enabled)
+        route = _custom(plugin, each, enabled, running)
         place = place_of(route)
         if place in taken:
             raise ValueError(f"the route {each.method} {each.path} is registered twice")
@@ -131,7 +144,7 @@ def _all_of(given: Any) -> Iterator[Route]:
         yield from routes
 
 
-def _custom(plugin: str, route: Route, enabled: Enabled) -> CustomRoute:
+def _custom(plugin: str, route: Route, enabled: Enabled, running: Running) -> CustomRoute:
     if not _NAME.fullmatch(plugin):
         raise ValueError(
             f'the name "{plugin}" cannot be a part of paths: it must consist of letters, digits, dashes and underscores'
@@ -141,7 +154,7 @@ def _custom(plugin: str, route: Route, enabled: Enabled) -> CustomRoute:
     rest = route.path.removeprefix(IN_PROJECT) if in_project else route.path
     path = f"{IN_PROJECT if in_project else ''}/{CUSTOM}/{plugin}{'' if rest == '/' else rest}"
     values = {each.name: getattr(route, each.name) for each in fields(Route) if each.init}
-    values |= {"path": path, "endpoint": _checked(route)}
+    values |= {"path": path, "endpoint": _checked(plugin, route, path, running)}
     return CustomRoute(**values, plugin=plugin, enabled=enabled)
 
 
@@ -170,17 +183,39 @@ def _check(route: Route) -> None:
         raise ValueError(f"{said}: the description must be an Operation")
     if not callable(route.endpoint):
         raise ValueError(f"{said}: the endpoint must be a function")
+    limit = route.time_limit
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf):
+        raise ValueError(f"{said}: time_limit must be a number of seconds, or 0 for no limit")
 
 
-def _checked(route: Route) -> Endpoint:
-    """Returns the endpoint of a route, which raises TypeError if that of the plugin returns no answer."""
+def _checked(plugin: str, route: Route, path: str, running: Running) -> Endpoint:
+    """Returns the endpoint of a route of a plugin, which raises TypeError if that of the plugin returns no answer, and EndpointTimeout if
+    it takes longer than the limit of the route. Transactions that it leaves open are rolled back. *path* is the one at which the route is
+    served."""
     endpoint: Callable[[Request], Any] = route.endpoint
+    limit = running.timeout if route.time_limit is None else float(route.time_limit)
+    names = {"plugin": plugin, "method": route.method, "path": path}
+
+    def cut() -> EndpointTimeout:
+        log.error(
+            "the plugin {plugin} is cut off: {method} {path} has not been answered within {seconds} s ({setting})",
+            seconds=f"{limit:g}",
+            setting="plugins.route_timeout" if route.time_limit is None else "the time_limit of the route",
+            **names,
+        )
+        return EndpointTimeout("An extension of the server did not answer in time.")
 
     async def call_endpoint(call: Call) -> Answer | Streamed:
         ctx = None if call.ctx is None else Context(call.ctx, call.items)
-        found = endpoint(Request(call.path, call, ctx))
-        if inspect.isawaitable(found):
-            found = await found
+        try:
+            found = endpoint(Request(call.path, call, ctx))
+            if not isinstance(found, (Answer, Streamed)):
+                found = await within(running.reactor, limit, found, cut)
+        finally:
+            left = 0 if ctx is None else end_transactions(ctx, running.reactor)
+            if left:
+                text = "the plugin {plugin} has left transactions open in {method} {path}; {number} are rolled back"
+                log.error(text, number=left, **names)
         if not isinstance(found, (Answer, Streamed)):
             raise TypeError(f"the endpoint must return an Answer, not {type(found).__name__}")
         return found

@@ -304,7 +304,9 @@ class Route:
     With a *guarded* route callers can try secrets: passwords, or tokens of which they need not be users. Answers with 401, 403 or 404 count
     as failed attempts of the address, and of the account that the endpoint names with `Call.name_account`.
 
-    Tokens that are limited (`Scope`) may be used for a route if it is *scoped*: it reads, or writes nothing but what grants allow."""
+    Tokens that are limited (`Scope`) may be used for a route if it is *scoped*: it reads, or writes nothing but what grants allow.
+
+    *time_limit* is for routes of plugins: the seconds that the endpoint may take. 0: no limit; None: plugins.route_timeout."""
 
     method: str
     path: str
@@ -315,6 +317,7 @@ class Route:
     public_refusal: type[ApiError] | None = None
     guarded: bool = field()
     scoped: bool = field()
+    time_limit: float | None = None
 
     in_project: bool = field(init=False)
 
@@ -370,7 +373,7 @@ class Routes:
         return iter(self._routes)
 
     def add(self, method: str, path: str, endpoint: Endpoint, caller: Caller, about: Operation, **more: Any) -> None:
-        """Adds a route. *more* are `refusal`, `public_refusal`, `guarded` and `scoped` of `Route`."""
+        """Adds a route. *more* are `refusal`, `public_refusal`, `guarded`, `scoped` and `time_limit` of `Route`."""
         self._routes.append(Route(method, path, endpoint, caller, about, **more))
 
     def route(self, method: str, path: str, caller: Caller, about: Operation, **more: Any) -> Callable[[Endpoint], Endpoint]:

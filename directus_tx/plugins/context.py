@@ -1,6 +1,7 @@
 """What hooks are called with: the request as plugins see it, and the items that it may read and write."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -28,8 +29,8 @@ class Context:
 
     _request: context.Context = field(alias="request", repr=False)
     _service: Items = field(alias="service", repr=False)
-    _open: "set[defer.Deferred[Any]]" = field(alias="open", factory=set, repr=False, eq=False)
-    """The transactions that have not ended."""
+    _open: "dict[defer.Deferred[Any], Coroutine[Any, Any, Any]]" = field(alias="open", factory=dict, repr=False, eq=False)
+    """The transactions that have not ended, each with its coroutine."""
 
     @property
     def project(self) -> str:
@@ -99,19 +100,23 @@ class Context:
             return await _part(self._request, lambda: work(self))
         transaction = self._request.transaction(lambda inner: _awaited(work(evolve(self, request=inner))))
         running = defer.Deferred.fromCoroutine(transaction)
-        self._open.add(running)
+        self._open[running] = transaction
         try:
             return await running
         finally:
-            self._open.discard(running)
+            self._open.pop(running, None)
 
 
-def end_transactions(ctx: Context) -> int:
+def end_transactions(ctx: Context, reactor: Any) -> int:
     """Rolls back the transactions of a context that have not ended, and returns their number."""
-    left = list(ctx._open)
-    for each in left:
-        each.addErrback(_ignore)
-        each.cancel()
+    left = dict(ctx._open)
+    for running, transaction in left.items():
+        running.addErrback(_ignore)
+        if inspect.getcoroutinestate(transaction) == inspect.CORO_RUNNING:
+            # The function of the transaction has caused this call. It can be cancelled when it waits.
+            reactor.callLater(0, running.cancel)
+        else:
+            running.cancel()
     return len(left)
 
 

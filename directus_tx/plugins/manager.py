@@ -1,7 +1,6 @@
 """Loads plugins, checks that they match the specifications of hooks, and calls their hooks."""
 
 import contextlib
-import inspect
 import pathlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from directus_tx.plugins import hookspecs, registrations
 from directus_tx.plugins.context import Context, end_transactions
 from directus_tx.plugins.costs import Costs
 from directus_tx.plugins.discovery import NAME, Found, files_of, find_in_directory, find_installed, reason_of
+from directus_tx.plugins.time_limits import within
 from directus_tx.plugins.watchdog import Watchdog
 from directus_tx.suggestions import suggestion
 
@@ -368,7 +368,7 @@ class Plugins:
         """Counts a call that has ended, and ends what it has left open."""
         each.costs.add(seconds)
         ctx = arguments["ctx"]
-        left = 0 if ctx is None else end_transactions(ctx)
+        left = 0 if ctx is None else end_transactions(ctx, self.reactor)
         if left:
             text = "the plugin {plugin} has left transactions open in {hook}; {number} are rolled back"
             log.error(text, plugin=each.plugin, hook=each.hook, number=left)
@@ -378,31 +378,15 @@ class Plugins:
             log.warn(text, plugin=each.plugin, seconds=f"{seconds:.3f}", hook=each.hook)
 
     def _finished(self, each: Implementation, result: Any) -> "Any | defer.Deferred[Any]":
-        """Returns the result of an awaitable, or a Deferred for it, which fails with HookTimeout after plugins.hook_timeout."""
-        if not isinstance(result, defer.Deferred):
-            if not inspect.isawaitable(result):
-                return _ready(result)
-            result = defer.Deferred.fromCoroutine(result if inspect.iscoroutine(result) else _awaited(result))
-        waited: defer.Deferred[Any] = defer.Deferred(lambda _: result.cancel())
-        timer: Any = None
+        """Returns an awaitable for what a hook has returned, which raises HookTimeout after plugins.hook_timeout."""
+        limit = self.settings.hook_timeout
 
-        def ended(value: Any) -> None:
-            if timer is not None and timer.active():
-                timer.cancel()
-            if not waited.called:
-                waited.callback(value)
-
-        def cut() -> None:
-            limit = self.settings.hook_timeout
+        def cut() -> HookTimeout:
             text = "the plugin {plugin} is cut off: {hook} has not ended within {seconds} s (plugins.hook_timeout)"
             log.error(text, plugin=each.plugin, hook=each.hook, seconds=f"{limit:g}")
-            waited.errback(HookTimeout("An extension of the server did not end in time."))
-            result.cancel()
+            return HookTimeout("An extension of the server did not end in time.")
 
-        result.addBoth(ended)
-        if not waited.called and self.settings.hook_timeout:
-            timer = self.reactor.callLater(self.settings.hook_timeout, cut)
-        return waited
+        return within(self.reactor, limit, result, cut)
 
     # what there is
 
@@ -486,14 +470,6 @@ def _resume(wrapper: Implementation, running: Generator[Any, Any, Any], failure:
             raise TypeError(f"it returned {_described(end.value)}") from None
     else:
         raise RuntimeError("a wrapper must yield once")
-
-
-async def _ready(value: Any) -> Any:
-    return value
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
 
 
 def _described(value: object) -> str:

@@ -329,7 +329,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "indexes",
         "delivery",
     ),
-    "plugins": ("context", "hookspecs", "registrations", "costs", "discovery", "watchdog", "manager", "services"),
+    "plugins": ("context", "hookspecs", "registrations", "costs", "discovery", "time_limits", "watchdog", "manager", "services"),
     "projects": ("files", "rotation", "unsealed", "archive", "availability", "provisioning", "project", "registry", "demo"),
 }
 """The order of the modules of a package, likewise."""
