@@ -239,7 +239,7 @@ class App:
         if call.ctx is not None and "response" in self.services.items.plugins.named:
             answer = await self._filtered(route, call, answer)
         if isinstance(answer, Streamed):
-            return await self._stream(route, call.request, answer, call.public)
+            return await self._stream(route, call, answer)
         _set_headers(call.request, answer.headers)
         body = await self._write(call.request, answer, call.public)
         return body if len(body) < LARGE else await self._send(call.request, body)
@@ -398,9 +398,10 @@ class App:
         packed = await encode.Packer(self.reactor).whole(found.body) if packs else None
         return self._finish(request, found.status, found.body, found.content_type, packed, compressible=found.compressible)
 
-    async def _stream(self, route: Route, request: Any, answer: Streamed, public: bool) -> bytes:
+    async def _stream(self, route: Route, call: Call, answer: Streamed) -> bytes:
         """Writes a body while its data is read. An exception before the first bytes is answered as an error. After them the status is
         sent, so the connection is closed and the body stays incomplete."""
+        request = call.request
         sender = Sender(request, self.spool if answer.spooled else NO_SPOOL)
         packed = "Content-Encoding" in answer.headers or not answer.compressible
         packer = encode.Packer(self.reactor) if _takes_gzip(request) and not packed else None
@@ -425,7 +426,7 @@ class App:
             await sender.write(data if packer is None else await packer.add(data))
 
         try:
-            await answer.write(write, public=public)
+            await answer.write(write, public=call.public)
             if packer is not None:
                 await sender.write(packer.end())
             await sender.finish()
@@ -438,14 +439,29 @@ class App:
         except BaseException as error:
             if not started:
                 raise
-            status = InternalError.status
-            log_failure(route, request, error)
-            log.failure("request {request_id} failed while its answer was being sent", request_id=request.request_id)
-            request.channel.abort("cannot be sent the rest of an answer that failed")
+            status = self._break_off(route, call, error)
         finally:
             sender.close()
         self._log(request, status)
         return b""
+
+    def _break_off(self, route: Route, call: Call, error: BaseException) -> int:
+        """Closes the connection for an exception after the first bytes of an answer, so that the client finds the body incomplete. Logs the
+        reason, with a traceback if it is not an error of the API. Returns the status for the log."""
+        request = call.request
+        told = error if isinstance(error, ApiError) and not isinstance(error, InternalError) else None
+        if told is None:
+            log_failure(route, request, error)
+            if not (isinstance(error, InternalError) and error.logged):
+                log.failure("request {request_id} failed while its answer was being sent", request_id=request.request_id)
+            self.services.items.plugins.report("application_error", call.ctx, error=error, request_id=request.request_id)
+        else:
+            request.error_code = told.code
+        reason = "" if told is None else f": {told.message}"
+        if request.channel is not None:
+            request.channel.abort(f"cannot be sent the rest of the answer to request {request.request_id}{reason}")
+        drop_tracebacks(error)
+        return InternalError.status if told is None else told.status
 
     async def _send(self, request: Any, body: bytes) -> bytes:
         """Sends a body in pieces, so that a client that stops receiving is noticed."""

@@ -2,18 +2,23 @@
 
 import gzip
 import json
+import socket
 from typing import Any
 
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
+from twisted.web.client import ResponseFailed
 
+from directus_tx.api import hookimpl
 from directus_tx.compile import plan
 from directus_tx.config import Settings
 from directus_tx.db.connection import Connection
 from directus_tx.db.session import Session
 from directus_tx.items import batches
-from tests.conftest import Client, Reply, field
+from tests.conftest import TOKEN, Client, Reply, field
+from tests.plugged import logged
 
 O2M = {"type": "o2m", "interface": "one-to-many"}
 TEXT = {"datatype": "TEXT", "length": None}
@@ -374,14 +379,18 @@ def to_and_fro(times: int) -> str:
     return "articles.author." * times + "articles.id"
 
 
-@ensureDeferred
-@pytest.mark.limits(max_repeated_size=20_000)
-async def test_lists_that_are_repeated_count_each_time(client: Client, small: Any) -> None:
-    """A path that goes to and fro makes an answer that is exponentially larger than what is read for it."""
+async def authors_and_articles(client: Client) -> None:
     await client.collection("authors", field("name"), {"field": "articles", **O2M})
     await client.collection("articles", field("author", "m2o", "INT", 11))
     relation = {"collection_many": "articles", "field_many": "author", "collection_one": "authors", "field_one": "articles"}
     assert (await client.post("~/relations", relation)).status == 200
+
+
+@ensureDeferred
+@pytest.mark.limits(max_repeated_size=20_000)
+async def test_lists_that_are_repeated_count_each_time(client: Client, small: Any) -> None:
+    """A path that goes to and fro makes an answer that is exponentially larger than what is read for it."""
+    await authors_and_articles(client)
     await client.post(
         "~/items/authors", [{"name": "Ada", "articles": [{} for _ in range(30)]}, {"name": "Bob", "articles": [{}]}]
     )
@@ -406,3 +415,57 @@ async def test_lists_that_are_repeated_count_each_time(client: Client, small: An
     # Lists that are long without repeating anything are no matter of this limit.
     await client.post("~/items/articles", [{"author": 2} for _ in range(2000)])
     assert len((await client.get("~/items/authors/2?fields=articles.id")).data["articles"]) == 2001
+
+
+@ensureDeferred
+@pytest.mark.limits(max_repeated_size=20_000)
+@pytest.mark.parametrize("headers", [{}, {"Accept-Encoding": "gzip"}])
+async def test_an_item_that_is_refused_after_others_were_sent_breaks_off_the_answer(
+    client: Client, small: Any, headers: dict[str, str]
+) -> None:
+    """It is a mistake of the client: the log has one line about it, without a traceback."""
+    await authors_and_articles(client)
+    await client.post(
+        "~/items/authors", [{"name": "Ada", "articles": [{} for _ in range(30)]}, *({"name": f"{n}"} for n in range(100))]
+    )
+    small(1000, 300 * plan.ROW)
+    heard = []
+
+    class Hearing:
+        directus_tx_api = 1
+
+        @hookimpl
+        def application_error(self, request_id: str) -> None:
+            heard.append(request_id)
+
+    client.backend.plugins.register(Hearing(), "hearing")
+    address = f"~/items/authors?fields=name,{to_and_fro(2)}&limit=-1&sort=-id"
+    with logged() as lines:
+        with pytest.raises(ResponseFailed):
+            await client.get(address, headers=headers)
+        # Programs that know no chunks find the connection reset, not ended.
+        received, reset = await deferToThread(read_whole, client, address)
+    assert received.startswith(b"HTTP/1.0 200 OK")
+    assert b'{"name":"99"' in received
+    assert b"Ada" not in received
+    assert reset
+    about = [line for line in lines if "max_repeated_size" in line]
+    assert len(about) == 2
+    assert all("cannot be sent the rest of the answer to request " in line for line in about)
+    assert [line.rpartition(" ms")[0].split()[2] for line in lines if "/items/authors 4" in line] == ["422"] * 2
+    assert not [line for line in lines if "Traceback" in line or "failed" in line]
+    assert heard == []
+
+
+def read_whole(client: Client, address: str) -> tuple[bytes, bool]:
+    """Returns what the server answers to a request by HTTP/1.0, and whether the connection has been reset."""
+    path = address.replace("~", f"/{client.project}", 1)
+    with socket.create_connection(("127.0.0.1", int(client.base.rpartition(":")[2])), timeout=30) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: bearer {TOKEN}\r\n\r\n".encode())
+        received = b""
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except ConnectionResetError:
+            return received, True
+        return received, False

@@ -232,8 +232,6 @@ RECORD = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
 
 
 EXPECTED: tuple[re.Pattern[str], ...] = (
-    # A list whose reading broke off when its status had been sent.
-    re.compile(r"failed while its answer was being sent.*ServiceUnavailable", re.DOTALL),
     # What operators must know of the database: it has ended, its disk is full, it is not there when a process starts.
     re.compile(r"the embedded PostgreSQL is not running any more and is started again"),
     re.compile(r"the database failed: SQLSTATE (53|57)"),
