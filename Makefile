@@ -9,6 +9,9 @@ PYTHON ?= python3
 # Processes that run tests. Each has a PostgreSQL of its own.
 WORKERS ?= 2
 
+# Where this variable is set, every process compiles the whole server again: it makes each command of the tests a third slower.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test bench docs clean
 
 run: $(STAMP)
