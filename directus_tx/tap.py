@@ -3,15 +3,18 @@
 import os
 from typing import Any
 
-from twisted.application.service import IServiceMaker, MultiService
-from twisted.internet import reactor
-from twisted.python import usage
+from directus_tx.importing import without_collections
 
-from directus_tx import config
-from directus_tx.checks import problems
-from directus_tx.process import StartError
-from directus_tx.service import ApiService, use_monotonic_clock, use_shared_lookups
-from directus_tx.workers import Worker, Workers
+with without_collections():
+    from twisted.application.service import IServiceMaker, MultiService
+    from twisted.internet import reactor
+    from twisted.python import usage
+
+    from directus_tx import config
+    from directus_tx.checks import problems
+    from directus_tx.process import StartError
+    from directus_tx.service import ApiService, use_monotonic_clock, use_shared_lookups
+    from directus_tx.workers import Worker, Workers
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
 
