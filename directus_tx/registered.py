@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import frozen, mutable
@@ -22,8 +22,6 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ServiceUnavailable, Unauthorized
 from directus_tx.extensions import ExtensionError, Extensions
 from directus_tx.files.storage.adapters import SHIPPED, StorageAdapter
-from directus_tx.http.custom import CustomRoute, Running, check_places, custom_routes
-from directus_tx.http.endpoints import all_routes
 from directus_tx.outbox.kinds import Kind
 from directus_tx.outgoing.client import Client
 from directus_tx.plugins.context import Context
@@ -33,6 +31,9 @@ from directus_tx.projects.registry import Projects
 from directus_tx.schema.custom import CustomSchema, check_aggregate, check_field_type, check_operator
 from directus_tx.schema.datatypes import FIELD_TYPES
 from directus_tx.schema.plugin_migrations import PluginMigrations, read_migrations
+
+if TYPE_CHECKING:
+    from directus_tx.http.custom import CustomRoute
 
 MAX_NAME = 50
 """The maximum length of the names of storages, of drivers and of kinds of messages."""
@@ -100,7 +101,7 @@ class Registered:
     """What the plugins of a server have registered. `servers` are what they were called with, by plugin."""
 
     servers: Mapping[str, Server]
-    routes: tuple[CustomRoute, ...]
+    routes: "tuple[CustomRoute, ...]"
     extensions: Extensions
     storages: Mapping[str, StorageAdapter]
     drivers: Mapping[str, AuthenticationDriver]
@@ -174,9 +175,16 @@ class _Collector:
             raise ConfigError(unknown)
         return found
 
-    def _routes(self) -> Iterator[CustomRoute]:
+    def _routes(self) -> "Iterator[CustomRoute]":
+        registered = list(self._values("register_routes"))
+        if not registered:
+            return
+        # Here, because importing `http` takes longer than most commands, which need it only if there are such plugins.
+        from directus_tx.http.custom import Running, check_places, custom_routes
+        from directus_tx.http.endpoints import all_routes
+
         running = Running(self.plugins.reactor, self.settings.plugins.route_timeout)
-        for plugin, given in self._values("register_routes"):
+        for plugin, given in registered:
             with _named(plugin, "register_routes"):
                 found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin), running))
                 check_places([*all_routes(), *found])

@@ -11,9 +11,10 @@ with without_collections():
     from twisted.python import usage
 
     from directus_tx import config
+    from directus_tx.backend import use_monotonic_clock, use_shared_lookups
     from directus_tx.checks import problems
     from directus_tx.process import StartError
-    from directus_tx.service import ApiService, use_monotonic_clock, use_shared_lookups
+    from directus_tx.service import ApiService
     from directus_tx.workers import Worker, Workers
 
 __all__ = ["IServiceMaker", "Options", "makeService"]

@@ -26,13 +26,14 @@ from twisted.web.iweb import IBodyProducer
 from werkzeug.routing import Rule
 from zope.interface import implementer
 
+from directus_tx.backend import use_monotonic_clock
 from directus_tx.config import Settings, load
 from directus_tx.db.session import Session
 from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.plugins.manager import Plugins
-from directus_tx.service import Backend, use_monotonic_clock
+from directus_tx.service import ServerBackend
 
 # No deadlines: how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -161,7 +162,7 @@ class _Received(Protocol):
 class Client:
     """Speaks HTTP to a server in this process. Paths begin with the project's key where they begin with "~"."""
 
-    def __init__(self, backend: Backend, app: App, port: int) -> None:
+    def __init__(self, backend: ServerBackend, app: App, port: int) -> None:
         self.backend = backend
         self.app = app
         self.base = f"http://127.0.0.1:{port}"
@@ -236,7 +237,7 @@ def plugins() -> Plugins | None:
 @pytest_twisted.async_yield_fixture
 async def server(settings: Settings, plugins: Plugins | None) -> Any:
     """A client of a server without projects."""
-    backend = Backend(settings, reactor, plugins)
+    backend = ServerBackend(settings, reactor, plugins)
     await backend.open()
     backend.find_extensions()
     app = App(

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from twisted.internet import defer, task
 
 from directus_tx import config
+from directus_tx.backend import Backend, use_monotonic_clock, use_shared_lookups
 from directus_tx.cli.output import Output
 from directus_tx.context import ADMINISTRATOR, Accountability, Context, current_time
 from directus_tx.db.session import Session
@@ -20,7 +21,6 @@ from directus_tx.embedded import EmbeddedError
 from directus_tx.errors import ApiError, InternalError, ServiceUnavailable
 from directus_tx.plugins import context as plugins
 from directus_tx.process import StartError
-from directus_tx.service import Backend, use_monotonic_clock, use_shared_lookups
 from directus_tx.suggestions import suggestion
 
 FAILED, MISUSED = 1, 2

@@ -4,13 +4,13 @@ import json
 
 import click
 
+from directus_tx.backend import load_plugins
 from directus_tx.checks import database_problems, problems, project_problems
 from directus_tx.cli.command import MISUSED, offline
 from directus_tx.cli.output import Output
 from directus_tx.config import Settings, described
 from directus_tx.plugins.manager import Plugins
 from directus_tx.process import StartError
-from directus_tx.service import load_plugins
 
 
 @click.group("config")

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from attrs import evolve
 
+from directus_tx.backend import KINDS
 from directus_tx.cli.advise import url_of
 from directus_tx.cli.command import Failed, Misconfigured, offline
 from directus_tx.cli.output import Output
 from directus_tx.config import ConfigError, Settings
 from directus_tx.plugins.manager import Plugins
 from directus_tx.registered import collect
-from directus_tx.service import KINDS
 
 PATIENCE = 20
 """Seconds that the command waits for the answer of the server."""

@@ -10,6 +10,7 @@ from attrs import evolve
 from twisted.internet import defer
 from twisted.internet.threads import deferToThread
 
+from directus_tx.backend import OPENING_INTERVAL
 from directus_tx.cli.command import Environment, Failed, ask, online, told
 from directus_tx.cli.output import lines_of
 from directus_tx.cli.passwords import password, password_option
@@ -24,7 +25,6 @@ from directus_tx.projects.project import lost
 from directus_tx.projects.provisioning import check_key, checked
 from directus_tx.projects.rotation import reseal, with_new_key, without_keys
 from directus_tx.schema.numbers import whole_number
-from directus_tx.service import OPENING_INTERVAL
 
 T = TypeVar("T")
 

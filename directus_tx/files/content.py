@@ -8,12 +8,12 @@ from typing import Any
 
 import imagesize  # type: ignore[import-untyped]
 import puremagic
-from attrs import frozen
 from PIL import IptcImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from directus_tx.files.names import UNKNOWN
+from directus_tx.files.pictures import NO_PICTURE, Picture
 
 SNIFFED = 8 * 1024
 """The number of bytes at the beginning of a file by which its type is recognised."""
@@ -177,18 +177,6 @@ def is_allowed(kind: str, allowed: Sequence[str]) -> bool:
     )
 
 
-@frozen
-class Picture:
-    """What the content of a picture tells. The sides are in pixels, as they are stored, before a rotation by EXIF; None if unknown."""
-
-    width: int | None = None
-    height: int | None = None
-    description: str = ""
-    location: str = ""
-    tags: tuple[str, ...] = ()
-
-
-NO_PICTURE = Picture()
 RASTER = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif", "image/x-icon", "image/heic"}
 )

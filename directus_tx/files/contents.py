@@ -11,9 +11,9 @@ from directus_tx.compile import file_data
 from directus_tx.context import Context, moment
 from directus_tx.db.session import Session
 from directus_tx.errors import NotFound
-from directus_tx.files.content import NO_PICTURE, Picture
 from directus_tx.files.focus import Focus
 from directus_tx.files.names import adopted_storage_name
+from directus_tx.files.pictures import NO_PICTURE, Picture
 from directus_tx.outbox.messages import Message, enqueue
 
 KIND = "file removal"

@@ -12,8 +12,8 @@ from directus_tx.errors import ApiError, InvalidRequest, PayloadTooLarge, Servic
 from directus_tx.files import content as contents
 from directus_tx.files import names
 from directus_tx.files import quota as quotas
-from directus_tx.files.content import NO_PICTURE, Picture
 from directus_tx.files.contents import Content
+from directus_tx.files.pictures import NO_PICTURE, Picture
 from directus_tx.outgoing.client import Client
 from directus_tx.threads import Threads
 

@@ -10,9 +10,10 @@ from directus_tx.db.session import Session
 from directus_tx.errors import UploadForbidden
 from directus_tx.files import contents, names
 from directus_tx.files import quota as quotas
-from directus_tx.files.content import NO_PICTURE, Picture, types_in
+from directus_tx.files.content import types_in
 from directus_tx.files.contents import Content
 from directus_tx.files.embeds import Embed
+from directus_tx.files.pictures import NO_PICTURE, Picture
 from directus_tx.items.changes import Item
 from directus_tx.items.read import Result, key_of, read_back
 from directus_tx.items.rows import readable_keys

@@ -10,13 +10,13 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, protocol, reactor
 
+from directus_tx.backend import Backend
 from directus_tx.config import Settings, libpq_parameters
 from directus_tx.db.connection import connected
 from directus_tx.errors import InvalidRequest, ServiceUnavailable, Unauthorized
 from directus_tx.projects.files import BrokenProjectFile, ProjectDatabase
 from directus_tx.projects.provisioning import Databases, checked
 from directus_tx.projects.registry import Projects
-from directus_tx.service import Backend
 from tests.conftest import SUPER_ADMIN_TOKEN, Client
 
 ATTRIBUTES = {"user_email": "a@example.com", "user_password": "password", "super_admin_token": SUPER_ADMIN_TOKEN}

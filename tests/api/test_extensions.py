@@ -19,7 +19,7 @@ from directus_tx.http.admin_app import policy
 from directus_tx.plugins.manager import PluginError, Plugins
 from directus_tx.process import StartError
 from directus_tx.registered import collect
-from directus_tx.service import Backend
+from directus_tx.service import ServerBackend
 from tests.conftest import TOKEN, Client, Reply
 from tests.plugged import documented, plugins_of
 
@@ -359,7 +359,7 @@ class TestOfPlugins:
         self, settings: Settings, plugins: Plugins, tmp_path: pathlib.Path, directory: pathlib.Path
     ) -> None:
         (directory / "layouts" / "wall").rename(directory / "layouts" / "first")
-        backend = Backend(settings, reactor, plugins)
+        backend = ServerBackend(settings, reactor, plugins)
         with pytest.raises(StartError, match=r"server.extensions: .*layouts/first: there is an extension with this name already"):
             backend.find_extensions()
 

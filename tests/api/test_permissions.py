@@ -11,7 +11,7 @@ from directus_tx.db.session import Session
 from directus_tx.http.app import App
 from directus_tx.http.routes import Services
 from directus_tx.items.batches import BATCH
-from directus_tx.service import Backend
+from directus_tx.service import ServerBackend
 from tests.conftest import Client, field
 
 STATUSES = {"status_mapping": {"open": {"name": "Open"}, "done": {"name": "Done"}, "gone": {"name": "Gone", "soft_delete": True}}}
@@ -226,7 +226,7 @@ async def test_nobody_but_administrators_gains_rights_through_levels_alone(clien
 @ensureDeferred
 async def test_a_change_of_permissions_reaches_another_process_of_the_same_database(client: Client, settings: Settings) -> None:
     role = await team(client)
-    other = Backend(settings, reactor)
+    other = ServerBackend(settings, reactor)
     await other.open()
     app = App(
         reactor,

@@ -15,6 +15,7 @@ from twisted.internet import defer, reactor
 from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 
 from directus_tx.accounts.passwords import PasswordHasher
+from directus_tx.backend import Backend
 from directus_tx.config import Settings
 from directus_tx.db.connection import connected
 from directus_tx.db.session import SCHEMA_LOCK, Session
@@ -25,7 +26,6 @@ from directus_tx.projects.provisioning import NewProject, checked, template
 from directus_tx.projects.registry import Projects
 from directus_tx.schema import migrations as schema_migrations
 from directus_tx.schema.migrations import NewerSchema, migrate
-from directus_tx.service import Backend
 from tests.conftest import Client
 
 

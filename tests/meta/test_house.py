@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
+    "importing",
     "suggestions",
     "private_files",
     "extensions",
@@ -131,6 +132,7 @@ LAYERS = (
     "checks",
     "workers",
     "registered",
+    "backend",
     "service",
     "tap",
     "cli",
@@ -194,6 +196,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "files": (
         "storage",
         "names",
+        "pictures",
         "content",
         "focus",
         "contents",

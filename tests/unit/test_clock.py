@@ -6,7 +6,7 @@ import pytest
 from twisted.internet import base
 from twisted.internet.selectreactor import SelectReactor
 
-from directus_tx.service import use_monotonic_clock
+from directus_tx.backend import use_monotonic_clock
 
 DAY = 86400.0
 
