@@ -6,7 +6,7 @@ try:
     with without_collections():
         from directus_tx.cli.main import main
 except KeyboardInterrupt:
-    # Importing the server takes most of a second, in which Ctrl-C would end in a traceback.
+    # Click handles Ctrl-C only in the commands.
     raise SystemExit("directus: interrupted") from None
 
 __all__ = ["main"]

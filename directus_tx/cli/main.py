@@ -1,34 +1,39 @@
 """The `directus` command: its groups, its version, and how it ends."""
 
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from directus_tx import __version__
-from directus_tx.cli.accounts import session, token
-from directus_tx.cli.advise import advise
-from directus_tx.cli.configuration import configuration
-from directus_tx.cli.files import files
-from directus_tx.cli.graphql import graphql
-from directus_tx.cli.identities import identity
-from directus_tx.cli.mail import mail
-from directus_tx.cli.outbox import outbox
-from directus_tx.cli.permissions import permissions
-from directus_tx.cli.plugin import plugin
-from directus_tx.cli.plugins import plugins
-from directus_tx.cli.projects import migrate, project
-from directus_tx.cli.schema import schema
-from directus_tx.cli.serve import serve
-from directus_tx.cli.users import user
-from directus_tx.config import ConfigError, load
-from directus_tx.plugins.manager import PluginError, Plugins
-from directus_tx.registered import commands_of
+from directus_tx.config import ConfigError, Settings, load
+from directus_tx.importing import without_collections
+from directus_tx.plugins.discovery import find_installed
+
+
+class Own(click.Command):
+    """A command of the server whose module has not been imported: its name, the *module* below `directus_tx.cli` and the *attribute* where
+    it is, and the short help that lists of commands show."""
+
+    def __init__(self, name: str, module: str, attribute: str, short_help: str) -> None:
+        super().__init__(name, help=short_help)
+        self.module = module
+        self.attribute = attribute
+
+    def imported(self) -> click.Command:
+        """Imports the module. Returns the command itself."""
+        with without_collections():
+            module = importlib.import_module(f"directus_tx.cli.{self.module}")
+        command: click.Command = getattr(module, self.attribute)
+        return command
 
 
 class Commands(click.Group):
-    """The server's own commands and those of plugins, which are only loaded if they may be needed."""
+    """The server's own commands, which are imported when they are used, and those of plugins, which are only loaded if they may be
+    needed."""
 
     _of_plugins: Mapping[str, click.Command] | None = None
 
@@ -36,23 +41,60 @@ class Commands(click.Group):
         return sorted({*super().list_commands(ctx), *self._loaded()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name) or self._loaded().get(cmd_name)
+        command = self._listed(ctx, cmd_name)
+        if isinstance(command, Own):
+            command = self.commands[cmd_name] = command.imported()
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands as click does, without importing them."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        commands = [(name, self._listed(ctx, name)) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit)) for name, each in commands if each and not each.hidden])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Returns the completions of a command's name, or of an option, as click does, without importing the commands."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [(name, self._listed(ctx, name)) for name in names]
+        found = [CompletionItem(name, help=each.get_short_help_str()) for name, each in commands if each and not each.hidden]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _listed(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Returns what lists of commands show of a command."""
+        return super().get_command(ctx, name) or self._loaded().get(name)
 
     def _loaded(self) -> Mapping[str, click.Command]:
         """Returns the commands of plugins. What is wrong with plugins is written to standard error."""
         if self._of_plugins is None:
             self._of_plugins = {}
             try:
-                plugins = Plugins(None, load(_config_file(), os.environ).plugins)
-                plugins.load()
-                found = commands_of(plugins)
-            except (PluginError, ConfigError) as error:
+                self._of_plugins = _commands_of_plugins(load(_config_file(), os.environ))
+            except ConfigError as error:
                 click.echo(f"directus: {error}", err=True)
-            else:
-                self._of_plugins = found.commands
-                for plugin, reason in found.wrong.items():
-                    click.echo(f"directus: the plugin {plugin}: {reason}", err=True)
         return self._of_plugins
+
+
+def _commands_of_plugins(settings: Settings) -> Mapping[str, click.Command]:
+    """Returns the commands of plugins by name. What is wrong with plugins is written to standard error."""
+    chosen = settings.plugins
+    if not (chosen.directory or chosen.enabled or chosen.disabled or any(find_installed())):
+        return {}
+    # Here, because they import most of the server, which help and completion need only if there are plugins.
+    with without_collections():
+        from directus_tx.plugins.manager import PluginError, Plugins
+        from directus_tx.registered import commands_of
+    plugins = Plugins(None, chosen)
+    try:
+        plugins.load()
+    except PluginError as error:
+        click.echo(f"directus: {error}", err=True)
+        return {}
+    found = commands_of(plugins)
+    for plugin, reason in found.wrong.items():
+        click.echo(f"directus: the plugin {plugin}: {reason}", err=True)
+    return found.commands
 
 
 def _config_file() -> str | None:
@@ -80,26 +122,36 @@ def directus() -> None:
     """
 
 
-for group in (
-    serve,
-    project,
-    schema,
-    user,
-    token,
-    session,
-    identity,
-    permissions,
-    mail,
-    outbox,
-    files,
-    graphql,
-    plugin,
-    advise,
-    migrate,
-    plugins,
-    configuration,
+for own in (
+    Own(
+        "advise",
+        "advise",
+        "advise",
+        "Show what the lists of a project are filtered and sorted by, and which indexes serve or would serve.",
+    ),
+    Own("config", "configuration", "configuration", "Check and show the configuration."),
+    Own("files", "files", "files", "Compare the files of a project with its storage."),
+    Own("graphql", "graphql", "graphql", "Show the schema of GraphQL."),
+    Own("identity", "identities", "identity", "List, link and remove the accounts with which users sign on."),
+    Own("mail", "mail", "mail", "Try the mail server of a project."),
+    Own("migrate", "projects", "migrate", "Bring the system tables of all projects up to date."),
+    Own(
+        "outbox",
+        "outbox",
+        "outbox",
+        "List the messages to the outside world (webhooks and mail), deliver them again, and remove them.",
+    ),
+    Own("permissions", "permissions", "permissions", "Export and import roles and permissions."),
+    Own("plugin", "plugin", "plugin", "Write plugins, which extend the server."),
+    Own("plugins", "plugins", "plugins", "List the plugins, where they come from, their hooks, and what these cost."),
+    Own("project", "projects", "project", "List, create, delete, export and import projects."),
+    Own("schema", "schema", "schema", "Show and adopt the tables of a project."),
+    Own("serve", "serve", "serve", "Run the server in the foreground."),
+    Own("session", "accounts", "session", "List and end sessions of users."),
+    Own("token", "accounts", "token", "Make, list and revoke tokens of users, beside the one in the field token."),
+    Own("user", "users", "user", "List, create and unlock users, set passwords."),
 ):
-    directus.add_command(group)
+    directus.add_command(own)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,20 +4,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from attrs import frozen
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
-def _on_standard_error() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-
-def _on_standard_output() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
+# rich is imported where it is used: most commands write plain lines, and its import takes as long as those of the rest of the command line.
 
 
 @frozen
@@ -25,16 +20,13 @@ class Output:
     """The output of one command. Colours and tables with lines are used only if it is a terminal."""
 
     as_json: bool = False
-    results: Console = field(factory=_on_standard_output)
-    notes: Console = field(factory=_on_standard_error)
 
     def result(self, value: Any, *lines: str) -> None:
         """Writes the result: *value* as JSON with --json, otherwise *lines*."""
         if self.as_json:
             self.json(value)
         else:
-            for line in lines:
-                self.results.print(line)
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
 
     def json(self, value: Any, indent: int | None = None) -> None:
         """Writes a value as JSON."""
@@ -45,27 +37,39 @@ class Output:
         a head otherwise, for other programs."""
         if self.as_json:
             self.json(value)
-        elif self.results.is_terminal:
+        elif sys.stdout.isatty():
+            from rich.table import Table
+
             table = Table(*columns, header_style="bold")
             for row in rows:
                 table.add_row(*(_cell(each) for each in row))
-            self.results.print(table)
+            _console().print(table)
         else:
             for row in rows:
                 sys.stdout.write("\t".join(_cell(each) for each in row) + "\n")
 
     def note(self, text: str) -> None:
         """Writes a note for the person at the terminal."""
-        self.notes.print(f"directus: {text}")
+        sys.stderr.write(f"directus: {text}\n")
+        sys.stderr.flush()
 
     def working(self, text: str) -> AbstractContextManager[Any]:
         """Returns a context in which a terminal shows that work is going on."""
-        return self.notes.status(text) if self.notes.is_terminal else nullcontext()
+        return _console(stderr=True).status(text) if sys.stderr.isatty() else nullcontext()
 
-    def progress(self) -> Progress:
+    def progress(self) -> "Progress":
         """Returns a progress bar, which is shown only at a terminal. Use it as a context and add tasks to it."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        return Progress(*columns, console=self.notes, transient=True, disable=not self.notes.is_terminal)
+        return Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    # What is written is shown as it is: texts of users may have square brackets, and names of emoji between colons.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
