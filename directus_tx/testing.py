@@ -3,6 +3,7 @@
 The server finds the plugins that are installed, as in production. Its database is a private PostgreSQL of the test run.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import time
 import tomllib
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Mapping
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
@@ -31,6 +32,9 @@ STOP_TIMEOUT = 60.0
 
 ANSWER_TIMEOUT = 60.0
 """Seconds for which a client waits for an answer."""
+
+LOG_TIMEOUT = 5.0
+"""Seconds for which the report of a failed test waits for the last lines of the log."""
 
 LOG_LINES = 100
 """The number of lines of the log that the report of a failed test has."""
@@ -186,6 +190,19 @@ class Server:
 
         wait_for(lines, seconds)
         return lines()[0]
+
+    def _complete_log(self) -> list[str]:
+        """Returns the lines of the log, also those of the last requests, which are written a moment later: the line of another request,
+        which is left out, comes after them."""
+        marker = secrets.token_hex(8)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LOG_TIMEOUT)
+        # A server that does not answer, or logs no requests, has written what there is.
+        with contextlib.suppress(OSError, HTTPException, AssertionError):
+            connection.request("GET", f"/server/{marker}")
+            connection.getresponse().read()
+            self.logged(marker, seconds=LOG_TIMEOUT)
+        connection.close()
+        return [line for line in self.log.splitlines() if marker not in line]
 
     def start(self) -> None:
         """Starts the server and waits until it is ready. Fails, with the log, if it does not start."""
@@ -346,5 +363,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     server = getattr(item, "funcargs", {}).get("directus_server")
     if report.failed and isinstance(server, Server):
-        report.sections.append(("log of the server", "\n".join(server.log.splitlines()[-LOG_LINES:])))
+        report.sections.append(("log of the server", "\n".join(server._complete_log()[-LOG_LINES:])))
     return report
