@@ -49,11 +49,26 @@ class Scope:
         return self.collections is None or collection in self.collections
 
 
+JWT, COOKIE, NAMED, STATIC = "jwt", "cookie", "named", "static"
+"""The kinds of credentials. NAMED are the tokens of users beside the static one."""
+
+
+@frozen
+class Credential:
+    """What identifies a caller: the `kind`, and when it `expires` in seconds since 1970, None if it does not. `id` is that of the session
+    of a cookie, or that of a named token."""
+
+    kind: str
+    id: int | None = None
+    expires: float | None = None
+
+
 @frozen
 class Accountability:
     """Who makes a request: the user and role (None for the public). `ip` and `user_agent` are recorded in the activity. `session` is the id
     of the session in which the user makes it, None with a static token. `scope` is what the token of the request is limited to, None if it
-    is not. With a limited token, nobody is an administrator."""
+    is not. With a limited token, nobody is an administrator. `credential` is what identifies the user, None for the public and for the
+    server itself."""
 
     user: int | None = None
     role: int | None = None
@@ -61,6 +76,7 @@ class Accountability:
     user_agent: str = ""
     session: int | None = None
     scope: Scope | None = None
+    credential: Credential | None = None
 
     @property
     def admin(self) -> bool:

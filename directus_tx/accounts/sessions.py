@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from directus_tx.accounts import tokens
 from directus_tx.accounts.tokens import Bearer, KeyRing
-from directus_tx.context import Context
+from directus_tx.context import COOKIE, JWT, Context, Credential
 from directus_tx.db.session import Session
 from directus_tx.errors import (
     ApiError,
@@ -34,9 +35,6 @@ from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.sealed import USER_TOKEN
 
 log = Logger()
-COOKIE, JWT = "cookie", "jwt"
-"""The values of token_type."""
-
 UNWRITABLE = (ReadOnlyDatabase, StandbyDatabase, UpdateForbidden)
 """The errors if sessions cannot be stored. The last one is raised if the database role of the server lacks a privilege."""
 
@@ -135,13 +133,14 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
             project.accounts.pop(key, None)
             return None
         ((*values, ends),) = rows
-        known = (Bearer(*values), ends)
+        known = (_lasting(Bearer(*values), ends), ends)
         tokens.remember(project, version, key, *known)
     bearer: Bearer = known[0]
     lasts = lifetime(schema).total_seconds()
     if abs(seconds + lasts - known[1]) * PARTS >= lasts and not (schema.read_only or session.database.read_only):
         # Requests that are made meanwhile need not write it as well.
-        tokens.remember(project, version, key, bearer, seconds + lasts)
+        moved = _lasting(bearer, seconds + lasts)
+        tokens.remember(project, version, key, moved, seconds + lasts)
         try:
             ended = not await _moved(session, bearer, now + timedelta(seconds=lasts))
         except ApiError as error:
@@ -151,7 +150,13 @@ async def identify(project: KeyRing, session: Session, cookie: str, schema: Snap
         if ended:
             project.accounts.pop(key, None)
             return None
+        return moved
     return bearer
+
+
+def _lasting(bearer: Bearer, ends: float) -> Bearer:
+    """Returns the bearer of a cookie whose session ends at a time in seconds since 1970."""
+    return evolve(bearer, credential=Credential(COOKIE, bearer.session, ends))
 
 
 async def _moved(session: Session, bearer: Bearer, ends: datetime) -> bool:

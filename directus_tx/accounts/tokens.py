@@ -8,7 +8,7 @@ import jwt
 from attrs import frozen
 
 from directus_tx.accounts import user_tokens
-from directus_tx.context import Scope
+from directus_tx.context import JWT, NAMED, STATIC, Credential, Scope
 from directus_tx.db.session import Session
 from directus_tx.errors import ExpiredToken, InvalidToken
 from directus_tx.schema.sealed import USER_TOKEN
@@ -33,13 +33,15 @@ _JWT = "eyJ"
 @frozen
 class Bearer:
     """The user that a token belongs to: id and role. `session` is the id of the session that the token belongs to, if it has one.
-    `two_factor`: the user has activated two-factor authentication. `scope` is what the token is limited to, None if it is not."""
+    `two_factor`: the user has activated two-factor authentication. `scope` is what the token is limited to, None if it is not.
+    `credential` says what kind of token it is."""
 
     user: int
     role: int | None
     session: int | None = None
     two_factor: bool = False
     scope: Scope | None = None
+    credential: Credential | None = None
 
 
 class KeyRing(Protocol):
@@ -162,7 +164,8 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
     if user_tokens.is_token(token):
         found = await user_tokens.find(session, token, now)
         if found is not None:
-            bearer = Bearer(found.user, found.role, None, found.two_factor, found.scope)
+            credential = Credential(NAMED, found.token, found.expires)
+            bearer = Bearer(found.user, found.role, None, found.two_factor, found.scope, credential)
             # Looked up again when its use is to be written again.
             until = now.timestamp() + user_tokens.USE_INTERVAL.total_seconds()
             remember(project, version, token, bearer, until if found.expires is None else min(until, found.expires))
@@ -185,12 +188,13 @@ async def identify(project: KeyRing, session: Session, token: str, now: datetime
     if not rows:
         return None
     ((user, role, two_factor),) = rows
-    bearer = Bearer(user, role, opened, two_factor)
+    credential = Credential(STATIC) if expires is None else Credential(JWT, None, expires)
+    bearer = Bearer(user, role, opened, two_factor, None, credential)
     remember(project, version, token, bearer, expires)
     return bearer
 
 
-def remember(project: KeyRing, version: int, key: Any, bearer: Bearer, expires: float | None) -> None:
+def remember(project: KeyRing, version: int, key: Any, bearer: Any, expires: float | None) -> None:
     """Caches a bearer until *expires* in seconds since 1970, None for ever, unless an account has changed since `accounts_version` was
     *version*."""
     if project.accounts_version == version:

@@ -113,7 +113,7 @@ async def find(session: Session, text: str, now: datetime) -> Found | None:
     if not rows:
         return None
     ((token, user, role, two_factor, read_only, collections, expires, unwritten),) = rows
-    return Found(token, user, role, two_factor, _scope(read_only, collections), expires, unwritten)
+    return Found(token, user, role, two_factor, scope_of(read_only, collections), expires, unwritten)
 
 
 async def note_use(session: Session, token: int, now: datetime) -> None:
@@ -132,7 +132,7 @@ async def note_use(session: Session, token: int, now: datetime) -> None:
 async def read(ctx: Context, user: int | None = None) -> list[UserToken]:
     """Returns the tokens of a user, or of all users, that have not expired, in the order of their ids."""
     rows = await ctx.db.query(_LIST, (user, user, ctx.now))
-    return [UserToken(id, user, name, _scope(only, named), *times) for id, user, name, only, named, *times in rows]
+    return [UserToken(id, user, name, scope_of(only, named), *times) for id, user, name, only, named, *times in rows]
 
 
 async def create(
@@ -209,7 +209,7 @@ def _checked(ctx: Context, collections: object) -> frozenset[str]:
     return frozenset(collections)
 
 
-def _scope(read_only: bool, collections: str | None) -> Scope | None:
+def scope_of(read_only: bool, collections: str | None) -> Scope | None:
     """Returns what a token is limited to, None if it is not."""
     found = Scope(read_only, None if collections is None else frozenset(orjson.loads(collections)))
     return found if found else None

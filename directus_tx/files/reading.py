@@ -44,14 +44,6 @@ async def find_readable(ctx: Context, field: str, value: Any) -> Original:
     return found
 
 
-async def find_kept(ctx: Context, key: int) -> Original | None:
-    """Returns the content of the file with a key, whoever asks, or None if there is none or it is soft-deleted."""
-    schema = ctx.schema
-    visible: Clause = schema.kept("kept files", lambda: not_deleted("f", schema.collections[FILES]))
-    sql: str = schema.kept("kept files as SQL", lambda: _sql(visible))
-    return await find_original(ctx.db, BY_KEY, key, sql, visible.parameters(ctx.bind_values()))
-
-
 def _readable(grant: Grant, field: str) -> tuple[bool, str, Clause]:
     """Returns whether the caller may read the contents of some files, and the condition on these as SQL and as a clause.
 

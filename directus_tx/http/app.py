@@ -313,7 +313,7 @@ class App:
             session.set_caller(bearer.user)
             if self.limits.users is not None:
                 self.limits.check_user(request, project.key, bearer.user)
-            who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session, bearer.scope)
+            who = Accountability(bearer.user, bearer.role, ip, agent, bearer.session, bearer.scope, bearer.credential)
         request.accountability = who
         if not anonymous:
             check_address(schema, PUBLIC if who.public else who.role, who.ip)

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+import jwt
 from attrs import evolve
 
 from directus_tx.db.session import Session
@@ -73,6 +74,14 @@ async def other_project(client: Client, key: str) -> None:
         "user_password": "password",
     }
     assert (await client.post("/server/projects", body, token=None)).status == 200
+
+
+def without_session(client: Client, token: str) -> str:
+    """The JWT as a server issues it where it cannot store sessions."""
+    keys = client.backend.projects.get(client.project).keys
+    claims = jwt.decode(token, keys.current, ["HS256"])
+    del claims["sid"]
+    return jwt.encode(claims, keys.current, "HS256")
 
 
 async def links(client: Client) -> list[tuple[str, str, str]]:

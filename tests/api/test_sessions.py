@@ -20,6 +20,7 @@ from directus_tx.db.session import Session
 from directus_tx.http.client import Proxies
 from directus_tx.http.cookies import Cookies
 from directus_tx.jobs.sessions import remove_expired
+from tests.api.accounts import without_session
 from tests.conftest import SUPER_ADMIN_TOKEN, TOKEN, Client, Reply, limited_role
 
 ADA = {"email": "ada@example.com", "password": "ada-secret", "status": "active", "role": 1}
@@ -771,14 +772,6 @@ async def works(client: Client, *tokens: str) -> list[bool]:
 
 async def refreshed(client: Client, token: str) -> Reply:
     return await client.post("~/auth/refresh", {"token": token}, token=None)
-
-
-def without_session(client: Client, token: str) -> str:
-    """The JWT as a server issues it where it cannot store sessions."""
-    keys = client.backend.projects.get(client.project).keys
-    claims = jwt.decode(token, keys.current, ["HS256"])
-    del claims["sid"]
-    return jwt.encode(claims, keys.current, "HS256")
 
 
 async def by_rest(client: Client, user: int, status: str) -> None:

@@ -12,7 +12,9 @@ import pytest_twisted
 from attrs import evolve
 from PIL import Image
 
+from directus_tx.db.session import Session
 from directus_tx.projects.rotation import with_new_key, without_keys
+from tests.api.accounts import execute, set_setting, without_session
 from tests.api.test_assets import SMALL, made, put_picture
 from tests.api.test_files import TEXT, picture, upload
 from tests.api.test_private_assets import make_private, make_user, set_permission, told
@@ -150,13 +152,15 @@ async def test_an_address_ends_with_the_hash_or_the_file(client: Client) -> None
 @pytest_twisted.ensureDeferred
 async def test_addresses_hold_after_the_rotation_of_the_key_until_it_is_forgotten(client: Client) -> None:
     file = await put_picture(client)
-    address = await shared(client, file)
+    # A static token is sealed with the key.
+    token = (await client.post("~/users/me/tokens", {"name": "site"})).data["token"]
+    address = await shared(client, file, token=token)
     projects = client.backend.projects
     config = projects.get(client.project).config
     projects.files.change(config, with_new_key)
     assert projects.get(client.project).config.former_secret_keys == (config.secret_key,)
     assert (await client.get(address, token=None)).status == 200
-    new = await shared(client, file)
+    new = await shared(client, file, token=token)
     assert changed(new, expires=None, signature=None) == changed(address, expires=None, signature=None)
     projects.files.change(config, lambda found: without_keys(found, [config.secret_key]))
     assert (await client.get(address, token=None)).status == 404
@@ -270,3 +274,187 @@ async def test_public_thumbnails_are_cached_for_long_and_private_ones_are_checke
         for headers in ({"If-None-Match": read.headers["etag"]}, {"If-Modified-Since": read.headers["last-modified"]}):
             same = await client.get(address, token=None, headers=headers)
             assert (same.status, re.fullmatch(caching, same.headers["cache-control"]) is not None) == (304, True)
+
+
+# --- an address is worth no more than the credential that it was made with
+
+CREDENTIALS = ["jwt", "refreshed jwt", "jwt without a session", "cookie", "named", "expiring", "limited", "static"]
+ADA = {"email": "ada@example.com", "password": "ada-secret", "status": "active", "role": 1, "token": "ada-static"}
+LASTS = {"jwt": 20 * 60, "refreshed jwt": 20 * 60, "jwt without a session": 20 * 60, "cookie": 30 * 60, "expiring": 24 * 3600}
+"""How long the credentials last in seconds, those that expire."""
+
+
+async def make_ada(client: Client) -> int:
+    answer = await client.post("~/users?fields=id", ADA)
+    assert answer.status == 200, answer.body
+    return int(answer.data["id"])
+
+
+async def credential(client: Client, kind: str) -> dict[str, Any]:
+    """What a request of Ada has with a credential."""
+    if kind == "cookie":
+        await set_setting(client, "auto_sign_out", 30)
+        answer = await client.post("~/auth/authenticate", ADA | {"mode": "cookie"}, token=None)
+        return {"token": None, "headers": {"Cookie": answer.headers["set-cookie"].partition(";")[0]}}
+    if "jwt" in kind:
+        token = (await client.post("~/auth/authenticate", ADA, token=None)).data["token"]
+        if kind == "refreshed jwt":
+            token = (await client.post("~/auth/refresh", {"token": token}, token=None)).data["token"]
+        return {"token": without_session(client, token) if kind == "jwt without a session" else token}
+    if kind == "static":
+        return {"token": "ada-static"}
+    limits: dict[str, Any] = {"limited": {"read_only": True, "collections": ["directus_files"]}, "expiring": {"lifetime": 1}}
+    answer = await client.post("~/users/me/tokens", {"name": kind, **limits.get(kind, {})}, token="ada-static")
+    return {"token": answer.data["token"]}
+
+
+async def shared_by(client: Client, file: Any, caller: dict[str, Any], seconds: int = 7 * 24 * 3600) -> Reply:
+    answer = await client.post(f"~/files/{file['id']}/share", {"seconds": seconds}, **caller)
+    assert answer.status == 200, answer.body
+    return answer
+
+
+async def opened(client: Client, *addresses: str) -> list[int]:
+    return [(await client.get(address, token=None)).status for address in addresses]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_ends_with_the_time_of_the_credential(client: Client) -> None:
+    file = await put_picture(client)
+    await make_ada(client)
+    addresses = {}
+    for kind in CREDENTIALS:
+        caller = await credential(client, kind)
+        most = LASTS.get(kind, 7 * 24 * 3600)
+        for wanted, seconds in ((60, 60), (most, most), (7 * 24 * 3600, most)):
+            now = client.app.services.now()
+            answer = await shared_by(client, file, caller, wanted)
+            expires = datetime.fromisoformat(answer.data["expires_on"])
+            assert timedelta(seconds=seconds - 60) < expires - now <= timedelta(seconds=seconds + 5)
+        addresses[kind] = answer.data["relative_url"]
+    now, start = client.app.services.now, client.app.services.now()
+    for seconds in sorted(set(LASTS.values())):
+        for passed, ended in ((seconds - 120, False), (seconds + 1, True)):
+            client.app.services = evolve(client.app.services, now=lambda: start + timedelta(seconds=passed))  # noqa: B023
+            for kind, address in addresses.items():
+                expected = 404 if LASTS.get(kind, 1e9) < seconds + ended else 200
+                assert await opened(client, address) == [expected], (kind, passed)
+    client.app.services = evolve(client.app.services, now=now)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cookie_that_is_in_use_makes_addresses_for_its_whole_time(client: Client) -> None:
+    file = await put_picture(client)
+    await make_ada(client)
+    caller = await credential(client, "cookie")
+    for _ in range(3):
+        answer = await shared_by(client, file, caller)
+        left = datetime.fromisoformat(answer.data["expires_on"]) - client.app.services.now()
+        assert timedelta(minutes=29) < left <= timedelta(minutes=30)
+        pass_time(client, minutes=20)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", ["suspended", "deleted", "password", "static token", "signed out", "revoked"])
+async def test_an_address_ends_with_the_credential(client: Client, way: str) -> None:
+    file = await put_picture(client)
+    user = await make_ada(client)
+    callers = {kind: await credential(client, kind) for kind in CREDENTIALS}
+    addresses = {kind: (await shared_by(client, file, caller, 60)).data["relative_url"] for kind, caller in callers.items()}
+
+    async def valid() -> set[str]:
+        """The kinds of the credentials that are valid. The addresses are, exactly as long as what they were made with."""
+        found = {kind for kind in callers if (await client.get("~/files/1?fields=id", **callers[kind])).status == 200}
+        assert {kind for kind in callers if await opened(client, addresses[kind]) == [200]} == found
+        return found
+
+    assert await valid() == set(CREDENTIALS)
+    own = {"token": "ada-static"}
+    if way == "deleted":
+        assert (await client.delete(f"~/users/{user}")).status == 204
+    elif way == "signed out":
+        assert (await client.post(f"~/auth/logout/{user}", {})).status == 200
+    elif way == "revoked":
+        for token in (await client.get("~/users/me/tokens", **own)).data:
+            assert (await client.delete(f"~/users/me/tokens/{token['id']}", **own)).status == 204
+    else:
+        change = {"suspended": {"status": "suspended"}, "password": {"password": "x"}, "static token": {"token": "other"}}[way]
+        assert (await client.patch(f"~/users/{user}", change)).status == 200
+    ended = {
+        "suspended": CREDENTIALS,
+        "deleted": CREDENTIALS,
+        "password": [kind for kind in CREDENTIALS if "jwt" in kind or kind == "cookie"],
+        "static token": ["static"],
+        "signed out": ["cookie"],
+        "revoked": ["named", "expiring", "limited"],
+    }[way]
+    assert await valid() == set(CREDENTIALS) - set(ended)
+    if way == "suspended":
+        assert (await client.patch(f"~/users/{user}", {"status": "active"})).status == 200
+        assert await valid() == {"static"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_shows_no_more_than_its_maker_may_read(client: Client) -> None:
+    await make_private(client)
+    await make_user(client, "wanda", create="full", read="full")
+    file = await put_picture(client)
+    address = (await shared_by(client, file, {"token": "wanda"}, 60)).data["relative_url"]
+    ((role,),) = await execute(client, "SELECT role FROM directus_users WHERE token IS NOT NULL AND id > 1")
+    for levels, expected in (
+        ({"read": "mine"}, 404),
+        ({"read": "full", "read_field_blacklist": ["data"]}, 404),
+        ({"read": "full", "read_field_blacklist": ["private_hash"]}, 200),
+        ({"read": "none"}, 404),
+        ({"read": "full"}, 200),
+    ):
+        await set_permission(client, role, **{"read_field_blacklist": [], **levels})
+        assert await opened(client, address) == [expected], levels
+    # A role that demands a second factor lets nobody read without one.
+    assert (await client.patch(f"~/roles/{role}", {"enforce_2fa": True})).status == 200
+    assert await opened(client, address) == [404]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_cannot_name_another_maker(client: Client) -> None:
+    file = await put_picture(client)
+    await make_ada(client)
+    caller = await credential(client, "named")
+    address = (await shared_by(client, file, caller, 60)).data["relative_url"]
+    assert "by=2.named-1&" in address
+    assert await opened(client, address) == [200]
+    for by in (
+        "1.static",
+        "2.static",
+        "2.jwt",
+        "2.named-2",
+        "1.named-1",
+        "2.cookie-1",
+        "2.named",
+        "2",
+        "",
+        None,
+        "x",
+        "2.named-1 ",
+        "٢.jwt",
+    ):
+        assert await opened(client, changed(address, by=by)) == [404], by
+    for by in ("9" * 18 + ".jwt", "2.named-" + "9" * 18, "2.named-" + "9" * 40):
+        assert await opened(client, changed(address, by=by)) == [404], by
+
+
+@pytest_twisted.ensureDeferred
+async def test_reading_a_shared_file_again_costs_one_statement(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = await put_picture(client)
+    address = await shared(client, file)
+    assert await opened(client, address) == [200]
+    statements: list[str] = []
+    query = Session.query
+
+    async def counted(self: Session, statement: Any, *arguments: Any, **options: Any) -> Any:
+        statements.append(str(statement))
+        return await query(self, statement, *arguments, **options)
+
+    monkeypatch.setattr(Session, "query", counted)
+    assert await opened(client, address) == [200]
+    assert len(statements) == 1, statements

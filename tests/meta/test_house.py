@@ -160,6 +160,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "passwords",
         "user_tokens",
         "tokens",
+        "credentials",
         "sessions",
         "throttle",
         "two_factor",

@@ -6,11 +6,15 @@ from urllib.parse import quote
 
 from attrs import evolve
 
-from directus_tx.errors import ApiError, ItemNotFound, NotFound
+from directus_tx.accounts import two_factor
+from directus_tx.accounts.credentials import find_holder
+from directus_tx.accounts.tokens import Bearer
+from directus_tx.context import Context
+from directus_tx.errors import ApiError, ItemNotFound, NotFound, Unauthorized
 from directus_tx.files import contents, delivery
 from directus_tx.files.contents import Original, Source, source_of
 from directus_tx.files.focus import focus_of
-from directus_tx.files.reading import UNSTORED, are_private, find_kept, find_readable
+from directus_tx.files.reading import UNSTORED, are_private, find_readable
 from directus_tx.files.sharing import Share
 from directus_tx.files.small import SMALL
 from directus_tx.http import ranges
@@ -34,6 +38,7 @@ THUMBNAIL = {
 
 SIGNED = {
     "expires": "When the address expires, in seconds since 1970.",
+    "by": "Which credential of which user the address was made with.",
     "download": "The name with which the content is downloaded.",
     "signature": "The signature of the address.",
 }
@@ -112,10 +117,15 @@ async def shared(call: Call) -> Answer | Streamed:
     if key is None or expires is None or expires <= now or not all(isinstance(each, str) for each in given.values()):
         raise refusal
     asked = {name: given[name] for name in THUMBNAIL if name in given}
-    share = Share(key, expires, asked, given.get("download", ""))
-    found = await find_kept(call.ctx, key)
-    private_hash = "" if found is None else found.private_hash
-    if not share.has_signature(call.ctx.keys, private_hash, given.get("signature", "")) or found is None:
+    share = Share(key, expires, given.get("by", ""), asked, given.get("download", ""))
+    holder = await find_holder(call.project, call.ctx.db, share.by, call.ctx.now)
+    if holder is None or two_factor.is_missing(call.ctx.schema, holder.bearer):
+        raise refusal
+    try:
+        found = await find_readable(_in_place_of(holder.bearer, call.ctx), contents.BY_KEY, key)
+    except (ItemNotFound, Unauthorized):
+        raise refusal from None
+    if not share.has_signature(call.ctx.keys, found.private_hash, holder.mark, given.get("signature", "")):
         raise refusal
     if share.download:
         found = evolve(found, filename_download=share.download, attachment=True)
@@ -138,6 +148,12 @@ async def details(call: Call) -> Answer:
         raise ItemNotFound("There is no such file.")
     found = await find_readable(call.ctx, contents.BY_KEY, key)
     return Envelope(await call.services.thumbnails.details.read(call.project.storage, found.name))
+
+
+def _in_place_of(maker: Bearer, ctx: Context) -> Context:
+    """Returns a context in which the user who has made an address reads, with the limits of the token."""
+    who = evolve(ctx.accountability, user=maker.user, role=maker.role, scope=maker.scope)
+    return evolve(ctx, accountability=who)
 
 
 async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:

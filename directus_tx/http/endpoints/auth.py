@@ -7,7 +7,7 @@ from directus_tx.accounts import sessions, two_factor
 from directus_tx.accounts.password_resets import request_reset, reset_password
 from directus_tx.accounts.sign_in import SignIn, sign_in
 from directus_tx.accounts.tokens import Bearer
-from directus_tx.context import Context
+from directus_tx.context import COOKIE, JWT, Context
 from directus_tx.errors import ApiError, DeleteForbidden, InvalidRequest, OneTimePasswordRequired, TwoFactorRequired
 from directus_tx.http.answers import Answer, Document, Empty, Envelope
 from directus_tx.http.client import token_of
@@ -59,7 +59,7 @@ SESSIONS = Operation("List the sessions of the caller", Items(Shape.LIST, "direc
 async def authenticate(call: Call) -> Answer:
     payload = await call.item()
     await call.name_account(payload.get("email"))
-    cookie = (payload.get("mode") or call.params.text("mode")) == sessions.COOKIE
+    cookie = (payload.get("mode") or call.params.text("mode")) == COOKIE
     if cookie:
         call.services.cookies.check_origin(call.request, call.project)
     discreet = call.services.settings.accounts.unknown_address == "accept"
@@ -142,7 +142,7 @@ async def log_out(call: Call) -> Answer:
     if token is not None:
         await sessions.end_own(call.ctx, call.project, token)
     elif (cookie := cookies.read(call.request, call.project)) is not None:
-        bearer = await sessions.find(call.ctx, cookie, sessions.COOKIE)
+        bearer = await sessions.find(call.ctx, cookie, COOKIE)
         if bearer is not None and bearer.session is not None:
             await sessions.end(call.ctx, bearer.user, bearer.session)
         cookies.clear(call.request, call.project)
@@ -179,7 +179,7 @@ async def _with_session(call: Call) -> Bearer | None:
     session."""
     token = token_of(call.request, call.params)
     if token is not None:
-        return await sessions.find(call.ctx, token, sessions.JWT)
+        return await sessions.find(call.ctx, token, JWT)
     cookies = call.services.cookies
     cookie = cookies.read(call.request, call.project)
     if cookie is None:

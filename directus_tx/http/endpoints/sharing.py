@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from directus_tx.accounts.credentials import find_holder, reference_of
 from directus_tx.context import moment
-from directus_tx.errors import InvalidRequest, ItemNotFound
+from directus_tx.errors import InvalidRequest, ItemNotFound, Unauthorized
 from directus_tx.files.contents import BY_KEY
 from directus_tx.files.names import MAX_LENGTH
 from directus_tx.files.reading import find_readable
@@ -25,7 +26,11 @@ SHARED = record(
     expires_on=TEXT,
 )
 PAYLOAD = {
-    "seconds": {"type": "integer", "minimum": 1, "description": "How long the address can be used."},
+    "seconds": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "How long the address can be used, at most until the token of the request expires.",
+    },
     "filename_download": {**TEXT, "maxLength": MAX_LENGTH, "description": "The content is downloaded with this name, not shown."},
     **{name: {**TEXT, "description": description} for name, description in THUMBNAIL.items()},
 }
@@ -43,6 +48,16 @@ async def share(call: Call) -> Answer:
     payload = await call.item()
     seconds, thumbnail, download = _wanted(call, payload)
     expires = int(call.ctx.now.timestamp()) + seconds
+    who = call.ctx.accountability
+    if who.user is None or who.credential is None:
+        raise Unauthorized
+    if who.credential.expires is not None:
+        expires = min(expires, int(who.credential.expires))
+    by = reference_of(who.user, who.credential)
+    holder = await find_holder(call.project, call.ctx.db, by, call.ctx.now)
+    if holder is None:
+        # The credential has just ended.
+        raise Unauthorized
     made = []
     for key in keys:
         if key is None:
@@ -52,7 +67,7 @@ async def share(call: Call) -> Answer:
             size = allowed_sizes(call.ctx.schema).find(thumbnail)
             # Raises InvalidPayload if there is no such thumbnail.
             call.services.thumbnails.plan(original.name, "", original.type, size, original.width, original.height)
-        made.append(_shown(call, Share(key, expires, thumbnail, download), original.private_hash))
+        made.append(_shown(call, Share(key, expires, by, thumbnail, download), original.private_hash, holder.mark))
     return Envelope(made[0] if len(made) == 1 else made, headers={"Cache-Control": "no-store"})
 
 
@@ -78,11 +93,11 @@ def _wanted(call: Call, payload: Mapping[str, Any]) -> tuple[int, Mapping[str, s
     return seconds, thumbnail, download
 
 
-def _shown(call: Call, share: Share, private_hash: str) -> Mapping[str, Any]:
+def _shown(call: Call, share: Share, private_hash: str, mark: str) -> Mapping[str, Any]:
     """Returns a shared address as the answer shows it."""
-    values = {"expires": str(share.expires), **share.thumbnail}
+    values = {"expires": str(share.expires), "by": share.by, **share.thumbnail}
     if share.download:
         values["download"] = share.download
-    values["signature"] = share.signature(call.ctx.keys, private_hash)
+    values["signature"] = share.signature(call.ctx.keys, private_hash, mark)
     path = f"/{call.project.key}/files/{share.file}/shared?{urlencode(values)}"
     return {"url": call.base + path, "relative_url": path, "expires_on": moment(share.expires)}

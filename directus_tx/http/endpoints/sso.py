@@ -12,6 +12,7 @@ from directus_tx.accounts.sso.interfaces import Flow
 from directus_tx.accounts.sso.redirects import with_parameters
 from directus_tx.accounts.sso.service import Answer as ProviderAnswer
 from directus_tx.accounts.sso.service import Provider, exchange, find_flow
+from directus_tx.context import COOKIE
 from directus_tx.errors import ApiError, ClientGone, InternalError, OneTimePasswordRequired, TwoFactorRequired
 from directus_tx.http.answers import Answer, Envelope, Redirect
 from directus_tx.http.cookies import FLOWS
@@ -168,7 +169,7 @@ def _returned(page: str | None, error: ApiError, **more: str) -> Answer:
 
 
 def _is_cookie(call: Call, payload: Mapping[str, Any]) -> bool:
-    return (payload.get("mode") or call.params.text("mode")) == sessions.COOKIE
+    return (payload.get("mode") or call.params.text("mode")) == COOKIE
 
 
 def _callback_of(call: Call) -> str:
