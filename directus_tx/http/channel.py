@@ -13,6 +13,7 @@ from attrs import frozen
 from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
@@ -21,6 +22,7 @@ from directus_tx.config import ServerSettings
 from directus_tx.errors import ApiError, BadRequest, RequestTimeout, RequestTooLong
 from directus_tx.http import encode
 from directus_tx.http.headers import DENIED, FRAMED
+from directus_tx.http.request_head import parse_head
 
 log = Logger()
 
@@ -166,10 +168,43 @@ class ApiChannel(http.HTTPChannel):
                 self._locate()
                 if self.closing:
                     return
+            if self._receive_head(data):
+                return
             self._enter(Phase.HEADERS)
         elif self.phase is Phase.BODY:
             self.moved = self.site.seconds()
         super().dataReceived(data)
+
+    def _receive_head(self, data: bytes) -> bool:
+        """Does what Twisted does with bytes that begin with a request, if they contain the whole head and it is plain (`parse_head`).
+        Returns whether it has been done."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or self._buffer or self._busyReceiving:
+            return False
+        head = parse_head(data[:end])
+        if head is None:
+            return False
+        request = self.requestFactory(self, len(self.requests))
+        self.requests.append(request)
+        self._command, self._path, self._version = head.method, head.target, head.version
+        # Headers of Twisted would canonicalize each name again.
+        request.requestHeaders._rawHeaders = head.headers
+        if head.length is not None:
+            self._maybeChooseTransferDecoder(b"Content-Length", head.length)
+        self._busyReceiving = True
+        self._buffer = data[end + 4 :]
+        try:
+            self.allHeadersReceived()
+            if self.length == 0:
+                self.allContentReceived()
+            else:
+                self.setRawMode()
+        finally:
+            self._busyReceiving = False
+        if self._buffer and not self.transport.disconnecting:
+            # Bytes of the body, or of the next requests.
+            LineReceiver.dataReceived(self, b"")
+        return True
 
     def allHeadersReceived(self) -> None:
         self._enter(Phase.BODY)
