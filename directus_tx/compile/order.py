@@ -74,6 +74,9 @@ class Order:
         return Order(tuple(each.reversed for each in self.terms))
 
 
+UNORDERED = Order(())
+
+
 def default_sort(grant: Grant) -> tuple[Sort, ...]:
     """Returns what lists without `sort` are sorted by, before the key: the sort field, if the caller may read it."""
     own = grant.collection.sort_field

@@ -12,11 +12,11 @@ from directus_tx.compile.fields import Selector, parse_fields
 from directus_tx.compile.filters import Conditions, grouping_column, lookup_of, of_scope, where_of
 from directus_tx.compile.keyset import keyset_of
 from directus_tx.compile.operators import base_column, grouped, key_among
-from directus_tx.compile.order import default_sort, order_of
+from directus_tx.compile.order import UNORDERED, default_sort, order_of
 from directus_tx.compile.output import Output
 from directus_tx.compile.plan import Plan, Prepared, keep_plan, with_output
 from directus_tx.compile.shape import ReadShape, read_shape_of
-from directus_tx.compile.statements import FEW_TABLES, Compiler, array
+from directus_tx.compile.statements import FEW_TABLES, ONE, PAGE, Compiler, array
 from directus_tx.config import LimitSettings
 from directus_tx.db.sql import SQL, Clause, Statement, all_of, column
 from directus_tx.errors import UnknownField
@@ -30,18 +30,19 @@ def plan_for(
     limits: LimitSettings,
     *,
     by_key: bool = False,
+    alone: bool = False,
     created: bool = False,
     version: bool = False,
     output: Output | None = None,
 ) -> Plan:
-    """Returns the plan of a read, from the cache if possible. *by_key*: read the items with the keys in `BindValues`; *created*: the caller
-    has just created them; *version*: the last but one value of each row is the version of the item; *output*: what the items show, unless
-    the plan says otherwise (`Plan.has_output`).
+    """Returns the plan of a read, from the cache if possible. *by_key*: read the items with the keys in `BindValues`; *alone*: there is
+    one key, and the page shows the first item; *created*: the caller has just created them; *version*: the last but one value of each row
+    is the version of the item; *output*: what the items show, unless the plan says otherwise (`Plan.has_output`).
 
     Raises an ApiError if the caller may not read the collection, or the query does not fit it or exceeds a limit.
     """
     check_query(query, limits)
-    shape = read_shape_of(collection, query, by_key=by_key, created=created, version=version, output=output)
+    shape = read_shape_of(collection, query, by_key=by_key, alone=alone, created=created, version=version, output=output)
     return keep_plan(access, shape, lambda: compile_read(access, shape, limits))
 
 
@@ -70,14 +71,14 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         where = all_of([own, where_of(conditions, grant, shape.narrowing)])
         if shape.groups:
             where = one_of_each(grant, shape.groups, where)
-    order = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
+    order = UNORDERED if shape.alone else order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
     keyset = None if shape.cursor is None else keyset_of(grant, order, shape.cursor)
     lookup = lookup_of(grant, shape.narrowing, shape.sort or default_sort(grant))
     items = Compiler(access, bounds, shape).items(
         selection,
         where,
         order,
-        paged=True,
+        page=ONE if shape.alone else PAGE,
         key=key,
         version=shape.version,
         keyset=keyset,

@@ -96,9 +96,9 @@ def cursor_shape_of(cursor: Cursor | None) -> CursorShape | None:
 
 
 class ReadShape(NamedTuple):
-    """The shape of a read. `by_key`: items are read by key, ignoring filter, q and status. `created`: the caller has just created them.
-    `version`: rows contain the version of their item. `languages`: translations are restricted to some languages. `output`: what the items
-    show, None for the fields under their own names."""
+    """The shape of a read. `by_key`: items are read by key, ignoring filter, q and status. `alone`: the items are those of one key, and
+    the page shows the first. `created`: the caller has just created them. `version`: rows contain the version of their item. `languages`:
+    translations are restricted to some languages. `output`: what the items show, None for the fields under their own names."""
 
     collection: str
     fields: tuple[str, ...]
@@ -108,6 +108,7 @@ class ReadShape(NamedTuple):
     deep: tuple[ListShape, ...]
     languages: bool
     by_key: bool
+    alone: bool
     created: bool
     version: bool
     cursor: CursorShape | None
@@ -119,6 +120,7 @@ def read_shape_of(
     query: Query,
     *,
     by_key: bool = False,
+    alone: bool = False,
     created: bool = False,
     version: bool = False,
     output: Output | None = None,
@@ -133,6 +135,7 @@ def read_shape_of(
         tuple([list_shape_of(path, nested) for path, nested in query.deep]),
         bool(query.lang) and "*" not in query.lang,
         by_key,
+        alone,
         created,
         version,
         None if by_key else cursor_shape_of(query.cursor),

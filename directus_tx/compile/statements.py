@@ -55,7 +55,7 @@ class Compiler:
         where: Clause,
         order: Order,
         *,
-        paged: bool = False,
+        page: Clause | None = None,
         key: Composable | None = None,
         version: bool = False,
         keyset: Keyset | None = None,
@@ -63,9 +63,9 @@ class Compiler:
         timing: Timing | None = None,
     ) -> ItemsPlan:
         """Returns the statement that reads a selection of the rows that match *where*, a condition that follows *relations*
-        relations. *key*: the column that is the last value of each row; *version*: the value before it is the version of the
-        item. *keyset*: how a page of a list with a cursor is read, in its order and not in *order*; the last values of each row are
-        its texts. *timing*: that of the statement."""
+        relations. *page*: the LIMIT and OFFSET of a page; by default, `MOST`. *key*: the column that is the last value of each row;
+        *version*: the value before it is the version of the item. *keyset*: how a page of a list with a cursor is read, in its order
+        and not in *order*; the last values of each row are its texts. *timing*: that of the statement."""
         grant = selection.grant
         select = SelectBuilder()
         layout = self.layout(select, "t0", "", selection)
@@ -77,7 +77,7 @@ class Compiler:
             order = keyset.order
             for text in keyset.texts:
                 select.add_value("t0", text)
-        table, page = grant.table("t0"), PAGE if paged else MOST
+        table, paged, page = grant.table("t0"), page is not None, page or MOST
         joins = len(select.joins)
         # A page ordered by the key is read along its index, whatever is joined.
         sorts = len(order.terms) > 1
@@ -269,6 +269,7 @@ class SelectBuilder:
 
 PAGE = Clause(SQL(" LIMIT %s OFFSET %s"), (lambda values: values.limit, lambda values: values.offset))
 FIRST = Clause(SQL(" LIMIT %s"), (lambda values: values.limit,))
+ONE = Clause(SQL(" LIMIT 1"))
 MOST = Clause(SQL(" LIMIT %s"), (lambda values: values.most,))
 ALL = Clause(SQL(""))
 

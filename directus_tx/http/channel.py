@@ -184,9 +184,10 @@ class ApiChannel(http.HTTPChannel):
         head = parse_head(data[:end])
         if head is None:
             return False
-        request = self.requestFactory(self, len(self.requests))
+        request: Any = self.requestFactory(self, len(self.requests))
         self.requests.append(request)
-        self._command, self._path, self._version = head.method, head.target, head.version
+        self._command, self._version = head.method, head.version
+        self._path = head.target  # type: ignore[assignment] # mypy takes a local variable of Twisted for the type
         # Headers of Twisted would canonicalize each name again.
         request.requestHeaders._rawHeaders = head.headers
         if head.length is not None:

@@ -61,7 +61,8 @@ def parse_head(head: bytes) -> Head | None:
         length, *others = headers[b"Content-Length"]
         if others or not length.isdigit():
             return None
-    return Head(*found.groups(), headers, length)
+    method, target, version = found.groups()
+    return Head(method, target, version, headers, length)
 
 
 @lru_cache(maxsize=1000)

@@ -102,7 +102,8 @@ async def read_items(
             check_key(access.require_read(collection))
         found = keys_of(grant.collection, keys)
         limit = len(keys) if query.limit is None else limit
-    reading = _reading(service, ctx, collection, query, found, limit, offset, version=by_one_key, output=output)
+    alone = by_one_key and not offset and limit != 0
+    reading = _reading(service, ctx, collection, query, found, limit, offset, alone=alone, version=by_one_key, output=output)
     if cursor is not None:
         return await reading.load_page(cursor)
     if not one:
@@ -483,13 +484,14 @@ def _reading(
     limit: int | None,
     offset: int,
     *,
+    alone: bool = False,
     created: bool = False,
     version: bool = False,
     written: bool = False,
     output: Output | None = None,
 ) -> _Reading:
-    """Prepares the read of a page of a list, or of items by key. *written*: the items have just been written, and all of them are
-    returned. Raises the errors of `plan_for`."""
+    """Prepares the read of a page of a list, or of items by key; *alone*: of the first item of one key. *written*: the items have just
+    been written, and all of them are returned. Raises the errors of `plan_for`."""
     rules = service.rules_of(collection)
     if rules is not NO_RULES or not hooks.AT_READING.isdisjoint(service.plugins.named):
         # Rules and plugins get the fields under their own names.
@@ -501,6 +503,7 @@ def _reading(
         needing,
         service.limits,
         by_key=keys is not None,
+        alone=alone,
         created=created,
         version=version,
         output=output,

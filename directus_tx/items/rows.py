@@ -12,6 +12,7 @@ from directus_tx.access.refusals import undeletable
 from directus_tx.access.view import not_deleted
 from directus_tx.compile.operators import base_column, comparison_type, key_among
 from directus_tx.compile.plan import Item, keep_plan
+from directus_tx.compile.statements import array
 from directus_tx.context import Context
 from directus_tx.db.session import RunAgain
 from directus_tx.db.sql import SQL, TRUE, Clause, Composable, Identifier, all_of, column, constant
@@ -22,8 +23,9 @@ from directus_tx.items.history import chunks
 from directus_tx.items.read import stored_key, version_of
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.ddl import type_name
-from directus_tx.schema.model import Collection, Field
+from directus_tx.schema.model import Collection, Field, Snapshot
 from directus_tx.schema.showing import needs_exact_text
+from directus_tx.schema.tables import PLAIN
 
 MANY = 1000
 """Rows that are locked by one statement. More take a cursor, which locks them in the same order."""
@@ -107,14 +109,15 @@ async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[s
     for chunk in chunks(rows):
         names = tuple(dict.fromkeys(name for row in chunk for name in row)) or (collection.primary_key.field,)
         given = [[row.get(name, values.DEFAULT) for name in names] for row in chunk]
-        insert = keep_plan(access_of(ctx), ("insert", collection.collection, names), partial(_insertion, collection, names))
+        make = partial(_insertion, ctx.schema, collection, names)
+        insert = keep_plan(access_of(ctx), ("insert", collection.collection, names), make)
         if any(value is values.DEFAULT for row in given for value in row):
             places = ["(" + ", ".join(["DEFAULT" if value is values.DEFAULT else "%s" for value in row]) + ")" for row in given]
             text = insert.before + ", ".join(places) + insert.after
         else:
             text = insert.text(len(given))
         bound = [value for row in given for value in row if value is not values.DEFAULT]
-        lines = await ctx.db.query(text, [*bound, _table_of(collection)])
+        lines = await ctx.db.query(text, bound)
         stored = _rows(collection, lines)
         if len(stored) < len(chunk) or any(row[collection.primary_key.field] is None for row in stored):
             raise InvalidRequest(f'A trigger of "{collection.collection}" has not stored the item, or has not returned its key.')
@@ -123,27 +126,22 @@ async def _insert(ctx: Context, collection: Collection, rows: Sequence[Mapping[s
     return Written(written, settled)
 
 
-def _insertion(collection: Collection, names: Sequence[str]) -> _Writing:
+def _insertion(schema: Snapshot, collection: Collection, names: Sequence[str]) -> _Writing:
     before = SQL("INSERT INTO {} AS t ({}) VALUES ").format(
         Identifier(*collection.table), SQL(", ").join([Identifier(name) for name in names])
     )
-    return _Writing(_text(before), f"({', '.join(['%s'] * len(names))})", _text(_returning(collection)))
+    return _Writing(_text(before), f"({', '.join(['%s'] * len(names))})", _text(_returning(schema, collection)))
 
 
-def _returning(collection: Collection) -> Composable:
-    """Returns the clause that returns the stored rows, and whether they are settled. Its placeholder is the table."""
-    return SQL(" RETURNING {}, " + _SETTLED).format(_stored_columns(collection))
-
-
-# Foreign keys are triggers as well.
-_SETTLED = (
-    "(SELECT relkind = 'r' AND NOT (relhastriggers OR relhasrules OR relhassubclass) FROM pg_class WHERE oid = %s::regclass)"
-)
-
-
-def _table_of(collection: Collection) -> str:
-    """Returns the table as text for a regclass."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in collection.table)
+def _returning(schema: Snapshot, collection: Collection) -> Composable:
+    """Returns the clause that returns the stored rows, and whether they are settled. Unless the database notifies of changes of tables,
+    PostgreSQL looks whether the table is plain, which takes as long as writing a row."""
+    if schema.notified:
+        settled: Composable = SQL("TRUE" if collection.plain else "FALSE")
+    else:
+        table = _text(Identifier(*collection.table)).replace("\\", "\\\\").replace("'", "''")
+        settled = SQL(f"(SELECT {PLAIN} FROM pg_class AS c WHERE c.oid = {{}}::regclass)").format(SQL(f"E'{table}'"))
+    return SQL(" RETURNING {}, {}").format(_stored_columns(collection), settled)
 
 
 def _text(composable: Composable) -> str:
@@ -167,9 +165,10 @@ async def lock_rows(
     """
     collection = grant.collection
     key = collection.primary_key
-    lock = grant.kept(("lock", deleted), lambda: _locking(grant, deleted=deleted))
+    several = len(keys) != 1
+    lock = grant.kept(("lock", deleted, several), lambda: _locking(grant, deleted=deleted, several=several))
     bound_values = ctx.bind_values()
-    parameters = [*lock.before.parameters(bound_values), list(keys), *lock.after.parameters(bound_values)]
+    parameters = [*lock.before.parameters(bound_values), array(keys), *lock.after.parameters(bound_values)]
     names = tuple(collection.columns)
     found: dict[Key, Locked] = {}
     hidden: list[Row] = []
@@ -188,20 +187,20 @@ async def lock_rows(
     return found
 
 
-def _locking(grant: Grant, *, deleted: bool) -> _Locking:
+def _locking(grant: Grant, *, deleted: bool, several: bool) -> _Locking:
     collection = grant.collection
     key = collection.primary_key
     alive = TRUE if deleted else not_deleted("t", collection)
     judged = [grant.condition(action, "t") for action in ("read", "update", "delete")]
     columns = SQL(", ").join([clause.sql for clause in judged])
-    sql = SQL("SELECT {}, {}, {} FROM {} AS t WHERE {} AND {} ORDER BY {}{}").format(
+    sql = SQL("SELECT {}, {}, {} FROM {} AS t WHERE {} AND {}{}{}").format(
         _safe_columns(collection),
         column("t", "xmin") if collection.versioned else SQL("NULL"),
         columns,
         Identifier(*collection.table),
         key_among("t", key),
         alive.sql,
-        column("t", key.field),
+        SQL(" ORDER BY {}").format(column("t", key.field)) if several else SQL(""),
         SQL(" FOR UPDATE OF t" if collection.lockable else ""),
     )
     return _Locking(_text(sql), Clause(columns, tuple(bind for clause in judged for bind in clause.binds)), alive)
@@ -238,44 +237,74 @@ async def update_rows(ctx: Context, collection: Collection, rows: Sequence[tuple
     written: dict[Key, Row] = {}
     settled = True
     for chunk in chunks(rows):
-        names = tuple(dict.fromkeys(chain.from_iterable(row for _, row in chunk)))
-        alike = sum(len(row) for _, row in chunk) == len(names) * len(chunk)
-        flags = () if alike else tuple(name for name in names if any(name not in row for _, row in chunk))
-        update = keep_plan(
-            access_of(ctx),
-            ("update", collection.collection, names, flags),
-            partial(_update, collection, names, flags),
-        )
-        bound: list[Any] = []
-        for item, row in chunk:
-            bound += (item, *map(row.get, names), *map(row.__contains__, flags))
-        lines = await ctx.db.query(update.text(len(chunk)), [*bound, _table_of(collection)])
+        if len(chunk) == 1:
+            lines = await _update_one(ctx, collection, *chunk[0])
+        else:
+            lines = await _update_several(ctx, collection, chunk)
         written.update((stored_key(collection, row[key.field]), row) for row in _rows(collection, lines))
         settled = settled and bool(lines) and lines[0][-1] is True
     return written, settled
 
 
-def _update(collection: Collection, names: Sequence[str], flags: Sequence[str]) -> _Writing:
-    """Returns the UPDATE of some columns. *flags* are those that only some rows set."""
+async def _update_one(ctx: Context, collection: Collection, key: Key, row: Item) -> Sequence[tuple[Any, ...]]:
+    """Updates a row and returns it."""
+    names = tuple(row)
+    make = partial(_update_of_one, ctx.schema, collection, names)
+    update = keep_plan(access_of(ctx), ("update one", collection.collection, names), make)
+    return await ctx.db.query(update.before, [*row.values(), key])
+
+
+async def _update_several(ctx: Context, collection: Collection, rows: Sequence[tuple[Key, Item]]) -> Sequence[tuple[Any, ...]]:
+    """Updates rows by one statement and returns them."""
+    names = tuple(dict.fromkeys(chain.from_iterable(row for _, row in rows)))
+    alike = sum(len(row) for _, row in rows) == len(names) * len(rows)
+    flags = () if alike else tuple(name for name in names if any(name not in row for _, row in rows))
+    make = partial(_update_of_several, ctx.schema, collection, names, flags)
+    update = keep_plan(access_of(ctx), ("update", collection.collection, names, flags), make)
+    bound: list[Any] = []
+    for key, row in rows:
+        bound += (key, *map(row.get, names), *map(row.__contains__, flags))
+    return await ctx.db.query(update.text(len(rows)), bound)
+
+
+def _update_of_one(schema: Snapshot, collection: Collection, names: Sequence[str]) -> _Writing:
+    """Returns the UPDATE of some columns of one row. Its placeholders are the values and the key."""
     key = collection.primary_key
+    places = [SQL("%s")] * len(names)
+    sql = SQL("UPDATE {} AS t SET {} WHERE {} = %s::{}{}").format(
+        Identifier(*collection.table),
+        SQL(", ").join(_assignments(collection, names, places)),
+        base_column("t", key),
+        _assigned_type(key),
+        _returning(schema, collection),
+    )
+    return _Writing(_text(sql), "", "")
+
+
+def _update_of_several(schema: Snapshot, collection: Collection, names: Sequence[str], flags: Sequence[str]) -> _Writing:
+    """Returns the UPDATE of some columns of rows. *flags* are those that only some rows set."""
+    key = collection.primary_key
+    places = [SQL(f"v.v{number}") for number in range(len(names))]
     before = SQL("UPDATE {} AS t SET {} FROM (VALUES ").format(
-        Identifier(*collection.table), SQL(", ").join(_assignments(collection, names, flags))
+        Identifier(*collection.table), SQL(", ").join(_assignments(collection, names, places, flags))
     )
     after = SQL(") AS v({}) WHERE {} = v.key::{}{}").format(
         SQL(", ".join(["key", *(f"v{n}" for n in range(len(names))), *(f"s{n}" for n in range(len(flags)))])),
         base_column("t", key),
         _assigned_type(key),
-        _returning(collection),
+        _returning(schema, collection),
     )
     return _Writing(_text(before), f"({', '.join(['%s'] * (1 + len(names) + len(flags)))})", _text(after))
 
 
-def _assignments(collection: Collection, names: Sequence[str], flagged: Sequence[str]) -> list[Composable]:
-    """Returns the SET list. v0, v1, ... are the values; s0, s1, ... say whether a row sets a column that only some rows set."""
+def _assignments(
+    collection: Collection, names: Sequence[str], places: Sequence[Composable], flagged: Sequence[str] = ()
+) -> list[Composable]:
+    """Returns the SET list. *places* are the values; s0, s1, ... say whether a row sets a column that only some rows set."""
     flags = {name: f"s{number}" for number, name in enumerate(name for name in names if name in flagged)}
     found: list[Composable] = []
-    for place, name in enumerate(names):
-        value = SQL("{}::{}").format(SQL(f"v.v{place}"), _type_of(collection, name))
+    for name, place in zip(names, places, strict=True):
+        value = SQL("{}::{}").format(place, _type_of(collection, name))
         if name in flags:
             value = SQL("CASE WHEN {} THEN {} ELSE {} END").format(SQL(f"v.{flags[name]}"), value, column("t", name))
         found.append(SQL("{} = {}").format(Identifier(name), value))

@@ -458,6 +458,7 @@ def _collections(
                 deletable=bool(table.writes & DELETES),
                 lockable=table.lockable,
                 versioned=table.versioned,
+                plain=table.plain,
                 key_source=sources.get(table.oid),
                 read_only=read_only,
                 **about,
@@ -473,6 +474,7 @@ def _collections(
             "indexes": indexes.get(name, ()),
             "read_only": read_only,
             "key_source": sources.get(oid),
+            "plain": system[name].plain,
         }
         yield name, Collection(name, fields, **about)
 

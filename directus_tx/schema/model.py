@@ -206,6 +206,7 @@ class Collection:
     schema public; otherwise the collection is named after the schema and the table, with a dot between. `key_columns` are the columns
     of a key of several columns, in its order. `insertable`, `updatable` and `deletable`: whether PostgreSQL allows its role to write
     the rows. `lockable`: whether rows can be locked; `versioned`: whether rows have the id of the transaction that wrote them.
+    `plain`: an ordinary table without triggers, those of foreign keys included, without rules, and without tables that inherit from it.
     `key_source` is the column that holds the key: the schema, the table and the column; for a view that shows the rows of a table, that
     of the table. `read_only`: nothing of the project can be written.
     """
@@ -230,6 +231,7 @@ class Collection:
     deletable: bool = True
     lockable: bool = True
     versioned: bool = True
+    plain: bool = False
     key_source: tuple[str, str, str] | None = None
     read_only: bool = False
 

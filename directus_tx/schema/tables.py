@@ -49,10 +49,13 @@ INTERNAL = frozenset(
 )
 """The tables of the server that are not collections."""
 
+PLAIN = "c.relkind = 'r' AND NOT (c.relhastriggers OR c.relhasrules OR c.relhassubclass)"
+"""The SQL condition for `Collection.plain`."""
+
 # The functions that ask for privileges return NULL for a table that has been dropped since the transaction began.
 #
 # Rows of foreign tables, also among the children of a table, have no transaction id.
-_TABLES = """
+_TABLES = f"""
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'),
        (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
@@ -69,7 +72,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_
                UNION SELECT inhrelid FROM pg_inherits JOIN children ON inhparent = children.oid
            ) SELECT FROM children JOIN pg_class x ON x.oid = children.oid WHERE x.relkind = 'f'
        )),
-       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 64 <> 0)
+       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 64 <> 0),
+       {PLAIN}
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
@@ -122,6 +126,7 @@ class Table:
     writes: int
     versioned: bool
     triggered: bool
+    plain: bool
     simple: bool = False
     broken: bool = False
     title: str = ""
@@ -226,7 +231,8 @@ def title_of(schema: str, name: str, system_schema: str) -> str:
 
 
 def _table(row: tuple[Any, ...], system_schema: str) -> Table:
-    oid, schema, name, kind, comment, extension, reachable, readable, has_columns, populated, writes, versioned, triggered = row
+    oid, schema, name, kind, comment, extension, reachable, readable, has_columns, populated, writes, versioned, *more = row
+    triggered, plain = more
     return Table(
         int(oid),
         schema,
@@ -241,6 +247,7 @@ def _table(row: tuple[Any, ...], system_schema: str) -> Table:
         writes,
         versioned,
         triggered,
+        plain,
         title=title_of(schema, name, system_schema),
     )
 

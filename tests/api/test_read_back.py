@@ -1,12 +1,14 @@
 """What a write answers with: the items as a GET shows them afterwards, whether they were read again or not."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pytest_twisted import ensureDeferred
 
 from directus_tx.db.connection import Connection
 from directus_tx.db.session import Session
+from directus_tx.db.sql import Identifier
 from tests.conftest import Client, field
 
 STATUS = field(
@@ -92,6 +94,7 @@ async def test_items_are_shown_as_they_are_read_without_reading_them(client: Cli
     assert [item["name"] for item in answer.data] == ["second", "second", "x"]
 
 
+@pytest.mark.parametrize("notified", [True, False])
 @pytest.mark.parametrize(
     "made",
     [
@@ -105,8 +108,15 @@ async def test_items_are_shown_as_they_are_read_without_reading_them(client: Cli
     ids=["a row trigger", "a statement trigger", "a rule", "a child"],
 )
 @ensureDeferred
-async def test_what_the_database_changes_after_the_write_is_shown(client: Client, reads: list[str], made: str) -> None:
+async def test_what_the_database_changes_after_the_write_is_shown(
+    client: Client, reads: list[str], made: str, notified: bool
+) -> None:
     await client.collection("things", field("name"))
+    project = client.backend.projects.get(client.project)
+    if not notified:
+        seen = await project.snapshot()
+        await execute(client, "ALTER EVENT TRIGGER directus_tables_changed DISABLE")
+        assert not (await project.verified(seen)).notified
     function = (
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN UPDATE things SET name = 'later'; RETURN NULL; END $$"
@@ -118,6 +128,20 @@ async def test_what_the_database_changes_after_the_write_is_shown(client: Client
     assert (item["name"], again) == ("later", True)
     item, again = await written(client, reads, "PATCH", f"things/{item['id']}", {"name": "y"})
     assert (item["name"], again) == ("later", True)
+
+
+@ensureDeferred
+async def test_tables_of_any_name_are_written_where_changes_are_not_notified(client: Client) -> None:
+    names = ["it's", 'a "b"', "50% %s {} {0}", "back\\slash'"]
+    for name in names:
+        await execute(client, Identifier(name).as_string(None).join(("CREATE TABLE ", " (id serial PRIMARY KEY, name text)")))
+    await execute(client, "ALTER EVENT TRIGGER directus_tables_changed DISABLE")
+    project = client.backend.projects.get(client.project)
+    assert not (await project.verified(await project.snapshot())).notified
+    for name in names:
+        path = quote(name, safe="")
+        assert (await client.post(f"~/items/{path}", {"name": "x"})).data == {"id": 1, "name": "x"}, name
+        assert (await client.patch(f"~/items/{path}/1", {"name": "y"})).data == {"id": 1, "name": "y"}, name
 
 
 @ensureDeferred

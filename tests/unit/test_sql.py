@@ -46,6 +46,9 @@ CURSORS = {
 }
 
 
+BY_KEY = {"items-by-key": ("fields=*,author.name&sort=-title", False), "one-item": ("fields=*,author.name&sort=-title", True)}
+
+
 def permission(collection: str, status: str | None = None, **more: Any) -> dict[str, Any]:
     """A row of directus_permissions as the snapshot holds it."""
     levels = dict.fromkeys(("create", "read", "update", "delete", "comment", "explain"), "none")
@@ -106,7 +109,7 @@ def written(text: str, who: Accountability = ADMINISTRATOR, cursor: Cursor | Non
 
 
 def test_every_golden_file_has_its_query() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == {*QUERIES, *LIMITED, *CURSORS, "limited-revisions"}
+    assert {path.stem for path in GOLDEN.iterdir()} == {*QUERIES, *LIMITED, *CURSORS, *BY_KEY, "limited-revisions"}
 
 
 def check(name: str, sql: str) -> None:
@@ -119,6 +122,15 @@ def check(name: str, sql: str) -> None:
 @pytest.mark.parametrize("name", QUERIES)
 def test_sql_is_as_its_golden_file_says(name: str) -> None:
     check(name, written(QUERIES[name]))
+
+
+@pytest.mark.parametrize("name", BY_KEY)
+def test_the_sql_of_items_by_key_is_as_its_golden_file_says(name: str) -> None:
+    text, alone = BY_KEY[name]
+    access = Access(blog(permissions=PERMISSIONS), ADMINISTRATOR)
+    query = parsed(text.encode()).query()
+    plan = plan_for(access, "articles", query, LimitSettings(), by_key=True, alone=alone, version=alone)
+    check(name, f"-- {text}\n" + "".join(f"\n-- {path}\n{sql}" for path, sql in statements(plan.items)))
 
 
 @pytest.mark.parametrize("name", CURSORS)
