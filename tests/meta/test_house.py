@@ -106,6 +106,7 @@ LAYERS = (
     "http.rate_limits",
     "http.cursors",
     "http.headers",
+    "http.request_head",
     "http.encode",
     "http.pages",
     "http.operations",
