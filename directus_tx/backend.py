@@ -114,7 +114,8 @@ class Backend:
         self.hasher.start()
 
     def provide_token(self) -> None:
-        """Generates the super admin token if there is none. Raises StartError if it cannot be stored."""
+        """Generates the super admin token if there is none. The server does so when it starts; the `directus` command does not, because the
+        server may have it in its environment, which the command does not see. Raises StartError if it cannot be stored."""
         with _data_directory(self.data_dir):
             self.new_super_admin_token = self.projects.provide_super_admin_token()
 
@@ -124,10 +125,9 @@ class Backend:
             await deferToThread(self.embedded.start)
 
     async def open(self) -> None:
-        """Prepares, starts the embedded PostgreSQL if it is used, and connects to the database server. Raises StartError,
-        EmbeddedError and ServiceUnavailable."""
+        """Prepares, starts the embedded PostgreSQL if it is used, and connects to the database server. Raises EmbeddedError and
+        ServiceUnavailable."""
         self.prepare()
-        self.provide_token()
         await self.start_database()
         await self.projects.databases.measure()
 

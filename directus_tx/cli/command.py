@@ -146,8 +146,6 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             try:
                 backend = Backend(settings, reactor)
                 await backend.open()
-                if backend.new_super_admin_token:
-                    output.note(f"the super admin token is {backend.new_super_admin_token} (shown this once)")
                 try:
                     await work(Environment(backend, output), **arguments)
                 finally:

@@ -110,12 +110,11 @@ async def create_project(
         "project_name": name or key,
         "user_email": email,
         "user_password": typed,
-        "super_admin_token": environment.backend.projects.super_admin_token(),
         "private": private,
         "existing": existing,
         "force": force,
     }
-    made = await environment.backend.projects.create(evolve(checked(attributes), database=database))
+    made = await environment.backend.projects.create(evolve(checked(attributes, operator=True), database=database))
     if made.has_own_users:
         environment.output.result(
             {"project": key, "email": None},

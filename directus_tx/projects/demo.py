@@ -171,8 +171,8 @@ async def create_demo(projects: Projects, service: Items) -> Demo:
                 "project_name": "Demo",
                 "user_email": EMAIL,
                 "user_password": password,
-                "super_admin_token": projects.super_admin_token(),
-            }
+            },
+            operator=True,
         )
     )
     options = WriteOptions()

@@ -60,12 +60,13 @@ _CREDENTIALS = frozenset({"user", "password", "passfile", "service", "sslcert", 
 
 @frozen
 class NewProject:
-    """The checked attributes of a new project. `database` is None if the server creates one."""
+    """The checked attributes of a new project. `database` is None if the server creates one. `super_admin_token` is the one that has been
+    sent, None if the operator of the server creates the project."""
 
     key: str
     user_email: str
     user_password: str = field(repr=False)
-    super_admin_token: str = field(repr=False)
+    super_admin_token: str | None = field(default=None, repr=False)
     user_token: str | None = field(default=None, repr=False)
     project_name: str = ""
     private: bool = False
@@ -95,9 +96,10 @@ def check_key(key: str) -> str:
     return key
 
 
-def checked(attributes: Mapping[str, Any]) -> NewProject:
-    """Returns the checked attributes of POST /server/projects. Raises InvalidRequest, naming the attribute that is not valid."""
-    for name in ("project", "user_email", "user_password", "super_admin_token"):
+def checked(attributes: Mapping[str, Any], *, operator: bool = False) -> NewProject:
+    """Returns the checked attributes of POST /server/projects. If the *operator* of the server creates the project, no super admin token is
+    needed. Raises InvalidRequest, naming the attribute that is not valid."""
+    for name in ("project", "user_email", "user_password", *(() if operator else ("super_admin_token",))):
         if not isinstance(attributes.get(name), str) or not attributes[name]:
             raise InvalidRequest(f'"{name}" is required and must be a text.')
     for name in _TEXTS:

@@ -256,14 +256,15 @@ class Projects:
         """Creates a project completely or not at all: its database, unless an existing one is named, with the system tables and
         the first administrator, and its file.
 
-        Raises Unauthorized if the super admin token is wrong, ProjectExists, ServiceUnavailable, and InvalidRequest if the
+        Raises Unauthorized if a super admin token is given and wrong, ProjectExists, ServiceUnavailable, and InvalidRequest if the
         database cannot be used.
         """
         lacking = self.databases.lacking(new.database) if new.database is not None else []
         if lacking:
             names = " and ".join(f'"db_{name}"' for name in lacking)
             raise InvalidRequest(f"A database that is not on the configured database server requires {names}.")
-        self.check_super_admin(new.super_admin_token)
+        if new.super_admin_token is not None:
+            self.check_super_admin(new.super_admin_token)
         self.storages.check(new.tables.get("storage", {}))
         self.files.check_writable(new.key)
         if new.key in self._making or self._config(new.key) is not None:

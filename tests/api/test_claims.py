@@ -34,6 +34,8 @@ def settings_without_token(settings: Settings) -> Settings:
 async def test_on_a_fresh_server_nobody_claims_it(settings: Settings) -> None:
     backend = Backend(settings_without_token(settings), reactor)
     await backend.open()
+    assert backend.projects.super_admin_token() == ""
+    backend.provide_token()
     try:
         made = backend.new_super_admin_token
         assert made is not None
@@ -59,6 +61,7 @@ async def test_the_token_that_is_made_is_kept_for_its_owner_alone(settings: Sett
     for _ in range(2):
         backend = Backend(settings_without_token(settings), reactor)
         await backend.open()
+        backend.provide_token()
         tokens.append(backend.new_super_admin_token)
         assert backend.projects.super_admin_token() == tokens[0]
         await backend.close()
@@ -68,6 +71,7 @@ async def test_the_token_that_is_made_is_kept_for_its_owner_alone(settings: Sett
     assert [path.name for path in file.parent.iterdir() if "super_admin" in path.name] == ["super_admin_token"]
     configured = Backend(settings, reactor)
     await configured.open()
+    configured.provide_token()
     assert configured.new_super_admin_token is None
     configured.projects.check_super_admin(SUPER_ADMIN_TOKEN)
     with pytest.raises(Unauthorized):

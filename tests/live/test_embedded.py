@@ -300,7 +300,7 @@ def test_what_root_makes_belongs_to_the_owner_of_the_data_directory() -> None:
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         found = set(data_dir.rglob("*"))
-        assert {"super_admin_token", "shop.toml", "postgresql.conf"} <= {path.name for path in found}
+        assert {"shop.toml", "postgresql.conf"} <= {path.name for path in found}
         assert [path for path in found if path.lstat().st_uid != owner.pw_uid] == []
     finally:
         shutil.rmtree(directory, ignore_errors=True)
