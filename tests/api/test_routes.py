@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 
 from directus_tx.http.endpoints import all_routes
@@ -43,6 +44,29 @@ async def test_others_than_the_callers_are_refused_as_the_route_says(client: Cli
                 checked += 1
     assert checked > 30
     assert (await client.get("~/items/things")).status == 200
+
+
+@ensureDeferred
+async def test_a_slash_at_the_end_makes_another_address(client: Client) -> None:
+    """As in Directus 8. Only routes that are declared with the slash have one, and these can also be called without."""
+    routes = list(all_routes())
+    paths = {(route.method, route.path) for route in routes}
+    slashed = {path for _, path in paths if path.endswith("/")} - {"/"}
+    assert slashed == {"/<project>/", "/<project>/docs/", "/<project>/files/tus/"}
+    assert {(method, path.rstrip("/")) for method, path in paths if path in slashed} <= paths
+    checked = 0
+    for route in routes:
+        if route.path.endswith("/") or f"{route.path}/" in slashed:
+            continue
+        answer = await call(client, evolve(route, path=f"{route.path}/"), "admin-static-token")
+        # A path of one part is that of a project. Below /server, what does not exist is refused like a wrong token.
+        special = route.path.count("/") == 1 or route.path.startswith("/server/")
+        expected = {(401, 3), (405, 6)} if special else {(404, 1)}
+        # Errors of SCIM have a form of their own, and answers to HEAD have no body.
+        code = 1 if route.path.startswith("/<project>/scim/") or route.method == "HEAD" else answer.code
+        assert (answer.status, code) in expected, (route.method, route.path, answer.body)
+        checked += 1
+    assert checked > 150
 
 
 @ensureDeferred
