@@ -43,7 +43,9 @@ class FileSettings:
         10.0, "Maximum processor time in which a thumbnail must be made, in seconds. Then the process that makes it is ended."
     )
     max_thumbnails: int = setting(
-        64, "Maximum number of thumbnails that are being made or wait for that. Further ones are answered with 503."
+        64,
+        "Maximum number of thumbnails that are being made or wait for that. A project may have four fifths of them, and a caller four"
+        " fifths of those of its project. Further ones are answered with 503.",
     )
     thumbnail_timeout: float = setting(30.0, "Maximum time that a request waits for a thumbnail to be made, in seconds.")
     thumbnail_max_age: int = setting(

@@ -134,6 +134,11 @@ class Session:
     def in_transaction(self) -> bool:
         return self._connection is not None
 
+    @property
+    def caller(self) -> Caller:
+        """Who makes the request: the id of a user or the address of a client. None is the server itself."""
+        return self._usage.caller
+
     def set_caller(self, caller: Caller) -> None:
         """Sets who makes the request, when that is known."""
         self._usage.caller = caller

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, suppress
 from typing import IO, Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from directus_tx.config import FileSettings
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.files.resizing import NotResizable
+from directus_tx.files.turns import Turn, Turns
 
 log = Logger()
 T = TypeVar("T")
@@ -253,13 +254,14 @@ def _parsed(line: bytes) -> Mapping[str, Any] | None:
 
 
 class Decoders:
-    """At most files.thumbnail_processes processes that decode pictures, from the first use until `stop`."""
+    """At most files.thumbnail_processes processes that decode pictures, from the first use until `stop`. `turns` says who gets the next one
+    that is free."""
 
     def __init__(self, reactor: Any, settings: FileSettings, program: str = PROGRAM) -> None:
         self.reactor = reactor
         self.settings = settings
         self.program = program
-        self._turns = DeferredSemaphore(settings.thumbnail_processes)
+        self.turns = Turns(settings.thumbnail_processes)
         self._all: set[Decoder] = set()
         self._idle: list[Decoder] = []
         self._stopped = False
@@ -270,10 +272,10 @@ class Decoders:
         return list(self._all)
 
     @asynccontextmanager
-    async def lend(self, *, fresh: bool = False) -> AsyncIterator[Decoder]:
-        """A context with a process, for one picture. Waits until one is free. *fresh*: one that has had no other picture. Raises
+    async def lend(self, turn: Turn, *, fresh: bool = False) -> AsyncIterator[Decoder]:
+        """A context with a process, for one picture. Waits for its *turn*. *fresh*: one that has had no other picture. Raises
         DecoderFailed, and OSError if none can be started."""
-        async with self._turns:
+        async with turn:
             if self._stopped:
                 raise DecoderFailed("The server is stopping.")
             if fresh and self._idle:
@@ -284,17 +286,17 @@ class Decoders:
             finally:
                 self._put_back(decoder)
 
-    async def decode(self, work: Callable[[Decoder], Awaitable[T]]) -> T:
-        """Returns the result of *work*, which gets a process with one picture and its result. If the process crashes that has had other
-        pictures before, *work* is called again with a fresh one, because an earlier picture may have broken it. Raises the errors of `lend`
-        and of *work*."""
+    async def decode(self, turn: Turn, work: Callable[[Decoder], Awaitable[T]]) -> T:
+        """Returns the result of *work*, which is called when it is its *turn*, and gets a process with one picture and its result. If the
+        process crashes that has had other pictures before, *work* is called again with a fresh one, because an earlier picture may have
+        broken it. Raises the errors of `lend` and of *work*."""
         try:
-            async with self.lend() as decoder:
+            async with self.lend(turn) as decoder:
                 return await work(decoder)
         except DecoderCrashed:
             if decoder.pictures < 2:
                 raise
-        async with self.lend(fresh=True) as decoder:
+        async with self.lend(turn, fresh=True) as decoder:
             return await work(decoder)
 
     def _take(self) -> Decoder:

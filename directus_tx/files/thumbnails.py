@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from directus_tx.config import FileSettings
+from directus_tx.db.callers import Caller
 from directus_tx.db.connection import pause
 from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
 from directus_tx.files.decoding import PROGRAM, Decoder, Decoders, OrderFailed
@@ -30,6 +31,7 @@ from directus_tx.files.encodings import Encoding, NotEncodable, choose
 from directus_tx.files.focus import CENTRE, Focus
 from directus_tx.files.resizing import NotResizable, check_pixels
 from directus_tx.files.storage.interfaces import FileNotStored, Stored, uploading
+from directus_tx.files.turns import Room, Turn
 from directus_tx.schema.thumbnail_sizes import CROP, Size
 
 log = Logger()
@@ -74,8 +76,10 @@ class _Refusal:
 
 @mutable
 class _Making:
-    """A thumbnail that is being made, and those who wait for it."""
+    """A thumbnail that is being made for a caller, its turn, and those who wait for it."""
 
+    caller: Caller
+    turn: Turn
     waiting: list[Deferred[Stored]] = Factory(list)
     work: Deferred[None] | None = None
 
@@ -180,6 +184,7 @@ class Thumbnails:
         self.details = Details(settings, self.decoders)
         self._locks = Locks(reactor, directory / LOCK)
         self._making: dict[tuple[str, str], _Making] = {}
+        self._room = Room()
         self._refusals: OrderedDict[Hashable, _Refusal] = OrderedDict()
         self._stopped = False
 
@@ -223,8 +228,9 @@ class Thumbnails:
         name = f"{prefix_of(source)}{shape}-{tag[:12]}{encoding.extension}"
         return Thumbnail(source, version, name, size, encoding, point, tag)
 
-    async def provide(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
-        """Returns a thumbnail in the storage of a project, which is made if there is none. Whoever asks meanwhile waits for the same.
+    async def provide(self, project: str, storage: Any, thumbnail: Thumbnail, caller: Caller = None) -> Stored:
+        """Returns a thumbnail in the storage of a project, which is made for *caller* if there is none. Whoever asks meanwhile waits for
+        the same.
 
         Raises InvalidPayload if none can be made of the content, ServiceUnavailable if too many are being made or it takes too long,
         FileNotStored if there is no content, and the errors of the storage.
@@ -239,22 +245,21 @@ class Thumbnails:
         key = (project, thumbnail.name)
         making = self._making.get(key)
         if making is None:
-            making = self._begin(key)
+            making = self._begin(key, caller)
             waiter = self._waiter(making)
             making.work = Deferred.fromCoroutine(self._work(key, making, storage, thumbnail))
         else:
+            making.turn.join(project, caller)
             waiter = self._waiter(making)
         return await waiter
 
-    def _begin(self, key: tuple[str, str]) -> _Making:
+    def _begin(self, key: tuple[str, str], caller: Caller) -> _Making:
         if self._stopped:
             raise ServiceUnavailable("The server is stopping.")
-        if len(self._making) >= self.settings.max_thumbnails:
-            raise ServiceUnavailable(
-                f"The server makes {len(self._making)} thumbnails already (files.max_thumbnails); try again shortly.",
-                headers={"Retry-After": "5"},
-            )
-        making = self._making[key] = _Making()
+        project = key[0]
+        what = f"The server makes {len(self._room)} thumbnails already (files.max_thumbnails)"
+        self._room.enter(self.settings.max_thumbnails, project, caller, what)
+        making = self._making[key] = _Making(caller, self.decoders.turns.ask(project, caller))
         return making
 
     def _waiter(self, making: _Making) -> "Deferred[Stored]":
@@ -270,7 +275,7 @@ class Thumbnails:
         try:
             async with self._locks.hold(" ".join(key)):
                 # Another process may have made it meanwhile.
-                result = await storage.describe(thumbnail.name) or await self._make(key[0], storage, thumbnail)
+                result = await storage.describe(thumbnail.name) or await self._make(key[0], making.turn, storage, thumbnail)
         except CancelledError:
             result = _failure(ServiceUnavailable("The server is stopping."))
         except NotResizable as error:
@@ -281,6 +286,7 @@ class Thumbnails:
             if not isinstance(error, ApiError):
                 log.failure("the thumbnail {name} cannot be made", failure=result, name=thumbnail.name)
         del self._making[key]
+        self._room.leave(key[0], making.caller)
         for waiter in making.waiting:
             if waiter.called:
                 continue
@@ -309,7 +315,7 @@ class Thumbnails:
         while len(self._refusals) > REMEMBERED:
             self._refusals.popitem(last=False)
 
-    async def _make(self, project: str, storage: Any, thumbnail: Thumbnail) -> Stored:
+    async def _make(self, project: str, turn: Turn, storage: Any, thumbnail: Thumbnail) -> Stored:
 
         async def work(decoder: Decoder) -> Stored:
             size = await self._resized(decoder, storage, thumbnail)
@@ -320,7 +326,7 @@ class Thumbnails:
                 return found
 
         try:
-            stored = await self.decoders.decode(work)
+            stored = await self.decoders.decode(turn, work)
         except OSError as error:
             log.error("a process or a temporary file for a thumbnail cannot be used: {error}", error=error)
             raise ServiceUnavailable("The thumbnail cannot be made now; see the server's log.") from None

@@ -22,7 +22,7 @@ from directus_tx.files.decoding import Decoder
 from directus_tx.files.storage.interfaces import uploading
 from directus_tx.files.thumbnails import Thumbnails
 from tests.api.test_files import deliver_removals, picture, rows, stored, until, upload
-from tests.conftest import Client, Reply
+from tests.conftest import TOKEN, Client, Reply
 
 SMALL = "key=directus-small-crop"
 
@@ -159,7 +159,8 @@ async def test_processes_that_make_the_same_thumbnail_at_once_leave_one(client: 
 @pytest_twisted.ensureDeferred
 async def test_other_requests_are_answered_while_thumbnails_are_made(client: Client, gate: Gate) -> None:
     """They use no connection to the database, and do not block. Those beyond the limit are told to come again."""
-    thumbnails = limit(client, max_thumbnails=5)
+    # A caller may have five of seven.
+    thumbnails = limit(client, max_thumbnails=7)
     file = await put_picture(client)
     await set_setting(client, "asset_whitelist", [])
     queries = [f"w={side}&h=9&f=crop&q=5" for side in range(1, 6)]
@@ -539,3 +540,41 @@ async def test_a_thumbnail_that_takes_too_much_keeps_nobody_from_smaller_ones(cl
     assert await status(130) == 422
     assert await status(101) == 422
     assert await status(80) == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_with_many_thumbnails_does_not_keep_others_waiting(client: Client, gate: Gate) -> None:
+    """Of a caller that asks for many thumbnails, as many are made at once as there are processes. When one is free, others are served."""
+    thumbnails = limit(client, max_thumbnails=64)
+    processes = thumbnails.settings.thumbnail_processes
+    await set_setting(client, "asset_whitelist", [])
+    # The content of a file is read by its user if assets are private, otherwise by an address.
+    assert (await client.post("~/settings", {"key": "private_assets", "value": True})).status == 200
+    await client.post("~/permissions", {"collection": "directus_files", "role": 2, "read": "full"})
+    first, second, third = [await put_picture(client, size=size) for size in ((30, 20), (40, 20), (50, 20))]
+    flood = [asset(client, first, f"w={side}&h=9&f=crop&q=5", token=TOKEN) for side in range(1, 43)]
+    asking = [defer.Deferred.fromCoroutine(each) for each in flood]
+    await until(lambda: len(thumbnails._making) == 42 and gate.entered == processes)
+    # This caller may have no more, but others may.
+    refused = await asset(client, first, "w=43&h=9&f=crop&q=5", token=TOKEN)
+    assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, 16, "5")
+    assert "files.max_thumbnails" in refused.json["error"]["message"]
+    order: list[str] = []
+    others = {"other": asset(client, second, "w=9&h=9&f=crop&q=5"), "same": asset(client, first, "w=42&h=9&f=crop&q=5")}
+    for name, each in others.items():
+        work = defer.Deferred.fromCoroutine(each)
+        work.addCallback(lambda answer, name=name: order.append(f"{name} {answer.status}"))
+        asking.append(work)
+    for work in asking[:42]:
+        work.addCallback(lambda answer: order.append(f"flood {answer.status}"))
+    await until(
+        lambda: len(thumbnails._making) == 43 and [len(each.waiting) for each in thumbnails._making.values()].count(2) == 1
+    )
+    details = defer.Deferred.fromCoroutine(client.get(f"~/files/{third['id']}/details"))
+    gate.open()
+    await defer.gatherResults([*asking, details])
+    assert (await details).status == 200
+    assert set(order) == {"flood 200", "other 200", "same 200"}
+    # Those that were being made are ready first. Then each caller has its turn: not after the forty that have waited longer.
+    assert order.index("other 200") <= 2 * processes + 1
+    assert order.index("same 200") <= 4 * processes + 2

@@ -223,7 +223,7 @@ async def test_the_limits_of_details(client: Client) -> None:
     answer = await client.get("~/files/1/details")
     assert (answer.status, answer.code) == (422, 12)
     assert "files.max_pixels" in answer.json["error"]["message"]
-    assert details.running == 0
+    assert len(details.running) == 0
     storage = client.backend.projects.get(client.project).storage
     for name in await stored(client):
         await storage.delete(name)

@@ -217,6 +217,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "resizing",
         "metadata",
         "decoder",
+        "turns",
         "decoding",
         "details",
         "thumbnails",

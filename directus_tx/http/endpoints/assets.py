@@ -147,7 +147,9 @@ async def details(call: Call) -> Answer:
     if key is None:
         raise ItemNotFound("There is no such file.")
     found = await find_readable(call.ctx, contents.BY_KEY, key)
-    return Envelope(await call.services.thumbnails.details.read(call.project.storage, found.name))
+    return Envelope(
+        await call.services.thumbnails.details.read(call.project.key, call.project.storage, found.name, call.ctx.db.caller)
+    )
 
 
 def _in_place_of(maker: Bearer, ctx: Context) -> Context:
@@ -226,7 +228,7 @@ async def _send_thumbnail(call: Call, original: Original, size: Size, caching: M
     kept = call.services.small.find(call.project.key, thumbnail.name, thumbnail.tag)
     if kept is not None:
         return await _content(call, shown, headers, thumbnail.name, Source(len(kept), thumbnail.tag, source.modified))
-    stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail)
+    stored = await thumbnails.provide(call.project.key, call.project.storage, thumbnail, call.ctx.db.caller)
     part = Source(stored.size, thumbnail.tag, source.modified, stored.version)
     return await _content(call, shown, headers, stored.name, part)
 
