@@ -16,6 +16,9 @@ HISTORY = frozenset({"directus_activity", "directus_revisions"})
 EXPOSED = frozenset({"directus_roles"})
 """Collections whose activity is visible to callers who may read any of their items. The ids of roles are visible in users anyway."""
 
+SCIM = "scim"
+"""What revisions of users and roles hold beside the fields: the values that SCIM keeps. No permission names them."""
+
 _NUMBERED = "{0} = CASE WHEN {1} ~ '^-?[0-9]{{1,18}}$' THEN {1}::bigint END"
 """The condition that finds an item with an integer key by the text in the history, written so that the index of the key is used."""
 
@@ -34,7 +37,7 @@ def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
 
     def columns(alias: str) -> Mapping[str, Clause]:
         found = {}
-        hidden = [grant for grant in _grants(schema, grant_of) if grant.hidden_somewhere]
+        hidden = [(grant, names) for grant in _grants(schema, grant_of) if (names := _hidden(grant))]
         for name in ("data", "delta") if hidden else ():
             found[name] = _without_hidden(alias, name, hidden)
         seen = column(f"{alias}_parent", "seen")
@@ -50,6 +53,20 @@ def of_revisions(schema: Snapshot, grant_of: GrantOf) -> Subjects:
         return Clause(sql, parent.binds)
 
     return Subjects(visible, columns, join)
+
+
+def sees_kept(grant: Grant) -> bool:
+    """Whether a caller with a grant on directus_users may see and write what SCIM keeps of users. Those may who may change all users,
+    of each status that SCIM gives them."""
+    return all(grant.level(grant.of(status), "update") == "full" for status in ("active", "suspended", "draft"))
+
+
+def _hidden(grant: Grant) -> frozenset[str]:
+    """Returns the names that the caller may not see in the revisions of a collection."""
+    name, hidden = grant.collection.collection, grant.hidden_somewhere
+    if (name == "directus_users" and not sees_kept(grant)) or (name == "directus_roles" and "external_id" in hidden):
+        return hidden | {SCIM}
+    return hidden
 
 
 def _grants(schema: Snapshot, grant_of: GrantOf) -> list[Grant]:
@@ -92,8 +109,8 @@ def _about_new_items(schema: Snapshot, grant_of: GrantOf, alias: str) -> Clause:
     return Clause(SQL("{} IS NULL AND {}").format(column(alias, "parent_item"), readable.sql), readable.binds)
 
 
-def _without_hidden(alias: str, name: str, hidden: list[Grant]) -> Clause:
-    """Returns the JSON object in a column without the fields that are hidden in the collection of the row. Text that is not valid JSON
+def _without_hidden(alias: str, name: str, hidden: list[tuple[Grant, frozenset[str]]]) -> Clause:
+    """Returns the JSON object in a column without the names that are hidden in the collection of the row. Text that is not valid JSON
     becomes NULL, so that no condition on the column can fail."""
     when = SQL(" ").join(
         [
@@ -104,5 +121,5 @@ def _without_hidden(alias: str, name: str, hidden: list[Grant]) -> Clause:
         * len(hidden)
     )
     sql = SQL("CASE {} ELSE {} END").format(when, column(alias, name))
-    binds = [constant(value) for grant in hidden for value in (grant.collection.collection, sorted(grant.hidden_somewhere))]
+    binds = [constant(value) for grant, names in hidden for value in (grant.collection.collection, sorted(names))]
     return Clause(sql, tuple(binds))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from directus_tx.access.grant import ACCOUNT_SECRETS, SECRETS
 from directus_tx.compile.plan import Item
@@ -67,6 +67,31 @@ def record_of(event: Event, form: RevisionForm, created_as: str = "create") -> R
         return Record(event.action, name, key, data, data, event.parent)
     action = created_as if event.action == "create" else event.action
     return Record(action, name, key, data, {n: v for n, v in event.payload.items() if n in form.names}, event.parent)
+
+
+@frozen
+class Beside:
+    """What the revision of an item holds beside the fields, under a `name`: what is stored, and what of it was written (`delta`)."""
+
+    name: str
+    data: Mapping[str, Any]
+    delta: Mapping[str, Any]
+
+
+def with_beside(records: Sequence[Record], beside: Mapping[tuple[str, Any], Beside]) -> Sequence[Record]:
+    """Returns records with what is stored beside the fields of some items, by collection and key."""
+    if not beside:
+        return records
+    found = {(collection, str(key)): each for (collection, key), each in beside.items()}
+
+    def whole(each: Record) -> Record:
+        more = found.get((each.collection, each.item))
+        if more is None or each.data is None:
+            return each
+        delta = each.delta or {}
+        return evolve(each, data={**each.data, more.name: more.data}, delta={**delta, more.name: more.delta})
+
+    return [whole(each) for each in records]
 
 
 def logged(collection: Collection, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -107,7 +107,7 @@ class GroupResources(Resources):
             (key,) = await writer.create(self.collection, [{"name": document["displayName"]}], provided=provided)
             inner = scim.within(writer.ctx)
             if scim.dialect.standard:
-                await write_kept(writer.ctx, self.collection, key, Kept(external_id))
+                await write_kept(writer, self.collection, key, None, Kept(external_id))
             await self._change_members(writer, inner, key, membership)
             return await self.written(inner, key)
 
@@ -152,7 +152,7 @@ class GroupResources(Resources):
                 grant = access_of(writer.ctx).grant(self.collection)
                 grant.check_update(locked.row, {}, scim.options.comment, update=locked.update, delete=locked.delete)
             if "externalId" in changed:
-                await write_kept(writer.ctx, self.collection, key, Kept(after["externalId"] or None))
+                await write_kept(writer, self.collection, key, kept, Kept(after["externalId"] or None))
             await self._change_members(writer, inner, key, membership)
             return await self.written(inner, key)
 

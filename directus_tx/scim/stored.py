@@ -7,8 +7,11 @@ from typing import Any
 import orjson
 from attrs import field, frozen
 
+from directus_tx.access.history import SCIM
 from directus_tx.context import Context
 from directus_tx.items.changes import Key
+from directus_tx.items.history import Beside
+from directus_tx.items.write import Writer
 from directus_tx.scim.errors import InvalidValue
 
 MAX_SIZE = 64 * 1024
@@ -38,19 +41,29 @@ async def read_kept(ctx: Context, collection: str, keys: Sequence[Key]) -> dict[
     return {key: Kept(external_id, orjson.loads(attributes)) for key, external_id, attributes in rows}
 
 
-async def write_kept(ctx: Context, collection: str, key: Key, kept: Kept) -> None:
-    """Stores what is kept of a resource, instead of what was. *ctx* is in a transaction. Raises InvalidValue if it is too large."""
+async def write_kept(writer: Writer, collection: str, key: Key, former: Kept | None, kept: Kept) -> None:
+    """Stores what is kept of a resource, instead of the *former* values, and has its revision tell of it. Raises InvalidValue if it is too
+    large."""
     table, column = _TABLES[collection]
     if kept.external_id is not None and len(kept.external_id) > MAX_EXTERNAL_ID:
         raise InvalidValue(f'"externalId" may have up to {MAX_EXTERNAL_ID} characters.')
     attributes = orjson.dumps(dict(kept.attributes))
     if len(attributes) > MAX_SIZE:
         raise InvalidValue(f"The attributes that are kept of a user may take up to {MAX_SIZE} bytes.")
-    await ctx.db.query(
+    await writer.ctx.db.query(
         f'INSERT INTO {table} ("{column}", external_id, attributes) VALUES (%s, %s, %s::jsonb) ON CONFLICT ("{column}")'
         " DO UPDATE SET external_id = excluded.external_id, attributes = excluded.attributes",
         (key, kept.external_id, attributes.decode()),
     )
+    before, after = _shown(former or Kept()), _shown(kept)
+    changed = {name: after.get(name) for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if changed:
+        writer.beside[collection, key] = Beside(SCIM, after, dict(sorted(changed.items())))
+
+
+def _shown(kept: Kept) -> dict[str, Any]:
+    """Returns what is kept as revisions show it."""
+    return {**({} if kept.external_id is None else {"externalId": kept.external_id}), **kept.attributes}
 
 
 async def find_external_ids(ctx: Context, collection: str, texts: Iterable[str]) -> list[tuple[Key, str | None, str | None]]:

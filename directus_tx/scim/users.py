@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from directus_tx.access import access_of
+from directus_tx.access.history import sees_kept
 from directus_tx.errors import UpdateForbidden
 from directus_tx.items.changes import Item, Key
 from directus_tx.items.rows import Locked
@@ -89,7 +90,7 @@ class UserResources(Resources):
         async def work(writer: Writer) -> Written:
             (key,) = await writer.create(self.collection, [payload], provided=provided)
             if scim.dialect.standard:
-                await write_kept(writer.ctx, self.collection, key, Kept(external_id, _kept_of(document)))
+                await write_kept(writer, self.collection, key, None, Kept(external_id, _kept_of(document)))
             return await self.written(scim.within(writer.ctx), key)
 
         return await in_transaction(scim.items, scim.ctx, scim.options, work)
@@ -149,14 +150,12 @@ class UserResources(Resources):
         if changed:
             stored = locked.row["external_id"] if kept is None else kept.external_id
             external_id = after.get("externalId") if "externalId" in touched else stored
-            await write_kept(writer.ctx, self.collection, key, Kept(external_id or None, _kept_of(after)))
+            await write_kept(writer, self.collection, key, kept, Kept(external_id or None, _kept_of(after)))
 
 
 def _sees_kept(scim: Scim) -> bool:
-    """Whether the caller may see and write what is kept of users: the attributes are no fields, so no permission names them.
-    Callers who may change all users, of each status that SCIM gives them, may."""
-    grant = access_of(scim.ctx).grant("directus_users")
-    return all(grant.level(grant.of(status), "update") == "full" for status in (ACTIVE, DEACTIVATED, NEW))
+    """Whether the caller may see and write what is kept of users: the attributes are no fields, so no permission names them."""
+    return sees_kept(access_of(scim.ctx).grant("directus_users"))
 
 
 def _groups(scim: Scim, role: Any) -> list[Document]:

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import defer
 
 from directus_tx.scim.filters import matches, parse_filter
-from tests.api.accounts import execute, make_role, sign_in
+from tests.api.accounts import execute, make_role, make_user, sign_in
 from tests.api.scim import ENTERPRISE, GROUP, MEDIA_TYPE, USER, filtered, found, make, make_group, patched, scim
 from tests.api.test_escalation import permit
 from tests.conftest import Client
@@ -992,3 +992,72 @@ async def test_the_form_of_directus_8_is_shown_without_the_media_type(client: Cl
     assert (await client.get("~/scim/v2" + filtered("Groups", 'members eq "ann@example.com"'))).json["totalResults"] == 1
     body = {"displayName": "Team", "schemas": [GROUP], "id": 5}
     assert (await client.post("~/scim/v2/Groups", body)).status == 422
+
+
+# --- the history
+
+
+async def revisions(client: Client, key: int, collection: str = "directus_users", **options: Any) -> list[tuple[Any, Any]]:
+    """What the revisions of a user or role hold beside the fields: all, and what has changed; None where nothing is."""
+    path = f"~/revisions?filter[collection]={collection}&filter[item]={key}&sort=id&fields=data,delta&limit=-1"
+    answer = await client.get(path, **options)
+    assert answer.status == 200, answer.body
+    return [(each["data"].get("scim"), each["delta"].get("scim") if each["delta"] else None) for each in answer.data]
+
+
+@ensureDeferred
+async def test_what_is_kept_of_a_user_is_in_the_history(client: Client) -> None:
+    work = {"department": "Engines", "costCenter": "7"}
+    id = await make(client, "ada", displayName="Ada", password="ada-secret", **{ENTERPRISE: work})
+    key = (await client.get(f"~/users?filter[external_id]={id}&single=1&fields=id")).data["id"]
+    kept = {"externalId": "ada-id", "displayName": "Ada", ENTERPRISE: work}
+    assert await revisions(client, key) == [(kept, kept)]
+    # Only what is kept changes, then fields as well, then fields alone.
+    await patched(client, f"/Users/{id}", {"op": "replace", "path": "displayName", "value": "Countess"})
+    both = {"title": "Dr", "nickName": "A", ENTERPRISE: {"department": None}}
+    await patched(client, f"/Users/{id}", {"op": "replace", "value": both})
+    await patched(client, f"/Users/{id}", {"op": "replace", "path": "title", "value": "Prof"})
+    await patched(
+        client, f"/Users/{id}", {"op": "remove", "path": "nickName"}, {"op": "replace", "path": "externalId", "value": "x"}
+    )
+    second = kept | {"displayName": "Countess"}
+    third = second | {"nickName": "A", ENTERPRISE: {"costCenter": "7"}}
+    last = {name: value for name, value in third.items() if name != "nickName"} | {"externalId": "x"}
+    assert (await revisions(client, key))[1:] == [
+        (second, {"displayName": "Countess"}),
+        (third, {"nickName": "A", ENTERPRISE: {"costCenter": "7"}}),
+        (None, None),
+        (last, {"nickName": None, "externalId": "x"}),
+    ]
+    # What is refused leaves nothing, and no password is anywhere.
+    refused = await patched(client, f"/Users/{id}", {"op": "replace", "value": {"nickName": "B", "locale": "x" * 99}})
+    assert refused.status == 400, refused.body
+    assert len(await revisions(client, key)) == 5
+    text = (await client.get("~/revisions?limit=-1")).body.decode()
+    assert "ada-secret" not in text
+    assert "$argon2" not in text
+
+
+@ensureDeferred
+async def test_only_who_may_change_all_users_sees_what_is_kept_in_the_history(client: Client) -> None:
+    id = await make(client, "ada", nickName="hidden-nickname")
+    key = (await client.get(f"~/users?filter[external_id]={id}&single=1&fields=id")).data["id"]
+    group = await make_group(client, "Staff")
+    await patched(client, f"/Groups/{group}", {"op": "replace", "path": "externalId", "value": "staff-7"})
+    ((role,),) = await execute(client, "SELECT id FROM directus_roles WHERE external_id = %s", (group,))
+    assert await revisions(client, role, "directus_roles") == [
+        (None, None),
+        ({"externalId": "staff-7"}, {"externalId": "staff-7"}),
+    ]
+    readers = await make_role(client, "Readers")
+    await make_user(client, email="r@example.com", token="reader", role=readers)
+    await permit(client, readers, "directus_revisions", read="full")
+    for level, sees in (("mine", False), ("full", True)):
+        for status in ("draft", "invited", "active", "suspended", "deleted"):
+            await permit(client, readers, "directus_users", status, read="full", update=level)
+        token = "reader"
+        shown = await revisions(client, key, token=token)
+        assert len(shown) == 1
+        assert (shown[0][0] is not None) == sees
+        path = "~/revisions?filter[data][contains]=hidden-nickname"
+        assert len((await client.get(path, token=token)).data) == sees
