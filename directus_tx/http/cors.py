@@ -6,6 +6,7 @@ session cookie counts for the origins that are named alone (`cookies`).
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from directus_tx.http import tus
 from directus_tx.projects.project import Project
@@ -48,3 +49,14 @@ def named_origins(project: Project | None) -> Iterable[str] | None:
     if not origin or origin == "*" or origin == ["*"]:
         return None
     return [origin] if isinstance(origin, str) else origin
+
+
+def is_named_page(request: Any) -> bool:
+    """Whether a page of an origin that the project names makes a request. Browsers name the origin in Origin, and where they send none, as
+    for pictures, in Referer, unless the page does not want that. Pages can set neither to another origin."""
+    text = request.getHeader("origin") or request.getHeader("referer") or ""
+    try:
+        page = urlsplit(text)
+    except ValueError:
+        return False
+    return f"{page.scheme}://{page.netloc}" in (named_origins(request.project) or ())

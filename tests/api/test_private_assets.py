@@ -1,6 +1,8 @@
 """The setting private_assets: contents and thumbnails are for callers who may read the file."""
 
+import base64
 import itertools
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ from tests.conftest import Client, Reply, field
 
 MISSING = "0123456789abcdef"
 PRIVATE = "private, no-cache"
+POLICY = "cross-origin-resource-policy"
 
 
 async def make_private(client: Client, value: Any = True) -> Any:
@@ -133,6 +136,69 @@ async def test_the_session_cookie_counts(client: Client) -> None:
     ).status
     for address in addresses(file):
         assert (await client.get(address, token=None, headers={"Cookie": cookie})).status == 401
+
+
+def name_origins(client: Client, *origins: str) -> None:
+    """Names origins in the project file."""
+    path = client.backend.projects.files.directory / f"{client.project}.toml"
+    path.write_text(f"{path.read_text()}\n[cors]\norigin = {json.dumps(origins)}\n")
+
+
+NAMED, OTHER = "https://admin.example.com", "https://other.example.com"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("origins", [(), ("*",), (NAMED, "http://localhost:8000")])
+async def test_which_pages_may_embed_a_private_content(client: Client, origins: tuple[str, ...]) -> None:
+    """Those that need a cookie of the visitor: pages of the server's own origin and of named ones only."""
+    file = await put_picture(client)
+    if origins:
+        name_origins(client, *origins)
+    for address in addresses(file):
+        for headers in ({}, {"Referer": f"{OTHER}/"}):
+            assert (await client.get(address, token=None, headers=headers)).headers[POLICY] == "cross-origin"
+    await make_private(client)
+    await make_user(client, "reader", read="full")
+    signed_in = await client.post(
+        "~/auth/authenticate", {"email": "reader@example.com", "password": "password", "mode": "cookie"}, token=None
+    )
+    cookie = {"Cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+    named = "cross-origin" if NAMED in origins else "same-origin"
+    basic = {"Authorization": f"Basic {base64.b64encode(b'reader:').decode()}"}
+    for address in addresses(file):
+        with_token = f"{address}{'&' if '?' in address else '?'}access_token=reader"
+        for path, headers, expected in (
+            (address, cookie, "same-origin"),
+            (address, {**cookie, "Referer": f"{client.base}/admin/"}, "same-origin"),
+            (address, {**cookie, "Referer": f"{OTHER}/"}, "same-origin"),
+            (address, {**cookie, "Referer": f"{OTHER}/?{NAMED}/"}, "same-origin"),
+            (address, {**cookie, "Referer": f"{NAMED}.example.org/"}, "same-origin"),
+            (address, {**cookie, "Referer": f"{NAMED}:8443/"}, "same-origin"),
+            (address, {**cookie, "Referer": f"https://user@{NAMED.removeprefix('https://')}/"}, "same-origin"),
+            (address, {**cookie, "Referer": "http://[::1/"}, "same-origin"),
+            (address, {**cookie, "Referer": "about:blank"}, "same-origin"),
+            (address, {**cookie, "Referer": NAMED}, named),
+            (address, {**cookie, "Referer": f"{NAMED}/files/1?a=b#c"}, named),
+            # A browser remembers these, too.
+            (address, basic, "same-origin"),
+            # The page knows the token, which counts before others.
+            (with_token, {}, "cross-origin"),
+            (with_token, {**cookie, "Referer": f"{OTHER}/"}, "cross-origin"),
+            (with_token, {**basic, "Referer": f"{OTHER}/"}, "cross-origin"),
+            (with_token.removesuffix("reader"), {**cookie, "Referer": f"{OTHER}/"}, "same-origin"),
+        ):
+            answer = await client.get(path, token=None, headers=headers)
+            assert (answer.status, answer.headers[POLICY]) == (200, expected), headers
+            for more, status in (({"If-None-Match": answer.headers["etag"]}, 304), ({"Range": "bytes=0-3"}, 206)):
+                again = await client.get(path, token=None, headers={**headers, **more})
+                assert (again.status, again.headers[POLICY]) == (status, expected), headers
+    # What the public may read, pages of all origins may show.
+    (public,) = (await client.get("~/roles?filter[name]=Public")).data
+    await set_permission(client, public["id"], read="full")
+    for address in addresses(file):
+        assert (await client.get(address, token=None, headers={"Referer": f"{OTHER}/"})).headers[POLICY] == "cross-origin"
+    shared = (await client.post(f"~/files/{file['id']}/share", {"seconds": 60})).data["relative_url"]
+    assert (await client.get(shared, token=None, headers={"Referer": f"{OTHER}/"})).headers[POLICY] == "cross-origin"
 
 
 @pytest_twisted.ensureDeferred

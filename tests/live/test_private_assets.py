@@ -86,6 +86,33 @@ def test_pictures_are_shown_to_who_is_signed_in_or_has_a_signed_address(daemon: 
     assert width(f"{shared}&again") == 0
 
 
+def test_pages_of_other_sites_cannot_embed_what_the_visitor_may_read(daemon: Daemon, page: str, browser: Any) -> None:
+    """The browser adds the cookie to the requests of all pages. Only those of named origins, and of the server itself, see the picture."""
+    daemon.environment["DIRECTUS_SESSIONS_SAME_SITE"] = "none"
+    start(daemon, page)
+    body = {"filename_disk": "a.gif", "filename_download": "a.gif", "data": GIF}
+    file = daemon.call("POST", "/p/files", body)["data"]
+    addresses = [daemon.base + each for each in (file["data"]["url"], f"{file['data']['asset_url']}?key=thumbnail")]
+    browser.set_script_timeout(60)
+
+    def widths(origin: str, more: str = "") -> list[int]:
+        browser.get(f"{origin}/")
+        return [int(browser.execute_async_script(LOAD, f"{each}{'&' if '?' in each else '?'}{more}")) for each in addresses]
+
+    # localhost is another site than 127.0.0.1.
+    foreign = page.replace("127.0.0.1", "localhost")
+    assert widths(foreign) == [1, 200]
+    daemon.call("POST", "/p/settings", {"key": "private_assets", "value": True})
+    browser.get(f"{page}/")
+    assert browser.execute_async_script(SIGN_IN, f"{daemon.base}/p/auth/authenticate") == 200
+    assert widths(page, "private") == [1, 200]
+    assert widths(f"{daemon.base}/p/docs", "private") == [1, 200]
+    assert widths(foreign, "private") == [0, 0]
+    assert widths(foreign, f"access_token={TOKEN}") == [1, 200]
+    shared = daemon.call("POST", f"/p/files/{file['id']}/share", {"seconds": 600})["data"]["url"]
+    assert browser.execute_async_script(LOAD, shared) == 1
+
+
 def test_the_page_on_files_uploads_to_a_bucket(daemon: Daemon, page: str, browser: Any) -> None:
     (program,) = [each for each in blocks((ROOT / "docs/files.rst").read_text(), "javascript") if "function upload" in each]
     with bucket() as found:

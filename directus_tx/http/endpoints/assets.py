@@ -17,7 +17,7 @@ from directus_tx.files.focus import focus_of
 from directus_tx.files.reading import UNSTORED, are_private, find_readable
 from directus_tx.files.sharing import Share
 from directus_tx.files.small import SMALL
-from directus_tx.http import ranges
+from directus_tx.http import cors, ranges
 from directus_tx.http.answers import Answer, Bare, Envelope, FileBytes, FileStream, Streamed
 from directus_tx.http.operations import Operation
 from directus_tx.http.routes import Call, Caller, Routes
@@ -56,12 +56,18 @@ DETAILS = {
 BYTES = {"type": "string", "format": "binary"}
 
 
-ANYWHERE = {"Cross-Origin-Resource-Policy": "cross-origin"}
+RESOURCE_POLICY = "Cross-Origin-Resource-Policy"
+"""The header that says which pages may embed an answer, also where they cannot read it."""
+
+ANYWHERE = {RESOURCE_POLICY: "cross-origin"}
 """The header of contents for which the address is all that a reader needs: pages of other origins may embed them, also those that embed
 nothing else without it (Cross-Origin-Embedder-Policy)."""
 
 REVALIDATED = {"Cache-Control": "no-cache", **ANYWHERE}
 """The headers of contents that everybody may read: caches ask each time whether the content has changed."""
+
+OWN_PAGES = {RESOURCE_POLICY: "same-origin"}
+"""The header of contents that browsers ask for in the name of who is signed in, whichever page embeds them."""
 
 PRIVATE = {"Cache-Control": "private, no-cache"}
 """The headers of contents that only some callers may read: only their browser keeps them, and asks each time, so that the server
@@ -73,7 +79,7 @@ checks each time whether the caller may still read them."""
 )
 async def original(call: Call) -> Answer | Streamed:
     found = await _find(call, contents.BY_DISK, NotFound)
-    return await _send(call, found, PRIVATE if are_private(call.ctx.schema) else REVALIDATED)
+    return await _send(call, found, _private(call) if are_private(call.ctx.schema) else REVALIDATED)
 
 
 @routes.get(
@@ -93,9 +99,9 @@ async def asset(call: Call) -> Answer | Streamed:
     private = are_private(schema)
     asked = {name: call.params.tree[name] for name in THUMBNAIL if name in call.params.tree}
     if not asked:
-        return await _send(call, found, PRIVATE if private else REVALIDATED)
+        return await _send(call, found, _private(call) if private else REVALIDATED)
     kept = {"Cache-Control": f"public, max-age={call.services.thumbnails.settings.thumbnail_max_age}, immutable", **ANYWHERE}
-    return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), PRIVATE if private else kept)
+    return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), _private(call) if private else kept)
 
 
 @routes.get(
@@ -169,6 +175,16 @@ async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
     return found
 
 
+def _private(call: Call) -> Mapping[str, str]:
+    """Returns the headers that depend on who may read a private content. Pages of all origins may embed it if the public may read it or the
+    token is in the address, for then the page knows it. Otherwise the browser adds a cookie that the page does not know: only pages of the
+    server's own origin, and of the origins that the project names, may embed it.
+
+    The header differs between pages, but Vary does not say so: browsers ask again each time, and each answer, 304 too, has it."""
+    anywhere = call.public or call.params.text("access_token") or cors.is_named_page(call.request)
+    return {**PRIVATE, **(ANYWHERE if anywhere else OWN_PAGES)}
+
+
 async def _send(call: Call, original: Original, caching: Mapping[str, str], lasts: int | None = None) -> Answer | Streamed:
     """Returns the content of a file, or the part of it that the client asks for, or a redirect to where the storage sends it. *caching* has
     the headers that depend on who may read it, *lasts* the seconds for which the client may read the content, if that is limited. Raises
@@ -180,7 +196,7 @@ async def _send(call: Call, original: Original, caching: Mapping[str, str], last
     address = await _redirected(call, original, source, lasts)
     if address is not None:
         # The next request needs a new address.
-        return Bare(307, {"Location": address, "Cache-Control": "no-store"})
+        return Bare(307, {"Location": address, "Cache-Control": "no-store", RESOURCE_POLICY: caching[RESOURCE_POLICY]})
     return await _content(call, original, headers, original.name, source)
 
 
