@@ -53,6 +53,30 @@ async def list_projects(environment: Environment) -> None:
     environment.output.table(rows, ("project", "private"), [(row["project"], row["private"]) for row in rows])
 
 
+def _database(context: click.Context, option: click.Parameter, url: str | None) -> ProjectDatabase | None:
+    """Returns the database of a URL. Raises click.BadParameter."""
+    if not url:
+        return None
+    try:
+        found = libpq_parameters(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    name = found.pop("dbname")
+    known: dict[str, Any] = {each: found.pop(each, None) for each in ("host", "port", "user", "password")}
+    if isinstance(known["port"], str):
+        # In the query string it is text.
+        port = whole_number(known["port"])
+        if port is None or not 0 < port < 65536:
+            raise click.BadParameter("the port is not valid")
+        known["port"] = port
+    # A password in the arguments can be seen by all users of the machine.
+    known["password"] = known["password"] or os.environ.get("PGPASSWORD")
+    if found:
+        names = ", ".join(sorted(found))
+        raise click.BadParameter(f"parameters that a project's database cannot have: {names}")
+    return ProjectDatabase(name, **known)
+
+
 @project.command("create")
 @click.argument("key", metavar="PROJECT")
 @click.option("--email", required=True, help="The e-mail address of the administrator.")
@@ -61,7 +85,9 @@ async def list_projects(environment: Environment) -> None:
 @click.option("--db-name", metavar="NAME", help="Use an existing database of the configured database server.")
 @click.option(
     "--database-url",
+    "database",
     metavar="URL",
+    callback=_database,
     help="Use an existing database: postgresql://user@host:port/dbname. The password may be in PGPASSWORD.",
 )
 @click.option(
@@ -79,7 +105,7 @@ async def create_project(
     name: str | None,
     private: bool,
     db_name: str | None,
-    database_url: str | None,
+    database: ProjectDatabase | None,
     system_schema: str | None,
     existing: bool,
     force: bool,
@@ -94,9 +120,10 @@ async def create_project(
       directus project create shop --email admin@example.com \\
           --database-url postgresql://shop@db.example.com/shop
     """
-    if db_name and database_url:
+    if db_name and database:
         raise click.UsageError("--db-name and --database-url exclude each other.")
-    database = _database(database_url) if database_url else ProjectDatabase(db_name) if db_name else None
+    if db_name:
+        database = ProjectDatabase(db_name)
     if (existing or force or system_schema) and database is None:
         raise click.UsageError("--existing, --force and --system-schema need --db-name or --database-url.")
     if database is not None and system_schema:
@@ -126,28 +153,6 @@ async def create_project(
     environment.output.result(
         {"project": key, "email": email} | shown, f"project {key} created, administrator {email}", *lines_of(shown)
     )
-
-
-def _database(url: str) -> ProjectDatabase:
-    """Returns the database of a URL. Raises click.BadParameter."""
-    try:
-        found = libpq_parameters(url)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--database-url") from None
-    name = found.pop("dbname")
-    known: dict[str, Any] = {each: found.pop(each, None) for each in ("host", "port", "user", "password")}
-    if isinstance(known["port"], str):
-        # In the query string it is text.
-        port = whole_number(known["port"])
-        if port is None or not 0 < port < 65536:
-            raise click.BadParameter("the port is not valid", param_hint="--database-url")
-        known["port"] = port
-    # A password in the arguments can be seen by all users of the machine.
-    known["password"] = known["password"] or os.environ.get("PGPASSWORD")
-    if found:
-        names = ", ".join(sorted(found))
-        raise click.BadParameter(f"parameters that a project's database cannot have: {names}", param_hint="--database-url")
-    return ProjectDatabase(name, **known)
 
 
 @project.command("export")
