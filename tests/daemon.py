@@ -1,12 +1,16 @@
 """A twistd of ours as a process of its own, in a directory of its own: what tests of the daemon and the benchmark start."""
 
+import atexit
+import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 import urllib.error
@@ -15,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg2
+
+from directus_tx.embedded import EmbeddedPostgres
 
 BIN = pathlib.Path(sys.executable).parent
 SUPER_ADMIN_TOKEN = "daemon-super-admin"
@@ -35,9 +41,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@functools.cache
+def empty_cluster() -> pathlib.Path:
+    """Returns the directory of an embedded PostgreSQL as a server makes it at its first start. Making one takes longer than all else that
+    a server does at its start, so the servers of a run have copies."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="directus-test-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    made = EmbeddedPostgres(directory)
+    made.start()
+    made.stop()
+    return made.cluster
+
+
 class Daemon:
     """A server with its data in *directory*. `output` is what it has printed. *checkout*: run the code of another checkout.
-    *prepare* is called in the process before the server starts."""
+    *prepare* is called in the process before the server starts. *first*: the server makes its embedded PostgreSQL itself."""
 
     def __init__(
         self,
@@ -47,6 +65,7 @@ class Daemon:
         command: str | None = None,
         checkout: pathlib.Path | None = None,
         prepare: Callable[[], None] | None = None,
+        first: bool = False,
     ) -> None:
         self.directory = directory
         self.options = options
@@ -57,6 +76,7 @@ class Daemon:
         if url is not None:
             self.environment["DIRECTUS_DATABASE_URL"] = url
         self.prepare = prepare
+        self.first = first
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.log = directory / f"log-{self.port}"
@@ -64,6 +84,11 @@ class Daemon:
 
     def start(self, *, ready: bool = True) -> "Daemon":
         """Starts the process, and waits until it is ready; or, with *ready* False, until it answers at all."""
+        cluster = self.directory / "var" / "postgres"
+        if not self.first and "DIRECTUS_DATABASE_URL" not in self.environment and not cluster.exists():
+            cluster.parent.mkdir(exist_ok=True)
+            # Unlike shutil, it keeps the owner.
+            subprocess.run(["cp", "-a", empty_cluster(), cluster], check=True)
         listen = f"tcp:{self.port}:interface=127.0.0.1"
         arguments = [self.command, "-n", "--pidfile=", "directus", "--data-dir", str(self.directory / "var"), "--listen", listen]
         with self.log.open("ab") as log:

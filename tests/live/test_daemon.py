@@ -25,7 +25,7 @@ THINGS = {"collection": "things", "fields": [KEY, field("name")]}
 @pytest.fixture
 def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
     """A running daemon on an embedded database, with a project `p`."""
-    found = Daemon(tmp_path).start()
+    found = Daemon(tmp_path, first=True).start()
     found.create_project("p")
     yield found
     if found.process is not None and found.process.poll() is None:

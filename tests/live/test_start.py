@@ -70,7 +70,7 @@ def started(tmp_path: pathlib.Path) -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
 
     def make(*options: str, **more: Any) -> Daemon:
-        daemons.append(Daemon(tmp_path, *options, **more))
+        daemons.append(Daemon(tmp_path, *options, first=True, **more))
         return daemons[-1]
 
     yield make
