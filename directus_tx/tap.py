@@ -14,7 +14,6 @@ with without_collections():
     from directus_tx.backend import use_monotonic_clock, use_shared_lookups
     from directus_tx.checks import problems
     from directus_tx.process import StartError
-    from directus_tx.service import ApiService
     from directus_tx.workers import Worker, Workers
 
 __all__ = ["IServiceMaker", "Options", "makeService"]
@@ -71,10 +70,12 @@ def makeService(options: Options) -> MultiService:
     if found:
         raise SystemExit("\n  ".join(["directus_tx: the server cannot start:", *found]))
     try:
-        if worker is not None:
-            return ApiService(worker.share(settings), reactor, demo=bool(options["demo"]), worker=worker)
-        if settings.server.processes > 1:
+        if worker is None and settings.server.processes > 1:
             return Workers(settings, reactor, options.repeated, ["--demo"] if options["demo"] else [])
-        return ApiService(settings, reactor, demo=bool(options["demo"]))
+        # Here, because the first of several processes answers no requests: without the rest of the server, it is smaller and starts sooner.
+        with without_collections():
+            from directus_tx.service import ApiService
+        own = settings if worker is None else worker.share(settings)
+        return ApiService(own, reactor, demo=bool(options["demo"]), worker=worker)
     except StartError as error:
         raise SystemExit(f"directus_tx: the server cannot start: {error}") from None

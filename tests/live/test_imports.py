@@ -92,6 +92,21 @@ def test_a_command_does_not_import_the_others(tmp_path: pathlib.Path, environmen
     assert found & groups == {"projects", "passwords"}
 
 
+def test_the_first_of_several_processes_does_not_import_what_answers_requests(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import json, sys\n"
+        "from directus_tx import tap\n"
+        "options = tap.Options()\n"
+        "options.parseOptions(sys.argv[1:])\n"
+        "tap.makeService(options)\n"
+        "print(json.dumps(list(sys.modules)))\n"
+    )
+    answering = {"directus_tx.service", "directus_tx.http.app", "directus_tx.graphql", "graphql", "klein", "PIL"}
+    for number, expected in ((2, set()), (1, answering)):
+        (modules,) = python(code, f"--processes={number}", directory=tmp_path)
+        assert set(json.loads(modules)) & answering == expected
+
+
 @pytest.mark.parametrize("module", ["directus_tx.tap", "directus_tx.cli"])
 @pytest.mark.parametrize("running", [True, False])
 def test_the_collector_is_as_it_was_after_imports(tmp_path: pathlib.Path, module: str, running: bool) -> None:
