@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from directus_tx.accounts.notices import AccountNotices, Sending
 from directus_tx.accounts.passwords import PasswordHasher
 from directus_tx.accounts.sso.service import SingleSignOn
 from directus_tx.config import ConfigError, Settings, libpq_parameters
@@ -20,7 +21,7 @@ from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.errors import ServiceUnavailable
 from directus_tx.files.contents import KIND as FILE_REMOVAL
 from directus_tx.items.service import Items
-from directus_tx.mail.delivery import MailKind
+from directus_tx.mail.delivery import NO_SENDER, MailKind, server_of
 from directus_tx.mail.smtp import Mailer
 from directus_tx.outgoing.client import Client
 from directus_tx.plugins.manager import PluginError, Plugins
@@ -80,7 +81,8 @@ class Backend:
         self.hasher = PasswordHasher(reactor)
         self.outgoing = Client(reactor, settings.outgoing)
         asking = BeforeWebhooks(reactor, self.outgoing, settings.webhooks.before_timeout)
-        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=(WebhookEvents(),), gates=(asking,))
+        publishers = (WebhookEvents(), AccountNotices(self._sending))
+        self.items = Items(RULES, self.plugins, settings.limits, self.hasher, publishers=publishers, gates=(asking,))
         self.plugins.items = self.items
         self.sign_on = SingleSignOn(reactor, self.outgoing, self.items, self.registered.drivers)
         self.mailer = Mailer(reactor, settings.mail)
@@ -108,6 +110,17 @@ class Backend:
                 ),
             )
         self.registered.start(self)
+
+    def _sending(self, key: str) -> Sending | None:
+        """Returns how a project mails its users that their accounts have changed. None if it does not."""
+        if self.settings.accounts.change_mails == "off":
+            return None
+        try:
+            server = server_of(self.projects.get(key), self.settings.mail)
+        except ValueError:
+            # What is wrong with the mail server is told by the mails that somebody asks for.
+            return None
+        return None if server is None else Sending(self.projects.mail_templates(key), server.sender or NO_SENDER)
 
     def prepare(self) -> None:
         """Starts threads."""

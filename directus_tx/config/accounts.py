@@ -48,6 +48,12 @@ class AccountSettings:
         "Maximum time for which a request that causes such a mail waits until the mail server has it, in seconds. Mails that take longer"
         " are sent afterwards.",
     )
+    change_mails: str = setting(
+        "on",
+        "Mails to users whose password or e-mail address has been changed, or whose two-factor authentication has been switched off or"
+        " replaced: on, if the project has a mail server; or off.",
+        choices=("on", "off"),
+    )
     unknown_address: str = setting(
         "refuse",
         "Answer to a request for a new password with an address that no active user has. refuse: 404, as in Directus 8; accept: the same"

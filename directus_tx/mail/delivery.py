@@ -26,14 +26,19 @@ NO_SENDER = "noreply@localhost"
 
 
 async def queue(ctx: Context, mail: Mail, sender: Mailbox, subject: str = "") -> None:
-    """Writes a mail to the outbox. *ctx* is in a transaction. *sender* is the author if the mail has none. Bounces go to the sender of the
-    mail server, or to *sender* if it has none. *subject* is that of the messages."""
+    """Writes a mail to the outbox, as the messages that `messages_of` returns. *ctx* is in a transaction."""
+    await enqueue(ctx, await messages_of(ctx, mail, sender, subject))
+
+
+async def messages_of(ctx: Context, mail: Mail, sender: Mailbox, subject: str = "") -> list[Message]:
+    """Returns the messages that deliver a mail. *sender* is the author if the mail has none. Bounces go to the sender of the mail server,
+    or to *sender* if it has none. *subject* is that of the messages."""
     data = encoded(mail, sender, ctx.now).decode("ascii")
     messages = []
     async for recipient in ctx.in_slices(dict.fromkeys(each.addr_spec for each in mail.to)):
         content = orjson.dumps({"from": sender.addr_spec, "to": recipient, "data": data}).decode()
         messages.append(Message(KIND, KIND, {"sealed": ctx.keys.seal(KIND, content)}, subject, erased=True))
-    await enqueue(ctx, messages)
+    return messages
 
 
 def server_of(project: Any, settings: MailSettings) -> MailServer | None:

@@ -170,6 +170,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "sso",
         "links",
         "mails",
+        "notices",
         "password_resets",
         "invitations",
     ),
