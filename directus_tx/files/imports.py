@@ -10,7 +10,10 @@ from directus_tx.outgoing.bodies import Take
 from directus_tx.outgoing.client import Client
 from directus_tx.outgoing.failures import RequestFailed
 
-_URL = re.compile(r"https?://", re.IGNORECASE)
+PATTERN = "^[Hh][Tt][Tt][Pp][Ss]?://"
+"""The regular expression that URLs match, for JSON Schema, which has no flags."""
+
+_URL = re.compile(PATTERN)
 _ACCEPTED = re.compile(r"image/[\w.+-]+|application/pdf", re.IGNORECASE)
 """The media types of files that are read from other servers."""
 

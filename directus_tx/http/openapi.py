@@ -9,7 +9,7 @@ from urllib.parse import quote
 from directus_tx import __version__
 from directus_tx.access import Access, Grant
 from directus_tx.compile.operators import OPERATORS
-from directus_tx.http.operations import ANY, INDEX, INDEXES, WANTED_INDEX, Items, Operation, Parameters, Shape
+from directus_tx.http.operations import ANY, INDEX, INDEXES, WANTED_INDEX, Header, Items, Operation, Parameters, Shape
 from directus_tx.http.routes import Caller, Route
 from directus_tx.schema.custom import CustomSchema
 from directus_tx.schema.datatypes import family, is_json, maximum_length
@@ -267,10 +267,13 @@ class _Builder:
     def _schema(self, shown: Items | Mapping[str, Any], grant: Grant | None, *, payload: bool = False) -> Json:
         """Returns the schema of the data or the payload of an operation."""
         if not isinstance(shown, Items):
-            properties = shown.get("properties")
-            if properties is None:
-                return dict(shown)
-            return {**shown, "properties": {name: self._schema(each, grant) for name, each in properties.items()}}
+            found: Json = dict(shown)
+            if "properties" in found:
+                found["properties"] = {name: self._schema(each, grant) for name, each in found["properties"].items()}
+            for kind in ("allOf", "anyOf"):
+                if kind in found:
+                    found[kind] = [self._schema(each, grant, payload=payload) for each in found[kind]]
+            return found
         named = self.readable.get(shown.collection) if shown.collection else grant
         if named is None:
             item: Json = dict(ANY)
@@ -305,23 +308,34 @@ class _Builder:
                 {"name": n, "in": "path", "required": True, "description": _described(n), "schema": {"type": "string"}}
                 for n in names
             ]
-            + _query_parameters(about, self.access.schema.custom),
+            + _query_parameters(about, self.access.schema.custom)
+            + [_header(each) for each in about.headers],
         }
-        if about.payload is not None:
-            operation["requestBody"] = {"required": True, "content": _json(self._schema(about.payload, grant, payload=True))}
+        bodies = about.bodies if about.payload is None else {"application/json": about.payload, **about.bodies}
+        if bodies:
+            content = {media_type: {"schema": self._schema(each, grant, payload=True)} for media_type, each in bodies.items()}
+            operation["requestBody"] = {"required": not about.optional, "content": content}
         operation["responses"] = self._responses(about, grant)
         self.paths.setdefault(path, {})[route.method.lower()] = operation
 
     def _responses(self, about: Operation, grant: Grant | None) -> Json:
         if about.data is None:
-            found: Json = {"204": {"description": "Done"}}
+            status = about.status or 204
+            found: Json = {str(status): {"description": "A redirect" if status == 302 else "Done"}}
         else:
             data = self._schema(about.data, grant)
             content = {about.media_type: {"schema": data}} if about.media_type else _json(_envelope(data))
-            found = {"200": {"description": "The answer", "content": content}}
-        statuses = [status for status in _ERRORS if about.payload is not None or status not in _WRITE_ERRORS]
+            found = {str(about.status or 200): {"description": "The answer", "content": content}}
+        writes = about.payload is not None or about.bodies
+        statuses = [status for status in _ERRORS if writes or status not in _WRITE_ERRORS]
         found |= {status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in statuses}
         return found | {"default": {"$ref": "#/components/responses/Error"}}
+
+
+def _header(header: Header) -> Json:
+    schema = {"type": "string", **({"pattern": header.pattern} if header.pattern else {})}
+    found = {"name": header.name, "in": "header", "required": header.required, "description": header.description}
+    return {**found, "schema": schema}
 
 
 def _described(argument: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 Json = Mapping[str, Any]
 """A JSON Schema."""
@@ -41,9 +41,23 @@ class Parameters(Enum):
 
 
 @frozen
+class Header:
+    """A header of a request, with its description, and the texts that it can have, as a regular expression."""
+
+    name: str
+    description: str
+    required: bool = False
+    pattern: str = ""
+
+
+@frozen
 class Operation:
     """The description of a route. `payload` is its body, None if it takes none. `data` is the data of its answer, None if the answer
-    has no body. `media_type`: the answer is not in an envelope, but is a body of this type."""
+    has no body. `media_type`: the answer is not in an envelope, but is a body of this type. `status`: that of the answer, if it is not
+    200, or 204 without a body.
+
+    `bodies` are the schemas of other bodies that the route takes, by media type; `optional`: a request may have none. `headers` are those
+    that only this route takes."""
 
     summary: str
     data: Items | Json | None = None
@@ -52,6 +66,10 @@ class Operation:
     query: tuple[tuple[str, str], ...] = ()
     """Other query parameters, with their descriptions."""
     media_type: str = ""
+    status: int | None = None
+    bodies: Mapping[str, Items | Json] = field(factory=dict)
+    optional: bool = False
+    headers: tuple[Header, ...] = ()
 
 
 def record(**properties: Items | Json) -> Json:
@@ -61,6 +79,7 @@ def record(**properties: Items | Json) -> Json:
 
 TEXT: Json = {"type": "string"}
 INTEGER: Json = {"type": "integer"}
+BYTES: Json = {"type": "string", "format": "binary"}
 FLAG: Json = {"type": "boolean"}
 ANY: Json = {"type": "object", "additionalProperties": True}
 """An object with any properties. Without additionalProperties, generators of types make it an object without properties."""

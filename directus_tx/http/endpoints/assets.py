@@ -19,7 +19,7 @@ from directus_tx.files.sharing import Share
 from directus_tx.files.small import SMALL
 from directus_tx.http import cors, ranges
 from directus_tx.http.answers import Answer, Bare, Envelope, FileBytes, FileStream, Streamed
-from directus_tx.http.operations import Operation
+from directus_tx.http.operations import BYTES, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.schema.numbers import whole_number
 from directus_tx.schema.thumbnail_sizes import AUTO, Size, allowed_sizes
@@ -53,7 +53,6 @@ DETAILS = {
         **{name: {"type": "number"} for name in ("latitude", "longitude", "altitude")},
     },
 }
-BYTES = {"type": "string", "format": "binary"}
 
 
 RESOURCE_POLICY = "Cross-Origin-Resource-Policy"

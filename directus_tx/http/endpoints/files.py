@@ -16,10 +16,11 @@ from directus_tx.errors import (
 from directus_tx.files import base64_data, embeds, imports
 from directus_tx.files.contents import Content
 from directus_tx.files.embeds import Embed
+from directus_tx.files.names import MAX_LENGTH
 from directus_tx.files.write import FILES, allowed_types, check_upload, create_file, find_replaced, replace_content
 from directus_tx.http.answers import Answer
 from directus_tx.http.endpoints import items
-from directus_tx.http.operations import ITEM, LIST, TEXT, Operation, Parameters
+from directus_tx.http.operations import BYTES, ITEM, LIST, TEXT, Operation, Parameters
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, update_items
 from directus_tx.outgoing.bodies import Take
@@ -27,18 +28,55 @@ from directus_tx.outgoing.bodies import Take
 routes = Routes()
 ADDRESS = "/<project>/files"
 
-UPLOAD = {
-    "type": "object",
-    "properties": {
-        "data": {**TEXT, "description": "The content in base64, a data URI, or a URL. A multipart form has a file instead."},
-        "filename_disk": {**TEXT, "description": "A name, for its extension and the title."},
-        "filename_download": TEXT,
-    },
-    "additionalProperties": True,
+DATA = {**TEXT, "minLength": 1}
+NAMES = {
+    "filename_disk": {**DATA, "maxLength": MAX_LENGTH, "description": "A name, for its extension and the title."},
+    "filename_download": {**DATA, "maxLength": MAX_LENGTH, "description": "The name for downloads."},
 }
+CONTENT = {
+    "type": "object",
+    "properties": {"data": {**DATA, "description": "The content in base64, a data URI, or a URL, also of a video elsewhere."}},
+}
+UPLOAD = {
+    "allOf": [
+        ITEM,
+        CONTENT,
+        {
+            "anyOf": [
+                {"type": "object", "required": ["data", *NAMES], "properties": dict(NAMES)},
+                {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {**TEXT, "pattern": imports.PATTERN}},
+                },
+            ]
+        },
+    ]
+}
+"""The payload of a new file: without the content of a URL, it needs names."""
+
+FORM = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {**BYTES, "description": "The content, with the name of the file. The part can have any name."},
+        **{name: {**TEXT, "description": each["description"]} for name, each in NAMES.items()},
+        **dict.fromkeys(("title", "description", "location", "folder"), TEXT),
+    },
+    "additionalProperties": TEXT,
+}
+"""The form of a new file. The other parts are fields of the file."""
+
+CHANGED_FORM = {name: each for name, each in FORM.items() if name != "required"}
+MULTIPART = "multipart/form-data"
 
 
-@routes.post(ADDRESS, Caller.PUBLIC, Operation("Upload a file", ITEM, UPLOAD, Parameters.FIELDS), scoped=True)
+@routes.post(
+    ADDRESS,
+    Caller.PUBLIC,
+    Operation("Upload a file", ITEM, UPLOAD, Parameters.FIELDS, bodies={MULTIPART: FORM}),
+    scoped=True,
+)
 async def upload(call: Call) -> Answer:
     check_upload(call.ctx)
     storage = call.project.storage
@@ -113,7 +151,13 @@ async def update_many(call: Call) -> Answer:
 @routes.patch(
     f"{ADDRESS}/<ids>",
     Caller.PUBLIC,
-    Operation("Change a file, or several in the same way", LIST, UPLOAD, Parameters.FIELDS),
+    Operation(
+        "Change a file, or several in the same way",
+        LIST,
+        {"allOf": [ITEM, {**CONTENT, "minProperties": 1}]},
+        Parameters.FIELDS,
+        bodies={MULTIPART: CHANGED_FORM},
+    ),
     scoped=True,
 )
 async def update(call: Call) -> Answer:

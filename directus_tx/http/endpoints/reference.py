@@ -7,7 +7,7 @@ from twisted.internet.threads import deferToThread
 from directus_tx.errors import NotFound
 from directus_tx.http import encode, pages
 from directus_tx.http.answers import Answer, Redirect, Stream, Streamed, Write
-from directus_tx.http.operations import ANY, TEXT, Operation
+from directus_tx.http.operations import TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 
 routes = Routes()
@@ -15,7 +15,7 @@ DOCS = "/<project>/docs"
 PAGE = Operation("The API reference, for browsers", TEXT, media_type="text/html")
 
 
-@routes.get(DOCS, Caller.ANONYMOUS, Operation("Go to the API reference", ANY))
+@routes.get(DOCS, Caller.ANONYMOUS, Operation("Go to the API reference", status=302))
 async def go(call: Call) -> Answer:
     return Redirect("./docs/")
 

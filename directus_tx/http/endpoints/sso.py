@@ -62,7 +62,9 @@ async def exchange_request_token(call: Call) -> Answer:
 
 
 @routes.get(
-    "/<project>/auth/sso/<provider>", Caller.ANONYMOUS, Operation("Sign in with a provider", TEXT, query=(MODE, REDIRECT))
+    "/<project>/auth/sso/<provider>",
+    Caller.ANONYMOUS,
+    Operation("Sign in with a provider", query=(MODE, REDIRECT), status=302),
 )
 async def begin(call: Call) -> Answer:
     """Redirects to the page of the provider that asks the user to sign in."""

@@ -1,5 +1,6 @@
 """/:project/files/tus: uploads by the tus protocol, which a client can interrupt and continue."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,12 +13,40 @@ from directus_tx.files.uploads import Upload
 from directus_tx.files.write import allowed_types, check_new, check_upload, create_file
 from directus_tx.http import ranges, tus
 from directus_tx.http.answers import Answer, Bare
-from directus_tx.http.operations import Operation
+from directus_tx.http.operations import BYTES, Header, Operation
 from directus_tx.http.routes import Call, Caller, Routes
 
 routes = Routes()
 ADDRESS = "/<project>/files/tus"
-BEGINNING = Operation("Begin an upload by the tus protocol")
+RESUMABLE = Header("Tus-Resumable", "The version of the protocol.", required=True, pattern=f"^{re.escape(tus.VERSION)}$")
+LENGTH = Header("Upload-Length", "The size of the file in bytes, unless it is told later.", pattern="^[1-9][0-9]*$")
+CHECKSUM = Header("Upload-Checksum", "An algorithm and the digest of the bytes of the request in base64.")
+BODY = {tus.MEDIA_TYPE: BYTES}
+BEGINNING = Operation(
+    "Begin an upload by the tus protocol",
+    status=201,
+    bodies=BODY,
+    optional=True,
+    headers=(
+        RESUMABLE,
+        LENGTH,
+        Header("Upload-Defer-Length", "1: the size is told later.", pattern="^1$"),
+        Header("Upload-Metadata", "Fields of the file and its filename, with values in base64.", required=True),
+        CHECKSUM,
+    ),
+)
+ASKING = Operation("How much of an upload has arrived", status=200, headers=(RESUMABLE,))
+DELETING = Operation("Delete an upload that is not to be continued", headers=(RESUMABLE,))
+ADDING = Operation(
+    "Add bytes to an upload",
+    bodies=BODY,
+    headers=(
+        RESUMABLE,
+        Header("Upload-Offset", "How many bytes have arrived.", required=True, pattern="^[0-9]+$"),
+        LENGTH,
+        CHECKSUM,
+    ),
+)
 
 
 @routes.post(f"{ADDRESS}/", Caller.PUBLIC, BEGINNING, scoped=True)
@@ -53,7 +82,13 @@ async def create(call: Call) -> Answer:
     return Bare(201, {"Location": location, **await _add(call, call.addition)})
 
 
-@routes.route("HEAD", f"{ADDRESS}/<name>", Caller.PUBLIC, Operation("How much of an upload has arrived"), scoped=True)
+@routes.route(
+    "HEAD",
+    f"{ADDRESS}/<name>",
+    Caller.PUBLIC,
+    Operation("How much of an upload has arrived", status=200, headers=(RESUMABLE,)),
+    scoped=True,
+)
 async def describe(call: Call) -> Answer:
     tus.check_version(call.request)
     upload = await uploads.find(_session(call), call.path["name"], call.ctx.accountability.user, call.ctx.now)
@@ -63,7 +98,7 @@ async def describe(call: Call) -> Answer:
     return Bare(200, {"Upload-Offset": str(upload.offset), **size, **sent, **made, **_expires(upload.expires_on)})
 
 
-@routes.patch(f"{ADDRESS}/<name>", Caller.PUBLIC, Operation("Add bytes to an upload"), scoped=True)
+@routes.patch(f"{ADDRESS}/<name>", Caller.PUBLIC, ADDING, scoped=True)
 async def add(call: Call) -> Answer:
     """The last bytes complete the file. Then the answer names it."""
     check_upload(call.ctx)
@@ -83,7 +118,12 @@ async def add(call: Call) -> Answer:
     return Bare(204, await _add(call, call.addition))
 
 
-@routes.delete(f"{ADDRESS}/<name>", Caller.PUBLIC, Operation("Delete an upload that is not to be continued"), scoped=True)
+@routes.delete(
+    f"{ADDRESS}/<name>",
+    Caller.PUBLIC,
+    Operation("Delete an upload that is not to be continued", headers=(RESUMABLE,)),
+    scoped=True,
+)
 async def delete(call: Call) -> Answer:
     """A file that has been made of the upload stays."""
     check_upload(call.ctx)
