@@ -36,7 +36,7 @@ from directus_tx.files.storage.interfaces import (
 from directus_tx.files.storage.local import LocalStorage
 from directus_tx.http.answers import Answer, Document, Empty, Envelope, Redirect, Text
 from directus_tx.http.custom import Request
-from directus_tx.http.operations import ANY, FLAG, INTEGER, TEXT, Operation, Parameters, record
+from directus_tx.http.operations import ANY, BYTES, FLAG, INTEGER, TEXT, Header, Operation, Parameters, record
 from directus_tx.http.routes import Caller, Routes
 from directus_tx.items.changes import WrittenItem
 from directus_tx.outbox.kinds import Attempt, Delivery, Outcome
@@ -53,6 +53,7 @@ from directus_tx.schema.custom import AggregateFunction, FieldType, FilterOperat
 __all__ = [
     "ANY",
     "API_VERSION",
+    "BYTES",
     "FLAG",
     "INTEGER",
     "PIECE",
@@ -77,6 +78,7 @@ __all__ = [
     "FileReplaced",
     "FilterOperator",
     "Flow",
+    "Header",
     "IAuthenticationProvider",
     "IDirectUploads",
     "IFileStorage",
