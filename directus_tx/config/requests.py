@@ -73,6 +73,11 @@ class GraphQLSettings:
         "Who may ask for the schema. all; users: those who are signed in; administrators; none: nobody.",
         choices=("all", "users", "administrators", "none"),
     )
+    max_described: int = setting(
+        1_000_000,
+        "Maximum number of values in an answer about the schema: names, descriptions and so on. A list of all types has about ten for each"
+        " field.",
+    )
     mutations: str = setting(
         "off",
         "Whether items can be written. off: schemas have no mutations, as in Directus 8.",

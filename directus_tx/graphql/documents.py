@@ -60,8 +60,9 @@ class Document:
         return next(iter(self.operations.values()))
 
 
-def parsed(text: str, catalog: Catalog, settings: GraphQLSettings) -> Document:
-    """Returns a document. Raises Refused, or InvalidRequest if it exceeds a limit."""
+def parsed(text: str, catalog: Catalog, settings: GraphQLSettings, *, hide_suggestions: bool = False) -> Document:
+    """Returns a document. Raises Refused, or InvalidRequest if it exceeds a limit. *hide_suggestions*: errors do not tell which names of
+    the schema may have been meant."""
     try:
         found = _parse(text, settings, located=False)
     except GraphQLError as error:
@@ -70,10 +71,11 @@ def parsed(text: str, catalog: Catalog, settings: GraphQLSettings) -> Document:
     operations = [each for each in found.definitions if isinstance(each, OperationDefinitionNode)]
     if settings.mutations == "off" and any(each.operation is OperationType.MUTATION for each in operations):
         raise Refused([GraphQLError("Mutations are not allowed: the setting graphql.mutations is off.")])
-    if validate(catalog.schema, found, RULES, max_errors=1, allow_empty_selection_sets=False):
+    how = {"hide_suggestions": hide_suggestions, "allow_empty_selection_sets": False}
+    if validate(catalog.schema, found, RULES, max_errors=1, **how):
         # Locations take memory, so they are found only for documents that are refused.
         located = _parse(text, settings, located=True)
-        errors = validate(catalog.schema, located, RULES, max_errors=MAX_ERRORS, allow_empty_selection_sets=False)
+        errors = validate(catalog.schema, located, RULES, max_errors=MAX_ERRORS, **how)
         raise Refused(errors[:MAX_ERRORS])
     fragments = {each.name.value: each for each in found.definitions if isinstance(each, FragmentDefinitionNode)}
     if not operations:

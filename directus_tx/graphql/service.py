@@ -68,14 +68,16 @@ class GraphQL:
         self.settings = settings
         self.limits = limits
         self.persisted = PersistedQueries()
-        self._thread = defer.DeferredSemaphore(1)
+        self._reading = defer.DeferredSemaphore(1)
+        self._describing = defer.DeferredSemaphore(1)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Runs work that takes long in a thread, one piece at a time. Raises ServiceUnavailable if too much waits."""
-        if len(self._thread.waiting) >= WAITING:
-            raise ServiceUnavailable("Too many GraphQL schemas and documents are waiting to be read; try again shortly.")
-        found: T = await self._thread.run(deferToThread, work, *arguments)
-        return found
+        return await _next_in_thread(self._reading, work, *arguments)
+
+    async def _describing_in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Runs work that tells of schemas, which may take much longer, in another thread, likewise."""
+        return await _next_in_thread(self._describing, work, *arguments)
 
     # what is kept
 
@@ -116,10 +118,8 @@ class GraphQL:
         found: Document | None = documents.find(owner, ("document", text))
         if found is not None:
             return found
-        if len(text) < INLINE:
-            document = parsed(text, catalog, self.settings)
-        else:
-            document = await self._in_thread(parsed, text, catalog, self.settings)
+        work = partial(parsed, text, catalog, self.settings, hide_suggestions=not self._may_introspect(ctx))
+        document = work() if len(text) < INLINE else await self._in_thread(work)
         documents.get(owner, ("document", text), lambda: document, _weight)
         return document
 
@@ -132,7 +132,7 @@ class GraphQL:
             catalog = await self.catalog(ctx)
             document = await self._document(ctx, catalog, text)
             node = document.operation(request.operation)
-            variables = _variables(catalog, node, request)
+            variables = _variables(catalog, node, request, hide_suggestions=not self._may_introspect(ctx))
             operation = self._operation(ctx, catalog, document, text, node, variables)
             if operation.introspection:
                 self.check_introspection(ctx)
@@ -171,10 +171,14 @@ class GraphQL:
         )
         return found
 
+    def _may_introspect(self, ctx: Context) -> bool:
+        """Whether the caller may ask for the schema. To others, errors do not tell the names that may have been meant."""
+        who, allowed = ctx.accountability, self.settings.introspection
+        return allowed == "all" or (allowed == "users" and not who.public) or (allowed == "administrators" and who.admin)
+
     def check_introspection(self, ctx: Context) -> None:
         """Raises InvalidRequest if the caller may not ask for the schema."""
-        who, allowed = ctx.accountability, self.settings.introspection
-        if allowed == "none" or (allowed == "administrators" and not who.admin) or (allowed == "users" and who.public):
+        if not self._may_introspect(ctx):
             raise InvalidRequest("You may not ask for the schema (graphql.introspection).")
 
     def _reads(self, ctx: Context, catalog: Catalog, operation: Operation, variables: VariableValues) -> dict[str, Read]:
@@ -222,7 +226,11 @@ class GraphQL:
         reads: Mapping[str, Read],
         request: Request,
     ) -> Outcome:
-        """Reads the root fields side by side. One that fails is null."""
+        """Reads the root fields side by side. One that fails is null. A document that asks for too much of the schema reads nothing."""
+        try:
+            described = await self._describe(ctx, catalog, document, node, operation, request) if operation.introspection else {}
+        except InvalidRequest as error:
+            return Outcome({"errors": [self._error(ctx, error)]})
         errors: list[dict[str, Any]] = []
         doubtful = False
         places = defer.DeferredSemaphore(SIDE_BY_SIDE)
@@ -247,7 +255,6 @@ class GraphQL:
             values = {key: await one(key, read)}
         else:
             values = dict(zip(reads, await together(*[one(key, read) for key, read in reads.items()]), strict=True))
-        described = await self._describe(ctx, catalog, document, node, operation, request) if operation.introspection else {}
         data = {
             each.key: each.typename
             if each.typename and each.root is None
@@ -285,7 +292,8 @@ class GraphQL:
         kept = descriptions.get(key)
         if kept is not None:
             return kept
-        found = await self._in_thread(_introspect, catalog, document_node, dict(request.variables))
+        most = self.settings.max_described
+        found = await self._describing_in_thread(_introspect, catalog, document_node, dict(request.variables), most)
         descriptions.keep(key, found, sum([len(orjson.dumps(each)) for each in found.values()]))
         return found
 
@@ -344,7 +352,7 @@ class GraphQL:
     async def schema_text(self, ctx: Context) -> str:
         """Returns the schema of the caller in the schema definition language."""
         catalog = await self.catalog(ctx)
-        found: str = await self._in_thread(print_schema, catalog.schema)
+        found: str = await self._describing_in_thread(print_schema, catalog.schema)
         return found + "\n"
 
 
@@ -371,19 +379,52 @@ def _number_written(arguments: Mapping[str, Any]) -> int:
     return len(several) if isinstance(several, list) else 1
 
 
-def _variables(catalog: Catalog, node: OperationDefinitionNode, request: Request) -> VariableValues:
+def _variables(catalog: Catalog, node: OperationDefinitionNode, request: Request, *, hide_suggestions: bool) -> VariableValues:
     """Returns the values of the variables of an operation. Raises Refused."""
-    found = get_variable_values(catalog.schema, node.variable_definitions or (), dict(request.variables), max_errors=10)
+    found = get_variable_values(
+        catalog.schema,
+        node.variable_definitions or (),
+        dict(request.variables),
+        max_errors=10,
+        hide_suggestions=hide_suggestions,
+    )
     if isinstance(found, list):
         raise Refused(found)
     return found
 
 
-def _introspect(catalog: Catalog, document: DocumentNode, variables: dict[str, Any]) -> dict[str, orjson.Fragment]:
-    result = execute_sync(catalog.schema, document, variable_values=variables)
+class _TooMuchDescribed(BaseException):
+    """An answer about the schema has too many values. graphql-core catches each Exception and goes on with the next value."""
+
+
+def _introspect(catalog: Catalog, document: DocumentNode, variables: dict[str, Any], most: int) -> dict[str, orjson.Fragment]:
+    """Returns what a document asks for about the schema. Raises InvalidRequest if that is more than *most* values."""
+    left = most
+
+    def count(resolve: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _TooMuchDescribed
+        return resolve(*arguments, **options)
+
+    try:
+        result = execute_sync(catalog.schema, document, variable_values=variables, middleware=(count,))
+    except _TooMuchDescribed:
+        raise InvalidRequest(
+            f"The answer about the schema would have more than {most} values (graphql.max_described). Ask for single types with __type, or"
+            " read the schema at specs/graphql."
+        ) from None
     if result.errors:
         raise InvalidRequest(result.errors[0].message)
     return {key: orjson.Fragment(orjson.dumps(value)) for key, value in (result.data or {}).items()}
+
+
+async def _next_in_thread(turns: defer.DeferredSemaphore, work: Callable[..., T], *arguments: Any) -> T:
+    if len(turns.waiting) >= WAITING:
+        raise ServiceUnavailable("Too many GraphQL schemas and documents are waiting to be read; try again shortly.")
+    found: T = await turns.run(deferToThread, work, *arguments)
+    return found
 
 
 def _described(error: GraphQLError) -> dict[str, Any]:

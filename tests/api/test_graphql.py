@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from graphql import get_introspection_query
 from pytest_twisted import ensureDeferred
 
 from directus_tx.compile import read
@@ -740,6 +741,76 @@ class TestSettings:
         assert await data(client, "{books(limit: 1){__typename data{__typename id}}}", token=reader) == {
             "books": {"__typename": "Books", "data": [{"__typename": "BooksItem", "id": "1"}]}
         }
+
+
+MISTAKES = (
+    ("{book{data{id}}}", {}),
+    ("{books{data{titel}}}", {}),
+    ("{books(limits: 1){data{id}}}", {}),
+    ("{books{data{... on BookItem{id}}}}", {}),
+    ("query($a: BooksFilters){books{data{id}}}", {}),
+    ("{books(filter: {titel_eq: 5}){data{id}}}", {}),
+    ("{books @skipp(if: true){data{id}}}", {}),
+    ("query($filter: BooksFilter){books(filter: $filter){data{id}}}", {"filter": {"titel_eq": "a"}}),
+)
+"""Documents with names that are not quite right, and variables."""
+
+
+async def messages(client: Client, document: str, variables: Any, token: str | None) -> list[str]:
+    answer = await client.post("~/gql", {"query": document, "variables": variables}, token=token)
+    return [each["message"] for each in answer.json["errors"]]
+
+
+@ensureDeferred
+async def test_errors_suggest_names_to_whoever_may_ask_for_the_schema(client: Client) -> None:
+    await library(client)
+    reader = await role(client, {"collection": "books", "read": "full"})
+    for token in (TOKEN, reader):
+        found = [message for each in MISTAKES for message in await messages(client, *each, token)]
+        assert sum("Did you mean" in message for message in found) >= 5
+
+
+class TestSuggestions:
+    @pytest.fixture(params=["none", "administrators", "users"])
+    def settings(self, settings: Settings, request: pytest.FixtureRequest) -> Settings:
+        return evolve(settings, graphql=evolve(settings.graphql, introspection=request.param))
+
+    @ensureDeferred
+    async def test_errors_suggest_no_names_to_others(self, client: Client) -> None:
+        await library(client)
+        reader = await role(client, {"collection": "books", "read": "full"})
+        await client.post("~/permissions", {"collection": "books", "role": 2, "read": "full"})
+        allowed = client.app.services.settings.graphql.introspection
+        for token, may in ((TOKEN, allowed != "none"), (reader, allowed == "users"), (None, False)):
+            # Twice, because what is valid is kept.
+            for _ in range(2):
+                found = [await messages(client, *each, token) for each in MISTAKES]
+                assert all(found), found
+                suggested = [message for each in found for message in each if "Did you mean" in message]
+                assert bool(suggested) == may, suggested
+
+
+class TestLargeSchemas:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return evolve(settings, graphql=evolve(settings.graphql, max_described=3000))
+
+    @ensureDeferred
+    async def test_answers_about_the_schema_are_bounded(self, client: Client) -> None:
+        await library(client)
+        full = get_introspection_query()
+        nested = "{__schema{types{fields{type{name fields{name}}} inputFields{name}}}}"
+        aliased = f"{{__schema{{{' '.join(f'a{n}: types{{fields{{name}}}}' for n in range(10))}}}}}"
+        for document in (full, nested, aliased, "{books{data{id}} __schema{types{name fields{name type{name kind}}}}}"):
+            for _ in range(2):
+                assert "graphql.max_described" in await refusal(client, document)
+        found = await data(client, '{__type(name: "BooksItem"){fields{name}} __schema{queryType{name}}}')
+        assert "title" in {each["name"] for each in found["__type"]["fields"]}
+        assert (await client.get("~/specs/graphql")).status == 200
+        # A caller who sees less can ask for all of it.
+        reader = await role(client, {"collection": "books", "read": "full"})
+        names = await data(client, "{__schema{types{name}}}", token=reader)
+        assert "BooksItem" in {each["name"] for each in names["__schema"]["types"]}
 
 
 class TestLongLists:
