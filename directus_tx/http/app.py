@@ -167,8 +167,7 @@ class App:
             body = self._failed(request, Failure())
         request.close_body()
         if not request.gone:
-            request.write(body)
-            request.finish()
+            request.complete(body)
 
     async def _answer(self, route: Route, request: Any, path: Mapping[str, str]) -> bytes:
         call: Call | None = None

@@ -8,7 +8,7 @@ from typing import Any, AnyStr
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
+from twisted.web import http, server
 
 from directus_tx.context import Accountability
 from directus_tx.db.session import Session
@@ -295,6 +295,21 @@ class ApiRequest(server.Request):
         super().write(data)
         if channel is not None:
             channel.send_head()
+
+    def complete(self, body: bytes) -> None:
+        """Sends an answer whose head has been set, in one piece, and ends the request. If bytes of the answer or of the request are
+        still on the way, sends them as Twisted does, which takes longer."""
+        if self.startedWriting or self.stream is not None or self.refused:
+            self.write(body)
+            self.finish()
+            return
+        channel: Any = self.channel
+        self.startedWriting = self.finished = 1
+        if self.cookies:
+            self.responseHeaders.setRawHeaders(b"Set-Cookie", self.cookies)
+        channel.writeHeaders(self.clientproto, b"%d" % self.code, self.code_message, self.responseHeaders)
+        channel.write(b"" if self.method == b"HEAD" or self.code in http.NO_BODY_CODES else body)
+        self._cleanup()
 
     def finish(self) -> None:
         """Does what Twisted does, but not before the body has been received."""
