@@ -3,7 +3,6 @@
 import pathlib
 from typing import Any
 
-from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet import defer, reactor
 
@@ -82,8 +81,6 @@ async def test_two_servers_that_open_an_older_database_migrate_it_once(server: C
 async def test_two_hundred_projects_fit_on_a_stock_server(server: Client) -> None:
     """The server allows 100 connections. Databases take time to make, so the projects share a few; pools they have each."""
     projects = server.backend.projects
-    # Opening them all takes longer than a request may wait if the machine is busy.
-    projects.databases.settings = evolve(projects.databases.settings, queue_timeout=300.0)
     for number in range(4):
         await projects.create(checked(attributes(f"p{number}")))
     for number in range(4, 200):
@@ -91,7 +88,12 @@ async def test_two_hundred_projects_fit_on_a_stock_server(server: Client) -> Non
         (projects.files.directory / f"p{number}.toml").write_text(text.replace("owned = true", "owned = false"))
     paths = [f"/p{number}/users?fields=id" for number in range(200)]
     for _ in range(2):
-        answers = await defer.gatherResults([defer.ensureDeferred(server.get(path, token="t")) for path in paths])
-        assert {answer.status for answer in answers} == {200}
+        left = paths
+        # On a busy machine, requests wait for a connection for longer than they may, and are to be repeated.
+        for _ in range(20):
+            answers = await defer.gatherResults([defer.ensureDeferred(server.get(path, token="t")) for path in left])
+            assert {answer.status for answer in answers} <= {200, 503}
+            left = [path for path, answer in zip(left, answers, strict=True) if answer.status == 503]
+        assert left == []
     budget = projects.databases.budget(projects.databases.server)
     assert 0 < budget.open <= budget.limit <= 90
