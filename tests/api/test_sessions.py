@@ -482,6 +482,8 @@ async def test_a_token_from_before_sessions_gets_one_when_it_is_refreshed(client
 @ensureDeferred
 async def test_a_session_of_another_user_refreshes_nothing(client: Client) -> None:
     user = await make_ada(client)
+    # So that it is the session that counts.
+    await execute(client, "UPDATE directus_users SET security_stamp = 7")
     token = (await sign_in(client)).data["token"]
     project = client.backend.projects.get(client.project)
     claims = jwt.decode(token, options={"verify_signature": False})

@@ -254,12 +254,13 @@ async def test_tokens_live_as_long_as_the_setting_says_or_the_default(client: Cl
 # --- tokens that nobody has issued
 
 
-def signed(client: Client, **claims: Any) -> str:
-    """A token with the project's own signature."""
+async def signed(client: Client, **claims: Any) -> str:
+    """A token with the project's own signature, and the security stamp of the administrator."""
     project = client.backend.projects.get(client.project)
+    ((stamp,),) = await execute(client, "SELECT security_stamp FROM directus_users WHERE id = 1")
     now = int(datetime.now(UTC).timestamp())
     all_claims = {"id": 1, "exp": now + 600, "ttl": 10, "type": "auth", "key": project.public_key, "project": project.key}
-    return jwt.encode({**all_claims, **claims}, project.keys.current, tokens.ALGORITHM)
+    return jwt.encode({**all_claims, "stamp": stamp, **claims}, project.keys.current, tokens.ALGORITHM)
 
 
 WRONG_CLAIMS: dict[str, dict[str, Any]] = {
@@ -292,13 +293,21 @@ WRONG_CLAIMS: dict[str, dict[str, Any]] = {
     "not yet": {"nbf": 4102444800},
     "for somebody else": {"aud": "other"},
     "issued in words": {"iat": "now"},
+    "stamp 0": {"stamp": 0},
+    "another stamp": {"stamp": 1},
+    "stamp beyond bigint": {"stamp": 2**70},
+    "stamp negative": {"stamp": -(2**70)},
+    "stamp text": {"stamp": "1"},
+    "stamp true": {"stamp": True},
+    "stamp null": {"stamp": None},
+    "stamp a list": {"stamp": []},
 }
 
 
 @ensureDeferred
 async def test_a_signed_token_with_wrong_claims_lets_nobody_in(client: Client) -> None:
     for name, claims in WRONG_CLAIMS.items():
-        token = signed(client, **claims)
+        token = await signed(client, **claims)
         answer = await client.get("~/users/me?fields=id", token=token)
         assert (answer.status, answer.code) == (401, 3), name
         answer = await client.get("/types", token=token)
@@ -308,7 +317,7 @@ async def test_a_signed_token_with_wrong_claims_lets_nobody_in(client: Client) -
 @ensureDeferred
 async def test_a_signed_token_that_lives_for_ever_is_good(client: Client) -> None:
     for expires in (2**40, 2**62, 2**70):
-        token = signed(client, exp=expires)
+        token = await signed(client, exp=expires)
         for _ in range(2):
             assert (await client.get("~/users/me?fields=id", token=token)).data == {"id": 1}
 
@@ -369,7 +378,7 @@ async def test_a_static_token_may_have_dots(client: Client) -> None:
 async def test_of_too_many_known_bearers_the_oldest_is_forgotten(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "MAX_KNOWN", 3)
     project = client.backend.projects.get(client.project)
-    made = [signed(client, ttl=number) for number in range(5)]
+    made = [await signed(client, ttl=number) for number in range(5)]
     for token in made:
         assert (await client.get("~/users/me?fields=id", token=token)).status == 200
     assert list(project.accounts) == made[2:]
