@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from directus_tx.access import Grant
 from directus_tx.access.caller import require_administrator
 from directus_tx.context import ADMINISTRATOR, PUBLIC, Context
 from directus_tx.db.sql import SQL, Identifier
@@ -26,6 +27,11 @@ _NAMES = ("collection", "status", "create", "read", "update", "delete", "comment
 _LEVELS = frozenset(_NAMES[2:])
 
 
+_LEAVE = """
+UPDATE directus_users AS u SET role = NULL
+WHERE u.role = ANY(%s) AND NOT EXISTS (SELECT FROM directus_roles AS r WHERE r.id = u.role)"""
+
+
 class RoleRules(CollectionRules):
     """The rules of directus_roles."""
 
@@ -39,6 +45,12 @@ class RoleRules(CollectionRules):
                 change.payload["external_id"] = change.payload.get("external_id") or str(uuid.uuid4())
             elif change.key == ADMINISTRATOR and not ctx.accountability.admin:
                 raise UpdateForbidden("Only administrators may change the administrators' role.")
+
+    async def check(self, ctx: Context, grant: Grant, changes: Sequence[Change]) -> None:
+        """Takes the role from users who have had a deleted role with the id of a new one: they are not members of the new one."""
+        ids = [change.row["id"] for change in changes if change.new and change.row.get("id") is not None]
+        if ids:
+            await ctx.db.query(_LEAVE, (ids,))
 
     async def prepare_delete(self, ctx: Context, keys: Sequence[Key]) -> None:
         """Raises Unauthorized for the roles of administrators and of the public, which every project has."""

@@ -328,6 +328,25 @@ async def test_users_join_and_leave_a_role_through_it_by_the_same_rules(client: 
 
 
 @ensureDeferred
+async def test_a_new_role_with_the_id_of_a_deleted_one_has_none_of_its_members(client: Client) -> None:
+    role = (await client.post("~/roles", {"name": "Former"})).data["id"]
+    users = []
+    for name in ("a", "b"):
+        attributes = {"email": f"{name}@example.com", "password": "x", "status": "active", "role": role, "token": name}
+        users.append((await client.post("~/users", attributes)).data["id"])
+    assert (await client.get("~/users/me?fields=id", token="a")).status == 200
+    assert (await client.delete(f"~/roles/{role}")).status == 204
+    assert (await client.get("~/users/me?fields=id", token="a")).status == 401
+    # One of them is made a member with the role.
+    new = {"id": role, "name": "New", "users": [{"id": users[1]}]}
+    assert (await client.post("~/roles", new)).status == 200
+    assert [(await client.get("~/users/me?fields=id", token=token)).status for token in ("a", "b")] == [401, 200]
+    # The id of a role that exists changes nothing.
+    assert (await client.post("~/roles", {"id": role, "name": "Newer"})).status == 409
+    assert (await client.get("~/users/me?fields=id", token="b")).status == 200
+
+
+@ensureDeferred
 async def test_me_is_nobody_without_the_right_to_read_users(client: Client) -> None:
     ids = await team(client)
     file = await a_file(client, ids["wanda"])

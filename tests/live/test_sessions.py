@@ -69,6 +69,28 @@ def test_all_processes_know_a_session_and_its_end(daemon: Daemon) -> None:
     assert statuses(daemon, sign_in(daemon)) == {200}
 
 
+def test_all_processes_know_that_a_user_is_deactivated_and_has_other_tokens_afterwards(daemon: Daemon) -> None:
+    user = daemon.call("POST", "/p/users?fields=id", {"email": "b@example.com", "password": "x", "status": "active", "role": 1})[
+        "data"
+    ]
+
+    def token() -> str:
+        answer = daemon.call("POST", "/p/auth/authenticate", {"email": "b@example.com", "password": "x"}, token=None)
+        return f"Bearer {answer['data']['token']}"
+
+    def known(text: str) -> set[int]:
+        return {send(daemon, "GET", "/p/users/me?fields=id", Authorization=text)[0] for _ in range(20)}
+
+    former = token()
+    assert known(former) == {200}
+    for status in ("suspended", "active"):
+        daemon.call("PATCH", f"/p/users/{user['id']}", {"status": status})
+        wait_for(lambda: known(former) == {401})
+    newer = token()
+    assert known(newer) == {200}
+    assert known(former) == {401}
+
+
 def test_a_session_that_is_used_everywhere_while_it_ends_stays_ended(daemon: Daemon) -> None:
     """Uses and refreshes at the same time in both processes, with settings by which each use moves the expiry."""
     (setting,) = daemon.call("GET", "/p/settings?filter[key]=auto_sign_out")["data"]
