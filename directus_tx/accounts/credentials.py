@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from attrs import frozen
+from attrs import field, frozen
 
 from directus_tx.accounts import tokens
 from directus_tx.accounts.tokens import Bearer, KeyRing
@@ -30,7 +30,7 @@ class Holder:
     """The user whom a credential identifies. `mark` is another text when the user has another credential of that kind."""
 
     bearer: Bearer
-    mark: str
+    mark: str = field(repr=False)
 
 
 def reference_of(user: int, credential: Credential) -> str:

@@ -89,6 +89,8 @@ def test_all_processes_know_that_a_user_is_deactivated_and_has_other_tokens_afte
     newer = token()
     assert known(newer) == {200}
     assert known(former) == {401}
+    daemon.call("DELETE", f"/p/users/{user['id']}")
+    wait_for(lambda: known(newer) == {401})
 
 
 def test_a_session_that_is_used_everywhere_while_it_ends_stays_ended(daemon: Daemon) -> None:
