@@ -43,14 +43,24 @@ def free_port() -> int:
 
 @functools.cache
 def empty_cluster() -> pathlib.Path:
-    """Returns the directory of an embedded PostgreSQL as a server makes it at its first start. Making one takes longer than all else that
-    a server does at its start, so the servers of a run have copies."""
+    """Returns the directory of an embedded PostgreSQL as its first start makes it."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="directus-test-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     made = EmbeddedPostgres(directory)
     made.start()
     made.stop()
     return made.cluster
+
+
+def embedded(data_dir: pathlib.Path, options: str = "") -> EmbeddedPostgres:
+    """Returns an embedded PostgreSQL with an empty cluster, unless it has one. It is a copy of one that is made once: making one takes
+    longer than all else at the start of a server. All copies have the same system identifier."""
+    found = EmbeddedPostgres(data_dir, options=options)
+    if not found.cluster.exists():
+        data_dir.mkdir(exist_ok=True)
+        # Unlike shutil, it keeps the owner.
+        subprocess.run(["cp", "-a", empty_cluster(), found.cluster], check=True)
+    return found
 
 
 class Daemon:
@@ -84,11 +94,8 @@ class Daemon:
 
     def start(self, *, ready: bool = True) -> "Daemon":
         """Starts the process, and waits until it is ready; or, with *ready* False, until it answers at all."""
-        cluster = self.directory / "var" / "postgres"
-        if not self.first and "DIRECTUS_DATABASE_URL" not in self.environment and not cluster.exists():
-            cluster.parent.mkdir(exist_ok=True)
-            # Unlike shutil, it keeps the owner.
-            subprocess.run(["cp", "-a", empty_cluster(), cluster], check=True)
+        if not self.first and "DIRECTUS_DATABASE_URL" not in self.environment:
+            embedded(self.directory / "var")
         listen = f"tcp:{self.port}:interface=127.0.0.1"
         arguments = [self.command, "-n", "--pidfile=", "directus", "--data-dir", str(self.directory / "var"), "--listen", listen]
         with self.log.open("ab") as log:

@@ -26,7 +26,6 @@ from directus_tx.db.connection import connected, open_connection
 from directus_tx.db.pool import Database
 from directus_tx.db.session import RunAgain, Session
 from directus_tx.db.sql import SQL, Identifier, Literal
-from directus_tx.embedded import EmbeddedPostgres
 from directus_tx.errors import (
     ClientGone,
     CollectionExists,
@@ -37,6 +36,7 @@ from directus_tx.errors import (
     ServiceUnavailable,
 )
 from tests.conftest import Client
+from tests.daemon import embedded
 
 Make = Callable[..., Database]
 
@@ -993,7 +993,7 @@ async def test_a_database_that_goes_down_is_unavailable_at_once_and_works_when_i
     # Whoever waited for a connection would wait for longer than the test has.
     for module in ("connection", "pool"):
         monkeypatch.setattr(f"directus_tx.db.{module}.CONNECT_TIMEOUT", 600.0)
-    server = EmbeddedPostgres(tmp_path, options="-c fsync=off")
+    server = embedded(tmp_path, "-c fsync=off")
     await deferToThread(server.start)
     try:
         pool = make(server=server.parameters, queue_timeout=600.0)

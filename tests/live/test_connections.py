@@ -25,7 +25,7 @@ import pytest
 
 from directus_tx.embedded import EmbeddedError, EmbeddedPostgres
 from tests.conftest import KEY, field
-from tests.daemon import TOKEN, Daemon, free_port
+from tests.daemon import TOKEN, Daemon, embedded, free_port
 from tests.live.test_faults import rows, start, wait_for
 from tests.live.test_writes import blog
 
@@ -155,8 +155,8 @@ class Place:
     ) -> None:
         self.port = free_port()
         (directory / "database").mkdir()
-        self.postgres = EmbeddedPostgres(
-            directory / "database", options=f"-c listen_addresses=127.0.0.1 -c port={self.port} -c deadlock_timeout=20ms"
+        self.postgres = embedded(
+            directory / "database", f"-c listen_addresses=127.0.0.1 -c port={self.port} -c deadlock_timeout=20ms"
         )
         self.postgres.start()
         self.proxy = proxy(self.port)
@@ -180,8 +180,7 @@ class Place:
         connection = self.connect()
         wait_for(lambda: rows(connection, f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}") == [(0,)])
         connection.close()
-        time.sleep(1)
-        self.at_rest = self.descriptors()
+        self.at_rest = self.settled()
 
     def call(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Answer:
         return Answer(self.daemon, method, path, body, token=token)
@@ -240,6 +239,18 @@ class Place:
             with contextlib.suppress(FileNotFoundError):
                 links.append(os.readlink(f"/proc/{self.daemon.pid}/fd/{name}").split(":")[0])
         return Counter(links)
+
+    def settled(self) -> Counter[str]:
+        """What the server has open when that has not changed for half a second. It closes its end of a connection a moment after the
+        database or the client has closed the other."""
+        found, since = self.descriptors(), time.monotonic()
+        until = since + PATIENCE
+        while time.monotonic() < since + 0.5:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+            if (now := self.descriptors()) != found:
+                found, since = now, time.monotonic()
+        return found
 
     def wait_until_at_rest(self) -> None:
         """Returns when the server has open what it had at first, and no connection to the database."""

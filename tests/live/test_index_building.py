@@ -8,9 +8,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from directus_tx.embedded import EmbeddedPostgres
 from tests.conftest import KEY, field
-from tests.daemon import Daemon, wait_for
+from tests.daemon import Daemon, embedded, wait_for
 from tests.live.test_faults import rows
 
 PROGRESS = "SELECT pid, phase FROM pg_stat_progress_create_index"
@@ -28,7 +27,7 @@ class Shop:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
-        self.postgres = EmbeddedPostgres(directory, options="-c fsync=off")
+        self.postgres = embedded(directory, "-c fsync=off")
         self.postgres.start()
         self.daemons: list[Daemon] = []
         # A statement of a request may take three seconds.

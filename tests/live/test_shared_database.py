@@ -14,8 +14,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from directus_tx.embedded import EmbeddedPostgres
-from tests.daemon import Daemon, free_port, wait_for
+from tests.daemon import Daemon, embedded, free_port, wait_for
 from tests.live.test_connections import Answer
 from tests.live.test_faults import rows, start
 
@@ -35,7 +34,7 @@ class Servers:
         self.directory = directory
         self.port = free_port()
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections={ALLOWED} -c fsync=off"
-        self.postgres = EmbeddedPostgres(directory, options=options)
+        self.postgres = embedded(directory, options)
         self.postgres.start()
         # A superuser's connection, which the limit does not concern.
         self.watcher = self.connect("postgres")

@@ -24,7 +24,7 @@ import pytest
 from directus_tx.db.session import SCHEMA_LOCK
 from directus_tx.embedded import EmbeddedPostgres
 from tests.conftest import KEY, field
-from tests.daemon import BIN, SUPER_ADMIN_TOKEN, TOKEN, Daemon, free_port, wait_for
+from tests.daemon import BIN, SUPER_ADMIN_TOKEN, TOKEN, Daemon, embedded, free_port, wait_for
 
 THINGS = {"collection": "things", "fields": [KEY, field("name")]}
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -114,7 +114,7 @@ def test_a_database_server_that_is_not_there_is_waited_for(started: Any, where: 
 def test_a_server_goes_on_by_itself_when_its_database_server_comes(started: Any, tmp_path: pathlib.Path) -> None:
     port = free_port()
     (tmp_path / "database").mkdir()
-    postgres = EmbeddedPostgres(tmp_path / "database", options=f"-c listen_addresses=127.0.0.1 -c port={port}")
+    postgres = embedded(tmp_path / "database", f"-c listen_addresses=127.0.0.1 -c port={port}")
     daemon = started(url=f"postgresql://postgres@127.0.0.1:{port}/postgres").start(ready=False)
     wait_for(lambda: "the database server cannot be reached yet" in daemon.output)
     assert health(daemon)[0] == 503
