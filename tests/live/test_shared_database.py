@@ -132,7 +132,7 @@ def test_processes_share_what_postgresql_allows_with_each_other_and_with_other_p
     first, second = servers.daemons
     other = OtherProgram(servers, 5)
     load = Load([first, second])
-    wait_for(lambda: load.statuses.total() > 300)
+    wait_for(lambda: load.statuses.total() > 150)
     other.stop()
     wait_for(servers.share_equally)
     load.stop()
