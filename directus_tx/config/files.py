@@ -15,7 +15,9 @@ class FileSettings:
         " their bytes go to the storage as they arrive.",
     )
     max_uploads: int = setting(
-        200, "Maximum number of files that are received at the same time. Further ones are answered with 503."
+        200,
+        "Maximum number of files that are received at the same time. A project may have four fifths of them, and a caller four fifths of"
+        " those of its project. Further ones are answered with 503.",
     )
     upload_lifetime: float = setting(
         86400.0, "Seconds for which an unfinished upload by tus can be continued after its last bytes. Then it is removed."

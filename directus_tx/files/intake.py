@@ -8,12 +8,13 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from directus_tx.config import FileSettings
-from directus_tx.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceUnavailable
+from directus_tx.errors import ApiError, InvalidRequest, PayloadTooLarge
 from directus_tx.files import content as contents
 from directus_tx.files import names
 from directus_tx.files import quota as quotas
 from directus_tx.files.contents import Content
 from directus_tx.files.pictures import NO_PICTURE, Picture
+from directus_tx.files.turns import NOBODY, Owner, Room
 from directus_tx.outgoing.client import Client
 from directus_tx.threads import Threads
 
@@ -33,7 +34,7 @@ class Intake:
     def __init__(self, reactor: Any, settings: FileSettings, client: Client) -> None:
         self.settings = settings
         self.client = client
-        self.running = 0
+        self._room = Room()
         self._threads = Threads(
             reactor, "pictures", "Too many pictures are being looked into; try again shortly.", threads=DESCRIBED_AT_ONCE
         )
@@ -45,28 +46,31 @@ class Intake:
     def stop(self) -> None:
         self._threads.stop()
 
-    def begin(self, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None) -> "Receiving":
+    @property
+    def running(self) -> int:
+        """The number of contents that are being received."""
+        return len(self._room)
+
+    def begin(
+        self, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None, *, owner: Owner = NOBODY
+    ) -> "Receiving":
         """Returns a content that is to be received. *name* is that of the file, whose extension counts where the content does not tell its
         type; *allowed* are the media types of the setting file_mimetype_whitelist; *room* is the number of bytes that the *quota* of the
-        project leaves, None if it has none. Raises ServiceUnavailable if too many contents are being received."""
-        self.enter()
+        project leaves, None if it has none. Raises ServiceUnavailable if too many are being received, in all or for the *owner*."""
+        self.enter(owner)
         try:
-            return Receiving(self, storage, name, allowed, quota, room)
+            return Receiving(self, storage, name, allowed, quota, room, owner)
         except BaseException:
-            self.leave()
+            self.leave(owner)
             raise
 
-    def enter(self) -> None:
+    def enter(self, owner: Owner) -> None:
         """Call this before a content is received, and `leave` afterwards. Raises ServiceUnavailable if too many are being received."""
-        if self.running >= self.settings.max_uploads:
-            raise ServiceUnavailable(
-                f"The server receives {self.running} files already (files.max_uploads); try again shortly.",
-                headers={"Retry-After": "5"},
-            )
-        self.running += 1
+        what = f"The server receives {self.running} files already (files.max_uploads)"
+        self._room.enter(self.settings.max_uploads, *owner, what)
 
-    def leave(self) -> None:
-        self.running -= 1
+    def leave(self, owner: Owner) -> None:
+        self._room.leave(*owner)
 
     async def describe(self, storage: Any, name: str, size: int, head: bytes) -> Picture:
         """Returns what a stored content tells if it is a picture."""
@@ -93,9 +97,17 @@ class Receiving:
     """A content that is being received. Call `write` for its bytes, in order, and then `finish`; or `abort`, which leaves nothing."""
 
     def __init__(
-        self, intake: Intake, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None
+        self,
+        intake: Intake,
+        storage: Any,
+        name: str,
+        allowed: Sequence[str],
+        quota: int = 0,
+        room: int | None = None,
+        owner: Owner = NOBODY,
     ) -> None:
         self.intake = intake
+        self.owner = owner
         self.storage = storage
         self.allowed = allowed
         self.stored_name = names.storage_name()
@@ -159,7 +171,7 @@ class Receiving:
         """Call this when the content belongs to a file."""
         if not self._ended:
             self._ended = True
-            self.intake.leave()
+            self.intake.leave(self.owner)
 
     def _judge(self) -> None:
         self._judged = True

@@ -25,6 +25,7 @@ from directus_tx.files import content as contents
 from directus_tx.files import names, uploads
 from directus_tx.files.intake import Intake, check_type
 from directus_tx.files.storage.interfaces import FileNotStored
+from directus_tx.files.turns import NOBODY, Owner
 from directus_tx.files.uploads import Part, Upload
 from directus_tx.outgoing.bodies import Take
 
@@ -65,8 +66,10 @@ class Addition:
         expires_on: datetime,
         checksum: tuple[Hash, bytes] | None = None,
         location: str | None = None,
+        owner: Owner = NOBODY,
     ) -> None:
         self.intake = intake
+        self.owner = owner
         self.storage = storage
         self.session = session
         self.upload = upload
@@ -104,14 +107,14 @@ class Addition:
         if self._received:
             return
         self._received = True
-        self.intake.enter()
+        self.intake.enter(self.owner)
         try:
             await self._receive(read)
         except InvalidRequest as error:
             self.failure = error
             raise
         finally:
-            self.intake.leave()
+            self.intake.leave(self.owner)
             await self._discard()
 
     async def _receive(self, read: Callable[[], Awaitable[bytes]]) -> None:

@@ -1,5 +1,5 @@
-"""Shares the processes that decode pictures between projects and callers: no project, and no caller in a project, keeps others waiting
-longer than it has to wait itself."""
+"""Shares what files need, the processes that decode pictures and the number of uploads, between projects and callers: none keeps all others
+waiting."""
 
 from collections import Counter
 from typing import Any
@@ -8,6 +8,11 @@ from twisted.internet.defer import Deferred
 
 from directus_tx.db.callers import Caller, most_for_one
 from directus_tx.errors import ServiceUnavailable
+
+Owner = tuple[str, Caller]
+"""A project, and a caller in it."""
+
+NOBODY: Owner = ("", None)
 
 
 class Turn:

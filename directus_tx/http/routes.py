@@ -22,6 +22,7 @@ from directus_tx.files.intake import Intake, Receiving
 from directus_tx.files.resumable import Addition
 from directus_tx.files.small import SmallContents
 from directus_tx.files.thumbnails import Thumbnails
+from directus_tx.files.turns import Owner
 from directus_tx.graphql.service import GraphQL
 from directus_tx.health import Health
 from directus_tx.http import cursors
@@ -149,7 +150,7 @@ class Call:
             room = await quota.room(self.ctx.db, limit, former)
 
             def begin(filename: str) -> Receiving:
-                self.receiving = self.services.intake.begin(storage, name or filename, allowed, limit, room)
+                self.receiving = self.services.intake.begin(storage, name or filename, allowed, limit, room, owner=self.owner)
                 return self.receiving
 
             limits = self.payloads.public if self.public else self.payloads.signed_in
@@ -165,7 +166,7 @@ class Call:
         if self.receiving is None:
             limit = self.project.quota if self.addition is None else 0
             room = await quota.room(self.ctx.db, limit, former)
-            self.receiving = self.services.intake.begin(storage, name, allowed, limit, room)
+            self.receiving = self.services.intake.begin(storage, name, allowed, limit, room, owner=self.owner)
             await send(self.receiving.write)
         return await self.receiving.finish()
 
@@ -198,6 +199,11 @@ class Call:
     def project_key(self) -> str:
         """The key of the project, empty for routes that are not in a project."""
         return "" if self.project is None else self.project.key
+
+    @property
+    def owner(self) -> Owner:
+        """The project and who makes the request, for what callers share."""
+        return self.project.key, self.ctx.db.caller
 
     @property
     def items(self) -> Items:

@@ -561,6 +561,31 @@ async def test_many_slow_uploads_do_not_stop_reads(client: Client) -> None:
     assert len(await stored(client)) == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_caller_with_many_uploads_leaves_room_for_others(client: Client) -> None:
+    intake = client.backend.intake
+    intake.settings = evolve(intake.settings, max_uploads=10)
+    role = (await client.post("~/roles", {"name": "uploader"})).data["id"]
+    permission = {"collection": "directus_files", "role": role, "create": "full", "read": "full"}
+    assert (await client.post("~/permissions", permission)).status == 200
+    user = {"email": "other@example.com", "password": "password", "role": role, "status": "active", "token": "other"}
+    assert (await client.post("~/users", user)).status == 200
+    # Of ten uploads a project may have eight, and one of its callers seven.
+    sent = [await deferToThread(connection, client) for _ in range(7)]
+    for each in sent:
+        await deferToThread(each.sendall, request_head(client, 200_200) + form(("data", b"x" * 200_000, "a.txt"))[:150_000])
+    await until(lambda: intake.running == 7)
+    content = {"filename_disk": "a.txt", "filename_download": "a.txt", "data": base64.b64encode(TEXT).decode()}
+    for answer in (await upload(client, ("data", TEXT, "b.txt")), await client.post("~/files", content)):
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, 16, "5")
+        assert "files.max_uploads" in answer.json["error"]["message"]
+    assert (await upload(client, ("data", TEXT, "b.txt"), token="other")).status == 200
+    for each in sent:
+        each.close()
+    await until(lambda: intake.running == 0)
+    assert (await upload(client, ("data", TEXT, "b.txt"))).status == 200
+
+
 def serving(content: bytes, kind: str, status: int = 200, cut: int = 0) -> Any:
     """What a receiver does that has a file, and says that its type is *kind*. *cut*: the number of bytes that are missing at its end."""
 

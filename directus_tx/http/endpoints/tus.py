@@ -190,6 +190,7 @@ async def _begin(
         expires_on=max(upload.expires_on, _expiry(call)),
         checksum=checksum,
         location=location,
+        owner=call.owner,
     )
 
 
