@@ -137,3 +137,26 @@ async def test_a_disk_and_a_bucket_without_a_key_redirect_nowhere(client: Client
     redirect_from(client, 1)
     file: Any = (await upload(client, ("data", LARGE, "a.bin"))).data
     assert (await client.get(file["data"]["url"], token=None)).body == LARGE
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_address_in_the_bucket_is_not_valid_for_longer_than_the_token(client: Client, files: Bucket) -> None:
+    use_bucket(client, files)
+    redirect_from(client, len(LARGE), seconds=3600)
+    file = (await upload(client, ("data", LARGE, "large.bin"))).data
+    jwt = (await client.post("~/auth/authenticate", {"email": "admin@example.com", "password": "password"}, token=None)).data[
+        "token"
+    ]
+
+    async def seconds(address: str, token: str | None) -> int:
+        answer = await client.get(address, token=token)
+        (found,) = parse_qs(urlsplit(answer.headers["location"]).query)["X-Amz-Expires"]
+        return int(found)
+
+    for address in (file["data"]["url"], file["data"]["asset_url"]):
+        # Nobody needs a token there.
+        assert [await seconds(address, token) for token in (None, jwt)] == [3600, 3600]
+    await make_private(client)
+    for address in (file["data"]["url"], file["data"]["asset_url"]):
+        assert await seconds(address, "admin-static-token") == 3600
+        assert 19 * 60 < await seconds(address, jwt) <= 20 * 60

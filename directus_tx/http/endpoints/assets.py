@@ -78,7 +78,8 @@ checks each time whether the caller may still read them."""
 )
 async def original(call: Call) -> Answer | Streamed:
     found = await _find(call, contents.BY_DISK, NotFound)
-    return await _send(call, found, _private(call) if are_private(call.ctx.schema) else REVALIDATED)
+    private = are_private(call.ctx.schema)
+    return await _send(call, found, _private(call) if private else REVALIDATED, lasts=_left(call) if private else None)
 
 
 @routes.get(
@@ -98,7 +99,7 @@ async def asset(call: Call) -> Answer | Streamed:
     private = are_private(schema)
     asked = {name: call.params.tree[name] for name in THUMBNAIL if name in call.params.tree}
     if not asked:
-        return await _send(call, found, _private(call) if private else REVALIDATED)
+        return await _send(call, found, _private(call) if private else REVALIDATED, lasts=_left(call) if private else None)
     kept = {"Cache-Control": f"public, max-age={call.services.thumbnails.settings.thumbnail_max_age}, immutable", **ANYWHERE}
     return await _send_thumbnail(call, found, allowed_sizes(schema).find(asked), _private(call) if private else kept)
 
@@ -161,6 +162,14 @@ def _in_place_of(maker: Bearer, ctx: Context) -> Context:
     """Returns a context in which the user who has made an address reads, with the limits of the token."""
     who = evolve(ctx.accountability, user=maker.user, role=maker.role, scope=maker.scope)
     return evolve(ctx, accountability=who)
+
+
+def _left(call: Call) -> int | None:
+    """Returns the seconds until what identifies the caller expires, None if nothing does or it does not."""
+    credential = call.ctx.accountability.credential
+    if credential is None or credential.expires is None:
+        return None
+    return max(int(credential.expires - call.ctx.now.timestamp()), 1)
 
 
 async def _find(call: Call, field: str, missing: type[ApiError]) -> Original:
