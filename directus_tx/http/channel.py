@@ -22,7 +22,7 @@ from directus_tx.config import ServerSettings
 from directus_tx.errors import ApiError, BadRequest, RequestTimeout, RequestTooLong
 from directus_tx.http import encode
 from directus_tx.http.headers import DENIED, FRAMED
-from directus_tx.http.request_head import parse_head
+from directus_tx.http.request_head import MAX_DIGITS, MAX_NAME, parse_head
 
 log = Logger()
 
@@ -206,6 +206,17 @@ class ApiChannel(http.HTTPChannel):
             # Bytes of the body, or of the next requests.
             LineReceiver.dataReceived(self, b"")
         return True
+
+    def headerReceived(self, line: bytes) -> bool:
+        if line.find(b":") > MAX_NAME:
+            self._refuse(BadRequest(f"The name of a header has more than {MAX_NAME} bytes."))
+            return False
+        return super().headerReceived(line)
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        if header == b"Content-Length" and len(data) > MAX_DIGITS:
+            return self._failChooseTransferDecoder()
+        return super()._maybeChooseTransferDecoder(header, data)
 
     def allHeadersReceived(self) -> None:
         self._enter(Phase.BODY)

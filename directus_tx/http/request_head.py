@@ -16,6 +16,12 @@ MAX_SIZE = 16384
 MAX_HEADERS = 500
 """The number of headers from which heads are left to Twisted, which limits it."""
 
+MAX_NAME = 256
+"""The maximum length of the name of a header in bytes. Twisted keeps the first 10,000 names that it sees for ever."""
+
+MAX_DIGITS = 18
+"""The maximum number of digits of a Content-Length. Python refuses to convert those with thousands of digits."""
+
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\xb0]+) (HTTP/1\.[01])")
 
 
@@ -32,8 +38,8 @@ class Head:
 
 
 def parse_head(head: bytes) -> Head | None:
-    """Parses the head of a request, without the empty line at its end. Returns None if it is not valid, is large, continues a header on a
-    second line, or has a body of unknown length: then Twisted must parse it."""
+    """Parses the head of a request, without the empty line at its end. Returns None if it is not valid, exceeds a limit, continues a
+    header on a second line, or has a body of unknown length: then Twisted must parse it."""
     lines = head.split(b"\r\n")
     found = _REQUEST_LINE.fullmatch(lines[0])
     ends = len(lines) - 1
@@ -45,7 +51,7 @@ def parse_head(head: bytes) -> Head | None:
     try:
         for line in lines[1:]:
             name, colon, value = line.partition(b":")
-            if not colon:
+            if not colon or len(name) > MAX_NAME:
                 return None
             name = _canonical(name)
             if name in headers:
@@ -59,7 +65,7 @@ def parse_head(head: bytes) -> Head | None:
     length = None
     if b"Content-Length" in headers:
         length, *others = headers[b"Content-Length"]
-        if others or not length.isdigit():
+        if others or not length.isdigit() or len(length) > MAX_DIGITS:
             return None
     method, target, version = found.groups()
     return Head(method, target, version, headers, length)

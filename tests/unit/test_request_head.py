@@ -15,11 +15,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.http_headers import _nameEncoder
 
 from directus_tx.config import Settings
 from directus_tx.http.app import App
 from directus_tx.http.channel import ApiChannel
-from directus_tx.http.request_head import parse_head
+from directus_tx.http.request_head import MAX_DIGITS, MAX_NAME, parse_head
 from directus_tx.http.routes import Services
 
 SITE = App(
@@ -223,3 +224,30 @@ def test_plain_heads_are_parsed_at_once(data: bytes) -> None:
 )
 def test_other_heads_are_left_to_twisted(head: bytes) -> None:
     assert parse_head(head) is None
+
+
+@pytest.mark.parametrize("cut", [None, 20])
+@pytest.mark.parametrize("digits", [MAX_DIGITS + 1, 4000, 5000, 15000])
+@pytest.mark.parametrize("more", [b"", b"x: y\r\n"])
+def test_the_digits_of_the_length_of_a_body_are_limited(digits: int, cut: int | None, more: bytes) -> None:
+    data = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + b"1" * digits + b"\r\n" + more + b"\r\nabc"
+    for kind in (ApiChannel, LineByLine):
+        requests, answer, closing, _ = received(kind, [data[:cut], data[cut:]] if cut else [data])
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert (answer.count(b"HTTP/1.1 "), closing, requests) == (1, True, [])
+    assert [each[0] for each in received(ApiChannel, [data.replace(b"1" * digits, b"3".zfill(MAX_DIGITS))])[0]] == [b"POST"]
+
+
+@pytest.mark.parametrize("cut", [None, 20])
+@pytest.mark.parametrize("more", [b"", b"x: y\r\n", b" folded\r\n"])
+def test_long_names_of_headers_are_refused_and_not_kept(cut: int | None, more: bytes) -> None:
+    kept = dict(_nameEncoder._canonicalHeaderCache)
+    for length in (MAX_NAME + 1, 5000, 15000):
+        data = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"q" * length + b": v\r\n" + more + b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"
+        for kind in (ApiChannel, LineByLine):
+            requests, answer, closing, _ = received(kind, [data[:cut], data[cut:]] if cut else [data])
+            assert b'"The name of a header has more than 256 bytes."' in answer
+            assert (answer.count(b"HTTP/1.1 "), closing, requests) == (1, True, [])
+    assert {name for name in _nameEncoder._canonicalHeaderCache if name not in kept and len(name) > MAX_NAME} == set()
+    data = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"q" * MAX_NAME + b": v\r\n\r\n"
+    assert len(received(ApiChannel, [data])[0]) == 1
