@@ -15,6 +15,7 @@ import sys
 import tomllib
 
 import docutils.core
+import docutils.nodes
 import pytest
 from attrs import fields
 
@@ -567,8 +568,11 @@ def test_documents_are_well_formed(path: pathlib.Path) -> None:
         text = re.sub(r"^\.\. auto\w+:: .*\n(?:   .*\n)*", "", text, flags=re.MULTILINE)
     said = io.StringIO()
     options = {"warning_stream": said, "report_level": 2, "halt_level": 5, "syntax_highlight": "none"}
-    docutils.core.publish_doctree(text, source_path=str(path), settings_overrides=options)
+    document = docutils.core.publish_doctree(text, source_path=str(path), settings_overrides=options)
     assert said.getvalue() == ""
+    # A heading without an empty line above it is part of the paragraph there, which docutils says nothing about.
+    paragraphs = [paragraph.astext() for paragraph in document.findall(docutils.nodes.paragraph)]
+    assert [each for each in paragraphs if re.search(r"^([-=~])\1+$", each, re.MULTILINE)] == []
 
 
 def test_every_page_of_the_documentation_is_in_its_index() -> None:
