@@ -20,6 +20,7 @@ import pytest
 from attrs import fields
 
 from directus_tx import config, errors
+from directus_tx.cli.main import directus
 from directus_tx.db import sqlstate
 from directus_tx.http import openapi
 from directus_tx.http.endpoints import all_routes
@@ -579,6 +580,11 @@ def test_every_page_of_the_documentation_is_in_its_index() -> None:
     text = (ROOT / "docs" / "index.rst").read_text()
     listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
     assert sorted(listed) == sorted(path.stem for path in (ROOT / "docs").glob("*.rst") if path.stem != "index")
+
+
+def test_the_page_about_the_command_shows_every_command() -> None:
+    text = (ROOT / "docs" / "running.rst").read_text()
+    assert set(directus.commands) - set(re.findall(r"^    directus ([a-z]+)", text, re.MULTILINE)) == set()
 
 
 def test_the_modules_that_the_reference_names_can_be_imported() -> None:
