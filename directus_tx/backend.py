@@ -120,7 +120,10 @@ class Backend:
         except ValueError:
             # What is wrong with the mail server is told by the mails that somebody asks for.
             return None
-        return None if server is None else Sending(self.projects.mail_templates(key), server.sender or NO_SENDER)
+        if server is None:
+            return None
+        most = self.settings.accounts.change_mails_per_hour
+        return Sending(self.projects.mail_templates(key), server.sender or NO_SENDER, most)
 
     def prepare(self) -> None:
         """Starts threads."""

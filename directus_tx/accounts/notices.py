@@ -1,11 +1,14 @@
 """Mails to users whose account has been changed: the password, the e-mail address, or two-factor authentication.
 
 They are written to the outbox in the transaction of the change, and go to the address of before it: whoever has got into an account cannot
-keep its user from being told.
+keep its user from being told. A user is told of the first changes in an hour: users may change their own address, so that the mails could
+otherwise be sent to anybody, as often as somebody likes.
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -13,7 +16,7 @@ from twisted.logger import Logger
 from directus_tx.accounts.mails import shown_time
 from directus_tx.context import Context
 from directus_tx.errors import InternalError
-from directus_tx.items.changes import Event, Row
+from directus_tx.items.changes import Event, Key, Row
 from directus_tx.mail import templates
 from directus_tx.mail.addresses import is_mailable
 from directus_tx.mail.compose import MAX_NAME, Mail, Mailbox
@@ -30,14 +33,18 @@ PASSWORD, EMAIL, TWO_FACTOR_OFF, TWO_FACTOR_REPLACED = "password", "email", "two
 
 TEMPLATE = "account-changed"
 SUBJECT = "Your account on {} has been changed"
+_COUNT = """
+SELECT subject, count(*) FROM directus_outbox WHERE subject = ANY(%s) AND subject <> '' AND created_on > %s GROUP BY subject"""
 
 
 @frozen
 class Sending:
-    """How a project mails: the directories of its templates, and the address of the sender."""
+    """How a project mails: the directories of its templates, the address of the sender, and `most`, how many of these mails a user gets in
+    an hour."""
 
     directories: Sequence[pathlib.Path]
     sender: str
+    most: int
 
 
 class AccountNotices:
@@ -57,10 +64,23 @@ class AccountNotices:
         # Requests that change many users say the same to most of them.
         rendered: dict[tuple[tuple[str, ...], str], Rendered] = {}
         found: list[Message] = []
+        changed: list[tuple[Key, Row, tuple[str, ...]]] = []
         async for event in ctx.in_slices(of_users):
             before, after = event.before, event.after
             changes = () if before is None or after is None else changes_of(before, after, ctx.keys)
-            if before is None or not changes or not is_mailable(before["email"]):
+            if before is not None and changes and is_mailable(before["email"]):
+                changed.append((event.key, before, changes))
+        numbers = await _numbers(ctx, [key for key, _, _ in changed]) if changed else Counter()
+        async for key, before, changes in ctx.in_slices(changed):
+            subject = _subject(key)
+            numbers[subject] += 1
+            if numbers[subject] > sending.most:
+                log.info(
+                    "project {project}: user {user} has got {number} mails about changes in an hour and is not mailed again",
+                    project=ctx.project,
+                    user=key,
+                    number=sending.most,
+                )
                 continue
             zone = before["timezone"] or "UTC"
             shown = rendered.get((changes, zone))
@@ -68,8 +88,20 @@ class AccountNotices:
                 shown = rendered[changes, zone] = _rendered(ctx, sending, changes, zone)
             name = " ".join(each for each in (before["first_name"], before["last_name"]) if each)
             mail = Mail([Mailbox(before["email"], name)], SUBJECT.format(project), shown.text, shown.html, automatic=True)
-            found += await messages_of(ctx, mail, sender)
+            found += await messages_of(ctx, mail, sender, subject)
         return found
+
+
+async def _numbers(ctx: Context, users: Iterable[Key]) -> Counter[str]:
+    """Returns how many mails about changes each user has got in the last hour, by subject. The rows of the users are locked, so that no
+    other transaction writes such mails for them."""
+    subjects = [_subject(user) for user in dict.fromkeys(users)]
+    return Counter(dict(await ctx.db.query(_COUNT, (subjects, ctx.now - timedelta(hours=1)))))
+
+
+def _subject(user: Key) -> str:
+    """Returns the subject of the messages to a user in the outbox."""
+    return f"account:{user}"
 
 
 def _rendered(ctx: Context, sending: Sending, changes: Sequence[str], zone: str) -> Rendered:

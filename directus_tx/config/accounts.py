@@ -54,6 +54,9 @@ class AccountSettings:
         " replaced: on, if the project has a mail server; or off.",
         choices=("on", "off"),
     )
+    change_mails_per_hour: int = setting(
+        5, "Maximum number of such mails that a user gets in an hour. Further changes are made without a mail."
+    )
     unknown_address: str = setting(
         "refuse",
         "Answer to a request for a new password with an address that no active user has. refuse: 404, as in Directus 8; accept: the same"

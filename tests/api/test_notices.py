@@ -1,12 +1,14 @@
 """Mails to users whose account has been changed."""
 
+from datetime import timedelta
+
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 
 from directus_tx.accounts import hashes
 from directus_tx.config import Settings
-from tests.api.accounts import execute, make_role, make_user, sign_in, use_project_file
+from tests.api.accounts import at, execute, make_role, make_user, sign_in, use_project_file
 from tests.api.outbox import mails
 from tests.api.test_two_factor import code as one_time_password
 from tests.conftest import Client
@@ -154,3 +156,28 @@ async def test_a_project_replaces_the_template(client: Client) -> None:
     (directory / "account-changed.txt").write_text("{{ changes | nonsense }}")
     assert (await client.patch(f"~/users/{user}", {"password": "newer-secret"})).status == 200
     assert await told(client) == [("x@example.com", ["password"])]
+
+
+@ensureDeferred
+async def test_who_may_change_the_own_address_cannot_have_others_mailed_without_end(client: Client) -> None:
+    use_project_file(client, **MAIL)
+    role = await make_role(client)
+    permission = {"collection": "directus_users", "role": role, "read": "mine", "update": "mine"}
+    assert (await client.post("~/permissions", permission)).status == 200
+    user = await make_user(client, token="ada-token", role=role)
+    other = await make_user(client, email="b@example.com")
+    now = client.app.services.now()
+    at(client, now)
+    addresses = [f"victim{number}@example.com" for number in range(8)]
+    for address in addresses:
+        assert (await client.patch("~/users/me", {"email": address}, token="ada-token")).status == 200
+    assert [to for to, _ in await mails(client)] == ["Ada@example.com", *addresses[:4]]
+    for password in ("one", "two"):
+        assert (await client.patch("~/users/me", {"password": password}, token="ada-token")).status == 200
+    assert len(await mails(client)) == 5
+    # The mails to others are counted apart, also in the same request, and those of an hour ago no more.
+    assert (await client.patch(f"~/users/{user},{other}", {"password": "three"})).status == 200
+    assert [to for to, _ in await mails(client)][5:] == ["b@example.com"]
+    at(client, now + timedelta(hours=1, seconds=1))
+    assert (await client.patch("~/users/me", {"password": "four"}, token="ada-token")).status == 200
+    assert [to for to, _ in await mails(client)][6:] == [addresses[-1]]
