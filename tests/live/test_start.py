@@ -70,7 +70,7 @@ def started(tmp_path: pathlib.Path) -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
 
     def make(*options: str, **more: Any) -> Daemon:
-        daemons.append(Daemon(tmp_path, *options, first=True, **more))
+        daemons.append(Daemon(tmp_path, *options, **more))
         return daemons[-1]
 
     yield make
@@ -289,7 +289,7 @@ def test_a_mistake_of_the_configuration_ends_the_server_with_one_line(tmp_path: 
 def test_a_port_that_is_taken_costs_no_super_admin_token(started: Any, tmp_path: pathlib.Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert run(tmp_path, *taken_port(tmp_path, taken), DIRECTUS_SUPER_ADMIN_TOKEN="")[0] == 1
-    daemon = started()
+    daemon = started(first=True)
     daemon.environment.pop("DIRECTUS_SUPER_ADMIN_TOKEN")
     daemon.start()
     assert "(shown this once)" in daemon.output
@@ -434,7 +434,7 @@ def test_with_a_shutdown_delay_readiness_fails_first_and_requests_are_still_answ
 
 
 def test_a_server_that_is_stopped_while_it_starts_leaves_nothing_running(started: Any) -> None:
-    daemon = started()
+    daemon = started(first=True)
     for _ in range(2):
         daemon.start(ready=False)
         assert daemon.stop() == 0
