@@ -46,6 +46,10 @@ NO_ANSWER = "The database did not answer in time; the connection was closed."
 GRACE = 5.0
 """Seconds after statement_timeout within which PostgreSQL's error must arrive."""
 
+SENT_AT_ONCE = 2048
+"""The size in bytes up to which a statement fits into the buffer of the socket of an idle connection, so that libpq has nothing left to
+send."""
+
 PATIENCE = 10.0
 """Seconds for which a connection outside of the pools is tried again while PostgreSQL refuses it because of a limit."""
 
@@ -173,6 +177,11 @@ class Connection:
         """Whether the running statement should have been answered by *now*, a time of `time.monotonic`."""
         return now > self._deadline
 
+    def poll_again(self) -> None:
+        """Sends what is left of a statement and receives its answer, as the reactor has it done when the socket can be written or read."""
+        if self.running:
+            self._poll()
+
     def expect_end(self, seconds: float) -> None:
         """Makes the running statement overdue after this many seconds at the latest."""
         self._deadline = min(self._deadline, time.monotonic() + seconds)
@@ -214,7 +223,8 @@ class Connection:
         self._answer = answer
         self.statements += 1
         self._deadline = time.monotonic() + self.timeout
-        self._poll()
+        if self._encrypted or len(cursor.query) > SENT_AT_ONCE:
+            self._poll()
         try:
             await answer
         except extensions.QueryCanceledError:

@@ -408,7 +408,9 @@ class Database:
 
     def close_overdue(self, now: float) -> None:
         """Closes the connections whose statements are overdue at *now*. PostgreSQL would have ended these statements if it could
-        be reached, so the idle connections are closed as well."""
+        be reached, so the idle connections are closed as well. Polls the others, in case a statement was not sent at once."""
+        for connection in list(self.connections):
+            connection.poll_again()
         overdue = [connection for connection in self.connections if connection.overdue(now)]
         if overdue:
             log.warn("database {dbname} did not answer in time: connections are closed", dbname=self.parameters.get("dbname"))

@@ -215,7 +215,11 @@ class Session:
     async def _query_within(self, connection: Connection, statement: Statement | Composable | str, parameters: Any) -> list[Row]:
         lock = self._lock
         assert lock is not None
-        await lock.acquire()
+        if lock.locked:
+            await lock.acquire()
+        else:
+            # What `acquire` does, without a Deferred for each statement.
+            lock.locked = True
         try:
             if self._ended:
                 raise InternalError(ENDED)

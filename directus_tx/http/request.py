@@ -103,7 +103,7 @@ class ApiRequest(server.Request):
         self.started = channel.site.reactor.seconds()
         self.request_id = os.urandom(8).hex()
         if length == 0:
-            super().gotLength(0)
+            self.content = BytesIO()
             return
         self.limits = channel.site.payloads.limits_of(self.getHeader("content-type") or "", credentials=self._has_credentials)
         self.content = BytesIO()

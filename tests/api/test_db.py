@@ -1142,3 +1142,26 @@ async def test_an_attempt_to_connect_that_is_cancelled_ends_at_once_and_leaves_n
                 pass
             await deferLater(reactor, 0, lambda: None)
             assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("size", [10, 2000, 3000, 20_000_000])
+@ensureDeferred
+async def test_statements_of_any_size_are_sent(make: Make, size: int) -> None:
+    database = make()
+    for _ in range(2):
+        ((found,),) = await Session(database).query("SELECT length(%s)", ("x" * size,))
+        assert found == size
+
+
+@ensureDeferred
+async def test_what_is_left_of_a_statement_is_sent_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement of any size may not fit into the buffer of the socket, whose size is the operating system's."""
+    monkeypatch.setattr("directus_tx.db.connection.SENT_AT_ONCE", 2**30)
+    database = make()
+    await Session(database).query("SELECT 1")
+    running = start(Session(database).query("SELECT length(%s)", ("x" * 20_000_000,)))
+    await pause(0.2)
+    assert not running.called
+    database.close_overdue(time.monotonic())
+    ((found,),) = await running
+    assert found == 20_000_000

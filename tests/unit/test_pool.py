@@ -56,6 +56,8 @@ class FakeConnection:
         self.on_close: Any = lambda connection: None
         self.on_notify: Any = None
 
+    def poll_again(self) -> None: ...
+
     async def run(self, statement: Any, parameters: Any = ()) -> list[Any]:
         if self.ended:
             self.close()
