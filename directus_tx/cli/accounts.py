@@ -19,7 +19,7 @@ _email = click.argument("email", required=False)
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke tokens of users, beside the one in the field token."""
+    """Make, list and revoke named tokens of users."""
 
 
 @token.command("create")
@@ -71,7 +71,7 @@ async def create_token(
 @_email
 @online
 async def list_tokens(environment: Environment, project: str, email: str | None) -> None:
-    """List the tokens of a project or of one of its users, without those that have expired."""
+    """List the tokens of a project or of one of its users. Those that have expired are left out."""
     ctx = await environment.context(project)
     found = await user_tokens.read(ctx, await _user(ctx, email))
     shown = [each.shown | {"user": each.user} for each in found]
@@ -100,7 +100,7 @@ def session() -> None:
 @_email
 @online
 async def list_sessions(environment: Environment, project: str, email: str | None) -> None:
-    """List the sessions of a project or of one of its users, without those that have expired."""
+    """List the sessions of a project or of one of its users. Those that have expired are left out."""
     ctx = await environment.context(project)
     user = await _user(ctx, email)
     found = await sessions.read_all(ctx) if user is None else await sessions.read(ctx, user)

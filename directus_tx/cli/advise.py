@@ -29,10 +29,10 @@ ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 @click.option("--url", metavar="URL", help="The URL of the running server.  [default: the first TCP address in server.listen]")
 @online
 async def advise(environment: Environment, key: str, every: bool, url: str | None) -> None:
-    """Show what the lists of a project are filtered and sorted by, and which indexes serve or would serve.
+    """Show which indexes the lists of a project use or need.
 
-    The running server is asked, which counts the lists that it answers from its start. The lists that have taken the most time in all
-    come first.
+    The running server is asked. It counts the lists that it has answered since its start, by the fields that they are filtered and sorted
+    by. Those that have taken the most time in all come first.
 
     \b
     Examples:

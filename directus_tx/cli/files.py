@@ -23,7 +23,9 @@ def files() -> None:
 )
 @online
 async def check_files(environment: Environment, project: str, repair: bool, minutes: int) -> None:
-    """Find files without content, and contents and thumbnails that belong to no file. The server may run meanwhile.
+    """Find files without content, and contents without a file.
+
+    Thumbnails that belong to no file are found, too. The server may run meanwhile.
 
     Unfinished uploads by tus are compared, too.
 

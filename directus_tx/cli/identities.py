@@ -37,7 +37,10 @@ async def list_identities(environment: Environment, project: str, email: str | N
 @click.argument("subject")
 @online
 async def link_identity(environment: Environment, project: str, email: str, provider: str, subject: str) -> None:
-    """Let a user sign on with an account: its subject at a provider of the project file, for example the number of an account of GitHub.
+    """Let a user sign on with an account of a provider.
+
+    PROVIDER is the name of a provider of single sign-on in the project file. SUBJECT is what the provider identifies the account by, for
+    example the number of an account of GitHub.
 
     \b
     Example:
@@ -51,7 +54,9 @@ async def link_identity(environment: Environment, project: str, email: str, prov
     try:
         found = backend.sign_on.provider(backend.projects.get(project), provider)
     except NotFound:
-        raise Failed(f"the project file has no provider {provider} (auth.social_providers), or with mistakes") from None
+        raise Failed(
+            f"auth.social_providers of the project file has no provider {provider}, or its settings are not valid"
+        ) from None
     key = Key(provider, found.driver.issuer, subject)
     try:
         id = await ctx.transaction(lambda ctx: identities.link(ctx, key, user))

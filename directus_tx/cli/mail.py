@@ -20,7 +20,9 @@ def mail() -> None:
 @click.option("--project", "named", metavar="KEY", help="The project, if there are several.")
 @online
 async def test(environment: Environment, address: str, named: str | None) -> None:
-    """Send a test mail at once, without the outbox, and show the reply of the mail server.
+    """Send a test mail, and show the reply of the mail server.
+
+    The mail is sent at once, without the outbox.
 
     \b
     Example:

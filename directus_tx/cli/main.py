@@ -123,32 +123,22 @@ def directus() -> None:
 
 
 for own in (
-    Own(
-        "advise",
-        "advise",
-        "advise",
-        "Show what the lists of a project are filtered and sorted by, and which indexes serve or would serve.",
-    ),
+    Own("advise", "advise", "advise", "Show which indexes the lists of a project use or need."),
     Own("config", "configuration", "configuration", "Check and show the configuration."),
     Own("files", "files", "files", "Compare the files of a project with its storage."),
     Own("graphql", "graphql", "graphql", "Show the schema of GraphQL."),
     Own("identity", "identities", "identity", "List, link and remove the accounts with which users sign on."),
     Own("mail", "mail", "mail", "Try the mail server of a project."),
     Own("migrate", "projects", "migrate", "Bring the system tables of all projects up to date."),
-    Own(
-        "outbox",
-        "outbox",
-        "outbox",
-        "List the messages to the outside world (webhooks and mail), deliver them again, and remove them.",
-    ),
+    Own("outbox", "outbox", "outbox", "List, retry and remove messages of webhooks and mail."),
     Own("permissions", "permissions", "permissions", "Export and import roles and permissions."),
     Own("plugin", "plugin", "plugin", "Write plugins, which extend the server."),
-    Own("plugins", "plugins", "plugins", "List the plugins, where they come from, their hooks, and what these cost."),
+    Own("plugins", "plugins", "plugins", "List the plugins, their hooks, and what the hooks cost."),
     Own("project", "projects", "project", "List, create, delete, export and import projects."),
     Own("schema", "schema", "schema", "Show and adopt the tables of a project."),
     Own("serve", "serve", "serve", "Run the server in the foreground."),
     Own("session", "accounts", "session", "List and end sessions of users."),
-    Own("token", "accounts", "token", "Make, list and revoke tokens of users, beside the one in the field token."),
+    Own("token", "accounts", "token", "Make, list and revoke named tokens of users."),
     Own("user", "users", "user", "List, create and unlock users, set passwords."),
 ):
     directus.add_command(own)

@@ -24,7 +24,7 @@ Change = Callable[..., Awaitable[int]]
 
 @click.group()
 def outbox() -> None:
-    """List the messages to the outside world (webhooks and mail), deliver them again, and remove them."""
+    """List, retry and remove messages of webhooks and mail."""
 
 
 _ids = click.argument("ids", nargs=-1, type=click.IntRange(1, LARGEST), metavar="[ID]...")
@@ -71,10 +71,10 @@ def _shown(record: records.Record) -> dict[str, Any]:
 async def retry_messages(
     environment: Environment, project: str, ids: Sequence[int], state: str | None, kind: str | None, everything: bool
 ) -> None:
-    """Make messages due now, with all attempts before them.
+    """Deliver messages again now.
 
-    Messages that are being delivered, and those whose contents were erased after their delivery, are left as they are. Delivered messages
-    are delivered again only if their ids or --state delivered are given.
+    Each is tried as often as a new message. Messages that are being delivered, and those whose contents were erased after their
+    delivery, are left as they are. Delivered messages are delivered again only if their ids or --state delivered are given.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ def permissions() -> None:
 @click.argument("project")
 @online
 async def export_document(environment: Environment, project: str) -> None:
-    """Write the roles of a project and their permissions as a JSON document."""
+    """Write the roles of a project and their permissions as JSON."""
     output = environment.output
     output.json(export_roles(await environment.context(project)), indent=None if output.as_json else 2)
 
@@ -30,7 +30,9 @@ async def export_document(environment: Environment, project: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Show the changes without making them.")
 @online
 async def import_document(environment: Environment, project: str, file: str, dry_run: bool) -> None:
-    """Change the roles of a project to match a document, and show the changes. FILE can be "-" for standard input.
+    """Change the roles of a project to match a document.
+
+    FILE is what `directus permissions export` has written, or "-" for standard input. The changes are shown.
 
     \b
     Example:

@@ -35,7 +35,9 @@ def plugin() -> None:
 @click.argument("name")
 @click.option("--directory", "-C", metavar="DIR", help="The directory to create.  [default: ./directus-tx-NAME]")
 def new_plugin(name: str, directory: str | None) -> None:
-    """Write the files of a new plugin: a package with a hook and a route, a test of them, and a workflow that runs it.
+    """Write the package of a new plugin, with tests.
+
+    It has a hook, a route, tests of both, and a workflow for GitHub that runs the tests.
 
     \b
     Example:

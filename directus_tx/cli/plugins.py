@@ -28,7 +28,7 @@ COLUMNS = ("plugin", "version", "source", "hook", "calls", "failures", "mean ms"
 @click.option("--url", metavar="URL", help="The URL of the running server.  [default: the first TCP address in server.listen]")
 @offline
 def plugins(settings: Settings, output: Output, url: str | None) -> None:
-    """List the plugins, where they come from, their hooks, and what these cost.
+    """List the plugins, their hooks, and what the hooks cost.
 
     The costs are those that the running server has counted since its start. If it does not answer, the plugins that a server would load
     now are listed, without costs. The exit status is 1 if a plugin cannot be used.

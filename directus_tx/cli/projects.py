@@ -160,7 +160,9 @@ async def create_project(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=pathlib.Path))
 @online
 async def export_project(environment: Environment, key: str, file: pathlib.Path) -> None:
-    """Write a project, with its database and its keys, but without uploaded files, to a file. The server may be running.
+    """Write a project with its database to a file.
+
+    The keys of the project are in the file, uploaded files are not. The server may be running.
 
     FILE must not exist. It holds secrets, so only its owner can read it.
 
@@ -185,7 +187,7 @@ async def export_project(environment: Environment, key: str, file: pathlib.Path)
 @click.option("--init", is_flag=True, help="Create the data directory if it does not exist.")
 @online
 async def import_project(environment: Environment, file: pathlib.Path, key: str | None) -> None:
-    """Create a project from a file that `directus project export` has written.
+    """Create a project from a file of `directus project export`.
 
     The server creates a database for it, also if the project used an existing one. Users, tokens and passwords stay valid. Webhooks and
     mail that were not delivered yet are held, because the project that was exported may deliver them: see `directus outbox retry`.
@@ -235,7 +237,10 @@ async def _blocking(work: Callable[..., T], *arguments: Any) -> T:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @online
 async def delete_project(environment: Environment, key: str, yes: bool) -> None:
-    """Delete a project, and its database with the files if the server created it."""
+    """Delete a project.
+
+    If the server created its database, the database and the files are deleted, too.
+    """
     environment.check(key)
     config = environment.backend.projects.files.get(key)
     assert config is not None
@@ -250,10 +255,11 @@ async def delete_project(environment: Environment, key: str, yes: bool) -> None:
 @click.argument("key", metavar="PROJECT")
 @online
 async def rotate_key(environment: Environment, key: str) -> None:
-    """Give a project a new secret key, which signs and seals from now on.
+    """Give a project a new secret key.
 
-    Nobody is signed out: what the former keys have signed and sealed stays valid until `directus project forget-keys`. The server may be
-    running. Comments in the project file are lost. Other projects with the same database get the same key.
+    The server signs tokens and seals secrets with it from now on. Nobody is signed out: what the former keys have signed and sealed stays
+    valid until `directus project forget-keys`. The server may be running. Comments in the project file are lost. Other projects with the
+    same database get the same key.
     """
     environment.check(key)
     projects = environment.backend.projects

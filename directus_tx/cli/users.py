@@ -103,7 +103,7 @@ async def set_password(environment: Environment, project: str, email: str, gener
 @click.argument("email")
 @online
 async def unlock(environment: Environment, project: str, email: str) -> None:
-    """Let a user sign in again who has been suspended after too many failed sign-ins. The count of failed sign-ins restarts."""
+    """Let a user sign in again after too many failed sign-ins. The count of failed sign-ins restarts."""
     ctx = await environment.context(project)
     id, status = await _found(ctx, email)
     if status not in ("suspended", "active"):

@@ -1,6 +1,7 @@
 """The `directus` command: the list of its commands, and what it writes."""
 
 import io
+import re
 import sys
 
 import click
@@ -90,3 +91,14 @@ def test_texts_are_written_as_they_are(monkeypatch: pytest.MonkeyPatch, stream: 
     with output.working(text), output.progress() as progress:
         progress.advance(progress.add_task("working", total=1))
     assert (len(notes.getvalue()) > len(f"directus: {text}\n")) == (stream is Terminal)
+
+
+GROUPS = [(), *((str(own.name),) for own in OWN if isinstance(own.imported(), click.Group))]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(group) or "directus")
+def test_lists_of_commands_fit_into_80_columns(group: tuple[str, ...]) -> None:
+    """Click cuts what is longer and ends it with dots."""
+    done = CliRunner().invoke(directus, [*group, "--help"], terminal_width=80)
+    _, commands = done.output.split("Commands:\n")
+    assert [line for line in commands.splitlines() if not re.fullmatch(r"  [a-z-]+ +\S.*[^.]\.", line)] == []
