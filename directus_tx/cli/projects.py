@@ -17,7 +17,7 @@ from directus_tx.cli.passwords import password, password_option
 from directus_tx.config import libpq_parameters
 from directus_tx.db.connection import Parameters, connected, pause
 from directus_tx.db.session import Session
-from directus_tx.errors import ApiError
+from directus_tx.errors import ApiError, InvalidRequest
 from directus_tx.outbox.records import hold
 from directus_tx.projects import archive
 from directus_tx.projects.files import ProjectConfig, ProjectDatabase, check_system_schema
@@ -33,6 +33,14 @@ KNOWN_AFTER = 2 * OPENING_INTERVAL
 
 IMPORTED = "The project was imported; the one that was exported may have delivered the message."
 """The error of messages that are held in an imported project."""
+
+ARGUMENTS = {
+    '"project"': "the key of the project",
+    '"project_name"': "--name",
+    '"user_email"': "--email",
+    '"user_password"': "the password",
+}
+"""What the command calls attributes of POST /server/projects, which errors name."""
 
 MIGRATED_AT_ONCE = 4
 """The number of projects that are migrated at the same time."""
@@ -51,6 +59,14 @@ async def list_projects(environment: Environment) -> None:
     public = set(files.keys())
     rows = [{"project": key, "private": key not in public} for key in files.keys(private=True)]
     environment.output.table(rows, ("project", "private"), [(row["project"], row["private"]) for row in rows])
+
+
+def _refused(error: InvalidRequest) -> Failed:
+    """Returns the failure of a command for an error that names an attribute of POST /server/projects, with the argument in its place."""
+    message = error.message
+    for attribute, argument in ARGUMENTS.items():
+        message = message.replace(attribute, argument)
+    return Failed(message)
 
 
 def _database(context: click.Context, option: click.Parameter, url: str | None) -> ProjectDatabase | None:
@@ -141,7 +157,11 @@ async def create_project(
         "existing": existing,
         "force": force,
     }
-    made = await environment.backend.projects.create(evolve(checked(attributes, operator=True), database=database))
+    try:
+        new = checked(attributes, operator=True)
+    except InvalidRequest as error:
+        raise _refused(error) from None
+    made = await environment.backend.projects.create(evolve(new, database=database))
     if made.has_own_users:
         environment.output.result(
             {"project": key, "email": None},
@@ -194,7 +214,10 @@ async def import_project(environment: Environment, file: pathlib.Path, key: str 
     """
     config = await _blocking(archive.read_config, file)
     if key is not None:
-        config = evolve(config, key=check_key(key))
+        try:
+            config = evolve(config, key=check_key(key))
+        except InvalidRequest as error:
+            raise _refused(error) from None
     programs = _programs(environment)
 
     held = 0

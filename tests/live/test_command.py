@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tomllib
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -312,6 +312,23 @@ def test_a_url_that_is_none_is_refused(tmp_path: pathlib.Path, url: str) -> None
     done = run_here(tmp_path, *arguments)
     assert (done.returncode, "--database-url" in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "text", "said"),
+    [
+        ("x", ("--email", "ada"), "secret", "--email is not a valid e-mail address."),
+        ("x", ("--email", ""), "secret", "--email is required and must be a text."),
+        ("x", ("--email", "a@example.com"), "s" * 5000, "the password must have at most 4096 characters."),
+        ("a b", ("--email", "a@example.com"), "secret", "the key of the project must consist of "),
+    ],
+)
+def test_mistakes_in_a_new_project_are_told_in_words_of_the_command(
+    daemon: Daemon, key: str, options: Sequence[str], text: str, said: str
+) -> None:
+    done = run(daemon.directory, "project", "create", key, *options, text=text)
+    assert (done.returncode, done.stdout, done.stderr.startswith(f"directus: {said}")) == (1, "", True), done.stderr
+    assert key not in {each["project"] for each in json.loads(run(daemon.directory, "project", "list", "--json").stdout)}
 
 
 def test_an_empty_password_is_refused(daemon: Daemon) -> None:
