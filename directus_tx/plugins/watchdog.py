@@ -13,13 +13,13 @@ from twisted.logger import Logger
 log = Logger()
 
 DEEPEST = 30
-"""The number of frames that are logged, the innermost ones."""
+"""The number of frames that are logged at most, the innermost ones."""
 
 
 class Watchdog:
     """Watches a reactor, from `start` to `stop`. If the reactor does not get to its timers for *limit* seconds (0: never), its stack is
-    logged, once until it does again. *blocker* returns the name of the plugin to which one of some files belongs, or None. The methods are
-    called in the thread of the reactor."""
+    logged, once until it does again: without the callers of the plugin, if a plugin blocks it. *blocker* returns the name of the plugin to
+    which one of some files belongs, or None. The methods are called in the thread of the reactor."""
 
     def __init__(self, reactor: Any, limit: float, blocker: Callable[[Iterable[str]], str | None]) -> None:
         self._reactor = reactor
@@ -100,6 +100,10 @@ class Watchdog:
             places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             frame = frame.f_back
         plugin = self._blocker([file for file, _, _ in places])
+        if plugin is not None:
+            # What has called the plugin is the same for all: the server and the reactor.
+            last = max(place for place, (file, _, _) in enumerate(places) if self._blocker([file]) == plugin)
+            del places[last + 1 :]
         # The log has one line for each event.
         lines = [f"{file}, line {line}, in {name}: {linecache.getline(file, line).strip()}" for file, line, name in places]
         log.warn(
