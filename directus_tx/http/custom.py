@@ -203,7 +203,7 @@ def _checked(plugin: str, route: Route, path: str, running: Running) -> Endpoint
             setting="plugins.route_timeout" if route.time_limit is None else "the time_limit of the route",
             **names,
         )
-        return EndpointTimeout("An extension of the server did not answer in time.")
+        return EndpointTimeout("A plugin of the server did not answer in time.")
 
     async def call_endpoint(call: Call) -> Answer | Streamed:
         ctx = None if call.ctx is None else Context(call.ctx, call.items)

@@ -384,7 +384,7 @@ class Plugins:
         def cut() -> HookTimeout:
             text = "the plugin {plugin} is cut off: {hook} has not ended within {seconds} s (plugins.hook_timeout)"
             log.error(text, plugin=each.plugin, hook=each.hook, seconds=f"{limit:g}")
-            return HookTimeout("An extension of the server did not end in time.")
+            return HookTimeout("A plugin of the server did not end in time.")
 
         return within(self.reactor, limit, result, cut)
 

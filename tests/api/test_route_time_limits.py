@@ -128,7 +128,7 @@ async def test_an_endpoint_that_does_not_answer_is_cut_off(
     with logged() as lines:
         answer = await client.get(address)
     assert (answer.status, answer.code) == (503, 16)
-    assert answer.json["error"]["message"] == "An extension of the server did not answer in time."
+    assert answer.json["error"]["message"] == "A plugin of the server did not answer in time."
     assert slow.cancelled == [name]
     found = [line for line in lines if "slow" in line and "cut off" in line]
     assert found == [f"the plugin slow is cut off: GET {path} has not been answered within {LIMIT:g} s (plugins.route_timeout)"]
