@@ -137,7 +137,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         settings = settings_of(config_file, data_dir)
         if not arguments.pop("init", False):
             _check_used(pathlib.Path(settings.server.data_dir))
-        failures: list[click.ClickException] = []
+        failures: list[Exception] = []
 
         async def run(reactor: Any) -> None:
             use_monotonic_clock(reactor)
@@ -150,7 +150,7 @@ def online(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
                     await work(Environment(backend, output), **arguments)
                 finally:
                     await backend.close()
-            except click.ClickException as error:
+            except (click.ClickException, BrokenPipeError) as error:
                 failures.append(error)
             except ApiError as error:
                 failures.append(Failed(told(error)))

@@ -148,6 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. The exit status is 0 if it succeeds, 1 if it fails, 2 if the arguments or the configuration are invalid."""
     try:
         status = directus.main(arguments, prog_name="directus", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The program that reads the output has ended, for example head. Python would write what is left at its own end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except click.Abort:
         click.echo("directus: interrupted", err=True)
         raise SystemExit(1) from None

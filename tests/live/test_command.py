@@ -379,6 +379,20 @@ def test_the_shell_completes_its_words(tmp_path: pathlib.Path) -> None:
     assert run(tmp_path, environment=words).stdout == "plain,create\n"
 
 
+@pytest.mark.parametrize("command", ["--help", "config show", "project list", "graphql schema p"])
+def test_a_reader_that_ends_is_no_failure_to_tell(daemon: Daemon, command: str) -> None:
+    """As with "| head": the short output is written at the end, the schema while the command works."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(BIN / "directus"), *command.split()], cwd=daemon.directory, stdout=writer, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_terminal_is_shown_a_table(daemon: Daemon) -> None:
     primary, secondary = pty.openpty()
     try:
