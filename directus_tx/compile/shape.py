@@ -64,6 +64,11 @@ def narrowing_of(query: Query) -> Narrowing:
     return Narrowing(chain_of(query.scope), chain_of(query.filter), bool(query.q), status_of(query), where)
 
 
+def _scope_of(query: Query) -> Narrowing:
+    """Returns the conditions that the server has added to a query."""
+    return NOTHING._replace(scope=chain_of(query.scope)) if query.scope else NOTHING
+
+
 class ListShape(NamedTuple):
     """The part of `deep` for one list. `paged`: whether it has a limit or an offset. `search` and `status` are those of `Narrowing`."""
 
@@ -129,7 +134,7 @@ def read_shape_of(
     return ReadShape(
         collection,
         query.fields,
-        NOTHING._replace(scope=chain_of(query.scope)) if by_key else narrowing_of(query),
+        _scope_of(query) if by_key else narrowing_of(query),
         query.sort,
         () if by_key else query.groups,
         tuple([list_shape_of(path, nested) for path, nested in query.deep]),

@@ -206,7 +206,7 @@ def _decimal(field: Field, value: Any) -> Decimal:
 def _parse_integer(field: Field, value: Any) -> int:
     if field.type == "boolean":
         return int(_truth(field, value))
-    number = int(_decimal(field, value).to_integral_value(ROUND_HALF_UP))
+    number = value if type(value) is int else int(_decimal(field, value).to_integral_value(ROUND_HALF_UP))
     lowest, highest = integer_range(field)
     if not lowest <= number <= highest:
         raise InvalidPayload(f'"{field.field}" takes whole numbers from {lowest} to {highest}.')
