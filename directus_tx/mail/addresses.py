@@ -12,12 +12,12 @@ _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 def in_ascii(address: str) -> str:
     """Returns an address as SMTP has it: a domain with other letters than ASCII is encoded as DNS has it. Raises ValueError if it is not an
-    address, or has letters before the @ that need SMTPUTF8, or quotes."""
+    address, has letters before the @ that need SMTPUTF8, or quotes, or contains `=?`, which begins an encoded word in headers."""
     local, at, domain = address.rpartition("@")
     if not domain.isascii():
         domain = domain.encode("idna").decode()
     found = f"{local}@{domain}"
-    if not at or len(found) > MAX_ADDRESS or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
+    if not at or len(found) > MAX_ADDRESS or "=?" in local or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
         raise ValueError("not an e-mail address that mail can be sent to")
     return found
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from email.headerregistry import Address
+from email.header import Header
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
@@ -25,7 +25,14 @@ MAX_NAME = 200
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}\s]{1,200})\s*\}\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BREAK = re.compile(r"<(?:br|/p|/h[1-5]|/tr|/table|hr)\b[^>]*>", re.IGNORECASE)
-_POLICY = SMTP.clone(cte_type="7bit", max_line_length=78)
+_LINE = 76
+"""The maximum length of a line with encoded words."""
+
+_ATOMS = re.compile(r"[A-Za-z0-9 !#$%&'*+/=?^_`{|}~-]{0,60}")
+"""The names that need no quotes."""
+
+_ASCII = re.compile(r"[ -~]{0,60}")
+_POLICY = SMTP.clone(cte_type="7bit", max_line_length=78, refold_source="none")
 
 
 @frozen
@@ -34,11 +41,6 @@ class Mailbox:
 
     email: str
     name: str = ""
-
-    @property
-    def address(self) -> Address:
-        """The mailbox as a header has it."""
-        return Address(_CONTROL.sub(" ", self.name).strip(), addr_spec=self.addr_spec)
 
     @property
     def addr_spec(self) -> str:
@@ -73,19 +75,42 @@ def encoded(mail: Mail, sender: Mailbox, now: datetime) -> bytes:
     """Returns a mail as a MIME message in ASCII, with CRLF at the ends of lines. *sender* is used if the mail has no sender."""
     message = EmailMessage(policy=_POLICY)
     author = mail.sender or sender
-    message["From"] = author.address
+    # Raw, because texts of callers must not be parsed as parts of headers.
+    message.set_raw("From", _as_header([author]))
     if mail.reply_to is not None:
-        message["Reply-To"] = mail.reply_to.address
-    message["To"] = tuple(each.address for each in mail.to)
-    message["Subject"] = _CONTROL.sub(" ", mail.subject).strip()
+        message.set_raw("Reply-To", _as_header([mail.reply_to]))
+    message.set_raw("To", _as_header(mail.to))
+    message.set_raw("Subject", _encoded_text(mail.subject, _ASCII))
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = make_msgid(domain=author.address.domain or "localhost")
+    message["Message-ID"] = make_msgid(domain=author.addr_spec.rpartition("@")[2])
     if mail.automatic:
         message["Auto-Submitted"] = "auto-generated"
     message.set_content(_lines(mail.text))
     if mail.html is not None:
         message.add_alternative(_lines(mail.html), subtype="html")
     return message.as_bytes()
+
+
+def _as_header(mailboxes: Sequence[Mailbox]) -> str:
+    """Returns mailboxes as the value of a header."""
+    found = []
+    for each in mailboxes:
+        name = _encoded_text(each.name, _ATOMS)
+        # A name in encoded words may fill the line.
+        blank = "\r\n " if "=?" in name else " "
+        found.append(f"{name}{blank}<{each.addr_spec}>" if name else each.addr_spec)
+    return ",\r\n ".join(found)
+
+
+def _encoded_text(text: str, plain: re.Pattern[str]) -> str:
+    """Returns a text for a header, in one line if *plain* matches it, otherwise as encoded words (RFC 2047).
+
+    The email package would decode encoded words in the text, which may contain line breaks, and takes the quotes off long names: then a
+    part of the text would be another header or address."""
+    text = _CONTROL.sub(" ", text).strip().encode("utf-8", "replace").decode()
+    if plain.fullmatch(text) and "=?" not in text:
+        return text
+    return Header(text, "utf-8", maxlinelen=_LINE, header_name="Reply-To").encode(linesep="\r\n")
 
 
 def _lines(text: str) -> str:

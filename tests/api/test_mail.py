@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
@@ -65,6 +65,52 @@ def test_headers_and_texts_come_back_as_they_were_and_nothing_is_added(subject: 
     assert message.get_content().replace("\r", "").rstrip("\n") == expected.rstrip("\n")
 
 
+PIECES = [
+    "=?utf-8?q?",
+    "=?utf-8?b?",
+    "?=",
+    "=0d=0a",
+    "DQpCY2M6IHhAeS56",
+    "DQoNCmJvZHk=",
+    '"',
+    "\\",
+    "<x@example.com>",
+    "@",
+    ",",
+    ";",
+    ":",
+    "(",
+]
+PIECES += ["[", ".", " ", "\t", "\r\n", "\u2028", "ä", "😀", "a", "b" * 30, "Smith, John"]
+HOSTILE = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+@example("=?utf-8?b?DQpCY2M6IHhAeS56?=", "=?utf-8?b?DQpCY2M6IHhAeS56?=", "=?utf-8?b?DQoNCmJvZHk=?=")
+@example("=?utf-8?q?=0d=0aBcc:_x@y.z?=", "=?utf-8?q?=0d=0aBcc:_x@y.z?=", "=?utf-8?q?=0d=0a=0d=0abody?=")
+@example("a" * 70 + '" <x@example.com>, "' + "b" * 70, "s", "a" * 70 + '" <x@example.com>, "' + "b" * 70)
+@given(HOSTILE, HOSTILE, HOSTILE)
+def test_no_text_in_a_header_becomes_another_header_or_address(name: str, subject: str, sender: str) -> None:
+    to = [compose.Mailbox("a@example.com", name), compose.Mailbox("b@example.com", name)]
+    author = compose.Mailbox("s@example.com", sender)
+    message = parsed(Mail(to, subject, "text", sender=author, reply_to=author))
+    assert [name for name in message if not name.startswith(("Content-", "MIME-"))] == [
+        "From",
+        "Reply-To",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+    ]
+    assert [each.addr_spec for each in message["To"].addresses] == ["a@example.com", "b@example.com"]
+    for header in ("From", "Reply-To"):
+        assert [each.addr_spec for each in message[header].addresses] == ["s@example.com"]
+    # Python's parser puts a blank between two encoded words of a name.
+    shown = message["From"].addresses[0].display_name
+    assert "".join(shown.split()) == "".join(compose._CONTROL.sub(" ", sender).split())
+    assert message["Subject"].split() == compose._CONTROL.sub(" ", subject).split()
+    assert message.get_content().strip() == "text"
+
+
 @pytest.mark.parametrize(
     "injected", ["a\r\nBcc: x@example.com", "a\nBcc: x@example.com", "a\rBcc: x@example.com", "a\u2028Bcc: x"]
 )
@@ -88,6 +134,8 @@ def test_line_ends_in_headers_are_blanks(injected: str) -> None:
         "<a@example.com>",
         "a@" + "x" * 260 + ".com",
         "a@exa\x00mple.com",
+        "=?utf-8?q?a?=@example.com",
+        "x.=?utf-8?b?DQpCY2M6IHhAeS56?=@example.com",
     ],
 )
 def test_addresses_that_mail_cannot_be_sent_to_are_refused(address: str) -> None:

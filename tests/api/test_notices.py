@@ -181,3 +181,24 @@ async def test_who_may_change_the_own_address_cannot_have_others_mailed_without_
     at(client, now + timedelta(hours=1, seconds=1))
     assert (await client.patch("~/users/me", {"password": "four"}, token="ada-token")).status == 200
     assert [to for to, _ in await mails(client)][6:] == [addresses[-1]]
+
+
+@ensureDeferred
+async def test_no_name_or_address_of_a_user_adds_to_a_mail_or_keeps_the_account_from_being_changed(client: Client) -> None:
+    use_project_file(client, **MAIL)
+    injected = "=?utf-8?b?DQpCY2M6IHhAeS56?="
+    await make_user(client, first_name=injected, last_name="=?utf-8?q?=0d=0a=0d=0abody?=", token="ada-token")
+    assert (await client.post("~/auth/password/request", {"email": "ada@example.com"}, token=None)).status == 200
+    assert (await client.patch("~/users/me", {"password": "new"}, token="ada-token")).status == 200
+    found = await mails(client)
+    assert len(found) == 2
+    for to, message in found:
+        assert to == "Ada@example.com"
+        assert "Bcc" not in message
+        assert [each.addr_spec for each in message["To"].addresses] == ["Ada@example.com"]
+        assert injected in message["To"].addresses[0].display_name
+    await execute(client, "DELETE FROM directus_outbox")
+    odd = await make_user(client, email="=?utf-8?q?a?=@example.com")
+    for payload in ({"password": "new"}, {"email": "a@example.com"}, {"status": "suspended"}):
+        assert (await client.patch(f"~/users/{odd}", payload)).status == 200
+    assert await mails(client) == []
