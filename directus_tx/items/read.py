@@ -34,7 +34,7 @@ from directus_tx.items.meta import item_meta, list_meta, meta_names, paging
 from directus_tx.items.rules import NO_RULES, CollectionRules, Shown
 from directus_tx.items.service import Items
 from directus_tx.query import BindValues, Cursor, Query
-from directus_tx.schema.comparing import NO_MATCH, member
+from directus_tx.schema.comparing import NO_MATCH, is_padded, member
 from directus_tx.schema.datatypes import family
 from directus_tx.schema.model import Collection
 from directus_tx.schema.showing import shows_exact_text, stored_text
@@ -549,10 +549,15 @@ def keys_of(collection: Collection, keys: Iterable[Any]) -> list[Key]:
     return [key for key in found if key is not NO_MATCH]
 
 
+_OTHER_FORMS = frozenset({"number", "date", "time", "datetime"})
+"""The families of types whose values rows hold in another form than that of `keys_of`."""
+
+
 def stored_key(collection: Collection, value: Any) -> Key:
-    """Returns the key of a row in the form of `keys_of`: decimal keys, which rows hold as float or text, as Decimal."""
+    """Returns the key of a row in the form of `keys_of`: decimal keys, which rows hold as float or text, as Decimal, dates and times as
+    ISO 8601, and text without the blanks that PostgreSQL adds."""
     field = collection.primary_key
-    if family(field) != "number":
+    if family(field) not in _OTHER_FORMS and not is_padded(field):
         return value
     found = member(field, str(value))
     return value if found is NO_MATCH else found

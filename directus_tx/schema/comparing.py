@@ -121,13 +121,18 @@ def same_value(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def is_padded(field: Field) -> bool:
+    """Whether PostgreSQL fills the values of a column up with blanks, which do not count in comparisons."""
+    return base_type(field.column_type) in ("character", "bpchar")
+
+
 def member(field: Field, text: str, now: datetime | None = None) -> Any:
     """Returns the text as a member of an array of the column's type; NO_MATCH also for numbers that the type cannot hold."""
     whole = family(field) == "integer"
     if whole and text.isascii() and text.isdigit() and len(text) < 19:
         # Nearly all keys are such numbers.
         return int(text)
-    found = comparable(field, text, now)
+    found = comparable(field, text.rstrip(" ") if is_padded(field) else text, now)
     if whole and not (isinstance(found, int) and -(2**63) <= found < 2**63):
         return NO_MATCH
     return found
