@@ -174,7 +174,7 @@ class App:
         try:
             ip = self.proxies.ip(request)
             params = self.query_strings.parsed(ip, request.uri.partition(b"?")[2])
-            call = Call(request, params, self.services, self.payloads, self.proxies, path)
+            call = Call(request, params, self.services, self.payloads, self.proxies, path, about=route.about)
             await self._enter(route, call, ip)
             if route.guarded:
                 self.throttle.check_address(call.project_key, self.proxies.network(request))

@@ -1,7 +1,7 @@
 """Reads bodies: JSON, forms and multipart forms, in UTF-8 and within limits."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -15,8 +15,10 @@ from directus_tx.errors import PayloadTooLarge, ServiceUnavailable, UnusableBody
 from directus_tx.http import json_text
 from directus_tx.http.params import nested, pairs_of, refuse_nul
 from directus_tx.http.spool import Spool
+from directus_tx.schema.numbers import whole_number
+from directus_tx.schema.parsing import TRUTHS
 
-MULTIPART = "multipart/form-data"
+MULTIPART, FORM = "multipart/form-data", "application/x-www-form-urlencoded"
 MAX_FIELDS = 10_000
 CHUNK = 64 * 1024
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -107,7 +109,7 @@ def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dic
         raise UnusableBody("The charset of a body must be UTF-8.")
     if kind == MULTIPART:
         return _multipart(content, options.get("boundary"), limits)
-    if kind == "application/x-www-form-urlencoded":
+    if kind == FORM:
         limits.check_size(size_of(content))
         return _form(content.read())
     if kind == "application/json" or kind.endswith("+json"):
@@ -117,6 +119,32 @@ def payload(content: IO[bytes], content_type: str, limits: PayloadLimits) -> dic
             raise UnusableBody("The body is empty.")
         return object_or_list(json_text.parse(data, limits.values))
     raise UnusableBody("The content type of a body must be JSON or a form.")
+
+
+def is_form(content_type: str) -> bool:
+    """Whether a body of a media type is a form, in which all values are texts."""
+    return multipart.parse_options_header(content_type)[0] in (MULTIPART, FORM)
+
+
+def typed(form: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a form with the types that the JSON Schemas of their *properties* name: whole numbers, booleans and lists. A
+    text that does not stand for a value of the type is left as it is, so that it is refused as in JSON."""
+    return {name: _typed(value, properties.get(name)) for name, value in form.items()}
+
+
+def _typed(value: Any, schema: Any) -> Any:
+    types = schema.get("type", ()) if isinstance(schema, Mapping) else ()
+    allowed = (types,) if isinstance(types, str) else types
+    if isinstance(value, dict):
+        return list(value.values()) if "array" in allowed else value
+    if "array" in allowed:
+        return [each.strip() for each in value.split(",")]
+    found: int | bool | None = None
+    if "integer" in allowed:
+        found = whole_number(value.strip(), signed=True)
+    elif "boolean" in allowed:
+        found = TRUTHS.get(value.strip().lower())
+    return value if found is None else found
 
 
 def object_or_list(value: Any) -> dict[str, Any] | list[Any]:

@@ -31,9 +31,9 @@ from directus_tx.http.client import Proxies, token_of
 from directus_tx.http.cookies import Cookies
 from directus_tx.http.encode import precondition
 from directus_tx.http.form_stream import Form, FormStream
-from directus_tx.http.operations import Operation
+from directus_tx.http.operations import Json, Operation
 from directus_tx.http.params import Params, cursor_links, links
-from directus_tx.http.payload import PayloadReader
+from directus_tx.http.payload import PayloadReader, is_form, typed
 from directus_tx.items import Cursors, LongList, Result
 from directus_tx.items.service import Items
 from directus_tx.outgoing.bodies import Take
@@ -128,6 +128,8 @@ class Call:
     """The form that may contain a file, once it is being read."""
     receiving: Receiving | None = None
     """The content of a file that the request stores. It is deleted if the request fails."""
+    about: Operation | None = None
+    """The description of the route."""
     addition: Addition | None = None
     """The bytes that the request adds to an upload by the tus protocol, until it has succeeded."""
 
@@ -259,12 +261,19 @@ class Call:
         content_type = self.request.getHeader("content-type") or ""
         return await self.payloads.read(self.request.content, content_type, public=public)
 
-    async def item(self) -> dict[str, Any]:
-        """Returns the payload, which must be an object. Raises InvalidPayload otherwise, and the errors of `body`."""
+    async def item(self, properties: Mapping[str, Json] | None = None) -> dict[str, Any]:
+        """Returns the payload, which must be an object. In that of a form, texts become numbers, booleans and lists where JSON Schemas
+        of *properties* say so, which are by default those of the route. Raises InvalidPayload if it is no object, and the errors of
+        `body`."""
         found = await self.body()
         if not isinstance(found, dict):
             raise InvalidPayload("The body must be one object.")
-        return found
+        if not is_form(self.request.getHeader("content-type") or ""):
+            return found
+        described = None if self.about is None else self.about.payload
+        if properties is None and isinstance(described, Mapping):
+            properties = described.get("properties")
+        return typed(found, properties or {})
 
     def answer(self, result: Result) -> Answer:
         """Returns the answer for a result, with the links in `meta`, which need the URL of the request, and warnings of parameters."""

@@ -3,7 +3,7 @@
 from directus_tx import schema_service
 from directus_tx.errors import AlterForbidden, Notice
 from directus_tx.http.answers import Answer, Empty
-from directus_tx.http.operations import ANY, INDEXES, TEXT, Items, Operation, Shape
+from directus_tx.http.operations import ANY, FLAG, INDEXES, TEXT, Items, Operation, Shape
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Item, Result, chosen_meta
 
@@ -13,7 +13,7 @@ _ONE, _ALL, _EITHER = (Items(shape, schema_service.COLLECTIONS) for shape in (Sh
 NEW = {
     "type": "object",
     "required": ["collection", "fields"],
-    "properties": {"collection": TEXT, "fields": {"type": "array", "items": ANY}, "indexes": INDEXES},
+    "properties": {"collection": TEXT, "fields": {"type": "array", "items": ANY}, "indexes": INDEXES, "search_index": FLAG},
 }
 
 
@@ -40,7 +40,9 @@ async def create_collection(call: Call) -> Answer:
 
 @routes.patch(COLLECTIONS + "/<name>", Caller.ADMINISTRATOR, Operation("Change a collection", _ONE, _ONE))
 async def update_collection(call: Call) -> Answer:
-    changed = await schema_service.update_collection(call.items, call.ctx, call.path["name"], await call.item(), call.options())
+    changed = await schema_service.update_collection(
+        call.items, call.ctx, call.path["name"], await call.item({"search_index": FLAG}), call.options()
+    )
     return written(call, schema_service.COLLECTIONS, *changed)
 
 

@@ -16,12 +16,15 @@ from directus_tx.errors import (
 from directus_tx.http.answers import Answer, Empty, Envelope
 from directus_tx.http.endpoints.collections import written
 from directus_tx.http.endpoints.items import payload_of
-from directus_tx.http.operations import Items, Operation, Shape
+from directus_tx.http.operations import FLAG, Items, Operation, Shape
 from directus_tx.http.routes import Call, Caller, Routes
 from directus_tx.items import Result, chosen_meta
 
 routes = Routes()
 FIELDS = "/<project>/fields"
+FLAGS = dict.fromkeys(("unique", "primary_key", "auto_increment", "signed", "index"), FLAG)
+"""The attributes of fields that are true or false and are no columns of directus_fields."""
+
 _ONE, _ALL, _EITHER = (Items(shape, schema_service.FIELDS) for shape in (Shape.ITEM, Shape.LIST, Shape.EITHER))
 
 
@@ -43,7 +46,9 @@ async def read_fields(call: Call) -> Answer:
 
 @routes.post(FIELDS + "/<collection>", Caller.ADMINISTRATOR, Operation("Create a field", _ONE, _ONE), refusal=CreateForbidden)
 async def create_field(call: Call) -> Answer:
-    item = await schema_service.create_field(call.items, call.ctx, call.path["collection"], await call.item(), call.options())
+    item = await schema_service.create_field(
+        call.items, call.ctx, call.path["collection"], await call.item(FLAGS), call.options()
+    )
     return written(call, schema_service.FIELDS, item)
 
 
@@ -81,7 +86,7 @@ async def update_field(call: Call) -> Answer:
     names = call.keys(call.path["names"])
     if len(names) > 1:
         _refuse_system(call)
-    payload = await call.item()
+    payload = await call.item(FLAGS)
     changes = [(name, payload) for name in names]
     items, notices = await schema_service.update_fields(call.items, call.ctx, call.path["collection"], changes, call.options())
     return _many(call, items, notices) if len(names) > 1 else written(call, schema_service.FIELDS, items[0], notices)

@@ -128,7 +128,20 @@ async def list_projects(call: Call) -> Answer:
     return Envelope(call.services.projects.listed())
 
 
-@routes.post("/server/projects", Caller.SUPER_ADMIN_BY_PAYLOAD, Operation("Create a project", payload=ANY))
+NEW_PROJECT = {
+    "type": "object",
+    "required": ["project", "super_admin_token", "user_email", "user_password"],
+    "properties": {
+        **dict.fromkeys(("project", "super_admin_token", "user_email", "user_password", "user_token", "project_name"), TEXT),
+        **dict.fromkeys(("db_host", "db_name", "db_user", "db_password", "db_system_schema", "mail_from"), TEXT),
+        "db_port": INTEGER,
+        **dict.fromkeys(("private", "existing", "force"), FLAG),
+        **dict.fromkeys(("mail", "storage", "cache", "cors", "auth"), ANY),
+    },
+}
+
+
+@routes.post("/server/projects", Caller.SUPER_ADMIN_BY_PAYLOAD, Operation("Create a project", payload=NEW_PROJECT))
 async def create_project(call: Call) -> Answer:
     await call.services.projects.create(checked(await call.item()))
     return Empty()
