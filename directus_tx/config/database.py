@@ -11,13 +11,20 @@ from directus_tx.config.values import checked_setting, setting
 
 def libpq_parameters(url: str) -> dict[str, Any]:
     """The libpq keywords of a postgresql:// URL. Raises ValueError where it is none."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # The message of Python has a part of the URL, which may be one of the password.
+        raise ValueError(
+            "has no valid host or port; characters of a password other than letters and digits are escaped (%2F)"
+        ) from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError("takes postgresql://user:password@host:port/dbname")
     found: dict[str, Any] = dict(parse_qsl(parts.query))
     for key, value in (
         ("host", parts.hostname),
-        ("port", parts.port),
+        ("port", port),
         ("user", parts.username),
         ("password", parts.password),
         ("dbname", parts.path.lstrip("/") or "postgres"),

@@ -79,3 +79,12 @@ def test_urls_become_the_keywords_of_libpq() -> None:
 def test_thumbnails_need_a_process_to_be_made_in(number: str) -> None:
     with pytest.raises(ConfigError, match=r"files\.thumbnail_processes: is a number between 1 and 64"):
         load(None, {"DIRECTUS_FILES_THUMBNAIL_PROCESSES": number})
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:pw/xx@h/d", "postgresql://u:x@h:pw/d", "postgresql://[::pw/d", "postgresql://h:99999/pw"]
+)
+def test_no_part_of_a_database_url_that_is_not_valid_is_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="no valid host or port") as raised:
+        load(None, {"DIRECTUS_DATABASE_URL": url})
+    assert "pw" not in str(raised.value)
