@@ -328,7 +328,7 @@ def json_line(event: dict[str, Any], worker: int | None = None) -> str:
     traceback = _traceback(event)
     if traceback:
         found["traceback"] = traceback.strip()
-    return orjson.dumps(found, default=str).decode() + "\n"
+    return _one_line(orjson.dumps(found, default=str).decode()) + "\n"
 
 
 def observer(format: str, name: str = "", worker: int | None = None) -> LineObserver:
@@ -339,8 +339,14 @@ def observer(format: str, name: str = "", worker: int | None = None) -> LineObse
     return LineObserver(name, lambda event: json_line(event, worker), shared=worker is not None)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+"""What terminals take for commands, and what readers of the log may take for the end of a line."""
+
+
 def _one_line(text: str | None) -> str:
-    return (text or "").replace("\n", " ").replace("\r", " ")
+    """Returns a text in one line, with control characters escaped: clients choose paths and parts of messages."""
+    text = (text or "").replace("\n", " ").replace("\r", " ")
+    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _traceback(event: dict[str, Any]) -> str:
@@ -352,4 +358,5 @@ def _traceback(event: dict[str, Any]) -> str:
         failure = failure.value.subFailure
     lines: list[str] = []
     format_frames(failure.frames, lines.append)  # type: ignore[no-untyped-call]
-    return f"\nTraceback (most recent call last):\n{''.join(lines)}{qual(failure.type)}: {without_values(failure.value)}"
+    reason = "\n".join(map(_one_line, str(without_values(failure.value)).split("\n")))
+    return f"\nTraceback (most recent call last):\n{''.join(lines)}{qual(failure.type)}: {reason}"

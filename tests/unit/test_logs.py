@@ -1,13 +1,15 @@
 """Lines of the log are written by a thread: in order, without blocking whoever logs, and counted where they cannot be written."""
 
 import errno
+import json
 import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from twisted.logger import Logger, formatEvent
@@ -236,3 +238,38 @@ def test_the_event_of_a_request_has_what_twisted_gives_every_event() -> None:
     assert given["log_time"] <= found["log_time"] <= time.time()
     assert formatEvent(found) == "GET /cafÃ© 200 250.0 ms"
     assert logs.text_line(found).endswith(" 1 127.0.0.1 - - GET /cafÃ© 200 250.0 ms 0 statements\n")
+
+
+CONTROLS = [chr(number) for number in (*range(9), *range(11, 32), *range(127, 160), 0x2028, 0x2029)]
+
+
+@pytest.mark.parametrize("write", [logs.text_line, logs.json_line])
+def test_no_text_of_a_client_is_a_command_for_terminals_or_ends_a_line(write: Callable[[dict[str, Any]], str]) -> None:
+    events: list[dict[str, Any]] = []
+    log = Logger("test", observer=events.append)
+    text = "a\n b\r" + "".join(CONTROLS) + "\x1b[31m é\u00a0"
+    for path in (text, "/users/invite/" + text, quote(text) + "/users/invite/x"):
+        request = SimpleNamespace(
+            request_id="1",
+            accountability=None,
+            session=None,
+            project=None,
+            method=b"GET",
+            path=path.encode("latin-1", "replace"),
+            started=1.0,
+            error_code=None,
+        )
+        logs.log_request(log, request, 200, 1.25, "127.0.0.1")
+    log.info("{text}", text=text)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        log.failure("{text}", text=text)
+    for event in events:
+        lines = write(event).split("\n")
+        assert len(lines) == 2 or "log_failure" in event
+        assert not {each for line in lines for each in line} & {*CONTROLS, "\r"}
+        if write is logs.json_line:
+            shown = json.loads(lines[0])
+            assert shown["message"].startswith(("a\n", "GET "))
+            assert shown["message"] == formatEvent(event)
