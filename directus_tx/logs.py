@@ -20,6 +20,7 @@ from twisted.python.failure import format_frames
 from twisted.python.reflect import qual
 from zope.interface import implementer
 
+from directus_tx.control_codes import escaped, in_one_line
 from directus_tx.db.sqlstate import without_values
 
 log = Logger()
@@ -308,10 +309,10 @@ def text_line(event: dict[str, Any]) -> str:
         ip, project, user = event["ip"] or "-", event["project"] or "-", event["user"] or "-"
         code = "" if event["code"] is None else f" code {event['code']}"
         return (
-            f"{time} {event['request_id']} {ip} {project} {user} {event['method']} {_one_line(event['path'])}"
+            f"{time} {event['request_id']} {ip} {project} {user} {event['method']} {in_one_line(event['path'])}"
             f" {event['status']} {event['ms']} ms {event['statements']} statements{code}\n"
         )
-    return f"{time} {event['log_level'].name} {event['log_namespace']}: {_one_line(formatEvent(event))}{_traceback(event)}\n"
+    return f"{time} {event['log_level'].name} {event['log_namespace']}: {in_one_line(formatEvent(event))}{_traceback(event)}\n"
 
 
 def json_line(event: dict[str, Any], worker: int | None = None) -> str:
@@ -328,7 +329,7 @@ def json_line(event: dict[str, Any], worker: int | None = None) -> str:
     traceback = _traceback(event)
     if traceback:
         found["traceback"] = traceback.strip()
-    return _one_line(orjson.dumps(found, default=str).decode()) + "\n"
+    return escaped(orjson.dumps(found, default=str).decode()) + "\n"
 
 
 def observer(format: str, name: str = "", worker: int | None = None) -> LineObserver:
@@ -337,16 +338,6 @@ def observer(format: str, name: str = "", worker: int | None = None) -> LineObse
     if format != "json":
         return LineObserver(name, text_line, shared=worker is not None)
     return LineObserver(name, lambda event: json_line(event, worker), shared=worker is not None)
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-"""What terminals take for commands, and what readers of the log may take for the end of a line."""
-
-
-def _one_line(text: str | None) -> str:
-    """Returns a text in one line, with control characters escaped: clients choose paths and parts of messages."""
-    text = (text or "").replace("\n", " ").replace("\r", " ")
-    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _traceback(event: dict[str, Any]) -> str:
@@ -358,5 +349,5 @@ def _traceback(event: dict[str, Any]) -> str:
         failure = failure.value.subFailure
     lines: list[str] = []
     format_frames(failure.frames, lines.append)  # type: ignore[no-untyped-call]
-    reason = "\n".join(map(_one_line, str(without_values(failure.value)).split("\n")))
+    reason = escaped(str(without_values(failure.value)))
     return f"\nTraceback (most recent call last):\n{''.join(lines)}{qual(failure.type)}: {reason}"

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from directus_tx import __version__
 from directus_tx.config import ConfigError, Settings, load
+from directus_tx.control_codes import escaped
 from directus_tx.importing import without_collections
 from directus_tx.plugins.discovery import find_installed
 
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
-        click.echo(f"directus: {error.message}", err=True)
+        click.echo(f"directus: {escaped(error.message)}", err=True)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(status if isinstance(status, int) else 0)
 

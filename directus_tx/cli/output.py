@@ -1,4 +1,6 @@
-"""What commands write: results on standard output, as text or JSON; notes, questions and progress on standard error."""
+"""What commands write: results on standard output, as text or JSON; notes, questions and progress on standard error.
+
+Much of it comes from users and other servers, such as names, user agents and replies: control characters are escaped."""
 
 import json
 import sys
@@ -7,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
+
+from directus_tx.control_codes import escaped, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,11 +30,11 @@ class Output:
         if self.as_json:
             self.json(value)
         else:
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.write("".join(f"{escaped(line)}\n" for line in lines))
 
     def json(self, value: Any, indent: int | None = None) -> None:
         """Writes a value as JSON."""
-        sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(escaped(json.dumps(value, indent=indent, ensure_ascii=False, default=str)) + "\n")
 
     def table(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes *value* as JSON with --json, otherwise a table: with lines at a terminal, with tabs between the columns and without
@@ -50,7 +54,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Writes a note for the person at the terminal."""
-        sys.stderr.write(f"directus: {text}\n")
+        sys.stderr.write(f"directus: {escaped(text)}\n")
         sys.stderr.flush()
 
     def working(self, text: str) -> AbstractContextManager[Any]:
@@ -75,7 +79,7 @@ def _console(*, stderr: bool = False) -> "Console":
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else in_one_line(str(value)).replace("\t", " ")
 
 
 def lines_of(shown: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ PACKAGE = ROOT / "directus_tx"
 
 LAYERS = (
     "importing",
+    "control_codes",
     "suggestions",
     "private_files",
     "extensions",
