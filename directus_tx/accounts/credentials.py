@@ -1,4 +1,5 @@
-"""Credentials of callers by references, which may be shown: tells whether what a caller has made with a token or cookie still counts."""
+"""References to the tokens and sessions of users. A reference contains no secret: it can be part of an address that was made with the token
+or session, and says later whether that is still valid."""
 
 import re
 from datetime import datetime
@@ -27,7 +28,7 @@ WHERE u.id = %s AND u.status = 'active'"""
 
 @frozen
 class Holder:
-    """The user whom a credential identifies. `mark` is another text when the user has another credential of that kind."""
+    """The user whom a credential identifies. `mark` is a text that changes when the user gets another credential of the same kind."""
 
     bearer: Bearer
     mark: str = field(repr=False)
@@ -39,8 +40,8 @@ def reference_of(user: int, credential: Credential) -> str:
 
 
 async def find_holder(project: KeyRing, session: Session, reference: str, now: datetime) -> Holder | None:
-    """Returns the user of a reference if the credential is still valid, apart from the time at which a JWT expires, which a reference does
-    not tell. *now* is an aware datetime. Holders are cached as bearers are."""
+    """Returns the user of a reference if the credential is still valid, otherwise None. Whether a JWT has expired is not checked: a
+    reference does not contain the time. *now* is an aware datetime. Holders are cached as bearers are."""
     parts = _REFERENCE.fullmatch(reference)
     if parts is None:
         return None

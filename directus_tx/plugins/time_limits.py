@@ -1,4 +1,4 @@
-"""Cuts off what plugins do if it takes too long."""
+"""Limits the time of what plugins do."""
 
 import inspect
 from collections.abc import Callable
