@@ -216,6 +216,9 @@ class ApiChannel(http.HTTPChannel):
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         if header == b"Content-Length" and len(data) > MAX_DIGITS:
             return self._failChooseTransferDecoder()
+        if header == b"Transfer-Encoding" and data.lower() != b"chunked":
+            # Twisted ignores "identity", which RFC 9112 does not have. A proxy may find another end of the body.
+            return self._failChooseTransferDecoder()
         return super()._maybeChooseTransferDecoder(header, data)
 
     def allHeadersReceived(self) -> None:

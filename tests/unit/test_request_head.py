@@ -251,3 +251,17 @@ def test_long_names_of_headers_are_refused_and_not_kept(cut: int | None, more: b
     assert {name for name in _nameEncoder._canonicalHeaderCache if name not in kept and len(name) > MAX_NAME} == set()
     data = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"q" * MAX_NAME + b": v\r\n\r\n"
     assert len(received(ApiChannel, [data])[0]) == 1
+
+
+@pytest.mark.parametrize("cut", [None, 20])
+@pytest.mark.parametrize(
+    "coding", [b"identity", b"Identity", b"", b"gzip", b"identity, chunked", b"chunked, identity", b"\x0bchunked"]
+)
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 3\r\n"])
+def test_other_transfer_codings_than_chunked_are_refused(coding: bytes, length: bytes, cut: int | None) -> None:
+    body = b"abcGET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    for fields in (length + b"Transfer-Encoding: " + coding + b"\r\n", b"Transfer-Encoding: " + coding + b"\r\n" + length):
+        data = b"POST / HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n" + body
+        requests, answer, closing, _ = received(ApiChannel, [data[:cut], data[cut:]] if cut else [data])
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert (answer.count(b"HTTP/1.1 "), closing, requests) == (1, True, [])
