@@ -45,6 +45,10 @@ PAUSE = 0.1
 MAX_EMPTY = 3
 """A port pauses if it is readable so many times in succession, but no connection can be accepted."""
 
+MAX_PORT = 65535
+_PORT = re.compile(r"(?:haproxy:)?(?:tcp6?|ssl):(?:[^:]*=[^:]*:)*?(?:port=)?(-?\d+)(?::|$)")
+"""The port in the description of an endpoint: the first argument without a name, or `port`."""
+
 
 @frozen
 class Descriptors:
@@ -127,7 +131,7 @@ async def _opened(reactor: Any, description: str, settings: Settings, factory: A
         raise StartError(f'"{description}" (server.listen) is not a Twisted endpoint: {error}') from error
     try:
         return await endpoint.listen(factory)
-    except (CannotListenError, OSError) as error:
+    except (CannotListenError, OSError, OverflowError) as error:
         taken = errno.EADDRINUSE in (
             getattr(error, "errno", None),
             getattr(getattr(error, "socketError", None), "errno", None),
@@ -179,6 +183,10 @@ def raise_descriptor_limit() -> int:
 def endpoint_of(reactor: Any, description: str, backlog: int) -> Any:
     """Returns the endpoint of a description, with a backlog unless the description has one or the type of endpoint has none. Raises
     ValueError if the description is invalid."""
+    port = _PORT.match(description)
+    if port is not None and not 0 <= int(port[1]) <= MAX_PORT:
+        # Twisted fails when it listens, with an OverflowError.
+        raise ValueError(f"the port must be a number from 0 to {MAX_PORT}")
     if backlog and not re.search(r"(?<!\\):backlog=", description):
         try:
             return serverFromString(reactor, f"{description}:backlog={backlog}")
