@@ -110,7 +110,7 @@ async def _ask(ctx: Context, url: str, token: str) -> dict[str, Any]:
     except (error.ConnectError, error.ConnectionClosed, defer.TimeoutError, ResponseFailed, PartialDownloadError) as failure:
         why = str(failure).rstrip(".") or type(failure).__name__
         raise Failed(
-            f"no server answers at {url}: {why}. What lists are asked is in the memory of the running server: start it, or name its"
+            f"no server answers at {url}: {why}. The running server counts the lists that it answers: start it, or name its"
             " URL with --url."
         ) from None
     try:
