@@ -50,6 +50,9 @@ MAX_REACH = 10**9
 MAX_HEAP = 64 * 1024
 """The maximum memory of one match in KiB."""
 
+ADDRESS = "$email"
+"""The pattern that matches e-mail addresses."""
+
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 FLAGS = {
@@ -118,7 +121,8 @@ class Matching:
         finally:
             self.spent += self.clock() - started
         if not found:
-            raise InvalidRequest(f"{value} does not match {rule}.")
+            said = "is not an e-mail address" if pattern == ADDRESS else f"does not match {rule}"
+            raise InvalidRequest(f"{value} {said}.")
 
 
 def is_email(text: str) -> bool:
@@ -129,7 +133,7 @@ def is_email(text: str) -> bool:
 def search(pattern: str, text: str) -> bool:
     """Whether a text matches a stored pattern. Raises PatternError if the pattern is not valid, LimitError if the match exceeds a
     limit."""
-    if pattern == "$email":
+    if pattern == ADDRESS:
         return is_email(text)
     found = _compiled(pattern)
     if isinstance(found, str):

@@ -139,6 +139,18 @@ async def test_values_that_are_no_text_are_matched_as_they_were_sent_or_are_stor
 
 
 @ensureDeferred
+async def test_an_address_that_is_none_is_called_so(client: Client) -> None:
+    await client.collection("people", field("mail", validation="$email"))
+    assert (await client.post("~/items/people", {"mail": "ada@example.com"})).status == 200
+    wanted = (422, 4, '"mail" is not an e-mail address.')
+    assert await refusal(client, "POST", "~/items/people", {"mail": "ada"}) == wanted
+    wanted = (422, 4, '"email" is not an e-mail address.')
+    assert (
+        await refusal(client, "POST", "~/users", {"email": "ada", "password": "secret", "role": 1, "status": "active"}) == wanted
+    )
+
+
+@ensureDeferred
 async def test_an_update_is_refused_where_a_stored_value_no_longer_matches(client: Client) -> None:
     await client.collection("things", field("name"), field("code"), field("secret", "hash"))
     await client.post("~/items/things", [{"name": "a", "code": "x1", "secret": "s"}, {"name": "b"}])
