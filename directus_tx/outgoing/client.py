@@ -7,6 +7,7 @@ from typing import Any
 from attrs import frozen
 from treq.client import HTTPClient
 from twisted.internet import defer
+from twisted.web import http_headers
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
@@ -31,7 +32,22 @@ IDLE_TIMEOUT = 10
 MAX_ERROR = 64 * 1024
 """The maximum size of the body of an answer that is an error, if the bodies of others are passed on in pieces."""
 
+MAX_NAME = 256
+"""The length in bytes from which names of headers are not cached."""
+
 USER_AGENT = f"directus_tx/{__version__}"
+
+
+class _ShortNames(dict[Any, bytes]):
+    """The cache of the names of headers that Twisted has for the whole process, without long ones. Twisted keeps the first 10,000 names for
+    ever, and other servers may send names of thousands of bytes."""
+
+    def __setitem__(self, name: Any, canonical: bytes) -> None:
+        if len(name) <= MAX_NAME:
+            super().__setitem__(name, canonical)
+
+
+http_headers._nameEncoder._canonicalHeaderCache = _ShortNames(http_headers._nameEncoder._canonicalHeaderCache)
 
 
 @frozen

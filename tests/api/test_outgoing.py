@@ -19,9 +19,10 @@ from twisted.internet import defer, reactor, threads
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
+from twisted.web.http_headers import _nameEncoder
 
 from directus_tx.config import OutgoingSettings
-from directus_tx.outgoing.client import Client
+from directus_tx.outgoing.client import MAX_NAME, Client
 from directus_tx.outgoing.failures import Refused, Unreachable
 from directus_tx.outgoing.policy import AddressPolicy, parse_networks
 from directus_tx.outgoing.urls import check_url, origin_of
@@ -520,3 +521,17 @@ async def test_a_receiver_that_speaks_no_tls_is_unreachable_by_https() -> None:
     async with serving(answering(OK)) as port, client() as http:
         with pytest.raises(Unreachable, match=r"TLS failed|closed"):
             await http.request("GET", url(port, scheme="https"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_long_names_of_headers_are_not_kept_in_memory() -> None:
+    def act(transport: Any, data: bytes) -> None:
+        transport.write(OK.replace(b"X-Kind", b"X-Kind-" + b"q" * 5000 + b": 1\r\nX-Kind"))
+
+    async with serving(act) as port, client() as outgoing:
+        answer = await outgoing.request("GET", f"http://127.0.0.1:{port.getHost().port}/")
+    assert answer.headers["x-kind"] == "short"
+    assert answer.headers["x-kind-" + "q" * 5000] == "1"
+    kept = _nameEncoder._canonicalHeaderCache
+    assert max(map(len, kept)) <= MAX_NAME
+    assert b"X-Kind" in kept.values()
