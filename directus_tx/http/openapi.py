@@ -45,11 +45,11 @@ _PATH_PARAMETERS: Mapping[str, str] = {
 _ERRORS: Mapping[str, tuple[str, str, int, str]] = {
     "400": ("BadRequest", "The request cannot be read.", 13, "The body is not valid JSON."),
     "401": ("Unauthorized", "The caller is not signed in, or the token is not valid.", 3, "Sign in to do this."),
-    "403": ("Forbidden", "The caller may not do this.", 300, "You may not read items."),
-    "404": ("NotFound", "There is no such item, collection or field.", 203, "There is no such item."),
+    "403": ("Forbidden", "The caller may not do this.", 300, "You may not read items of this collection."),
+    "404": ("NotFound", "There is no such item, collection or field.", 203, 'There is no such item in "articles".'),
     "409": ("Conflict", "The change conflicts with stored items.", 204, "An item with this value exists already."),
     "413": ("PayloadTooLarge", "The body is larger than the server accepts.", 601, "The body is too large."),
-    "422": ("Invalid", "The query or the payload is not valid.", 4, "The value of limit must be a number."),
+    "422": ("Invalid", "The query or the payload is not valid.", 4, '"year" takes a number.'),
     "429": ("TooManyRequests", "There were too many requests. Retry-After says when to try again.", 7, "Try again in 5 seconds."),
     "503": ("Unavailable", "The server cannot answer now. Retry-After says when to try again.", 16, "Try again shortly."),
 }
