@@ -71,7 +71,9 @@ def compile_read(access: Access, shape: ReadShape, limits: LimitSettings) -> Pla
         where = all_of([own, where_of(conditions, grant, shape.narrowing)])
         if shape.groups:
             where = one_of_each(grant, shape.groups, where)
-    order = UNORDERED if shape.alone else order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
+    # Unknown names are an error even where there is nothing to sort.
+    named = order_of("t0", grant, shape.sort, nulls_last=access.schema.sort_null_last)
+    order = UNORDERED if shape.alone else named
     keyset = None if shape.cursor is None else keyset_of(grant, order, shape.cursor)
     lookup = lookup_of(grant, shape.narrowing, shape.sort or default_sort(grant))
     items = Compiler(access, bounds, shape).items(

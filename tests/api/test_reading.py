@@ -387,3 +387,13 @@ async def test_the_setting_bounds_the_compiled_queries(client: Client) -> None:
         assert snapshot.plans.most == 500_000
         assert 0 < snapshot.plans.weight <= 500_000
     assert len(snapshot.plans) < 60
+
+
+@ensureDeferred
+async def test_a_field_to_sort_by_that_there_is_not_is_an_error_with_any_number_of_keys(client: Client) -> None:
+    ids = [(await client.post("~/roles", {"name": name})).data["id"] for name in ("one", "two")]
+    for path in ("~/roles", f"~/roles/{ids[0]}", f"~/roles/{ids[0]},{ids[1]}"):
+        for sort in ("nope", "-nope", "name,nope"):
+            answer = await client.get(f"{path}?sort={sort}")
+            assert (answer.status, answer.json["error"]["code"]) == (422, 202), (path, sort, answer.body)
+        assert (await client.get(f"{path}?sort=-name")).status == 200
