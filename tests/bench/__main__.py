@@ -79,9 +79,9 @@ end
 
 CASES = (
     # name, path of ours, path of the bare program, the ratio aimed at (if any), whose token, the body of a write or the changes
-    ("one item", "/bench/items/articles/{key}", "/one/{key}", 0.55, TOKEN, None),
-    ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.7, TOKEN, None),
-    ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 0.8, TOKEN, None),
+    ("one item", "/bench/items/articles/{key}", "/one/{key}", 1.0, TOKEN, None),
+    ("100 flat", "/bench/items/articles?limit=100", "/flat", 0.95, TOKEN, None),
+    ("100 nested", "/bench/items/articles?" + EXPLICIT, "/nested", 1.1, TOKEN, None),
     ("filtered", "/bench/items/articles?filter[author.name]=Author%207&limit=100", "/filtered", None, TOKEN, None),
     ("deep page", "/bench/items/articles?sort=-views&limit=20&offset=9000", "/deep-page", None, TOKEN, None),
     ("q in 100,000", "/bench/items/notes?q=note%204711&fields=id&limit=100", "/search", None, TOKEN, None),
@@ -415,7 +415,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--only", default="", help="the cases whose name holds this")
     parser.add_argument("--processes", type=int, default=1, help="the number of processes of our server")
     parser.add_argument("--keep", action="store_true", help="leave the server running until a key is pressed")
