@@ -12,8 +12,8 @@ from twisted.internet.threads import deferToThread
 
 from tests.conftest import TOKEN, Client, field
 
-REQUESTS = 400
-FEW = REQUESTS // 5
+REQUESTS = 1000
+FEW = REQUESTS // 10
 """The objects that may be left by all these requests: what caches, timers and other tests leave, such as a pool that has been closed. An
 object that each request leaves would be more."""
 
