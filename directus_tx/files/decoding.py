@@ -20,8 +20,8 @@ from twisted.logger import Logger
 
 from directus_tx.config import FileSettings
 from directus_tx.errors import ServiceUnavailable
+from directus_tx.files.fairness import FairSemaphore, Permit
 from directus_tx.files.resizing import NotResizable
-from directus_tx.files.turns import Turn, Turns
 
 log = Logger()
 T = TypeVar("T")
@@ -254,14 +254,14 @@ def _parsed(line: bytes) -> Mapping[str, Any] | None:
 
 
 class Decoders:
-    """At most files.thumbnail_processes processes that decode pictures, from the first use until `stop`. `turns` says who gets the next one
-    that is free."""
+    """At most files.thumbnail_processes processes that decode pictures, from the first use until `stop`. `semaphore` decides who gets
+    the next one that is free."""
 
     def __init__(self, reactor: Any, settings: FileSettings, program: str = PROGRAM) -> None:
         self.reactor = reactor
         self.settings = settings
         self.program = program
-        self.turns = Turns(settings.thumbnail_processes)
+        self.semaphore = FairSemaphore(settings.thumbnail_processes)
         self._all: set[Decoder] = set()
         self._idle: list[Decoder] = []
         self._stopped = False
@@ -272,10 +272,10 @@ class Decoders:
         return list(self._all)
 
     @asynccontextmanager
-    async def lend(self, turn: Turn, *, fresh: bool = False) -> AsyncIterator[Decoder]:
-        """A context with a process, for one picture. Waits for its *turn*. *fresh*: one that has had no other picture. Raises
-        DecoderFailed, and OSError if none can be started."""
-        async with turn:
+    async def lend(self, permit: Permit, *, fresh: bool = False) -> AsyncIterator[Decoder]:
+        """A context with a process, for one picture. Waits until there is one for the *permit*. *fresh*: one that has had no other
+        picture. Raises DecoderFailed, and OSError if none can be started."""
+        async with permit:
             if self._stopped:
                 raise DecoderFailed("The server is stopping.")
             if fresh and self._idle:
@@ -286,17 +286,17 @@ class Decoders:
             finally:
                 self._put_back(decoder)
 
-    async def decode(self, turn: Turn, work: Callable[[Decoder], Awaitable[T]]) -> T:
-        """Returns the result of *work*, which is called when it is its *turn*, and gets a process with one picture and its result. If the
-        process crashes that has had other pictures before, *work* is called again with a fresh one, because an earlier picture may have
-        broken it. Raises the errors of `lend` and of *work*."""
+    async def decode(self, permit: Permit, work: Callable[[Decoder], Awaitable[T]]) -> T:
+        """Returns the result of *work*, which is called with a process when there is one for the *permit*. If the process crashes and has
+        had other pictures before, *work* is called again with a fresh one, because an earlier picture may have broken it. Raises the
+        errors of `lend` and of *work*."""
         try:
-            async with self.lend(turn) as decoder:
+            async with self.lend(permit) as decoder:
                 return await work(decoder)
         except DecoderCrashed:
             if decoder.pictures < 2:
                 raise
-        async with self.lend(turn, fresh=True) as decoder:
+        async with self.lend(permit, fresh=True) as decoder:
             return await work(decoder)
 
     def _take(self) -> Decoder:

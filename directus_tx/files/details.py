@@ -10,8 +10,8 @@ from directus_tx.config import FileSettings
 from directus_tx.db.callers import Caller
 from directus_tx.errors import InvalidPayload, ServiceUnavailable
 from directus_tx.files.decoding import Decoder, Decoders
+from directus_tx.files.fairness import AdmissionLimit, Permit
 from directus_tx.files.resizing import NotResizable
-from directus_tx.files.turns import Room, Turn
 
 log = Logger()
 
@@ -22,7 +22,7 @@ class Details:
     def __init__(self, settings: FileSettings, decoders: Decoders) -> None:
         self.settings = settings
         self.decoders = decoders
-        self.running = Room()
+        self.running = AdmissionLimit()
 
     async def read(self, project: str, storage: Any, name: str, caller: Caller = None) -> Mapping[str, Any]:
         """Returns what `metadata.read_metadata` does of a content in the storage of a project. Raises InvalidPayload if it is damaged or
@@ -30,7 +30,7 @@ class Details:
         what = f"The server reads the details of {len(self.running)} files already (files.max_thumbnails)"
         self.running.enter(self.settings.max_thumbnails, project, caller, what)
         try:
-            return await self._read(self.decoders.turns.ask(project, caller), storage, name)
+            return await self._read(self.decoders.semaphore.ask(project, caller), storage, name)
         except NotResizable as error:
             raise InvalidPayload(str(error)) from None
         except OSError as error:
@@ -39,7 +39,7 @@ class Details:
         finally:
             self.running.leave(project, caller)
 
-    async def _read(self, turn: Turn, storage: Any, name: str) -> Mapping[str, Any]:
+    async def _read(self, permit: Permit, storage: Any, name: str) -> Mapping[str, Any]:
         most = self.settings.max_picture_size
 
         async def work(decoder: Decoder) -> Mapping[str, Any]:
@@ -52,4 +52,4 @@ class Details:
                 raise NotResizable(f"The content has more than {most} bytes (files.max_picture_size).")
             return await decoder.read_details(self.settings.max_pixels)
 
-        return await self.decoders.decode(turn, work)
+        return await self.decoders.decode(permit, work)

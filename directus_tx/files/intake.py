@@ -13,8 +13,8 @@ from directus_tx.files import content as contents
 from directus_tx.files import names
 from directus_tx.files import quota as quotas
 from directus_tx.files.contents import Content
+from directus_tx.files.fairness import NOBODY, AdmissionLimit, Owner
 from directus_tx.files.pictures import NO_PICTURE, Picture
-from directus_tx.files.turns import NOBODY, Owner, Room
 from directus_tx.outgoing.client import Client
 from directus_tx.threads import Threads
 
@@ -34,7 +34,7 @@ class Intake:
     def __init__(self, reactor: Any, settings: FileSettings, client: Client) -> None:
         self.settings = settings
         self.client = client
-        self._room = Room()
+        self._admitted = AdmissionLimit()
         self._threads = Threads(
             reactor, "pictures", "Too many pictures are being looked into; try again shortly.", threads=DESCRIBED_AT_ONCE
         )
@@ -49,7 +49,7 @@ class Intake:
     @property
     def running(self) -> int:
         """The number of contents that are being received."""
-        return len(self._room)
+        return len(self._admitted)
 
     def begin(
         self, storage: Any, name: str, allowed: Sequence[str], quota: int = 0, room: int | None = None, *, owner: Owner = NOBODY
@@ -67,10 +67,10 @@ class Intake:
     def enter(self, owner: Owner) -> None:
         """Call this before a content is received, and `leave` afterwards. Raises ServiceUnavailable if too many are being received."""
         what = f"The server receives {self.running} files already (files.max_uploads)"
-        self._room.enter(self.settings.max_uploads, *owner, what)
+        self._admitted.enter(self.settings.max_uploads, *owner, what)
 
     def leave(self, owner: Owner) -> None:
-        self._room.leave(*owner)
+        self._admitted.leave(*owner)
 
     async def describe(self, storage: Any, name: str, size: int, head: bytes) -> Picture:
         """Returns what a stored content tells if it is a picture."""

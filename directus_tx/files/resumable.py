@@ -23,9 +23,9 @@ from directus_tx.db.session import Session
 from directus_tx.errors import ApiError, ClientGone, InvalidRequest, PayloadTooLarge, ServiceUnavailable, WrongChecksum
 from directus_tx.files import content as contents
 from directus_tx.files import names, uploads
+from directus_tx.files.fairness import NOBODY, Owner
 from directus_tx.files.intake import Intake, check_type
 from directus_tx.files.storage.interfaces import FileNotStored
-from directus_tx.files.turns import NOBODY, Owner
 from directus_tx.files.uploads import Part, Upload
 from directus_tx.outgoing.bodies import Take
 

@@ -28,10 +28,10 @@ from directus_tx.errors import ApiError, InvalidPayload, ServiceUnavailable
 from directus_tx.files.decoding import PROGRAM, Decoder, Decoders, OrderFailed
 from directus_tx.files.details import Details
 from directus_tx.files.encodings import Encoding, NotEncodable, choose
+from directus_tx.files.fairness import AdmissionLimit, Permit
 from directus_tx.files.focus import CENTRE, Focus
 from directus_tx.files.resizing import NotResizable, check_pixels
 from directus_tx.files.storage.interfaces import FileNotStored, Stored, uploading
-from directus_tx.files.turns import Room, Turn
 from directus_tx.schema.thumbnail_sizes import CROP, Size
 
 log = Logger()
@@ -76,10 +76,10 @@ class _Refusal:
 
 @mutable
 class _Making:
-    """A thumbnail that is being made for a caller, its turn, and those who wait for it."""
+    """A thumbnail that is being made for a caller, its permit, and those who wait for it."""
 
     caller: Caller
-    turn: Turn
+    permit: Permit
     waiting: list[Deferred[Stored]] = Factory(list)
     work: Deferred[None] | None = None
 
@@ -184,7 +184,7 @@ class Thumbnails:
         self.details = Details(settings, self.decoders)
         self._locks = Locks(reactor, directory / LOCK)
         self._making: dict[tuple[str, str], _Making] = {}
-        self._room = Room()
+        self._admitted = AdmissionLimit()
         self._refusals: OrderedDict[Hashable, _Refusal] = OrderedDict()
         self._stopped = False
 
@@ -249,7 +249,7 @@ class Thumbnails:
             waiter = self._waiter(making)
             making.work = Deferred.fromCoroutine(self._work(key, making, storage, thumbnail))
         else:
-            making.turn.join(project, caller)
+            making.permit.join(project, caller)
             waiter = self._waiter(making)
         return await waiter
 
@@ -257,9 +257,9 @@ class Thumbnails:
         if self._stopped:
             raise ServiceUnavailable("The server is stopping.")
         project = key[0]
-        what = f"The server makes {len(self._room)} thumbnails already (files.max_thumbnails)"
-        self._room.enter(self.settings.max_thumbnails, project, caller, what)
-        making = self._making[key] = _Making(caller, self.decoders.turns.ask(project, caller))
+        what = f"The server makes {len(self._admitted)} thumbnails already (files.max_thumbnails)"
+        self._admitted.enter(self.settings.max_thumbnails, project, caller, what)
+        making = self._making[key] = _Making(caller, self.decoders.semaphore.ask(project, caller))
         return making
 
     def _waiter(self, making: _Making) -> "Deferred[Stored]":
@@ -275,7 +275,7 @@ class Thumbnails:
         try:
             async with self._locks.hold(" ".join(key)):
                 # Another process may have made it meanwhile.
-                result = await storage.describe(thumbnail.name) or await self._make(key[0], making.turn, storage, thumbnail)
+                result = await storage.describe(thumbnail.name) or await self._make(key[0], making.permit, storage, thumbnail)
         except CancelledError:
             result = _failure(ServiceUnavailable("The server is stopping."))
         except NotResizable as error:
@@ -286,7 +286,7 @@ class Thumbnails:
             if not isinstance(error, ApiError):
                 log.failure("the thumbnail {name} cannot be made", failure=result, name=thumbnail.name)
         del self._making[key]
-        self._room.leave(key[0], making.caller)
+        self._admitted.leave(key[0], making.caller)
         for waiter in making.waiting:
             if waiter.called:
                 continue
@@ -315,7 +315,7 @@ class Thumbnails:
         while len(self._refusals) > REMEMBERED:
             self._refusals.popitem(last=False)
 
-    async def _make(self, project: str, turn: Turn, storage: Any, thumbnail: Thumbnail) -> Stored:
+    async def _make(self, project: str, permit: Permit, storage: Any, thumbnail: Thumbnail) -> Stored:
 
         async def work(decoder: Decoder) -> Stored:
             size = await self._resized(decoder, storage, thumbnail)
@@ -326,7 +326,7 @@ class Thumbnails:
                 return found
 
         try:
-            stored = await self.decoders.decode(turn, work)
+            stored = await self.decoders.decode(permit, work)
         except OSError as error:
             log.error("a process or a temporary file for a thumbnail cannot be used: {error}", error=error)
             raise ServiceUnavailable("The thumbnail cannot be made now; see the server's log.") from None

@@ -18,11 +18,11 @@ from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, NotFoun
 from directus_tx.extensions import Extensions
 from directus_tx.files import quota
 from directus_tx.files.contents import Content
+from directus_tx.files.fairness import Owner
 from directus_tx.files.intake import Intake, Receiving
 from directus_tx.files.resumable import Addition
 from directus_tx.files.small import SmallContents
 from directus_tx.files.thumbnails import Thumbnails
-from directus_tx.files.turns import Owner
 from directus_tx.graphql.service import GraphQL
 from directus_tx.health import Health
 from directus_tx.http import cursors

@@ -42,7 +42,7 @@ decoder.run()"""
 
 
 async def made(decoders: Decoders, content: bytes, **order: Any) -> bytes:
-    async with decoders.lend(decoders.turns.ask()) as decoder:
+    async with decoders.lend(decoders.semaphore.ask()) as decoder:
         decoder.fill(content)
         size = await decoder.run({**ORDER, **order})
         return b"".join(decoder.result(size))
@@ -92,7 +92,7 @@ async def test_no_more_processes_than_configured(monkeypatch: pytest.MonkeyPatch
     seen = set()
 
     async def work() -> None:
-        async with decoders.lend(decoders.turns.ask()) as decoder:
+        async with decoders.lend(decoders.semaphore.ask()) as decoder:
             seen.add(decoder.pid)
             decoder.fill(picture("PNG"))
             await decoder.run(ORDER)
@@ -256,12 +256,12 @@ def test_processes_end_with_a_server_that_is_killed(fault: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_a_decoder_has_not_written_is_not_read() -> None:
     decoders = Decoders(reactor, SETTINGS)
-    async with decoders.lend(decoders.turns.ask()) as decoder:
+    async with decoders.lend(decoders.semaphore.ask()) as decoder:
         decoder.fill(picture("PNG"))
         size = await decoder.run(ORDER)
         with pytest.raises(OSError, match="shorter"):
             list(decoder.result(size + 1))
-    async with decoders.lend(decoders.turns.ask()) as again:
+    async with decoders.lend(decoders.semaphore.ask()) as again:
         assert again is decoder
         # Nothing is left of the picture and of its thumbnail.
         with pytest.raises(NotResizable):
@@ -276,7 +276,7 @@ async def test_what_a_decoder_has_not_written_is_not_read() -> None:
 async def test_a_process_that_is_killed_while_it_is_lent() -> None:
     decoders = Decoders(reactor, SETTINGS)
     for after in (False, True):
-        async with decoders.lend(decoders.turns.ask()) as decoder:
+        async with decoders.lend(decoders.semaphore.ask()) as decoder:
             decoder.fill(picture("PNG"))
             size = await decoder.run(ORDER) if after else 1
             assert decoder.pid is not None
@@ -303,11 +303,11 @@ async def test_a_picture_is_not_blamed_for_what_an_earlier_one_has_broken(fault:
         return await decoder.run(ORDER)
 
     for _ in range(3):
-        assert await decoders.decode(decoders.turns.ask(), work) > 0
+        assert await decoders.decode(decoders.semaphore.ask(), work) > 0
         assert len([each for each in decoders.running if each.alive]) == 1
     await decoders.stop()
     # One that has had no other picture is to blame.
     decoders = Decoders(reactor, SETTINGS, program(fault).replace("number > 1", "number > 0"))
     with pytest.raises(NotResizable):
-        await decoders.decode(decoders.turns.ask(), work)
+        await decoders.decode(decoders.semaphore.ask(), work)
     await decoders.stop()

@@ -203,7 +203,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         "base64_data",
         "imports",
         "quota",
-        "turns",
+        "fairness",
         "intake",
         "uploads",
         "resumable",

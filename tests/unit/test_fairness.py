@@ -1,4 +1,4 @@
-"""Turns are fair between projects, and between the callers of each."""
+"""Permits are given fairly between projects, and between the callers of each."""
 
 import random
 from collections.abc import Callable
@@ -8,29 +8,29 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from directus_tx.errors import ServiceUnavailable
-from directus_tx.files.turns import Room, Turn, Turns
+from directus_tx.files.fairness import AdmissionLimit, FairSemaphore, Permit
 
 
 class Work:
     """Pieces of work, in the order in which they get a place, each until it is ended."""
 
     def __init__(self, places: int) -> None:
-        self.turns = Turns(places)
+        self.semaphore = FairSemaphore(places)
         self.served: list[Any] = []
         self.ends: dict[Any, Deferred[None]] = {}
         self.running: dict[Any, Deferred[None]] = {}
 
-    def begin(self, name: Any, project: str = "p", caller: Any = "c") -> Turn:
-        turn = self.turns.ask(project, caller)
+    def begin(self, name: Any, project: str = "p", caller: Any = "c") -> Permit:
+        permit = self.semaphore.ask(project, caller)
 
         async def work() -> None:
-            async with turn:
+            async with permit:
                 self.served.append(name)
                 end = self.ends[name] = Deferred()
                 await end
 
         self.running[name] = Deferred.fromCoroutine(work())
-        return turn
+        return permit
 
     def end(self, name: Any) -> None:
         self.ends.pop(name).callback(None)
@@ -48,7 +48,7 @@ def test_places_are_used_up_and_given_back() -> None:
     work.end(0)
     work.end_all()
     assert work.served == [0, 1, 2, 3]
-    assert (work.turns.places, work.turns._waiting, +work.turns._used) == (2, {}, {})
+    assert (work.semaphore.places, work.semaphore._waiting, +work.semaphore._used) == (2, {}, {})
 
 
 @pytest.mark.parametrize("places", [1, 2, 5])
@@ -92,16 +92,16 @@ def test_a_caller_that_asks_again_and_again_takes_turns_with_those_that_wait() -
 
 def test_who_waits_for_the_work_of_another_has_its_own_turn() -> None:
     work = Work(1)
-    turns = [work.begin(number, "p", "flood") for number in range(10)]
-    turns[9].join("p", "other")
-    turns[9].join("p", "other")
+    permits = [work.begin(number, "p", "flood") for number in range(10)]
+    permits[9].join("p", "other")
+    permits[9].join("p", "other")
     work.end(0)
     assert work.served == [0, 9]
-    # It counts for the caller whose turn it was.
-    assert turns[9].served == ("p", "other")
+    # It counts for the caller who was served.
+    assert permits[9].served == ("p", "other")
     work.end_all()
     assert sorted(work.served) == list(range(10))
-    assert (work.turns.places, +work.turns._used) == (1, {})
+    assert (work.semaphore.places, +work.semaphore._used) == (1, {})
 
 
 def test_a_turn_can_be_used_again() -> None:
@@ -109,9 +109,9 @@ def test_a_turn_can_be_used_again() -> None:
     used = []
 
     async def twice() -> None:
-        turn = work.turns.ask("p", "a")
+        permit = work.semaphore.ask("p", "a")
         for number in range(2):
-            async with turn:
+            async with permit:
                 used.append(number)
 
     work.begin("first")
@@ -123,8 +123,8 @@ def test_a_turn_can_be_used_again() -> None:
 
 def test_whoever_is_cancelled_takes_no_place() -> None:
     work = Work(1)
-    turns = {name: work.begin(name, "p", name) for name in ("a", "b", "c", "d")}
-    turns["b"].join("q", "x")
+    permits = {name: work.begin(name, "p", name) for name in ("a", "b", "c", "d")}
+    permits["b"].join("q", "x")
     for name in ("b", "a"):
         failures: list[Any] = []
         work.running[name].addErrback(lambda failure, found=failures: found.append(failure.trap(CancelledError)))
@@ -141,9 +141,9 @@ def test_places_are_never_lost_whatever_happens() -> None:
     for seed in range(30):
         chance = random.Random(seed)
         work = Work(3)
-        turns: dict[int, Turn] = {}
+        permits: dict[int, Permit] = {}
         for number in range(200):
-            turns[number] = work.begin(number, chance.choice("pq"), chance.randrange(4))
+            permits[number] = work.begin(number, chance.choice("pq"), chance.randrange(4))
             action = chance.random()
             if action < 0.5 and work.ends:
                 work.end(chance.choice(list(work.ends)))
@@ -153,15 +153,15 @@ def test_places_are_never_lost_whatever_happens() -> None:
                 work.ends.pop(chosen, None)
                 work.running[chosen].cancel()
             elif action < 0.8:
-                turns[chance.randrange(number + 1)].join(chance.choice("pq"), chance.randrange(4))
+                permits[chance.randrange(number + 1)].join(chance.choice("pq"), chance.randrange(4))
             assert len(work.ends) <= 3
-            assert work.turns.places == 3 - len(work.ends)
-            assert not (work.turns.places and work.turns._waiting)
+            assert work.semaphore.places == 3 - len(work.ends)
+            assert not (work.semaphore.places and work.semaphore._waiting)
         work.end_all()
-        assert (work.turns.places, work.turns._waiting, +work.turns._used) == (3, {}, {})
+        assert (work.semaphore.places, work.semaphore._waiting, +work.semaphore._used) == (3, {}, {})
 
 
-def entered(room: Room, most: int, project: str, caller: Callable[[int], Any]) -> int:
+def entered(room: AdmissionLimit, most: int, project: str, caller: Callable[[int], Any]) -> int:
     """Returns how many pieces of work of a project there is room for."""
     for number in range(most + 1):
         try:
@@ -173,13 +173,13 @@ def entered(room: Room, most: int, project: str, caller: Callable[[int], Any]) -
 
 def test_the_error_says_what_there_are_too_many_of() -> None:
     with pytest.raises(ServiceUnavailable) as refused:
-        Room().enter(0, "p", "one", "There are many (a setting)")
+        AdmissionLimit().enter(0, "p", "one", "There are many (a setting)")
     assert refused.value.message == "There are many (a setting); try again shortly."
     assert refused.value.headers == {"Retry-After": "5"}
 
 
 def test_there_is_room_for_others() -> None:
-    room = Room()
+    room = AdmissionLimit()
     assert entered(room, 100, "p", lambda _: "one") == 64
     assert entered(room, 100, "p", lambda number: number) == 16
     assert entered(room, 100, "q", lambda number: number) == 20
@@ -187,6 +187,6 @@ def test_there_is_room_for_others() -> None:
     for _ in range(64):
         room.leave("p", "one")
     assert entered(room, 100, "p", lambda _: "one") == 64
-    assert entered(Room(), 1, "p", lambda _: "one") == 1
-    assert entered(Room(), 0, "p", lambda _: "one") == 0
-    assert entered(Room(), 100, "p", lambda _: None) == 80
+    assert entered(AdmissionLimit(), 1, "p", lambda _: "one") == 1
+    assert entered(AdmissionLimit(), 0, "p", lambda _: "one") == 0
+    assert entered(AdmissionLimit(), 100, "p", lambda _: None) == 80

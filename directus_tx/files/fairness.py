@@ -1,5 +1,5 @@
-"""Shares what files need, the processes that decode pictures and the number of uploads, between projects and callers: none keeps all others
-waiting."""
+"""Fair limits for projects and callers: of the processes that decode pictures, of thumbnails, and of uploads. No project, and no caller in
+a project, can use all of them or keep the others waiting."""
 
 from collections import Counter
 from typing import Any
@@ -15,59 +15,60 @@ Owner = tuple[str, Caller]
 NOBODY: Owner = ("", None)
 
 
-class Turn:
-    """A place that is waited for, on behalf of one caller or several who want the same. A context, which waits for the place and gives it
-    back at the end; it can be entered again."""
+class Permit:
+    """A permit of a semaphore, for one caller or for several who want the same. A context that waits for one of the places and gives it
+    back at the end. It can be entered again."""
 
-    def __init__(self, turns: "Turns", project: str, caller: Caller) -> None:
-        self.turns = turns
+    def __init__(self, semaphore: "FairSemaphore", project: str, caller: Caller) -> None:
+        self.semaphore = semaphore
         self.askers = [(project, caller)]
         self.waiting: Deferred[None] | None = None
         self.served: tuple[str, Caller] | None = None
         """For whom the place is used."""
 
     def join(self, project: str, caller: Caller) -> None:
-        """Call this when another caller waits for the same: it is served when the first of them would be."""
+        """Adds a caller who wants the same. The permit is given as soon as one of its callers would get one."""
         if (project, caller) not in self.askers:
             self.askers.append((project, caller))
             if self.waiting is not None:
-                self.turns._add(self, project, caller)
+                self.semaphore._add(self, project, caller)
 
     async def __aenter__(self) -> None:
-        await self.turns._take(self)
+        await self.semaphore._take(self)
 
     async def __aexit__(self, *_: Any) -> None:
-        self.turns._give_back(self)
+        self.semaphore._give_back(self)
 
 
-class Turns:
-    """So many *places*, which go to the project that has the fewest in use, and there to the caller with the fewest. Those with the same
-    number are served in turns. A caller is served in the order in which it asks."""
+class FairSemaphore:
+    """A semaphore with a number of *places*. The next place that is free goes to the project that uses the fewest, and there to the caller
+    that uses the fewest; of those that use as many, to the one that has waited longest since it had one. The permits of a caller are
+    served in the order in which it has asked for them."""
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self._waiting: dict[str, dict[Caller, dict[Turn, None]]] = {}
-        """In the order in which projects, callers and turns are served: who has had a place last is at the end."""
+        self._waiting: dict[str, dict[Caller, dict[Permit, None]]] = {}
+        """In the order in which projects, callers and permits are served: who has had a place last is at the end."""
         self._used: Counter[Any] = Counter()
         """The places in use, by project and by project and caller."""
 
-    def ask(self, project: str = "", caller: Caller = None) -> Turn:
-        """Returns a turn, which is waited for when its context is entered."""
-        return Turn(self, project, caller)
+    def ask(self, project: str = "", caller: Caller = None) -> Permit:
+        """Returns a permit. Entering its context waits for a place."""
+        return Permit(self, project, caller)
 
-    async def _take(self, turn: Turn) -> None:
+    async def _take(self, permit: Permit) -> None:
         if self.places and not self._waiting:
-            self._serve(turn, *turn.askers[0])
+            self._serve(permit, *permit.askers[0])
             return
-        turn.waiting = Deferred(lambda _: self._remove(turn))
-        for project, caller in turn.askers:
-            self._add(turn, project, caller)
-        await turn.waiting
+        permit.waiting = Deferred(lambda _: self._remove(permit))
+        for project, caller in permit.askers:
+            self._add(permit, project, caller)
+        await permit.waiting
 
-    def _give_back(self, turn: Turn) -> None:
-        assert turn.served is not None
-        project, caller = turn.served
-        turn.served = None
+    def _give_back(self, permit: Permit) -> None:
+        assert permit.served is not None
+        project, caller = permit.served
+        permit.served = None
         self._used.subtract((project, (project, caller)))
         # Only those with places are kept.
         self._used = +self._used
@@ -75,23 +76,23 @@ class Turns:
         self._postpone(project, caller)
         self._serve_next()
 
-    def _add(self, turn: Turn, project: str, caller: Caller) -> None:
-        self._waiting.setdefault(project, {}).setdefault(caller, {})[turn] = None
+    def _add(self, permit: Permit, project: str, caller: Caller) -> None:
+        self._waiting.setdefault(project, {}).setdefault(caller, {})[permit] = None
 
-    def _remove(self, turn: Turn) -> None:
-        """Removes a turn from those that wait."""
-        turn.waiting = None
-        for project, caller in turn.askers:
+    def _remove(self, permit: Permit) -> None:
+        """Removes a permit from those that wait."""
+        permit.waiting = None
+        for project, caller in permit.askers:
             callers = self._waiting[project]
-            del callers[caller][turn]
+            del callers[caller][permit]
             if not callers[caller]:
                 del callers[caller]
             if not callers:
                 del self._waiting[project]
 
-    def _serve(self, turn: Turn, project: str, caller: Caller) -> None:
+    def _serve(self, permit: Permit, project: str, caller: Caller) -> None:
         self.places -= 1
-        turn.served = project, caller
+        permit.served = project, caller
         self._used.update((project, (project, caller)))
 
     def _serve_next(self) -> None:
@@ -100,12 +101,12 @@ class Turns:
             project = min(self._waiting, key=lambda each: self._used[each])
             callers = self._waiting[project]
             caller = min(callers, key=lambda each: self._used[project, each])
-            turn = next(iter(callers[caller]))
-            waiting = turn.waiting
+            permit = next(iter(callers[caller]))
+            waiting = permit.waiting
             assert waiting is not None
-            self._remove(turn)
+            self._remove(permit)
             self._postpone(project, caller)
-            self._serve(turn, project, caller)
+            self._serve(permit, project, caller)
             waiting.callback(None)
 
     def _postpone(self, project: str, caller: Caller) -> None:
@@ -118,7 +119,7 @@ class Turns:
             callers[caller] = callers.pop(caller)
 
 
-class Room:
+class AdmissionLimit:
     """Counts pieces of work that are being done or wait for that. A project may have four fifths of them, and a caller four fifths of those
     of its project, so that there is room for others. The server itself, the caller None, may have all of its project."""
 
