@@ -15,7 +15,7 @@ from directus_tx.importing import without_collections
 from directus_tx.plugins.discovery import find_installed
 
 
-class Own(click.Command):
+class LazyCommand(click.Command):
     """A command of the server whose module has not been imported: its name, the *module* below `directus_tx.cli` and the *attribute* where
     it is, and the short help that lists of commands show."""
 
@@ -43,7 +43,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = self._listed(ctx, cmd_name)
-        if isinstance(command, Own):
+        if isinstance(command, LazyCommand):
             command = self.commands[cmd_name] = command.imported()
         return command
 
@@ -124,23 +124,23 @@ def directus() -> None:
 
 
 for own in (
-    Own("advise", "advise", "advise", "Show which indexes the lists of a project use or need."),
-    Own("config", "configuration", "configuration", "Check and show the configuration."),
-    Own("files", "files", "files", "Compare the files of a project with its storage."),
-    Own("graphql", "graphql", "graphql", "Show the schema of GraphQL."),
-    Own("identity", "identities", "identity", "List, link and remove the accounts with which users sign on."),
-    Own("mail", "mail", "mail", "Try the mail server of a project."),
-    Own("migrate", "projects", "migrate", "Bring the system tables of all projects up to date."),
-    Own("outbox", "outbox", "outbox", "List, retry and remove messages of webhooks and mail."),
-    Own("permissions", "permissions", "permissions", "Export and import roles and permissions."),
-    Own("plugin", "plugin", "plugin", "Write plugins, which extend the server."),
-    Own("plugins", "plugins", "plugins", "List the plugins, their hooks, and what the hooks cost."),
-    Own("project", "projects", "project", "List, create, delete, export and import projects."),
-    Own("schema", "schema", "schema", "Show and adopt the tables of a project."),
-    Own("serve", "serve", "serve", "Run the server in the foreground."),
-    Own("session", "accounts", "session", "List and end sessions of users."),
-    Own("token", "accounts", "token", "Make, list and revoke named tokens of users."),
-    Own("user", "users", "user", "List, create and unlock users, set passwords."),
+    LazyCommand("advise", "advise", "advise", "Show which indexes the lists of a project use or need."),
+    LazyCommand("config", "configuration", "configuration", "Check and show the configuration."),
+    LazyCommand("files", "files", "files", "Compare the files of a project with its storage."),
+    LazyCommand("graphql", "graphql", "graphql", "Show the schema of GraphQL."),
+    LazyCommand("identity", "identities", "identity", "List, link and remove the accounts with which users sign on."),
+    LazyCommand("mail", "mail", "mail", "Try the mail server of a project."),
+    LazyCommand("migrate", "projects", "migrate", "Bring the system tables of all projects up to date."),
+    LazyCommand("outbox", "outbox", "outbox", "List, retry and remove messages of webhooks and mail."),
+    LazyCommand("permissions", "permissions", "permissions", "Export and import roles and permissions."),
+    LazyCommand("plugin", "plugin", "plugin", "Write plugins, which extend the server."),
+    LazyCommand("plugins", "plugins", "plugins", "List the plugins, their hooks, and what the hooks cost."),
+    LazyCommand("project", "projects", "project", "List, create, delete, export and import projects."),
+    LazyCommand("schema", "schema", "schema", "Show and adopt the tables of a project."),
+    LazyCommand("serve", "serve", "serve", "Run the server in the foreground."),
+    LazyCommand("session", "accounts", "session", "List and end sessions of users."),
+    LazyCommand("token", "accounts", "token", "Make, list and revoke named tokens of users."),
+    LazyCommand("user", "users", "user", "List, create and unlock users, set passwords."),
 ):
     directus.add_command(own)
 

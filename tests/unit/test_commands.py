@@ -9,17 +9,17 @@ import pytest
 from click.shell_completion import CompletionItem
 from click.testing import CliRunner
 
-from directus_tx.cli.main import Commands, Own, directus
+from directus_tx.cli.main import Commands, LazyCommand, directus
 from directus_tx.cli.output import Output
 
 LIMITLESS = 10_000
-OWN = [each for each in directus.commands.values() if isinstance(each, Own)]
+OWN = [each for each in directus.commands.values() if isinstance(each, LazyCommand)]
 
 
 @pytest.mark.parametrize("own", OWN, ids=lambda own: str(own.name))
-def test_the_list_of_commands_shows_what_they_say_of_themselves(own: Own) -> None:
+def test_the_list_of_commands_shows_what_they_say_of_themselves(own: LazyCommand) -> None:
     command = own.imported()
-    assert not isinstance(command, Own)
+    assert not isinstance(command, LazyCommand)
     assert (command.name, command.get_short_help_str(LIMITLESS)) == (own.name, own.help)
     assert not command.hidden
 
@@ -40,7 +40,7 @@ def shown(completions: list[CompletionItem]) -> list[tuple[str, str | None]]:
 def test_lists_are_those_of_click(width: int) -> None:
     """The help and the completions are as if all commands had been imported, and click listed them."""
     lazy, whole = group(), group()
-    whole.commands.update({name: each.imported() for name, each in whole.commands.items() if isinstance(each, Own)})
+    whole.commands.update({name: each.imported() for name, each in whole.commands.items() if isinstance(each, LazyCommand)})
     context, other = (click.Context(each, info_name="directus", terminal_width=width) for each in (lazy, whole))
     expected = other.make_formatter()
     click.Group.format_commands(whole, other, expected)
@@ -52,14 +52,14 @@ def test_lists_are_those_of_click(width: int) -> None:
     for incomplete in ("", "p", "project", "g", "s", "r", "-", "--he", "x"):
         completed = click.Group.shell_complete(whole, other, incomplete)
         assert shown(lazy.shell_complete(context, incomplete)) == shown(completed)
-    assert any(isinstance(each, Own) for each in lazy.commands.values())
+    assert any(isinstance(each, LazyCommand) for each in lazy.commands.values())
 
 
 def test_a_command_is_imported_once_it_is_used() -> None:
     found = group()
     done = CliRunner().invoke(found, ["user", "--help"])
     assert (done.exit_code, "unlock" in done.output) == (0, True)
-    assert {name for name, each in found.commands.items() if not isinstance(each, Own)} == {"ready", "user"}
+    assert {name for name, each in found.commands.items() if not isinstance(each, LazyCommand)} == {"ready", "user"}
     wrong = CliRunner().invoke(found, ["usr"])
     assert (wrong.exit_code, "'user'" in wrong.output) == (2, True)
 
