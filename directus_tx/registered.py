@@ -180,13 +180,13 @@ class _Collector:
         if not registered:
             return
         # Here, because importing `http` takes longer than most commands, which need it only if there are such plugins.
-        from directus_tx.http.custom import Running, check_places, custom_routes
+        from directus_tx.http.custom import TimeLimits, check_places, custom_routes
         from directus_tx.http.endpoints import all_routes
 
-        running = Running(self.plugins.reactor, self.settings.plugins.route_timeout)
+        limits = TimeLimits(self.plugins.reactor, self.settings.plugins.route_timeout)
         for plugin, given in registered:
             with _named(plugin, "register_routes"):
-                found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin), running))
+                found = list(custom_routes(plugin, given, partial(self.plugins.enabled, plugin), limits))
                 check_places([*all_routes(), *found])
             yield from found
 

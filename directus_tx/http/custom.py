@@ -100,19 +100,20 @@ class EndpointTimeout(ServiceUnavailable):
 
 
 @frozen
-class Running:
-    """What endpoints of plugins run with: the reactor, and plugins.route_timeout."""
+class TimeLimits:
+    """How the time of endpoints is limited: the reactor that measures it, and the limit in seconds for routes that have none of their own
+    (plugins.route_timeout)."""
 
     reactor: Any
     timeout: float
 
 
-def custom_routes(plugin: str, given: Any, enabled: Enabled, running: Running) -> Iterator[CustomRoute]:
+def custom_routes(plugin: str, given: Any, enabled: Enabled, limits: TimeLimits) -> Iterator[CustomRoute]:
     """Yields the routes of a plugin, which has registered *given*: a `Routes` or a list of them. Raises ValueError, whose message says
     what is wrong with them."""
     taken = set[str]()
     for each in _all_of(given):
-        route = _custom(plugin, each, enabled, running)
+        route = _custom(plugin, each, enabled, limits)
         place = place_of(route)
         if place in taken:
             raise ValueError(f"the route {each.method} {each.path} is registered twice")
@@ -144,7 +145,7 @@ def _all_of(given: Any) -> Iterator[Route]:
         yield from routes
 
 
-def _custom(plugin: str, route: Route, enabled: Enabled, running: Running) -> CustomRoute:
+def _custom(plugin: str, route: Route, enabled: Enabled, limits: TimeLimits) -> CustomRoute:
     if not _NAME.fullmatch(plugin):
         raise ValueError(
             f'the name "{plugin}" cannot be a part of paths: it must consist of letters, digits, dashes and underscores'
@@ -154,7 +155,7 @@ def _custom(plugin: str, route: Route, enabled: Enabled, running: Running) -> Cu
     rest = route.path.removeprefix(IN_PROJECT) if in_project else route.path
     path = f"{IN_PROJECT if in_project else ''}/{CUSTOM}/{plugin}{'' if rest == '/' else rest}"
     values = {each.name: getattr(route, each.name) for each in fields(Route) if each.init}
-    values |= {"path": path, "endpoint": _checked(plugin, route, path, running)}
+    values |= {"path": path, "endpoint": _checked(plugin, route, path, limits)}
     return CustomRoute(**values, plugin=plugin, enabled=enabled)
 
 
@@ -188,12 +189,12 @@ def _check(route: Route) -> None:
         raise ValueError(f"{said}: time_limit must be a number of seconds, or 0 for no limit")
 
 
-def _checked(plugin: str, route: Route, path: str, running: Running) -> Endpoint:
+def _checked(plugin: str, route: Route, path: str, limits: TimeLimits) -> Endpoint:
     """Returns the endpoint of a route of a plugin, which raises TypeError if that of the plugin returns no answer, and EndpointTimeout if
     it takes longer than the limit of the route. Transactions that it leaves open are rolled back. *path* is the one at which the route is
     served."""
     endpoint: Callable[[Request], Any] = route.endpoint
-    limit = running.timeout if route.time_limit is None else float(route.time_limit)
+    limit = limits.timeout if route.time_limit is None else float(route.time_limit)
     names = {"plugin": plugin, "method": route.method, "path": path}
 
     def cut() -> EndpointTimeout:
@@ -210,9 +211,9 @@ def _checked(plugin: str, route: Route, path: str, running: Running) -> Endpoint
         try:
             found = endpoint(Request(call.path, call, ctx))
             if not isinstance(found, (Answer, Streamed)):
-                found = await within(running.reactor, limit, found, cut)
+                found = await within(limits.reactor, limit, found, cut)
         finally:
-            left = 0 if ctx is None else end_transactions(ctx, running.reactor)
+            left = 0 if ctx is None else end_transactions(ctx, limits.reactor)
             if left:
                 text = "the plugin {plugin} has left transactions open in {method} {path}; {number} are rolled back"
                 log.error(text, number=left, **names)

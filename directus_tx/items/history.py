@@ -70,19 +70,20 @@ def record_of(event: Event, form: RevisionForm, created_as: str = "create") -> R
 
 
 @frozen
-class Beside:
-    """What the revision of an item holds beside the fields, under a `name`: what is stored, and what of it was written (`delta`)."""
+class Extra:
+    """What the revision of an item has in addition to its fields, under a `name`: `data` is all that is stored, `delta` what of it has been
+    changed."""
 
     name: str
     data: Mapping[str, Any]
     delta: Mapping[str, Any]
 
 
-def with_beside(records: Sequence[Record], beside: Mapping[tuple[str, Any], Beside]) -> Sequence[Record]:
-    """Returns records with what is stored beside the fields of some items, by collection and key."""
-    if not beside:
+def with_extras(records: Sequence[Record], extras: Mapping[tuple[str, Any], Extra]) -> Sequence[Record]:
+    """Returns records with the *extras* of some items, by collection and key."""
+    if not extras:
         return records
-    found = {(collection, str(key)): each for (collection, key), each in beside.items()}
+    found = {(collection, str(key)): each for (collection, key), each in extras.items()}
 
     def whole(each: Record) -> Record:
         more = found.get((each.collection, each.item))

@@ -16,7 +16,7 @@ from directus_tx.context import Context
 from directus_tx.errors import ApiError, InvalidPayload, InvalidRequest, RevisionNotFound, UpdateForbidden
 from directus_tx.items import hooks, values
 from directus_tx.items.changes import Change, Event, Key, Parent, Row
-from directus_tx.items.history import Beside, Record, record, record_of, revision_form, with_beside
+from directus_tx.items.history import Extra, Record, record, record_of, revision_form, with_extras
 from directus_tx.items.read import Result, key_of, keys_of, read_back, stored_key
 from directus_tx.items.relations import nested_in, pending_fields, write_many_to_one, write_one_to_many
 from directus_tx.items.rows import delete_rows, insert_rows, lock_rows, update_rows
@@ -201,8 +201,8 @@ class Writer:
         """The snapshot that the actions after are called with, if the writer changes the schema."""
         self.asked = 0.0
         """The seconds for which the gates were asked."""
-        self.beside: dict[tuple[str, Key], Beside] = {}
-        """What the revisions of items hold beside the fields, by collection and key."""
+        self.extras: dict[tuple[str, Key], Extra] = {}
+        """What the revisions of items have in addition to their fields, by collection and key."""
         self.settled: dict[Key, Row] | None = {}
         """The rows of the written items, by key. None if they may have changed since they were written."""
 
@@ -339,7 +339,7 @@ class Writer:
             if messages:
                 await enqueue(self.ctx, messages)
         if self.records:
-            await record(self.ctx, with_beside(self.records, self.beside), self.options.comment)
+            await record(self.ctx, with_extras(self.records, self.extras), self.options.comment)
         if self.told or (self.events and self.service.plugins.named and hooks.listens(self.service.plugins, self.ctx)):
             self.ctx.db.follow(self._tell_plugins)
 

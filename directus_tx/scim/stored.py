@@ -10,7 +10,7 @@ from attrs import field, frozen
 from directus_tx.access.history import SCIM
 from directus_tx.context import Context
 from directus_tx.items.changes import Key
-from directus_tx.items.history import Beside
+from directus_tx.items.history import Extra
 from directus_tx.items.write import Writer
 from directus_tx.scim.errors import InvalidValue
 
@@ -58,7 +58,7 @@ async def write_kept(writer: Writer, collection: str, key: Key, former: Kept | N
     before, after = _shown(former or Kept()), _shown(kept)
     changed = {name: after.get(name) for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     if changed:
-        writer.beside[collection, key] = Beside(SCIM, after, dict(sorted(changed.items())))
+        writer.extras[collection, key] = Extra(SCIM, after, dict(sorted(changed.items())))
 
 
 def _shown(kept: Kept) -> dict[str, Any]:
