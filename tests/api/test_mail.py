@@ -3,6 +3,7 @@
 import secrets
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -22,6 +23,7 @@ from directus_tx.checks import problems
 from directus_tx.config import MailSettings, Settings
 from directus_tx.db.connection import pause
 from directus_tx.errors import InvalidPayload, InvalidRequest
+from directus_tx.http.endpoints.mail import FEW_TAGS
 from directus_tx.mail import compose
 from directus_tx.mail.compose import Mail, encoded, filled, mailbox
 from directus_tx.mail.delivery import MailKind
@@ -546,3 +548,30 @@ def test_a_server_does_not_start_with_mail_settings_that_cannot_be_used(settings
     assert problems(evolve(settings, mail=wrong)) == [
         "mail: a password must not be sent without encryption: set encryption to starttls or tls"
     ]
+
+
+@pytest.mark.parametrize("tag", ["<b></p>", "<h1><b><i><a>", "<p>", "<", "<table><tr><td>"])
+@ensureDeferred
+async def test_html_with_many_tags_is_parsed_in_a_thread_and_with_too_many_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    threads = []
+
+    def recorded(work: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return work(*arguments, **options)
+
+        return run
+
+    monkeypatch.setattr(compose, "filled", recorded(filled))
+    monkeypatch.setattr(compose, "as_text", recorded(compose.as_text))
+    few, many = FEW_TAGS // tag.count("<"), compose.MAX_TAGS // tag.count("<")
+    for number, status, at_once in ((few, 204, True), (FEW_TAGS + 1, 204, False), (many, 204, False), (many + 1, 422, False)):
+        threads.clear()
+        answer = await client.post("~/mail", {"to": "a@example.com", "body": "x" + tag * number})
+        assert (answer.status, set(threads)) == (status, {at_once}), answer.body
+    assert "10000 tags" in answer.json["error"]["message"]
+    # In plain text they are no tags.
+    plain = {"to": "a@example.com", "body": tag * (many + 1), "type": "plain"}
+    assert (await client.post("~/mail", plain)).status == 204

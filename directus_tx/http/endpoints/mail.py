@@ -1,10 +1,14 @@
 """/:project/mail: sends a mail that a user has written."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.threads import deferToThread
 
-from directus_tx.errors import InvalidPayload, InvalidRequest, UserUnknown
+from directus_tx.errors import InvalidPayload, InvalidRequest, ServiceUnavailable, UserUnknown
 from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.operations import ANY, FLAG, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
@@ -20,6 +24,14 @@ MAX_SUBJECT = 1000
 
 MAX_TOTAL = 16 * 2**20
 """The maximum length of a mail times the number of its recipients, in characters: each gets a message of the outbox."""
+
+FEW_TAGS = 300
+"""The tags up to which HTML is parsed at once, which takes about a millisecond. More are parsed in another thread."""
+
+WAITING = 50
+"""The maximum number of mails that wait for that thread."""
+
+_parsing = DeferredSemaphore(1)
 
 _RECIPIENT = {"anyOf": [TEXT, {"type": "integer", "description": "The id of an active user."}, ANY]}
 PAYLOAD = {
@@ -71,19 +83,29 @@ async def send(call: Call) -> Answer:
         if not is_mailable(default):
             raise InvalidRequest("The address of the project (mail_from) is not an address that mail can be sent from.")
         author = compose.mailbox(default, call.ctx.schema.setting("project_name"))
-    text = compose.filled(body, data or {}, html=kind != "plain", most=settings.max_size)
+    fill = partial(compose.filled, body, data or {}, html=kind != "plain", most=settings.max_size)
+    few = kind == "plain" or body.count("<") <= FEW_TAGS
+    text = fill() if few else await _in_thread(fill)
     html = None
     if kind != "plain":
         # The body has been reduced to harmless tags.
         rendered = templates.render(
             call.services.projects.mail_templates(call.ctx.project), call.ctx, "mail", {"body": Markup(text)}
         )
-        html, text = rendered.html, compose.as_text(text)
+        html, text = rendered.html, compose.as_text(text) if few else await _in_thread(compose.as_text, text)
     if (len(text) + len(html or "")) * len(recipients) > MAX_TOTAL:
         raise InvalidRequest(f"The mail, once for each recipient, must have at most {MAX_TOTAL} characters.")
     mail = Mail(recipients, subject or "", text, html, author)
     await call.ctx.transaction(lambda ctx: queue(ctx, mail, author))
     return Empty()
+
+
+async def _in_thread(work: Callable[..., str], *arguments: Any) -> str:
+    """Runs work that parses HTML in another thread, one piece at a time. Raises ServiceUnavailable if too many wait."""
+    if len(_parsing.waiting) >= WAITING:
+        raise ServiceUnavailable("Too many mails are being written; try again shortly.", headers={"Retry-After": "5"})
+    found: str = await _parsing.run(deferToThread, work, *arguments)
+    return found
 
 
 async def _recipients(call: Call, named: list[Any]) -> list[Mailbox]:
