@@ -14,6 +14,9 @@ def in_ascii(address: str) -> str:
     """Returns an address as SMTP has it: a domain with other letters than ASCII is encoded as DNS has it. Raises ValueError if it is not an
     address, has letters before the @ that need SMTPUTF8, or quotes, or contains `=?`, which begins an encoded word in headers."""
     local, at, domain = address.rpartition("@")
+    if len(address) > MAX_ADDRESS:
+        # Encoding a domain of many labels takes long.
+        raise ValueError("not an e-mail address that mail can be sent to")
     if not domain.isascii():
         domain = domain.encode("idna").decode()
     found = f"{local}@{domain}"

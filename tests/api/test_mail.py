@@ -25,6 +25,7 @@ from directus_tx.db.connection import pause
 from directus_tx.errors import InvalidPayload, InvalidRequest
 from directus_tx.http.endpoints.mail import FEW_TAGS
 from directus_tx.mail import compose
+from directus_tx.mail.addresses import in_ascii
 from directus_tx.mail.compose import Mail, encoded, filled, mailbox
 from directus_tx.mail.delivery import MailKind
 from directus_tx.mail.server import MailServer, check_table
@@ -143,6 +144,19 @@ def test_line_ends_in_headers_are_blanks(injected: str) -> None:
 def test_addresses_that_mail_cannot_be_sent_to_are_refused(address: str) -> None:
     with pytest.raises(InvalidPayload):
         mailbox(address)
+
+
+def test_long_addresses_are_refused_before_their_domain_is_encoded() -> None:
+    class Domain(str):
+        def encode(self, *_: Any) -> bytes:
+            raise AssertionError
+
+    class Text(str):
+        def rpartition(self, _: Any) -> Any:
+            return "a", "@", Domain("é" * 300)
+
+    with pytest.raises(ValueError, match="not an e-mail address"):
+        in_ascii(Text("a@" + "é." * 200 + "com"))
 
 
 def test_names_of_domains_are_encoded() -> None:
