@@ -25,6 +25,9 @@ MAX_NAME = 200
 MAX_TAGS = 10_000
 """The maximum number of tags in HTML of callers. The time that parsing it takes can grow with the square of their number."""
 
+MAX_REFERENCES = 100_000
+"""The maximum number of `&` in HTML of callers, likewise."""
+
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}\s]{1,200})\s*\}\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BREAK = re.compile(r"<(?:br|/p|/h[1-5]|/tr|/table|hr)\b[^>]*>", re.IGNORECASE)
@@ -124,9 +127,12 @@ def _lines(text: str) -> str:
 
 def filled(text: str, data: Mapping[str, Any], *, html: bool, most: int) -> str:
     """Returns a text of a caller with its placeholders {{a.b}} replaced by the values of *data*, by nothing if there is no such value. HTML
-    is reduced to `TAGS`. Raises InvalidRequest if the result has more than *most* characters, or HTML more than MAX_TAGS tags."""
+    is reduced to `TAGS`. Raises InvalidRequest if the result has more than *most* characters, or HTML more than MAX_TAGS tags or
+    MAX_REFERENCES character references."""
     if html and text.count("<") > MAX_TAGS:
         raise InvalidRequest(f"The mail must have at most {MAX_TAGS} tags.")
+    if html and text.count("&") > MAX_REFERENCES:
+        raise InvalidRequest(f"The mail must have at most {MAX_REFERENCES} character references (&).")
     text = _cleaned(text) if html else text
     pieces, end, length = [], 0, 0
     for found in _PLACEHOLDER.finditer(text):

@@ -23,7 +23,7 @@ from directus_tx.checks import problems
 from directus_tx.config import MailSettings, Settings
 from directus_tx.db.connection import pause
 from directus_tx.errors import InvalidPayload, InvalidRequest
-from directus_tx.http.endpoints.mail import FEW_TAGS
+from directus_tx.http.endpoints.mail import FEW
 from directus_tx.mail import compose
 from directus_tx.mail.addresses import in_ascii
 from directus_tx.mail.compose import Mail, encoded, filled, mailbox
@@ -580,12 +580,16 @@ async def test_html_with_many_tags_is_parsed_in_a_thread_and_with_too_many_refus
 
     monkeypatch.setattr(compose, "filled", recorded(filled))
     monkeypatch.setattr(compose, "as_text", recorded(compose.as_text))
-    few, many = FEW_TAGS // tag.count("<"), compose.MAX_TAGS // tag.count("<")
-    for number, status, at_once in ((few, 204, True), (FEW_TAGS + 1, 204, False), (many, 204, False), (many + 1, 422, False)):
+    few, many = FEW // tag.count("<"), compose.MAX_TAGS // tag.count("<")
+    for number, status, at_once in ((few, 204, True), (FEW + 1, 204, False), (many, 204, False), (many + 1, 422, False)):
         threads.clear()
         answer = await client.post("~/mail", {"to": "a@example.com", "body": "x" + tag * number})
         assert (answer.status, set(threads)) == (status, {at_once}), answer.body
     assert "10000 tags" in answer.json["error"]["message"]
+    references = "&" * compose.MAX_REFERENCES
+    assert (await client.post("~/mail", {"to": "a@example.com", "body": references})).status == 204
+    answer = await client.post("~/mail", {"to": "a@example.com", "body": references + "&"})
+    assert (answer.status, "100000 character references" in answer.json["error"]["message"]) == (422, True)
     # In plain text they are no tags.
     plain = {"to": "a@example.com", "body": tag * (many + 1), "type": "plain"}
     assert (await client.post("~/mail", plain)).status == 204

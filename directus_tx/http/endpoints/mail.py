@@ -25,8 +25,9 @@ MAX_SUBJECT = 1000
 MAX_TOTAL = 16 * 2**20
 """The maximum length of a mail times the number of its recipients, in characters: each gets a message of the outbox."""
 
-FEW_TAGS = 300
-"""The tags up to which HTML is parsed at once, which takes about a millisecond. More are parsed in another thread."""
+FEW = 300
+"""The tags, character references and placeholders up to which a body is parsed at once, which takes about a millisecond. Others are parsed
+in another thread."""
 
 WAITING = 50
 """The maximum number of mails that wait for that thread."""
@@ -84,7 +85,7 @@ async def send(call: Call) -> Answer:
             raise InvalidRequest("The address of the project (mail_from) is not an address that mail can be sent from.")
         author = compose.mailbox(default, call.ctx.schema.setting("project_name"))
     fill = partial(compose.filled, body, data or {}, html=kind != "plain", most=settings.max_size)
-    few = kind == "plain" or body.count("<") <= FEW_TAGS
+    few = sum(map(body.count, "<&{")) <= FEW
     text = fill() if few else await _in_thread(fill)
     html = None
     if kind != "plain":
