@@ -1,4 +1,4 @@
-"""Control codes in texts that come from clients and other servers, where terminals and readers of lines would obey them."""
+"""Control codes in texts that come from clients and other servers, which terminals would carry out."""
 
 import re
 
