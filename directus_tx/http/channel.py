@@ -1,6 +1,7 @@
 """One connection, and the limits on the time in which its client sends a request and receives the answer."""
 
 import fcntl
+import re
 import termios
 import time
 from array import array
@@ -63,6 +64,9 @@ class Phase(Enum):
 def _common_headers(seconds: int, more: bytes) -> bytes:
     """Returns the headers of answers that are made in this second since 1970: Server, Date, and *more*."""
     return b"Server: directus_tx\r\nDate: %b\r\n%b" % (http.datetimeToString(seconds), more)
+
+
+_OPTION = re.compile(rb"[^\s,]+")
 
 
 class ApiChannel(http.HTTPChannel):
@@ -224,6 +228,15 @@ class ApiChannel(http.HTTPChannel):
     def allHeadersReceived(self) -> None:
         self._enter(Phase.BODY)
         super().allHeadersReceived()
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Returns whether the connection stays open after the answer. Unlike in Twisted, all headers Connection count, and their options
+        may be separated by commas without blanks."""
+        values = request.requestHeaders.getRawHeaders(b"connection") or ()
+        if any(option.lower() == b"close" for value in values for option in _OPTION.findall(value)):
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        return version == b"HTTP/1.1"
 
     def allContentReceived(self) -> None:
         self.phase = Phase.ANSWER

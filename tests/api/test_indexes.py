@@ -310,7 +310,7 @@ async def test_openapi_describes_indexes_to_administrators(client: Client) -> No
     assert "indexes" in schemas["directus_collections"]["properties"]
     assert "index" in schemas["directus_fields"]["properties"]
     payload = document["paths"]["/collections"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(payload["properties"]) == {"collection", "fields", "indexes"}
+    assert set(payload["properties"]) == {"collection", "fields", "indexes", "search_index"}
     assert {"type": ["boolean", "null"]} in schemas["directus_fields.Payload"]["properties"]["index"]["anyOf"]
     public = (await client.get("~/specs/oas", token=None)).json["components"]["schemas"]
     assert all("indexes" not in each["properties"] for each in public.values() if "properties" in each)

@@ -192,6 +192,21 @@ def test_a_connection_that_is_idle_is_closed(peer: Peer) -> None:
     assert not peer.transport.aborting
 
 
+@pytest.mark.parametrize(
+    "option", ["close", "Close", "keep-alive, close", "keep-alive,close", "close,x", "x\r\nConnection: close"]
+)
+def test_a_client_may_ask_for_the_connection_to_be_closed(peer: Peer, option: str) -> None:
+    answer = peer.send(PING[:-2] + f"Connection: {option}\r\n\r\n".encode())
+    assert b"\r\nConnection: close\r\n" in answer
+    assert not peer.transport.open
+
+
+@pytest.mark.parametrize("option", ["keep-alive", "x-close", "closed", "\r\nConnection: x"])
+def test_a_connection_stays_open_otherwise(peer: Peer, option: str) -> None:
+    assert b"Connection:" not in peer.send(PING[:-2] + f"Connection: {option}\r\n\r\n".encode())
+    assert peer.transport.open
+
+
 def test_requests_may_follow_each_other_at_once(peer: Peer) -> None:
     assert peer.send(PING * 3).count(b"pong") == 3
     assert peer.transport.open
