@@ -298,8 +298,10 @@ class ApiRequest(server.Request):
 
     def complete(self, body: bytes) -> None:
         """Sends an answer whose head has been set, in one piece, and ends the request. If bytes of the answer or of the request are
-        still on the way, sends them as Twisted does, which takes longer."""
-        if self.startedWriting or self.stream is not None or self.refused:
+        still on the way, or the head does not say where the answer ends, does this as Twisted does, which takes longer."""
+        empty = self.code in http.NO_BODY_CODES
+        ends = empty or self.responseHeaders.hasHeader(b"content-length")
+        if self.startedWriting or self.stream is not None or self.refused or not ends:
             self.write(body)
             self.finish()
             return
@@ -308,7 +310,7 @@ class ApiRequest(server.Request):
         if self.cookies:
             self.responseHeaders.setRawHeaders(b"Set-Cookie", self.cookies)
         channel.writeHeaders(self.clientproto, b"%d" % self.code, self.code_message, self.responseHeaders)
-        channel.write(b"" if self.method == b"HEAD" or self.code in http.NO_BODY_CODES else body)
+        channel.write(b"" if empty or self.method == b"HEAD" else body)
         self._cleanup()
 
     def finish(self) -> None:
