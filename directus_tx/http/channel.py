@@ -67,6 +67,7 @@ def _common_headers(seconds: int, more: bytes) -> bytes:
 
 
 _OPTION = re.compile(rb"[^\s,]+")
+"""An option of a header Connection."""
 
 
 class ApiChannel(http.HTTPChannel):
