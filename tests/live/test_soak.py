@@ -13,7 +13,7 @@ from tests.daemon import wait_for
 from tests.soak.databases import BINARIES
 from tests.soak.load import NESTED, Load
 from tests.soak.oracle import judge
-from tests.soak.runner import Soak, prepare
+from tests.soak.runner import RECOVERY, Soak, prepare
 from tests.soak.servers import PROJECTS
 
 SEED = 4
@@ -44,7 +44,8 @@ def test_no_fault_costs_a_write_or_an_answer_or_leaves_anything_behind(directory
         report = Soak(servers, SEED, interval=0.1, once=True, clients=8).run(warm_up=3)
     finally:
         servers.stop()
-    assert report.problems() == []
+    # On a busy machine recoveries take longer; without one, the whole time is waited for.
+    assert report.problems(recovery=RECOVERY - 1) == []
     assert len(report.happened) >= 15
     assert report.verdict is not None
     assert report.verdict.acknowledged == report.verdict.found > 100
