@@ -8,12 +8,13 @@ import re
 from functools import lru_cache
 
 from attrs import frozen
+from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
-MAX_SIZE = 16384
+MAX_SIZE = min(HTTPChannel.totalHeadersSize, HTTPChannel.MAX_LENGTH)
 """The size in bytes from which heads are left to Twisted, which limits that of a line and of all."""
 
-MAX_HEADERS = 500
+MAX_HEADERS = HTTPChannel.maxHeaders
 """The number of headers from which heads are left to Twisted, which limits it."""
 
 MAX_NAME = 256
