@@ -1,11 +1,11 @@
 """Runs blocking work in threads, with bounded queues."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
+from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from directus_tx.errors import ServiceUnavailable
@@ -78,3 +78,21 @@ class Threads:
 
     def stop(self) -> None:
         self.pool.stop()
+
+
+class OneAtATime:
+    """Runs blocking work in threads of the reactor, one piece at a time; up to *queue* other pieces wait. *busy* is the message of the
+    error if there are more, *headers* are its headers."""
+
+    def __init__(self, busy: str, *, queue: int, headers: Mapping[str, str] | None = None) -> None:
+        self.busy = busy
+        self.queue = queue
+        self.headers = headers or {}
+        self._turn = DeferredSemaphore(1)
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Calls *work* in a thread and returns its result. Raises ServiceUnavailable if too much waits."""
+        if len(self._turn.waiting) >= self.queue:
+            raise ServiceUnavailable(self.busy, headers=self.headers)
+        found: T = await self._turn.run(deferToThread, work, *arguments)
+        return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from attrs import frozen
@@ -19,7 +19,6 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues, get_argument_values
 from twisted.internet import defer
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from directus_tx.access import Access, access_of
@@ -38,13 +37,14 @@ from directus_tx.items import Writer, in_transaction
 from directus_tx.items.batches import together
 from directus_tx.items.service import Items
 from directus_tx.query import Query, WriteOptions
+from directus_tx.threads import OneAtATime
 
 log = Logger()
-T = TypeVar("T")
 
 INLINE = 1500
 """Characters of a document up to which it is read at once. Longer ones are read in a thread, so that the reactor runs meanwhile."""
 
+BUSY = "Too many GraphQL schemas and documents are waiting to be read; try again shortly."
 WAITING = 64
 """How much work may wait for the thread."""
 
@@ -68,16 +68,10 @@ class GraphQL:
         self.settings = settings
         self.limits = limits
         self.persisted = PersistedQueries()
-        self._reading = defer.DeferredSemaphore(1)
-        self._describing = defer.DeferredSemaphore(1)
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs work that takes long in a thread, one piece at a time. Raises ServiceUnavailable if too much waits."""
-        return await _next_in_thread(self._reading, work, *arguments)
-
-    async def _describing_in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs work that tells of schemas, which may take much longer, in another thread, likewise."""
-        return await _next_in_thread(self._describing, work, *arguments)
+        self._reading = OneAtATime(BUSY, queue=WAITING)
+        """Reads documents and makes schemas."""
+        self._describing = OneAtATime(BUSY, queue=WAITING)
+        """Answers what is asked about schemas, which may take much longer, beside the other work."""
 
     # what is kept
 
@@ -104,7 +98,7 @@ class GraphQL:
             waiting = catalogs.making[access.key] = []
             try:
                 make = partial(catalog_of, ctx.schema, grants_of(access), mutations=self.settings.mutations == "on")
-                found = await self._in_thread(make)
+                found = await self._reading.run(make)
                 catalogs.keep(access.key, found)
             finally:
                 del catalogs.making[access.key]
@@ -119,7 +113,7 @@ class GraphQL:
         if found is not None:
             return found
         work = partial(parsed, text, catalog, self.settings, hide_suggestions=not self._may_introspect(ctx))
-        document = work() if len(text) < INLINE else await self._in_thread(work)
+        document = work() if len(text) < INLINE else await self._reading.run(work)
         documents.get(owner, ("document", text), lambda: document, _weight)
         return document
 
@@ -293,7 +287,7 @@ class GraphQL:
         if kept is not None:
             return kept
         most = self.settings.max_described
-        found = await self._describing_in_thread(_introspect, catalog, document_node, dict(request.variables), most)
+        found = await self._describing.run(_introspect, catalog, document_node, dict(request.variables), most)
         descriptions.keep(key, found, sum([len(orjson.dumps(each)) for each in found.values()]))
         return found
 
@@ -352,7 +346,7 @@ class GraphQL:
     async def schema_text(self, ctx: Context) -> str:
         """Returns the schema of the caller in the schema definition language."""
         catalog = await self.catalog(ctx)
-        found: str = await self._describing_in_thread(print_schema, catalog.schema)
+        found: str = await self._describing.run(print_schema, catalog.schema)
         return found + "\n"
 
 
@@ -418,13 +412,6 @@ def _introspect(catalog: Catalog, document: DocumentNode, variables: dict[str, A
     if result.errors:
         raise InvalidRequest(result.errors[0].message)
     return {key: orjson.Fragment(orjson.dumps(value)) for key, value in (result.data or {}).items()}
-
-
-async def _next_in_thread(turns: defer.DeferredSemaphore, work: Callable[..., T], *arguments: Any) -> T:
-    if len(turns.waiting) >= WAITING:
-        raise ServiceUnavailable("Too many GraphQL schemas and documents are waiting to be read; try again shortly.")
-    found: T = await turns.run(deferToThread, work, *arguments)
-    return found
 
 
 def _described(error: GraphQLError) -> dict[str, Any]:

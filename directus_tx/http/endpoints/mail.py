@@ -1,14 +1,11 @@
 """/:project/mail: sends a mail that a user has written."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from markupsafe import Markup
-from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.threads import deferToThread
 
-from directus_tx.errors import InvalidPayload, InvalidRequest, ServiceUnavailable, UserUnknown
+from directus_tx.errors import InvalidPayload, InvalidRequest, UserUnknown
 from directus_tx.http.answers import Answer, Empty
 from directus_tx.http.operations import ANY, FLAG, TEXT, Operation
 from directus_tx.http.routes import Call, Caller, Routes
@@ -17,6 +14,7 @@ from directus_tx.mail.addresses import is_mailable
 from directus_tx.mail.compose import Mail, Mailbox
 from directus_tx.mail.delivery import queue
 from directus_tx.mail.users import mailboxes
+from directus_tx.threads import OneAtATime
 
 routes = Routes()
 MAX_SUBJECT = 1000
@@ -32,7 +30,7 @@ in another thread."""
 WAITING = 50
 """The maximum number of mails that wait for that thread."""
 
-_parsing = DeferredSemaphore(1)
+_parsing = OneAtATime("Too many mails are being written; try again shortly.", queue=WAITING, headers={"Retry-After": "5"})
 
 _RECIPIENT = {"anyOf": [TEXT, {"type": "integer", "description": "The id of an active user."}, ANY]}
 PAYLOAD = {
@@ -86,27 +84,19 @@ async def send(call: Call) -> Answer:
         author = compose.mailbox(default, call.ctx.schema.setting("project_name"))
     fill = partial(compose.filled, body, data or {}, html=kind != "plain", most=settings.max_size)
     few = sum(map(body.count, "<&{")) <= FEW
-    text = fill() if few else await _in_thread(fill)
+    text = fill() if few else await _parsing.run(fill)
     html = None
     if kind != "plain":
         # The body has been reduced to harmless tags.
         rendered = templates.render(
             call.services.projects.mail_templates(call.ctx.project), call.ctx, "mail", {"body": Markup(text)}
         )
-        html, text = rendered.html, compose.as_text(text) if few else await _in_thread(compose.as_text, text)
+        html, text = rendered.html, compose.as_text(text) if few else await _parsing.run(compose.as_text, text)
     if (len(text) + len(html or "")) * len(recipients) > MAX_TOTAL:
         raise InvalidRequest(f"The mail, once for each recipient, must have at most {MAX_TOTAL} characters.")
     mail = Mail(recipients, subject or "", text, html, author)
     await call.ctx.transaction(lambda ctx: queue(ctx, mail, author))
     return Empty()
-
-
-async def _in_thread(work: Callable[..., str], *arguments: Any) -> str:
-    """Runs work that parses HTML in another thread, one piece at a time. Raises ServiceUnavailable if too many wait."""
-    if len(_parsing.waiting) >= WAITING:
-        raise ServiceUnavailable("Too many mails are being written; try again shortly.", headers={"Retry-After": "5"})
-    found: str = await _parsing.run(deferToThread, work, *arguments)
-    return found
 
 
 async def _recipients(call: Call, named: list[Any]) -> list[Mailbox]:
